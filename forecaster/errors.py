@@ -1,0 +1,63 @@
+"""Every error a user can meet: one class per cause, each with its exit code and a hint."""
+
+from typing import ClassVar
+
+
+class ForecasterError(Exception):
+    """Root of all errors that `forecaster` raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class InvalidOptionError(ForecasterError):
+    """An option or parameter has a value that cannot be used."""
+
+    exit_code = 2
+
+
+class DatabaseUnreachableError(ForecasterError):
+    """No connection to the database could be made."""
+
+    exit_code = 3
+
+
+class SchemaMismatchError(ForecasterError):
+    """A table or frame lacks a column, or has one of a type that cannot work."""
+
+    exit_code = 4
+
+
+class LockedError(ForecasterError):
+    """Another process is writing to the same tables."""
+
+    exit_code = 5
+
+
+class DatabaseError(ForecasterError):
+    """The server refused a statement."""
+
+
+class WriteRefusedError(ForecasterError):
+    """Rows were not stored, because they are not what was computed or do not fit the table."""
+
+
+class BadFileError(ForecasterError):
+    """A file cannot be read, or holds rows that cannot be stored."""
+
+
+class NoForecastError(ForecasterError):
+    """The track asked for is unknown or gets no forecast."""
+
+
+class EmbeddedServerError(ForecasterError):
+    """The embedded PostgreSQL server could not be started."""
+
+    exit_code = 3
+
+
+class MissingExtraError(ForecasterError):
+    """An optional package that this command needs is not installed."""

@@ -1,0 +1,94 @@
+"""The forecasting model: frames in, frames out. The only place that knows the order of its steps."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from forecaster.model.features import clean, track_features
+from forecaster.model.fit import decay_rate, with_points
+from forecaster.model.parameters import AgeFrom, Parameters
+from forecaster.model.projection import project
+from forecaster.model.rates import newest_mldr, skip_reason, with_multiplier
+from forecaster.schema import ARTIST_MLDR, DAILY_STREAMS, SKIPPED, conform
+
+Checkpoint = Callable[[str, pl.LazyFrame], pl.LazyFrame]
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """What became of every track: it is in exactly one of the two frames."""
+
+    forecasts: pl.LazyFrame
+    """One row per track and month, ordered by both:
+    month, forecasted_value (streams, not rounded), segment_used (1 to 12), time_used (months since release),
+    cm_track_id, cm_artist_id, training_data_id (`id` of the track's earliest row; NULL without ids)."""
+    skipped: pl.LazyFrame
+    """One row per track without a forecast, ordered by track:
+    cm_track_id, cm_artist_id, reason (no_mldr, too_young, negative_streams, several_artists),
+    months_since_release."""
+
+
+def build_forecasts(
+    daily_streams: pl.LazyFrame,
+    artist_mldr: pl.LazyFrame,
+    /,
+    *,
+    horizon: int = 24,
+    age_from: AgeFrom = "release",
+    as_of: date | None = None,
+    influence: float | None = None,
+) -> Forecasts:
+    """Forecast every track of a catalogue. Lazy: nothing is computed before the result is collected.
+
+    `daily_streams`: one row per track and day with `cm_track_id`, `cm_artist_id`, `date`, `daily_streams`
+    and, if known, `days_from_release`, `id`, `created_at`. `artist_mldr`: `cm_artist_id`, `mldr` and, if
+    an artist has several rows, `id` and `created_at`. Row order is of no importance. The parameters are
+    those of `Parameters`. Collect both results in one go with `polars.collect_all`: they share their work.
+
+    Raises `SchemaMismatchError` for missing columns or wrong types, `InvalidOptionError` for parameters.
+    """
+    parameters = Parameters(horizon=horizon, age_from=age_from, as_of=as_of, influence=influence)
+    tracks = build_tracks(daily_streams, artist_mldr, parameters)
+    return Forecasts(forecasts=project(forecastable(tracks), horizon=horizon), skipped=skipped(tracks))
+
+
+def build_tracks(
+    daily_streams: pl.LazyFrame,
+    artist_mldr: pl.LazyFrame,
+    parameters: Parameters,
+    /,
+    *,
+    checkpoint: Checkpoint = lambda _stage, frame: frame,
+) -> pl.LazyFrame:
+    """One row per track with everything that its forecast, or its `reason` for having none, follows from.
+
+    `checkpoint` is called with each finished stage ("features", "fit") and may collect it, to time it.
+    """
+    features = (
+        conform(daily_streams, DAILY_STREAMS, name="daily_streams")
+        .pipe(clean)
+        .pipe(track_features, age_from=parameters.age_from, as_of=parameters.as_of)
+    )
+    mldr = newest_mldr(conform(artist_mldr, ARTIST_MLDR, name="artist_mldr"))
+    rates = (
+        checkpoint("features", features)
+        .join(mldr, on="cm_artist_id", how="left")
+        .pipe(with_points)
+        .with_columns(k=decay_rate())
+        .pipe(with_multiplier, influence=parameters.influence)
+        .with_columns(reason=skip_reason())
+        .sort("cm_track_id")
+    )
+    return checkpoint("fit", rates)
+
+
+def forecastable(tracks: pl.LazyFrame, /) -> pl.LazyFrame:
+    """The tracks that get a forecast."""
+    return tracks.filter(pl.col("reason").is_null())
+
+
+def skipped(tracks: pl.LazyFrame, /) -> pl.LazyFrame:
+    """The tracks that get none."""
+    return tracks.filter(pl.col("reason").is_not_null()).select(SKIPPED)

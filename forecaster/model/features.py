@@ -1,0 +1,79 @@
+"""Daily streams -> one row per track: recent sums, age, and what may keep it from a forecast."""
+
+from datetime import date
+
+import polars as pl
+
+from forecaster.model.parameters import AgeFrom
+
+DAYS_PER_MONTH = 30
+WINDOW = 365
+"""No feature looks further back than this many of a track's records, but for its first date and id."""
+
+
+def clean(daily: pl.LazyFrame, /) -> pl.LazyFrame:
+    """Leave out rows that are no record, and of two rows for one track and day all but the newest.
+
+    No record: NULL track, NULL date, or streams that are NULL, NaN or infinite.
+    Newest: largest `created_at`, then largest `id`; the values themselves decide where both are equal.
+    """
+    records = daily.filter(
+        pl.col("cm_track_id").is_not_null() & pl.col("date").is_not_null() & pl.col("daily_streams").is_finite()
+    )
+    # Sorting all rows is dear, and hardly any track needs it: only those in which a date occurs twice.
+    doubled = (
+        records.group_by("cm_track_id")
+        .agg(doubled=pl.len() > pl.col("date").n_unique())
+        .filter("doubled")
+        .select("cm_track_id")
+    )
+    newest = (
+        records.join(doubled, on="cm_track_id", how="semi")
+        .sort("created_at", "id", "daily_streams", "days_from_release", "cm_artist_id", nulls_last=False)
+        .unique(["cm_track_id", "date"], keep="last", maintain_order=True)
+    )
+    return pl.concat([records.join(doubled, on="cm_track_id", how="anti"), newest])
+
+
+def track_features(daily: pl.LazyFrame, /, *, age_from: AgeFrom, as_of: date | None) -> pl.LazyFrame:
+    """One row per track from its cleaned daily records, in any order.
+
+    Only a track's last 365 records and its earliest one are looked at, so a source may leave out the rest.
+    """
+    by_track = daily.group_by("cm_track_id").agg(
+        # Order is asked for inside each aggregation: whatever the input order and the engine, it holds.
+        cm_artist_id=pl.col("cm_artist_id").sort_by("date").last(),
+        first_date=pl.col("date").min(),
+        last_date=pl.col("date").max(),
+        days_from_release=pl.col("days_from_release").sort_by("date").last(),
+        training_data_id=pl.col("id").sort_by("date").first(),
+        streams=pl.col("daily_streams").sort_by("date").tail(WINDOW),
+        artists=pl.col("cm_artist_id").sort_by("date").tail(WINDOW).drop_nulls().n_unique(),
+    )
+    streams = pl.col("streams").list
+    return by_track.select(
+        "cm_track_id",
+        "cm_artist_id",
+        "training_data_id",
+        "first_date",
+        "last_date",
+        as_of=pl.lit(as_of, dtype=pl.Date) if as_of else pl.col("last_date"),
+        streams_30=streams.tail(30).list.sum(),
+        streams_90=streams.tail(90).list.sum(),
+        streams_365=streams.sum(),
+        has_negative_streams=streams.min() < 0,
+        has_several_artists=pl.col("artists") > 1,
+        days_from_release="days_from_release",
+    ).with_columns(months_since_release=_age_in_days(age_from) // DAYS_PER_MONTH)
+
+
+def _age_in_days(age_from: AgeFrom) -> pl.Expr:
+    since_first = _days(pl.col("as_of") - pl.col("first_date"))
+    if age_from == "first-date":
+        return since_first
+    since_last = _days(pl.col("as_of") - pl.col("last_date"))
+    return pl.coalesce(pl.col("days_from_release") + since_last, since_first)
+
+
+def _days(duration: pl.Expr) -> pl.Expr:
+    return duration.dt.total_days()

@@ -1,0 +1,37 @@
+"""The parameters of the model."""
+
+import math
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal, get_args
+
+from forecaster.errors import InvalidOptionError
+
+AgeFrom = Literal["release", "first-date"]
+
+HORIZON_MAX = 400
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a forecast depends on besides the data.
+
+    Raises `InvalidOptionError` on creation if a value cannot be used.
+    """
+
+    horizon: int = 24
+    """Months to forecast, 1 to 400. 24 is the length of a backtest, 400 that of a valuation."""
+    age_from: AgeFrom = "release"
+    """Where a track's age comes from: its `days_from_release`, or its first date."""
+    as_of: date | None = None
+    """The day ages are measured on. None: each track's own last date, so that the data alone decides."""
+    influence: float | None = None
+    """One influence for all tracks. None: each track's own, min(10 x streams_30, 5,000,000)."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.horizon <= HORIZON_MAX:
+            raise InvalidOptionError(f"horizon is {self.horizon}: expected 1 to {HORIZON_MAX} months")
+        if self.age_from not in get_args(AgeFrom):
+            raise InvalidOptionError(f"age_from is {self.age_from!r}: expected 'release' or 'first-date'")
+        if self.influence is not None and not 0 <= self.influence < math.inf:
+            raise InvalidOptionError(f"influence is {self.influence}: expected a finite number of at least 0")

@@ -1,0 +1,105 @@
+"""Every frame that crosses a module border: its grain, its columns, and `conform`.
+
+Grains, in the order in which the data flows: (track, day) -> (track) -> (track, month).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+from polars.datatypes import DataType, DataTypeClass
+
+from forecaster.errors import SchemaMismatchError
+
+Dtype = DataType | DataTypeClass
+
+_IDS = (pl.Int64, pl.Int32, pl.Int16, pl.Int8, pl.UInt32, pl.UInt16, pl.UInt8)
+_NUMBERS = (*_IDS, pl.UInt64, pl.Int128, pl.Float64, pl.Float32, pl.Decimal)
+_TIMES = (pl.Datetime, pl.Date)
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column may arrive as (`accepts`, for the error message `expected`) and what it becomes."""
+
+    expected: str
+    accepts: tuple[DataTypeClass, ...]
+    becomes: Dtype | None
+    required: bool = True
+    convert: Callable[[pl.Expr], pl.Expr] = field(default=lambda column: column)
+
+
+ID = Column("an integer of at most 64 bits, signed", _IDS, pl.Int64)
+NUMBER = Column("a number", _NUMBERS, pl.Float64)
+DAY = Column("a date or a datetime", _TIMES, pl.Date)
+# More than 2^31 days are no age, so they count as unknown.
+DAYS = Column(
+    "an integer", _NUMBERS, pl.Int64, required=False, convert=lambda column: column.cast(pl.Int32, strict=False)
+)
+ROW_ID = Column("an integer or a string", (*_IDS, pl.String), None, required=False)
+WHEN = Column("a datetime", _TIMES, None, required=False)
+
+# One row per track and day. `created_at` and `id` decide which of two rows for one track and day stays,
+# and `id` of a track's earliest row is its `training_data_id`.
+DAILY_STREAMS: Mapping[str, Column] = {
+    "cm_track_id": ID,
+    "cm_artist_id": ID,
+    "date": DAY,
+    "daily_streams": NUMBER,
+    "days_from_release": DAYS,
+    "id": ROW_ID,
+    "created_at": WHEN,
+}
+
+# One row per artist, or several of which the newest (`created_at`, then `id`) counts.
+ARTIST_MLDR: Mapping[str, Column] = {
+    "cm_artist_id": ID,
+    "mldr": NUMBER,
+    "id": ROW_ID,
+    "created_at": WHEN,
+}
+
+# One row per track and forecast month. `training_data_id` has the type of the daily rows' `id`.
+FORECASTS: tuple[str, ...] = (
+    "month",
+    "forecasted_value",
+    "segment_used",
+    "time_used",
+    "cm_track_id",
+    "cm_artist_id",
+    "training_data_id",
+)
+
+# One row per track that gets no forecast.
+SKIPPED: tuple[str, ...] = ("cm_track_id", "cm_artist_id", "reason", "months_since_release")
+
+
+def conform(frame: pl.LazyFrame, columns: Mapping[str, Column], /, *, name: str) -> pl.LazyFrame:
+    """Select `columns` in their order and final types; a missing optional column becomes NULLs.
+
+    Raises `SchemaMismatchError` naming every column that is missing or of a type that cannot work.
+    """
+    schema = frame.collect_schema()
+    offenders = sorted(
+        problem for column, spec in columns.items() if (problem := _problem(schema.get(column), column, spec))
+    )
+    if offenders:
+        raise SchemaMismatchError(f"{name}: " + "; ".join(offenders))
+    return frame.select(
+        _conformed(schema.get(column), column, spec).alias(column) for column, spec in columns.items()
+    )
+
+
+def _problem(dtype: DataType | None, column: str, spec: Column) -> str | None:
+    if dtype is None:
+        return f"column {column} is missing (expected {spec.expected})" if spec.required else None
+    if dtype.base_type() in (*spec.accepts, pl.Null):
+        return None
+    return f"column {column} is {dtype} (expected {spec.expected})"
+
+
+def _conformed(dtype: DataType | None, column: str, spec: Column) -> pl.Expr:
+    if dtype is None or dtype == pl.Null:
+        return pl.lit(None, dtype=spec.becomes or pl.Int64)
+    converted = spec.convert(pl.col(column))
+    return converted if spec.becomes is None else converted.cast(spec.becomes)
