@@ -34,7 +34,11 @@ NUMBER = Column("a number", _NUMBERS, pl.Float64)
 DAY = Column("a date or a datetime", _TIMES, pl.Date)
 # More than 2^31 days are no age, so they count as unknown.
 DAYS = Column(
-    "an integer", _NUMBERS, pl.Int64, required=False, convert=lambda column: column.cast(pl.Int32, strict=False)
+    "an integer",
+    _NUMBERS,
+    pl.Int64,
+    required=False,
+    convert=lambda column: column.cast(pl.Int32, strict=False),
 )
 ROW_ID = Column("an integer or a string", (*_IDS, pl.String), None, required=False)
 WHEN = Column("a datetime", _TIMES, None, required=False)
@@ -58,6 +62,23 @@ ARTIST_MLDR: Mapping[str, Column] = {
     "id": ROW_ID,
     "created_at": WHEN,
 }
+
+# What the model's steps start from. One row per track and day; `day` orders a track's records.
+RECORDS: tuple[str, ...] = ("cm_track_id", "day", "daily_streams")
+
+# One row per track; `has_several_artists` is about its last 365 records.
+TRACK_FACTS: tuple[str, ...] = (
+    "cm_track_id",
+    "cm_artist_id",
+    "training_data_id",
+    "first_date",
+    "last_date",
+    "days_from_release",
+    "has_several_artists",
+)
+
+# One row per artist.
+NEWEST_MLDR: tuple[str, ...] = ("cm_artist_id", "mldr")
 
 # One row per track and forecast month. `training_data_id` has the type of the daily rows' `id`.
 FORECASTS: tuple[str, ...] = (

@@ -6,7 +6,7 @@ from datetime import date
 
 import polars as pl
 
-from forecaster.model.features import clean, track_features
+from forecaster.model.features import clean, track_facts, track_features, usable_records
 from forecaster.model.fit import decay_rate, with_points
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.model.projection import project
@@ -50,13 +50,20 @@ def build_forecasts(
     Raises `SchemaMismatchError` for missing columns or wrong types, `InvalidOptionError` for parameters.
     """
     parameters = Parameters(horizon=horizon, age_from=age_from, as_of=as_of, influence=influence)
-    tracks = build_tracks(daily_streams, artist_mldr, parameters)
+    daily = conform(daily_streams, DAILY_STREAMS, name="daily_streams")
+    mldr = newest_mldr(conform(artist_mldr, ARTIST_MLDR, name="artist_mldr"))
+    cleaned = clean(daily)
+    # A track without a single usable record is still a track: it is skipped, not lost.
+    every_track = daily.select("cm_track_id").drop_nulls().unique()
+    facts = every_track.join(track_facts(cleaned), on="cm_track_id", how="left")
+    tracks = build_tracks(usable_records(cleaned), facts, mldr, parameters)
     return Forecasts(forecasts=project(forecastable(tracks), horizon=horizon), skipped=skipped(tracks))
 
 
 def build_tracks(
-    daily_streams: pl.LazyFrame,
-    artist_mldr: pl.LazyFrame,
+    records: pl.LazyFrame,
+    facts: pl.LazyFrame,
+    mldr: pl.LazyFrame,
     parameters: Parameters,
     /,
     *,
@@ -64,14 +71,10 @@ def build_tracks(
 ) -> pl.LazyFrame:
     """One row per track with everything that its forecast, or its `reason` for having none, follows from.
 
+    `records`, `facts` and `mldr`: `RECORDS`, `TRACK_FACTS` and `NEWEST_MLDR` of `forecaster.schema`.
     `checkpoint` is called with each finished stage ("features", "fit") and may collect it, to time it.
     """
-    features = (
-        conform(daily_streams, DAILY_STREAMS, name="daily_streams")
-        .pipe(clean)
-        .pipe(track_features, age_from=parameters.age_from, as_of=parameters.as_of)
-    )
-    mldr = newest_mldr(conform(artist_mldr, ARTIST_MLDR, name="artist_mldr"))
+    features = track_features(records, facts, age_from=parameters.age_from, as_of=parameters.as_of)
     rates = (
         checkpoint("features", features)
         .join(mldr, on="cm_artist_id", how="left")

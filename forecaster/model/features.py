@@ -18,7 +18,9 @@ def clean(daily: pl.LazyFrame, /) -> pl.LazyFrame:
     Newest: largest `created_at`, then largest `id`; the values themselves decide where both are equal.
     """
     records = daily.filter(
-        pl.col("cm_track_id").is_not_null() & pl.col("date").is_not_null() & pl.col("daily_streams").is_finite()
+        pl.col("cm_track_id").is_not_null()
+        & pl.col("date").is_not_null()
+        & pl.col("daily_streams").is_finite()
     )
     # Sorting all rows is dear, and hardly any track needs it: only those in which a date occurs twice.
     doubled = (
@@ -35,36 +37,52 @@ def clean(daily: pl.LazyFrame, /) -> pl.LazyFrame:
     return pl.concat([records.join(doubled, on="cm_track_id", how="anti"), newest])
 
 
-def track_features(daily: pl.LazyFrame, /, *, age_from: AgeFrom, as_of: date | None) -> pl.LazyFrame:
-    """One row per track from its cleaned daily records, in any order.
+def usable_records(daily: pl.LazyFrame, /) -> pl.LazyFrame:
+    """What the recent sums need of the cleaned daily streams, in any order: (track, day) rows.
 
-    Only a track's last 365 records and its earliest one are looked at, so a source may leave out the rest.
+    cm_track_id, day (orders a track's records; nothing else is read from it), daily_streams.
     """
-    by_track = daily.group_by("cm_track_id").agg(
-        # Order is asked for inside each aggregation: whatever the input order and the engine, it holds.
-        cm_artist_id=pl.col("cm_artist_id").sort_by("date").last(),
+    return daily.select("cm_track_id", pl.col("date").to_physical().alias("day"), "daily_streams")
+
+
+def track_facts(daily: pl.LazyFrame, /) -> pl.LazyFrame:
+    """One row per track of the cleaned daily streams: `TRACK_FACTS`, all that is not a sum of streams."""
+    # Order is asked for inside each aggregation: whatever the input order and the engine, it holds.
+    artists = pl.col("cm_artist_id").sort_by("date")
+    return daily.group_by("cm_track_id").agg(
+        cm_artist_id=artists.last(),
+        training_data_id=pl.col("id").sort_by("date").first(),
         first_date=pl.col("date").min(),
         last_date=pl.col("date").max(),
         days_from_release=pl.col("days_from_release").sort_by("date").last(),
-        training_data_id=pl.col("id").sort_by("date").first(),
-        streams=pl.col("daily_streams").sort_by("date").tail(WINDOW),
-        artists=pl.col("cm_artist_id").sort_by("date").tail(WINDOW).drop_nulls().n_unique(),
+        has_several_artists=artists.tail(WINDOW).drop_nulls().n_unique() > 1,
     )
+
+
+def track_features(
+    records: pl.LazyFrame, facts: pl.LazyFrame, /, *, age_from: AgeFrom, as_of: date | None
+) -> pl.LazyFrame:
+    """Add to each track's facts its recent sums, its as-of date and its age.
+
+    Only a track's last 365 records are looked at, so a source may leave out the others.
+    """
     streams = pl.col("streams").list
-    return by_track.select(
-        "cm_track_id",
-        "cm_artist_id",
-        "training_data_id",
-        "first_date",
-        "last_date",
-        as_of=pl.lit(as_of, dtype=pl.Date) if as_of else pl.col("last_date"),
-        streams_30=streams.tail(30).list.sum(),
-        streams_90=streams.tail(90).list.sum(),
-        streams_365=streams.sum(),
-        has_negative_streams=streams.min() < 0,
-        has_several_artists=pl.col("artists") > 1,
-        days_from_release="days_from_release",
-    ).with_columns(months_since_release=_age_in_days(age_from) // DAYS_PER_MONTH)
+    sums = (
+        records.group_by("cm_track_id")
+        .agg(streams=pl.col("daily_streams").sort_by("day").tail(WINDOW))
+        .select(
+            "cm_track_id",
+            streams_30=streams.tail(30).list.sum(),
+            streams_90=streams.tail(90).list.sum(),
+            streams_365=streams.sum(),
+            has_negative_streams=streams.min() < 0,
+        )
+    )
+    return (
+        facts.join(sums, on="cm_track_id", how="left")
+        .with_columns(as_of=pl.lit(as_of, dtype=pl.Date) if as_of else pl.col("last_date"))
+        .with_columns(months_since_release=_age_in_days(age_from) // DAYS_PER_MONTH)
+    )
 
 
 def _age_in_days(age_from: AgeFrom) -> pl.Expr:

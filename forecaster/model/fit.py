@@ -112,4 +112,4 @@ def _slope(k: Array, z1: Array, z2: Array, y: Array) -> Array:
 
 
 def _points(y: Array) -> tuple[Array, Array, Array]:
-    return (y[0], y[1], y[2]) if y.ndim == 2 else (y[:, 0], y[:, 1], y[:, 2])  # noqa: PLR2004
+    return (y[0], y[1], y[2]) if y.ndim == 2 else (y[:, 0], y[:, 1], y[:, 2])

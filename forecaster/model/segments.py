@@ -79,7 +79,9 @@ def summed_before(
     is the difference of two of these.
     """
     lengths = np.diff(np.array(starts))
-    at_start = np.concatenate([np.zeros((len(values), 1)), np.cumsum(values[:, :-1] * lengths, axis=1)], axis=1)
+    at_start = np.concatenate(
+        [np.zeros((len(values), 1)), np.cumsum(values[:, :-1] * lengths, axis=1)], axis=1
+    )
     lies_in = segment(month, starts) - 1
     cell = influence_range * len(starts) + lies_in
     return _look_up(at_start, cell) + _look_up(values, cell) * (month - _look_up(np.array(starts), lies_in))

@@ -1,0 +1,1 @@
+"""PostgreSQL: tables, reading, writing, and the embedded server."""
