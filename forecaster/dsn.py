@@ -1,9 +1,12 @@
 """Where the database is: URL, libpq variables and password file, resolved once into one URI."""
 
+import getpass
 import os
 import re
 import stat
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -24,8 +27,27 @@ _VARIABLES = {
 }
 # connectorx and libpq both know these, with the same meaning.
 _PARAMETERS = frozenset(_VARIABLES.values())
+# These choose the server or demand a proof of it, and connectorx does not know them.
+_NOT_HONOURED = (
+    "PGCHANNELBINDING",
+    "PGREQUIREAUTH",
+    "PGREQUIREPEER",
+    "PGREQUIRESSL",
+    "PGSERVICE",
+    "PGSSLCERT",
+    "PGSSLCRL",
+    "PGSSLCRLDIR",
+    "PGSSLKEY",
+    "PGSSLMINPROTOCOLVERSION",
+    "PGTARGETSESSIONATTRS",
+)
 _SSL_MODES = ("disable", "prefer", "require")
 _NAMES_A_SERVER = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER")
+_SOCKET_DIRECTORIES = ("/var/run/postgresql", "/run/postgresql", "/tmp")  # noqa: S108 - where libpq looks
+# A line of a password file: four fields and the password; a backslash takes a colon's meaning away.
+_ENTRY = re.compile(r"((?:\\.|[^:\\])*):" * 4 + r"((?:\\.|[^:])*)")
+
+_environment_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -40,33 +62,43 @@ class Dsn:
     port: int = DEFAULT_PORT
     parameters: tuple[tuple[str, str], ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("host", "dbname", "user", "password"):
+            text = getattr(self, name) or ""
+            if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):  # bytes that are not UTF-8
+                raise InvalidOptionError(f"the database's {name} is not text in UTF-8")
+        if "," in self.host:  # libpq takes it for a list, also within a percent-encoded path
+            raise InvalidOptionError(
+                f"the database host is {self.host!r}: several hosts, or a socket directory with a comma in "
+                "its name, are not supported",
+                hint="name the primary server only",
+            )
+
     def __str__(self) -> str:
-        return self._url(
-            "***" if self.password else None, f"[{self.host}]" if ":" in self.host else self.host
-        )
+        host = f"[{self.host}]" if self._is_ipv6 else self.host
+        return f"postgresql://{self.user}{':***' if self.password else ''}@{host}:{self.port}/{self.dbname}"
 
     @property
     def uri(self) -> str:
         """The URI in the one form that connectorx and ADBC both read. Secret: never print it."""
-        host = f"[{self.host}]" if ":" in self.host and "/" not in self.host else quote(self.host, safe="")
-        given = {
-            "application_name": APPLICATION_NAME,
-            "connect_timeout": CONNECT_TIMEOUT,
-            **dict(self.parameters),
-        }
+        user, dbname, password = (_quoted(part) for part in (self.user, self.dbname, self.password or ""))
+        host = f"[{self.host}]" if self._is_ipv6 else _quoted(self.host)
+        parameters = {"application_name": APPLICATION_NAME, "connect_timeout": CONNECT_TIMEOUT}
         # quote_via: a blank must become %20, because libpq does not read + as one.
-        return f"{self._url(self.password, host, quoted=True)}?{urlencode(given, quote_via=quote, safe='')}"
+        query = urlencode(parameters | dict(self.parameters), quote_via=quote, safe="")
+        return f"postgresql://{user}{f':{password}' if password else ''}@{host}:{self.port}/{dbname}?{query}"
 
     def redact(self, text: str) -> str:
         """`text` without the password, in whatever form a driver may have put it there."""
-        for secret in {self.password, quote(self.password or "", safe=""), self.uri} - {None, ""}:
-            text = text.replace(secret or "", "***")
+        if not self.password:
+            return text
+        for secret in (self.uri, _quoted(self.password), self.password):
+            text = text.replace(secret, "***")
         return text
 
-    def _url(self, password: str | None, host: str, *, quoted: bool = False) -> str:
-        user, dbname = (quote(name, safe="") if quoted else name for name in (self.user, self.dbname))
-        secret = "" if password is None else f":{quote(password, safe='') if quoted else password}"
-        return f"postgresql://{user}{secret}@{host}:{self.port}/{dbname}"
+    @property
+    def _is_ipv6(self) -> bool:
+        return ":" in self.host and not self.host.startswith("/")
 
 
 def resolve(url: str | None, environ: Mapping[str, str] = os.environ) -> Dsn | None:
@@ -74,36 +106,50 @@ def resolve(url: str | None, environ: Mapping[str, str] = os.environ) -> Dsn | N
 
     Raises `InvalidOptionError` for a URL or variable that cannot be used. Its text never holds the URL.
     """
-    url = url or environ.get("DATABASE_URL") or None
-    if environ.get("PGSERVICE") and url is None:
-        raise InvalidOptionError(
-            "PGSERVICE is set, but service files are not read", hint="set PGHOST and the others, or a URL"
-        )
-    if url is None and not any(environ.get(name) for name in _NAMES_A_SERVER):
+    url = (url or environ.get("DATABASE_URL") or "").strip()
+    if not url and not any(environ.get(name) for name in (*_NAMES_A_SERVER, "PGSERVICE")):
         return None
-    given = _parse_url(url) if url else {}
-    return _complete(given, environ)
+    ignored = [name for name in _NOT_HONOURED if environ.get(name)]
+    if ignored:
+        raise InvalidOptionError(
+            f"variables that cannot be honoured are set: {', '.join(ignored)}",
+            hint="unset them; to name the server use a URL, or PGHOST and the others",
+        )
+    return _complete(_parse_url(url) if url else {}, environ)
+
+
+@contextmanager
+def libpq_variables_hidden() -> Iterator[None]:
+    """Connect within this, so that a `Dsn` alone says where to.
+
+    libpq would read PGHOSTADDR and go to another server than the URI names, or PGCLIENTENCODING and store
+    other characters than it was given; connectorx would do neither.
+    """
+    with _environment_lock:
+        hidden = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("PG")}
+        try:
+            yield
+        finally:
+            os.environ.update(hidden)
 
 
 def _complete(given: dict[str, str], environ: Mapping[str, str]) -> Dsn:
-    def pick(key: str, *variables: str, default: str) -> str:
-        return given.get(key) or next((environ[v] for v in variables if environ.get(v)), default)
+    def pick(key: str, *variables: str) -> str:
+        return given.get(key) or next((environ[v] for v in variables if environ.get(v)), "")
 
-    host = pick("host", "PGHOSTADDR", "PGHOST", default=_default_host())
-    user = pick("user", "PGUSER", default=_os_user())
-    dbname = pick("dbname", "PGDATABASE", default=user)
-    port = _port(pick("port", "PGPORT", default=str(DEFAULT_PORT)))
-    if "," in host:
-        raise InvalidOptionError("several hosts in one URL are not supported", hint="name the primary server")
-    password = (
-        given.get("password")
-        or environ.get("PGPASSWORD")
-        or _from_password_file(host, port, dbname, user, environ)
-    )
+    port = _port(pick("port", "PGPORT") or str(DEFAULT_PORT))
+    host = pick("host", "PGHOSTADDR", "PGHOST") or _default_host(port)
+    user = pick("user", "PGUSER") or _os_user()
+    dbname = pick("dbname", "PGDATABASE") or user
+    password = pick("password", "PGPASSWORD")
+    if not password:
+        # PGHOSTADDR only saves looking up PGHOST's address: the password is filed under the name.
+        name = pick("host", "PGHOST") or host
+        password = _from_password_file((_filed_as(name), str(port), dbname, user), environ)
     parameters = {key: environ[variable] for variable, key in _VARIABLES.items() if environ.get(variable)}
     parameters |= {key: value for key, value in given.items() if key in _PARAMETERS}
     _check_tls(parameters.get("sslmode"))
-    return Dsn(host, dbname, user, password, port, tuple(sorted(parameters.items())))
+    return Dsn(host, dbname, user, password or None, port, tuple(sorted(parameters.items())))
 
 
 def _parse_url(url: str) -> dict[str, str]:
@@ -111,71 +157,105 @@ def _parse_url(url: str) -> dict[str, str]:
         "the database URL cannot be read: expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
         hint="percent-encode special characters in the password: @ is %40, / is %2F, # is %23, ? is %3F",
     )
+    if re.match(r"\w+\s*=", url):
+        raise InvalidOptionError(
+            "the database is given as keywords, and only a URL can be read",
+            hint="write postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+        )
+    if not re.match(r"postgres(?:ql)?://", url) or re.search(r"%(?![0-9A-Fa-f]{2})|%00|[\s#\0]", url):
+        raise malformed
     try:
         parts = urlsplit(url)
-        parameters = dict(parse_qsl(parts.query.replace("+", "%2B"), strict_parsing=bool(parts.query)))
+        parameters = parse_qsl(
+            parts.query.replace("+", "%2B"), strict_parsing=bool(parts.query), errors="strict"
+        )
+        credentials, _, address = parts.netloc.rpartition("@")
+        user, _, password = credentials.partition(":")
+        match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]*))(?::([0-9]*))?", address)
+        # An @ or / further on shows that the password has a / or ? in it and was cut in two there:
+        # from here on no part of the URL may be shown before that is ruled out.
+        if match is None or "@" in credentials + parts.path + parts.query or "/" in parts.path[1:]:
+            raise malformed
+        found = {
+            "user": _unquoted(user),
+            "password": _unquoted(password),
+            "host": match[1] or _unquoted(match[2]),
+            "port": match[3] or "",
+            "dbname": _unquoted(parts.path[1:]),
+        }
     except ValueError:
         raise malformed from None
-    if parts.scheme not in ("postgresql", "postgres") or parts.fragment or parts.netloc.count("@") > 1:
-        raise malformed
-    credentials, _, address = parts.netloc.rpartition("@")
-    user, _, password = credentials.partition(":")
-    match = re.fullmatch(r"(?P<host>\[[^\]]+\]|[^:\[\]]*)(?::(?P<port>\d*))?", address)
-    if match is None or re.search(r"%(?![0-9A-Fa-f]{2})|\s", url):
-        raise malformed
-    found = {
-        "user": unquote(user),
-        "password": unquote(password),
-        "host": unquote(match["host"]).strip("[]"),
-        "port": match["port"] or "",
-        "dbname": unquote(parts.path.removeprefix("/")),
-    }
-    unknown = sorted(parameters.keys() - _PARAMETERS - found.keys())
+    return found | _known(dict(parameters), found.keys() | _PARAMETERS)
+
+
+def _known(parameters: dict[str, str], known: set[str]) -> dict[str, str]:
+    unknown = sorted(parameters.keys() - known)
     if unknown:
         raise InvalidOptionError(
             f"the database URL has parameters that cannot be honoured: {', '.join(unknown)}",
             hint=f"known are {', '.join(sorted(_PARAMETERS))}",
         )
-    return found | parameters
+    return parameters
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _unquoted(text: str) -> str:
+    return unquote(text, errors="strict")
 
 
 def _port(text: str) -> int:
     if not (text.isdecimal() and 0 < int(text) < 2**16):
-        raise InvalidOptionError(f"the port is {text!r}: expected 1 to 65535")
+        # Not shown: in postgresql://USER:PASSWORD the password stands where the port should.
+        raise InvalidOptionError("the database port cannot be used: expected 1 to 65535")
     return int(text)
 
 
 def _check_tls(mode: str | None) -> None:
     if mode in ("verify-ca", "verify-full"):
         raise InvalidOptionError(
-            f"sslmode={mode} is refused: connectorx cannot verify a server by it, and would not say so",
+            f"sslmode={mode} is refused: connectorx, which reads the data, does not know it",
             hint="sslmode=require with sslrootcert=FILE makes both drivers verify the certificate authority",
         )
     if mode not in (None, *_SSL_MODES):
         raise InvalidOptionError(f"sslmode is {mode!r}: expected {', '.join(_SSL_MODES)}")
 
 
-def _default_host() -> str:
-    sockets = (Path(d) for d in ("/var/run/postgresql", "/tmp"))  # noqa: S108 - where libpq looks
-    return next((str(d) for d in sockets if (d / f".s.PGSQL.{DEFAULT_PORT}").exists()), "localhost")
+def _default_host(port: int) -> str:
+    with_socket = (d for d in _SOCKET_DIRECTORIES if Path(d, f".s.PGSQL.{port}").exists())
+    return next(with_socket, "localhost")
 
 
 def _os_user() -> str:
-    return os.environ.get("USER") or os.environ.get("USERNAME") or "postgres"
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):
+        raise InvalidOptionError("no database user is given, and this process's own has no name") from None
 
 
-def _from_password_file(
-    host: str, port: int, dbname: str, user: str, environ: Mapping[str, str]
-) -> str | None:
-    path = Path(environ.get("PGPASSFILE") or Path(environ.get("HOME", "~")).expanduser() / ".pgpass")
-    # Like libpq: a file that others can read is no secret and is not used.
-    if not path.is_file() or path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        return None
-    wanted = ("localhost" if host.startswith("/") else host, str(port), dbname, user)
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("#"):
-            continue
-        entry = [re.sub(r"\\(.)", r"\1", part) for part in re.findall(r"((?:\\.|[^:\\])*)(?::|$)", line)]
-        if len(entry) > len(wanted) and all(p in ("*", w) for p, w in zip(entry, wanted, strict=False)):
-            return entry[len(wanted)]
-    return None
+def _filed_as(host: str) -> str:
+    """What a password file calls the host."""
+    return "localhost" if host in _SOCKET_DIRECTORIES else host
+
+
+def _from_password_file(wanted: tuple[str, ...], environ: Mapping[str, str]) -> str:
+    """The password of (host, port, database, user), by libpq's rules; empty if there is none."""
+    path = Path(environ.get("PGPASSFILE") or f"{environ.get('HOME', '')}/.pgpass")
+    try:
+        # A file that others can read is no secret: libpq, connecting, says so, and does not use it either.
+        if not path.is_file() or path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            return ""
+        lines = path.read_bytes().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    entries = (_ENTRY.match(line.rstrip("\r")) for line in lines if not line.startswith("#"))
+    for *fields, password in (entry.groups() for entry in entries if entry):
+        if all(field == "*" or _unescaped(field) == want for field, want in zip(fields, wanted, strict=True)):
+            return _unescaped(password)
+    return ""
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)

@@ -41,6 +41,10 @@ class DatabaseError(ForecasterError):
     """The server refused a statement."""
 
 
+class ConnectionLostError(DatabaseError):
+    """A connection that was there is gone."""
+
+
 class WriteRefusedError(ForecasterError):
     """Rows were not stored, because they are not what was computed or do not fit the table."""
 

@@ -31,7 +31,10 @@ class Column:
 
 ID = Column("an integer of at most 64 bits, signed", _IDS, pl.Int64)
 NUMBER = Column("a number", _NUMBERS, pl.Float64)
-DAY = Column("a date or a datetime", _TIMES, pl.Date)
+# A datetime too far away to be a date is no date: NULL.
+DAY = Column(
+    "a date or a datetime", _TIMES, pl.Date, convert=lambda column: column.cast(pl.Date, strict=False)
+)
 # More than 2^31 days are no age, so they count as unknown.
 DAYS = Column(
     "an integer",
@@ -92,7 +95,14 @@ FORECASTS: tuple[str, ...] = (
 )
 
 # One row per track that gets no forecast.
-SKIPPED: tuple[str, ...] = ("cm_track_id", "cm_artist_id", "reason", "months_since_release")
+SKIPPED = pl.Schema(
+    {
+        "cm_track_id": pl.Int64,
+        "cm_artist_id": pl.Int64,
+        "reason": pl.String,
+        "months_since_release": pl.Int64,
+    }
+)
 
 
 def conform(frame: pl.LazyFrame, columns: Mapping[str, Column], /, *, name: str) -> pl.LazyFrame:

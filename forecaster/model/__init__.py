@@ -94,4 +94,4 @@ def forecastable(tracks: pl.LazyFrame, /) -> pl.LazyFrame:
 
 def skipped(tracks: pl.LazyFrame, /) -> pl.LazyFrame:
     """The tracks that get none."""
-    return tracks.filter(pl.col("reason").is_not_null()).select(SKIPPED)
+    return tracks.filter(pl.col("reason").is_not_null()).select(SKIPPED.names())

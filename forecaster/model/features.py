@@ -1,5 +1,6 @@
 """Daily streams -> one row per track: recent sums, age, and what may keep it from a forecast."""
 
+import sys
 from datetime import date
 
 import polars as pl
@@ -72,9 +73,9 @@ def track_features(
         .agg(streams=pl.col("daily_streams").sort_by("day").tail(WINDOW))
         .select(
             "cm_track_id",
-            streams_30=streams.tail(30).list.sum(),
-            streams_90=streams.tail(90).list.sum(),
-            streams_365=streams.sum(),
+            streams_30=_finite(streams.tail(30).list.sum()),
+            streams_90=_finite(streams.tail(90).list.sum()),
+            streams_365=_finite(streams.sum()),
             has_negative_streams=streams.min() < 0,
         )
     )
@@ -86,12 +87,22 @@ def track_features(
 
 
 def _age_in_days(age_from: AgeFrom) -> pl.Expr:
-    since_first = _days(pl.col("as_of") - pl.col("first_date"))
+    since_first = _days_between("as_of", "first_date")
     if age_from == "first-date":
         return since_first
-    since_last = _days(pl.col("as_of") - pl.col("last_date"))
+    since_last = _days_between("as_of", "last_date")
     return pl.coalesce(pl.col("days_from_release") + since_last, since_first)
 
 
-def _days(duration: pl.Expr) -> pl.Expr:
-    return duration.dt.total_days()
+def _days_between(later: str, earlier: str) -> pl.Expr:
+    # A Duration would overflow between the first and the last days that a Date can hold.
+    return _day_number(later) - _day_number(earlier)
+
+
+def _day_number(column: str) -> pl.Expr:
+    return pl.col(column).to_physical().cast(pl.Int64)
+
+
+def _finite(total: pl.Expr) -> pl.Expr:
+    """The sum of finite streams, which may be too large for a float."""
+    return total.clip(upper_bound=sys.float_info.max)

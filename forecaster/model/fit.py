@@ -51,7 +51,7 @@ def fit_decay_rates(x: Array, y: Array) -> Array:
     negative streams) gets some finite k. Given k the best S0 is linear, so with z = x - x[0], e = exp(-k z),
     A = sum(y e) and C = sum(e^2) what is left is to maximise A^2 / C over k alone.
     """
-    scale = y.max(axis=1, keepdims=True, initial=0.0)
+    scale = np.abs(y).max(axis=1, keepdims=True, initial=0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         y = np.nan_to_num(np.where(scale > 0, y / scale, 0.0))
     z1, z2 = x[:, 1] - x[:, 0], x[:, 2] - x[:, 0]
@@ -64,7 +64,7 @@ def fit_decay_rates(x: Array, y: Array) -> Array:
 
 def _through_two_ages(z2: Array, y: Array) -> Array:
     """Exact: the two older points have the same age, so their mean and the newest are met."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         k = np.log((y[:, 0] + y[:, 1]) / 2 / y[:, 2]) / z2
     return np.clip(np.nan_to_num(k, nan=0.0, posinf=RATE_MAX, neginf=0.0), 0.0, RATE_MAX)
 

@@ -32,12 +32,16 @@ def with_multiplier(tracks: pl.LazyFrame, /, *, influence: float | None) -> pl.L
     artist_factor (>= 1) and multiplier (>= 1).
     """
     own = (pl.col("streams_30") * INFLUENCE_PER_STREAM).clip(0, INFLUENCE_MAX)
+    used_range = (
+        # `first` makes it a scalar, which fits a frame of any height, none included.
+        influence_range(own)
+        if influence is None
+        else influence_range(pl.lit(min(influence, INFLUENCE_MAX))).first()
+    )
     m, first = pl.col("months_since_release"), pl.col("x0").clip(lower_bound=1)
     u = pl.col("artist_excess")
     return (
-        tracks.with_columns(
-            influence_range=influence_range(own if influence is None else pl.lit(influence))
-        )
+        tracks.with_columns(influence_range=used_range)
         .with_columns(base_months=(_months_per_decay(m + 1) - _months_per_decay(first)) / (m + 1 - first))
         .with_columns(artist_excess=(pl.col("mldr") * pl.col("base_months") - 1).clip(upper_bound=FACTOR_MAX))
         .with_columns(artist_factor=pl.when(u > 0).then(1 + u * u.clip(upper_bound=1)).otherwise(1.0))

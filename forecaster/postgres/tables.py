@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import polars as pl
 from adbc_driver_manager.dbapi import Connection
 
 from forecaster.errors import SchemaMismatchError
@@ -48,6 +47,12 @@ CONTRACT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "training_data_id": _ROW_IDS,
         "created_at": _TIMES,
     },
+}
+
+# The columns that rows of ours bring; the server makes the others.
+_WRITTEN: Mapping[str, frozenset[str]] = {
+    table: frozenset(columns) - {"id", "backtest_artist_daily_training_data_id"}
+    for table, columns in CONTRACT.items()
 }
 
 # `{row_id}` is the type of the streams table's id, so that training_data_id can hold it.
@@ -102,17 +107,24 @@ _COLUMNS_SQL = """
     ORDER BY c.relname, a.attnum
 """
 
-_UNIQUE_SQL = """
-    SELECT c.relname::text AS "table",
-           (SELECT string_agg(a.attname::text, ',' ORDER BY a.attname)
-            FROM pg_catalog.pg_attribute a
-            WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey::smallint[])) AS columns
+# Whole-table indexes on plain columns; an INCLUDEd column is no part of the key.
+_INDEXES_SQL = """
+    SELECT c.relname::text AS "table", i.indisunique AS is_unique,
+           (SELECT array_agg(a.attname::text ORDER BY k.position)
+            FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (attnum, position)
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
+            WHERE k.position <= i.indnkeyatts) AS columns
     FROM pg_catalog.pg_index i
     JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+    JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_am m ON m.oid = x.relam AND m.amname = 'btree'
     WHERE n.nspname = $1 AND c.relname IN ($2, $3, $4)
-      AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+      AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
 """
+
+# NaN and the infinities are beyond it, and so are numerics that a float cannot hold.
+_LARGEST_FLOAT = "1.7976931348623157e308"
 
 
 @dataclass(frozen=True)
@@ -126,12 +138,21 @@ class ColumnInfo:
 
 
 @dataclass(frozen=True)
+class Index:
+    """A b-tree index on whole rows of a table; `columns` is its key, in order."""
+
+    table: str
+    unique: bool
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Tables:
     """The tables of one schema as they are on the server."""
 
     schema: str
     columns: Mapping[str, Mapping[str, ColumnInfo]]
-    unique: frozenset[tuple[str, frozenset[str]]]
+    indexes: tuple[Index, ...]
 
     def name(self, table: str) -> str:
         """The table's quoted, qualified name, ready for SQL."""
@@ -141,37 +162,65 @@ class Tables:
         """The type of a column."""
         return self.columns[table][column].type
 
-    def is_unique(self, table: str, *columns: str) -> bool:
-        """Whether the server lets no two rows of the table agree in `columns`."""
-        return any(t == table and key <= frozenset(columns) for t, key in self.unique)
+    def has_key(self, table: str, *columns: str) -> bool:
+        """Whether a unique index has just these columns, in this order."""
+        return Index(table, unique=True, columns=columns) in self.indexes
 
-    def check(self, *tables: str) -> None:
-        """Raise `SchemaMismatchError` naming all that is missing, cannot work, or cannot be filled."""
-        problems = [problem for table in tables for problem in self._problems(table)]
+    def is_unique(self, table: str, *columns: str) -> bool:
+        """Whether the server lets no two rows of the table agree in these columns."""
+        return any(i.table == table and i.unique and set(i.columns) <= set(columns) for i in self.indexes)
+
+    def day_of_streams(self) -> str:
+        """SQL expression: the day (in UTC) of a row of the streams table `s`."""
+        with_zone = self.type(STREAMS_TABLE, "date") == "timestamp with time zone"
+        return "(s.date AT TIME ZONE 'UTC')::date" if with_zone else "s.date::date"
+
+    def unusable_streams(self) -> str:
+        """SQL condition: this row of the streams table is no record and is left out of the model.
+
+        It is true or false, never NULL, and tests only what the columns' types and NOT NULL leave possible.
+        """
+        columns = self.columns[STREAMS_TABLE]
+        conditions = [f"{c} IS NULL" for c in ("daily_streams", "date") if not columns[c].not_null]
+        conditions += ["NOT isfinite(date)"]
+        type_ = columns["daily_streams"].type
+        if type_ == "numeric":
+            conditions.append(f"abs(daily_streams) > {_LARGEST_FLOAT}")
+        elif type_ in ("real", "double precision"):
+            conditions.append(f"abs(daily_streams::float8) > {_LARGEST_FLOAT}::float8")
+        return f"({' OR '.join(conditions)})"
+
+    def check(self, *tables: str, to_write: bool = False) -> None:
+        """Raise `SchemaMismatchError` naming all that is missing, cannot work, or cannot be filled.
+
+        The forecast table is always meant to be written; the other tables only where `to_write`.
+        """
+        problems = [problem for table in tables for problem in self._misfits(table)]
+        for table in tables:
+            if not problems and (to_write or table == FORECAST_TABLE):
+                problems += self._unfillable(table)
         if problems:
             raise SchemaMismatchError(
                 f"the tables in schema {self.schema!r} do not fit:\n  " + "\n  ".join(problems),
                 hint="`forecaster init` creates the tables that are missing; --schema names another schema",
             )
 
-    def _problems(self, table: str) -> list[str]:
+    def _misfits(self, table: str) -> list[str]:
         found = self.columns.get(table)
         if found is None:
             return [f"{table}: the table is missing"]
-        problems = [
-            f"{table}.{column}: is missing, expected {' or '.join(types)}"
-            if column not in found
-            else f"{table}.{column}: is {found[column].type}, expected {' or '.join(types)}"
+        return [
+            f"{table}.{column}: is {found[column].type if column in found else 'missing'}, "
+            f"expected {' or '.join(types)}"
             for column, types in CONTRACT[table].items()
             if column not in found or found[column].type not in types
         ]
-        return problems + (self._unfillable(found) if table == FORECAST_TABLE and not problems else [])
 
-    def _unfillable(self, found: Mapping[str, ColumnInfo]) -> list[str]:
-        """Columns of the forecast table that no row of ours could satisfy."""
-        ours = CONTRACT[FORECAST_TABLE].keys() - {"id"}
+    def _unfillable(self, table: str) -> list[str]:
+        """Columns that no row of ours could satisfy."""
+        found, ours = self.columns[table], _WRITTEN[table]
         problems = [
-            f"{FORECAST_TABLE}.{column}: is NOT NULL without a default, and forecaster has no value for it"
+            f"{table}.{column}: is NOT NULL without a default, and forecaster has no value for it"
             for column, info in found.items()
             if column not in ours
             and info.not_null
@@ -180,15 +229,15 @@ class Tables:
             and not (column == "id" and info.type == "uuid")
         ]
         problems += [
-            f"{FORECAST_TABLE}.{column}: is generated by the server, expected an ordinary column"
+            f"{table}.{column}: is generated by the server, expected an ordinary column"
             for column, info in found.items()
             if column in ours and info.generated
         ]
-        source, target = self.columns.get(STREAMS_TABLE, {}).get("id"), found["training_data_id"]
-        if source and (source.type == "uuid") != (target.type == "uuid"):
+        source = self.columns.get(STREAMS_TABLE, {}).get("id")
+        target = found.get("training_data_id")
+        if source and target and (source.type == "uuid") != (target.type == "uuid"):
             problems.append(
-                f"{FORECAST_TABLE}.training_data_id: is {target.type}, "
-                f"expected {source.type} like {STREAMS_TABLE}.id"
+                f"{table}.training_data_id: is {target.type}, expected {source.type} like {STREAMS_TABLE}.id"
             )
         return problems
 
@@ -199,11 +248,11 @@ def read_tables(connection: Connection, schema: str) -> Tables:
     columns: dict[str, dict[str, ColumnInfo]] = {}
     for table, column, *info in query(connection, _COLUMNS_SQL, parameters).iter_rows():
         columns.setdefault(table, {})[column] = ColumnInfo(*info)
-    unique = frozenset(
-        (table, frozenset(key.split(",")))
-        for table, key in query(connection, _UNIQUE_SQL, parameters).iter_rows()
+    indexes = tuple(
+        Index(table, unique, tuple(key))
+        for table, unique, key in query(connection, _INDEXES_SQL, parameters).iter_rows()
     )
-    return Tables(schema, columns, unique)
+    return Tables(schema, columns, indexes)
 
 
 def create_missing(connection: Connection, schema: str) -> list[str]:
@@ -222,13 +271,11 @@ def create_missing(connection: Connection, schema: str) -> list[str]:
         if table not in tables.columns:
             execute(connection, ddl.format(table=tables.name(table), row_id=row_id))
             created.append(table)
+    if STREAMS_TABLE in created:
+        # Empty on clean data. It makes the count of rows that are left out free, however large the table.
+        tables = read_tables(connection, schema)
+        execute(
+            connection,
+            f"CREATE INDEX ON {tables.name(STREAMS_TABLE)} (cm_track_id) WHERE {tables.unusable_streams()}",
+        )
     return created
-
-
-def count_rows(connection: Connection, tables: Tables) -> pl.DataFrame:
-    """Whether each of the two source tables holds any row: (has_streams, has_mldr)."""
-    return query(
-        connection,
-        f"SELECT EXISTS (SELECT FROM {tables.name(STREAMS_TABLE)}) AS has_streams, "  # noqa: S608 - quoted
-        f"EXISTS (SELECT FROM {tables.name(MLDR_TABLE)}) AS has_mldr",
-    )

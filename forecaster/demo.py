@@ -1,0 +1,39 @@
+"""The sample catalogue in a schema of its own, for trying things out."""
+
+from forecaster.dsn import Dsn
+from forecaster.load import Loaded, load
+from forecaster.postgres.connection import connect, execute, query
+from forecaster.postgres.tables import CONTRACT, FORECAST_TABLE, STREAMS_TABLE, create_missing, read_tables
+from forecaster.sample import sample_catalogue
+
+SCHEMA = "demo"
+"""Apart from whatever else the database holds, so that it may be emptied."""
+
+DEFAULT_TRACKS = 300
+
+
+def fill(dsn: Dsn, tracks: int | None) -> Loaded | None:
+    """Fill the demo schema with the sample catalogue; None if it is there already.
+
+    Another number of tracks than is there replaces the catalogue and its forecasts; None is any number.
+    """
+    with connect(dsn) as connection:
+        create_missing(connection, SCHEMA)
+        connection.commit()
+        tables = read_tables(connection, SCHEMA)
+        there = query(
+            connection, f"SELECT count(DISTINCT cm_track_id) FROM {tables.name(STREAMS_TABLE)}"
+        ).item()
+        if there and tracks in (None, there):
+            return None
+        execute(connection, f"TRUNCATE {', '.join(map(tables.name, CONTRACT))}")
+        connection.commit()
+    streams, mldr = sample_catalogue(tracks or DEFAULT_TRACKS)
+    return load(dsn, SCHEMA, streams=streams, mldr=mldr)
+
+
+def first_forecast(dsn: Dsn) -> int:
+    """The first track of the demo schema that has a forecast."""
+    with connect(dsn) as connection:
+        forecasts = read_tables(connection, SCHEMA).name(FORECAST_TABLE)
+        return int(query(connection, f"SELECT min(cm_track_id) FROM {forecasts}").item())

@@ -1,0 +1,61 @@
+"""Create what is missing of the three tables, and say what is wrong with those that are there."""
+
+from dataclasses import dataclass
+
+import adbc_driver_manager as adbc
+from adbc_driver_manager.dbapi import Connection
+
+from forecaster.dsn import Dsn
+from forecaster.postgres.connection import connect, execute, query
+from forecaster.postgres.lock import take_lock
+from forecaster.postgres.stored import describe_irregular, missing_key, stored_months
+from forecaster.postgres.tables import CONTRACT, FORECAST_TABLE, Tables, create_missing, read_tables
+
+_INSUFFICIENT_PRIVILEGE = "42501"
+_UNIQUE_VIOLATION = "23505"
+
+
+@dataclass(frozen=True)
+class Initialised:
+    """What was created, and what could not be."""
+
+    created: list[str]
+    warnings: list[str]
+
+
+def initialise(dsn: Dsn, schema: str) -> Initialised:
+    """Create the schema, the tables and the forecasts' unique key as far as they are missing.
+
+    What exists is left as it is. The key is left out, with a warning, where the data or the user's rights
+    do not allow it. Raises `SchemaMismatchError` if what exists cannot work, and then creates nothing;
+    `LockedError` if a run is writing; `DatabaseUnreachableError`, `DatabaseError`.
+    """
+    with connect(dsn) as connection:
+        created = create_missing(connection, schema)
+        tables = read_tables(connection, schema)
+        tables.check(*CONTRACT)
+        connection.commit()
+        if FORECAST_TABLE in created:
+            return Initialised(created, [])
+        stored = query(connection, f"{stored_months(tables)} GROUP BY 1")
+        warnings = list(describe_irregular(stored))
+        if any(missing_key(tables)):
+            if (stored["rows"] == stored["months"]).all() and _create_key(connection, tables):
+                created.append(f"unique key of {FORECAST_TABLE} on (cm_track_id, month)")
+            else:
+                warnings += missing_key(tables)
+    return Initialised(created, warnings)
+
+
+def _create_key(connection: Connection, tables: Tables) -> bool:
+    """Whether the key is there now; it is not where a user may not create it."""
+    take_lock(connection, tables)
+    try:
+        execute(connection, f"CREATE UNIQUE INDEX ON {tables.name(FORECAST_TABLE)} (cm_track_id, month)")
+    except adbc.Error as error:
+        connection.rollback()
+        if error.sqlstate in (_INSUFFICIENT_PRIVILEGE, _UNIQUE_VIOLATION):
+            return False
+        raise
+    connection.commit()
+    return True

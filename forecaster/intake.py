@@ -1,0 +1,406 @@
+"""Rows of a file -> rows that the source tables can hold, every row checked before the first one is used."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+from polars.datatypes import DataType, DataTypeClass
+
+from forecaster.errors import BadFileError, InvalidOptionError
+from forecaster.files import counted, read_table
+from forecaster.schema import Dtype
+
+SHOWN = 5
+"""How many offenders an error lists. How many there are in all it always says."""
+
+_LONGEST_SHOWN = 40  # characters of a value
+_MOST_COLUMNS = 20
+_FIRST_DAY, _LAST_DAY = ((day - date(1970, 1, 1)).days for day in (date.min, date.max))
+_TICKS_PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+# From here on a float may stand for more than one integer.
+_INEXACT_FROM: Mapping[DataTypeClass, int] = {pl.Float64: 2**53, pl.Float32: 2**24}
+
+_ISO_DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T]00:00(:00(\.0+)?)?(Z|[+-]00(:?00)?)?)?$"
+_EXPORT_DAY = r"^[A-Z][a-z]{2} [0-9]{1,2}, [0-9]{4}$"
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What a file holds for a source table. Nothing of it is lost without being in one of the three."""
+
+    rows: pl.DataFrame
+    """The rows of the table, in its types."""
+    ignored: tuple[str, ...]
+    """Columns of the file that the table has no place for."""
+    left_out: pl.DataFrame
+    """row (counted from 1), date, reason: the records of an export whose daily streams are not known."""
+
+
+def read_streams(path: Path, /, *, track_id: int | None = None, artist_id: int | None = None) -> Intake:
+    """Daily streams from a CSV or Parquet file, in the form of the source table or of an export.
+
+    The table's form: cm_track_id, cm_artist_id, date, daily_streams and, if known, days_from_release.
+    `track_id` and `artist_id` are for a file that lacks these columns.
+
+    The form of a music analytics service's export: Date, Value (all streams so far) and, if known, Days from
+    release (1 on the first day). It needs `track_id` and `artist_id`. A day's streams are its Value less that
+    of the day before; on the day of release, if the file begins with it, they are its Value. Where the day
+    before is not in the file they are not known: such a record is left out, because to spread the difference
+    over the days of a gap would invent records.
+
+    The rows: cm_track_id, cm_artist_id, date, daily_streams (NULL where empty), days_from_release (NULL where
+    not known; as in the file, not recounted); in the order of the file, of an export in that of its dates.
+    Raises `BadFileError` that lists the rows that cannot be used, `InvalidOptionError` for ids that are
+    missing, or that the file has itself.
+    """
+    file = _File(path, read_table(path), wanted=_STREAMS_WANTED)
+    given = {"cm_track_id": track_id, "cm_artist_id": artist_id}
+    ids = {column: _checked_id(column, value) for column, value in given.items() if value is not None}
+    if {"Date", "Value"} <= file.columns and "date" not in file.columns:
+        return _streams_of_export(file, ids)
+    if doubled := sorted(ids.keys() & file.columns):
+        raise InvalidOptionError(f"{path} has its own {' and '.join(doubled)}", hint="do not give them again")
+    rows = file.read({column: field for column, field in STREAMS_FORM.items() if column not in ids})
+    file.check_unique(rows, [c for c in ("cm_track_id", "date") if c not in ids], what="track and day")
+    return Intake(
+        rows.with_columns(**_constant(ids)).select(*STREAMS_FORM),
+        file.ignored(STREAMS_FORM),
+        _NOTHING_LEFT_OUT,
+    )
+
+
+def read_mldr(path: Path, /) -> Intake:
+    """Artist decay rates from a CSV or Parquet file with the columns cm_artist_id and mldr.
+
+    The rows: cm_artist_id, mldr (per month; NULL where empty), in the order of the file.
+    Raises `BadFileError` that lists the rows that cannot be used.
+    """
+    file = _File(path, read_table(path), wanted="expected are cm_artist_id and mldr")
+    rows = file.read(MLDR_FORM)
+    file.check_unique(rows, ["cm_artist_id"], what="artist")
+    return Intake(rows, file.ignored(MLDR_FORM), _NOTHING_LEFT_OUT)
+
+
+def _checked_id(column: str, value: int) -> int:
+    if not -(2**63) <= value < 2**63:
+        raise InvalidOptionError(f"{column} is {value}: expected an integer of at most 64 bits")
+    return value
+
+
+def _constant(ids: Mapping[str, int]) -> dict[str, pl.Expr]:
+    return {column: pl.lit(value, pl.Int64) for column, value in ids.items()}
+
+
+def _streams_of_export(file: "_File", ids: Mapping[str, int]) -> Intake:
+    if not {"cm_track_id", "cm_artist_id"} <= ids.keys():
+        raise InvalidOptionError(
+            f"{file.path} is an export, which does not say what track and artist it is about",
+            hint="give both --track-id and --artist-id",
+        )
+    values = file.read(EXPORT_FORM)
+    file.check_unique(values, ["Date"], what="day")
+    records = (
+        values.with_row_index("row", offset=1)
+        .sort("Date")
+        .rename({"Date": "date", "Days from release": "days_from_release"})
+    )
+    _check_never_falls(file, records)
+    so_far = pl.col("Value")
+    is_first = pl.int_range(pl.len()) == 0
+    records = records.with_columns(
+        **_constant(ids),
+        daily_streams=pl.when(pl.col("date").diff() == pl.duration(days=1))
+        .then(so_far.diff())
+        .when(is_first & (pl.col("days_from_release") == 1))
+        .then(so_far),
+        reason=pl.when(so_far.is_null())
+        .then(pl.lit("no Value"))
+        .otherwise(pl.lit("no Value of the day before")),
+    )
+    is_known = pl.col("daily_streams").is_not_null()
+    rows = records.filter(is_known).select(*STREAMS_FORM)
+    if rows.is_empty():
+        raise BadFileError(f"{file.path} has no day whose streams are known: of none is the day before there")
+    left_out = records.filter(~is_known).select(pl.col("row").cast(pl.Int64), "date", "reason")
+    return Intake(rows, file.ignored(EXPORT_FORM), left_out)
+
+
+def _check_never_falls(file: "_File", records: pl.DataFrame) -> None:
+    before = pl.col("Value").forward_fill().shift()
+    falling = records.with_columns(before=before).filter(pl.col("Value") < pl.col("before"))
+    file.refuse(
+        "record",
+        "with a smaller Value than the record before",
+        falling.height,
+        [
+            f"{file.place(row)}: Value is {value}, after {earlier}"
+            for row, value, earlier in falling.sort("row")
+            .select("row", "Value", "before")
+            .head(SHOWN)
+            .iter_rows()
+        ],
+        hint="Value is all streams so far; where a service took some back, correct the days before",
+    )
+
+
+Reader = Callable[[pl.Expr, DataType], pl.Expr | None]
+"""A column and its type -> its values, NULL for one that cannot be used; None if none of this type can."""
+
+
+def _integer(column: pl.Expr, dtype: DataType) -> pl.Expr | None:
+    if dtype == pl.String:
+        # "5.0" is how a column of floats prints an integer. "5.000" may be that, or five thousand.
+        return column.str.strip_suffix(".0").cast(pl.Int64, strict=False)
+    whole = column.cast(pl.Int64, strict=False)
+    if dtype.is_integer():
+        return whole
+    if dtype.is_decimal():
+        return pl.when(whole.cast(dtype, strict=False) == column).then(whole)
+    inexact_from = _INEXACT_FROM.get(dtype.base_type())
+    if inexact_from is None:
+        return None
+    return pl.when((column == column.floor()) & (column.abs() < inexact_from)).then(whole)
+
+
+def _integer_from_0(column: pl.Expr, dtype: DataType) -> pl.Expr | None:
+    value = _integer(column, dtype)
+    return None if value is None else pl.when(value >= 0).then(value)
+
+
+def _finite_number(column: pl.Expr, dtype: DataType) -> pl.Expr | None:
+    if not (dtype == pl.String or dtype.is_numeric()):
+        return None
+    number = column.cast(pl.Float64, strict=False)
+    return pl.when(number.is_finite()).then(number)
+
+
+def _day(column: pl.Expr, dtype: DataType) -> pl.Expr | None:
+    if dtype == pl.String:
+        text = pl.when(column.str.contains(_ISO_DAY)).then(column.str.head(10))
+        return _in_calendar(text.str.to_date("%Y-%m-%d", strict=False).to_physical())
+    if dtype == pl.Date:
+        return _in_calendar(column.to_physical())
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone in (None, "UTC"):
+        # On integers, because Polars panics over a datetime that its calendar does not have.
+        ticks, per_day = column.to_physical(), _TICKS_PER_DAY[dtype.time_unit]
+        return _in_calendar(pl.when(ticks % per_day == 0).then(ticks // per_day))
+    return None
+
+
+def _day_of_export(column: pl.Expr, dtype: DataType) -> pl.Expr | None:
+    if dtype != pl.String:
+        return _day(column, dtype)
+    text = pl.when(column.str.contains(_EXPORT_DAY)).then(column)
+    return pl.coalesce(
+        _in_calendar(text.str.to_date("%b %d, %Y", strict=False).to_physical()), _day(column, dtype)
+    )
+
+
+def _in_calendar(days: pl.Expr) -> pl.Expr:
+    """Days since 1970 as a date, if in the years 1 to 9999. The stand-ins for infinity are not."""
+    return pl.when(days.is_between(_FIRST_DAY, _LAST_DAY)).then(days).cast(pl.Int32).cast(pl.Date)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A column of a file: how its values are read, and what an error says they should have been."""
+
+    expected: str
+    read: Reader
+    becomes: Dtype
+    may_be_empty: bool = False
+    may_be_missing: bool = False
+
+
+_ID = _Field("an integer of at most 64 bits", _integer, pl.Int64)
+_AGE = _Field(
+    "an integer of at most 32 bits, or nothing", _integer, pl.Int32, may_be_empty=True, may_be_missing=True
+)
+
+# One row per track and day.
+STREAMS_FORM: Mapping[str, _Field] = {
+    "cm_track_id": _ID,
+    "cm_artist_id": _ID,
+    "date": _Field("a day like 2024-01-31, without a time but midnight", _day, pl.Date),
+    "daily_streams": _Field(
+        "an integer of at most 64 bits, or nothing", _integer, pl.Int64, may_be_empty=True
+    ),
+    "days_from_release": _AGE,
+}
+
+# One row per day of one track.
+EXPORT_FORM: Mapping[str, _Field] = {
+    "Date": _Field("a day like Jan 31, 2024 or 2024-01-31", _day_of_export, pl.Date),
+    "Value": _Field("an integer of at least 0, or nothing", _integer_from_0, pl.Int64, may_be_empty=True),
+    "Days from release": _AGE,
+}
+
+# One row per artist.
+MLDR_FORM: Mapping[str, _Field] = {
+    "cm_artist_id": _ID,
+    "mldr": _Field("a finite number, or nothing", _finite_number, pl.Float64, may_be_empty=True),
+}
+
+_STREAMS_WANTED = (
+    "expected are cm_track_id, cm_artist_id, date, daily_streams and, if known, days_from_release; "
+    "or of an export Date, Value and, if known, Days from release"
+)
+_NOTHING_LEFT_OUT = pl.DataFrame(schema={"row": pl.Int64, "date": pl.Date, "reason": pl.String})
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file as it was read: its checks, and errors that name its rows."""
+
+    path: Path
+    frame: pl.DataFrame
+    wanted: str
+    """What columns it should have."""
+
+    @property
+    def columns(self) -> frozenset[str]:
+        return frozenset(self.frame.columns)
+
+    def ignored(self, form: Mapping[str, _Field]) -> tuple[str, ...]:
+        return tuple(column for column in self.frame.columns if column not in form)
+
+    def read(self, form: Mapping[str, _Field]) -> pl.DataFrame:
+        """The columns of `form` in their order and types. Every value of them can be stored."""
+        self._check_columns(form)
+        raw = pl.DataFrame([_plain(self.frame[column]) for column in form if column in self.columns])
+        values = raw.select(**self._conversions(form, raw.schema))
+        self._check_values(form, raw, values)
+        return values
+
+    def _check_columns(self, form: Mapping[str, _Field]) -> None:
+        missing = [c for c, field in form.items() if c not in self.columns and not field.may_be_missing]
+        if missing:
+            raise BadFileError(
+                f"{self.path} lacks the column {', '.join(missing)}; it has {_listed(self.frame.columns)}",
+                hint=self.wanted if len(self.columns) > 1 else f"{self.wanted}; separated by commas",
+            )
+        if self.frame.is_empty():
+            raise BadFileError(f"{self.path} has no rows")
+
+    def _conversions(self, form: Mapping[str, _Field], schema: pl.Schema) -> dict[str, pl.Expr]:
+        read = {column: form[column].read(pl.col(column), dtype) for column, dtype in schema.items()}
+        unreadable = [column for column, values in read.items() if values is None]
+        self.refuse(
+            "column",
+            "of a type that cannot work",
+            len(unreadable),
+            [f"{column} is {schema[column]}, expected {form[column].expected}" for column in unreadable],
+        )
+        nothing = pl.lit(None)
+        return {
+            column: (nothing if (values := read.get(column)) is None else values).cast(
+                field.becomes, strict=False
+            )
+            for column, field in form.items()
+        }
+
+    def _check_values(self, form: Mapping[str, _Field], raw: pl.DataFrame, values: pl.DataFrame) -> None:
+        unusable = {column: values[column].is_null() for column in raw.columns}
+        for column in raw.columns:
+            if form[column].may_be_empty:
+                unusable[column] &= raw[column].is_not_null()
+        offenders = pl.concat(
+            raw.select(row=pl.int_range(1, pl.len() + 1), column=pl.lit(column)).filter(mask)
+            for column, mask in unusable.items()
+        ).sort("row", maintain_order=True)
+        self.refuse(
+            "value",
+            "that cannot be stored",
+            offenders.height,
+            [
+                f"{self.place(row)}: {column} is {_shown(raw[column].slice(row - 1, 1))}, "
+                f"expected {form[column].expected}"
+                for row, column in offenders.head(SHOWN).iter_rows()
+            ],
+        )
+
+    def check_unique(self, rows: pl.DataFrame, key: Sequence[str], *, what: str) -> None:
+        """No two rows are about the same `key`."""
+        if rows.select(pl.struct(key).n_unique()).item() == rows.height:
+            return
+        doubled = (
+            rows.select(key)
+            .with_row_index("row", offset=1)
+            .filter(pl.struct(key).is_duplicated())
+            .group_by(key, maintain_order=True)
+            .agg("row")
+        )
+        self.refuse(
+            "case",
+            f"of several rows for one {what}",
+            doubled.height,
+            [
+                f"{self.place(*numbers)}: " + ", ".join(f"{k} {v}" for k, v in zip(key, values, strict=True))
+                for *values, numbers in doubled.head(SHOWN).iter_rows()
+            ],
+        )
+
+    def refuse(
+        self, noun: str, problem: str, total: int, lines: list[str], *, hint: str | None = None
+    ) -> None:
+        """Raise `BadFileError` with the `lines` about the first offenders, if there is any."""
+        if total:
+            more = [f"and {total - len(lines):,} more"] if total > len(lines) else []
+            message = f"{self.path}: {counted(total, noun)} {problem}; no row was read"
+            raise BadFileError("\n  ".join([message, *lines, *more]), hint=hint)
+
+    def place(self, *rows: int) -> str:
+        """The numbers of rows, counted from 1 after the header, and their lines if these are certain."""
+        place = _numbered("row", rows)
+        return (
+            f"{place} ({_numbered('line', [row + 1 for row in rows])})" if self._has_a_line_per_row else place
+        )
+
+    @cached_property
+    def _has_a_line_per_row(self) -> bool:
+        if self.path.suffix.lower() == ".parquet":
+            return False
+        broken = self.frame.select(pl.any_horizontal(pl.all().str.contains("\n", literal=True).any())).item()
+        return not broken and not any("\n" in column for column in self.columns)
+
+
+def _plain(values: pl.Series) -> pl.Series:
+    """The same without what no reader has to know: other kinds of text, and text that is empty."""
+    if values.dtype in (pl.Categorical, pl.Enum, pl.Null):
+        return values.cast(pl.String)
+    if values.dtype == pl.String and (values == "").any():
+        return values.set(values == "", None)
+    return values
+
+
+def _shown(value: pl.Series) -> str:
+    """The one value of the series, as the file has it."""
+    if value.null_count():
+        return "empty"
+    if isinstance(value.dtype, (pl.Date, pl.Datetime)):
+        per_day = 1 if isinstance(value.dtype, pl.Date) else _TICKS_PER_DAY[value.dtype.time_unit]
+        if not _FIRST_DAY <= value.to_physical().item() // per_day <= _LAST_DAY:
+            return "not in the calendar"  # Polars panics over its text
+    text = value.cast(pl.String).item()
+    inexact_from = _INEXACT_FROM.get(value.dtype.base_type())
+    if inexact_from is not None and inexact_from <= abs(value.item()) < math.inf:
+        return f"{text}, as a float not exact"
+    return _shortened(repr(text) if value.dtype == pl.String else text)
+
+
+def _listed(columns: Sequence[str]) -> str:
+    more = [f"and {len(columns) - _MOST_COLUMNS:,} more"] if len(columns) > _MOST_COLUMNS else []
+    return ", ".join([*(_shortened(repr(column)) for column in columns[:_MOST_COLUMNS]), *more])
+
+
+def _numbered(noun: str, numbers: Sequence[int]) -> str:
+    more = ["..."] if len(numbers) > SHOWN else []
+    return f"{noun}{'s' if len(numbers) > 1 else ''} {', '.join([*map(str, numbers[:SHOWN]), *more])}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

@@ -1,0 +1,260 @@
+"""Reading the catalogue out of PostgreSQL: the only module that imports connectorx."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+from adbc_driver_manager.dbapi import Connection
+
+from forecaster.dsn import Dsn
+from forecaster.errors import ConnectionLostError, DatabaseError
+from forecaster.interrupt import Interrupted, interruptible
+from forecaster.model.features import WINDOW
+from forecaster.postgres.connection import client_name, end_connections, integer_array, query
+from forecaster.postgres.stored import stored_months
+from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE, Tables
+from forecaster.schema import NEWEST_MLDR, RECORDS, TRACK_FACTS
+
+os.environ.setdefault("RUST_LOG", "off")  # else its connection pool writes to stderr
+import connectorx as cx
+
+CONNECTIONS = 2
+"""Connections that read at once. Measured on two cores: a third and fourth gain nothing."""
+
+# As in the model's own schema, more than 2^31 days are no age and count as unknown.
+_DAYS_FROM_RELEASE = (
+    f"CASE WHEN s.days_from_release BETWEEN {-(2**31)} AND {2**31 - 1} "
+    "THEN s.days_from_release::bigint END AS days_from_release"
+)
+
+# connectorx has no SQLSTATE, only its text and the server's.
+_LOST = re.compile(
+    r"terminating connection|connection closed|connection reset|broken pipe|communicating with the server|"
+    r"timed out in bb8|timed out waiting|connection refused|shutting down|starting up|recovery mode|"
+    r"unexpected(?:ly)? (?:EOF|closed)|end of file|invalid snapshot|does not exist.*snapshot|"
+    r"could not import the requested snapshot",
+    re.IGNORECASE,
+)
+
+
+def export_snapshot(connection: Connection) -> str:
+    """Name of what a repeatable-read transaction sees; it is good for as long as that is open."""
+    return str(query(connection, "SELECT pg_export_snapshot()").item())
+
+
+@dataclass(frozen=True)
+class History:
+    """What the model starts from: `RECORDS` and `TRACK_FACTS` of some tracks, and what was left out."""
+
+    records: pl.LazyFrame
+    facts: pl.LazyFrame
+    duplicates: int
+    """Rows left out because a newer row has the same track and date."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The three tables as one exported snapshot shows them, on any number of connections."""
+
+    dsn: Dsn
+    tables: Tables
+    snapshot: str
+    """From `export_snapshot`."""
+
+    def tracks(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.Series:
+        """The tracks that have a row of streams, in order; only those among `track_ids`, if given."""
+        streams = self.tables.name(STREAMS_TABLE)
+        if track_ids is not None:
+            tracks = (
+                f"SELECT DISTINCT id FROM unnest({integer_array(track_ids)}) AS t (id) "
+                f"WHERE EXISTS (SELECT FROM {streams} s WHERE s.cm_track_id = t.id)"
+            )
+        elif self._streams_are_keyed():
+            tracks = _loose_index_scan(streams)
+        else:
+            tracks = f"SELECT DISTINCT cm_track_id AS id FROM {streams} WHERE cm_track_id IS NOT NULL"
+        sql = f"SELECT track.id::bigint AS id FROM ({tracks}) AS track ORDER BY id"
+        return self._read(sql)["id"].cast(pl.Int64)
+
+    def stored(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.DataFrame:
+        """One row per track that has forecasts, with the columns of `stored_months`."""
+        among = "true" if track_ids is None else f"cm_track_id = ANY ({integer_array(track_ids)})"
+        return self._read(f"{stored_months(self.tables)} AND {among} GROUP BY 1")
+
+    def mldr(self) -> pl.LazyFrame:
+        """Each artist's newest decay rate: `NEWEST_MLDR`. What is no finite number becomes NULL."""
+        # The cast of an absurd numeric would fail, and with it the whole read.
+        frame = self._read(f"""
+            SELECT DISTINCT ON (cm_artist_id) cm_artist_id::bigint AS cm_artist_id,
+                   CASE WHEN abs(mldr) <= 1.7976931348623157e308 THEN mldr::float8 END AS mldr
+            FROM {self.tables.name(MLDR_TABLE)}
+            WHERE cm_artist_id IS NOT NULL
+            ORDER BY 1, created_at DESC NULLS LAST, id DESC NULLS LAST, mldr DESC NULLS LAST""")
+        return frame.lazy().select(NEWEST_MLDR)
+
+    def unusable_rows(self, track_ids: pl.Series) -> int:
+        """How many rows of these tracks are no record and left out, such as those with NULL streams."""
+        # Not by "= ANY (array)": among the few rows that the partial index holds, a join is at once done.
+        sql = f"""
+            SELECT count(*)::bigint AS n
+            FROM (SELECT cm_track_id FROM {self.tables.name(STREAMS_TABLE)}
+                  WHERE {self.tables.unusable_streams()}) s
+            JOIN unnest({integer_array(track_ids)}) AS t (id) ON t.id = s.cm_track_id"""
+        return int(self._read(sql)["n"][0])
+
+    def history(self, track_ids: pl.Series) -> History:
+        """The last 365 records of each track as one array, and the facts about it; read in parallel."""
+        query = self._history_by_index if self._streams_are_keyed() else self._history_in_one_pass
+        size = max(1, -(-len(track_ids) // CONNECTIONS))
+        wire = self._read([query(integer_array(part)) for part in _slices(track_ids, size)])
+        return History(_records(wire), _facts(wire), duplicates=int(wire["duplicates"].sum()))
+
+    def _streams_are_keyed(self) -> bool:
+        """Whether there is one row per track and day, and an index that finds a track's newest rows."""
+        return (
+            self.tables.has_key(STREAMS_TABLE, "cm_track_id", "date")
+            # On a timestamp column the key lets a day occur twice.
+            and self.tables.type(STREAMS_TABLE, "date") == "date"
+        )
+
+    def _history_by_index(self, track_ids: str) -> str:
+        """Cost per track does not depend on the length of its history."""
+        # The aggregate takes its rows in the order of the subquery below it: there is no plan in which
+        # anything stands between a LIMIT and an ungrouped aggregate.
+        record = (
+            f"FROM {self.tables.name(STREAMS_TABLE)} s WHERE s.cm_track_id = t.id AND NOT {self._unusable}"
+        )
+        return f"""
+            SELECT t.id AS cm_track_id, recent.*, newest.*, earliest.*, 0::bigint AS duplicates
+            FROM unnest({track_ids}) AS t (id)
+            CROSS JOIN LATERAL (
+                SELECT array_agg(r.daily_streams::float8) AS streams,
+                       min(r.cm_artist_id)::bigint AS min_artist_id,
+                       max(r.cm_artist_id)::bigint AS max_artist_id
+                FROM (SELECT s.daily_streams, s.cm_artist_id {record}
+                      ORDER BY s.date DESC LIMIT {WINDOW}) r) recent
+            LEFT JOIN LATERAL (
+                SELECT s.cm_artist_id::bigint AS cm_artist_id, {_DAYS_FROM_RELEASE},
+                       {_day("s.date")} AS last_day {record}
+                ORDER BY s.date DESC LIMIT 1) newest ON true
+            LEFT JOIN LATERAL (
+                SELECT {self._row_id}, {_day("s.date")} AS first_day {record}
+                ORDER BY s.date LIMIT 1) earliest ON true"""
+
+    def _history_in_one_pass(self, track_ids: str) -> str:
+        """For tables without the key: every row of the tracks is sorted, and of two for a day one is kept."""
+        # The row order of `v` is that of its window, which the grouped aggregates above it keep. Of two
+        # rows that `created_at` and `id` cannot tell apart, the values decide, as they do in the model.
+        return f"""
+            SELECT t.id AS cm_track_id, g.streams[1:{WINDOW}] AS streams,
+                   (SELECT min(a) FROM unnest(g.artists[1:{WINDOW}]) a)::bigint AS min_artist_id,
+                   (SELECT max(a) FROM unnest(g.artists[1:{WINDOW}]) a)::bigint AS max_artist_id,
+                   g.artists[1]::bigint AS cm_artist_id, g.days_from_release[1] AS days_from_release,
+                   g.last_day, g.ids[cardinality(g.ids)] AS training_data_id, g.first_day,
+                   coalesce(g.duplicates, 0)::bigint AS duplicates
+            FROM unnest({track_ids}) AS t (id)
+            LEFT JOIN (
+                SELECT v.cm_track_id, max(v.day) AS last_day, min(v.day) AS first_day,
+                       array_agg(v.daily_streams) FILTER (WHERE v.is_newest) AS streams,
+                       array_agg(v.cm_artist_id) FILTER (WHERE v.is_newest) AS artists,
+                       array_agg(v.days_from_release) FILTER (WHERE v.is_newest) AS days_from_release,
+                       array_agg(v.training_data_id) FILTER (WHERE v.is_newest) AS ids,
+                       count(*) FILTER (WHERE NOT v.is_newest) AS duplicates
+                FROM (
+                    SELECT r.*, lag(r.day) OVER (
+                               PARTITION BY r.cm_track_id
+                               ORDER BY r.day DESC, r.created_at DESC NULLS LAST, r.id DESC NULLS LAST,
+                                        r.daily_streams DESC, r.days_from_release DESC NULLS LAST,
+                                        r.cm_artist_id DESC NULLS LAST
+                           ) IS DISTINCT FROM r.day AS is_newest
+                    FROM (SELECT s.cm_track_id, s.cm_artist_id, s.daily_streams::float8 AS daily_streams,
+                                 {_DAYS_FROM_RELEASE}, s.id, {self._row_id}, s.created_at,
+                                 {_day(self.tables.day_of_streams())} AS day
+                          FROM {self.tables.name(STREAMS_TABLE)} s
+                          WHERE s.cm_track_id = ANY ({track_ids}) AND NOT {self._unusable}) r
+                ) v
+                GROUP BY v.cm_track_id
+            ) g ON g.cm_track_id = t.id"""
+
+    @property
+    def _unusable(self) -> str:
+        return self.tables.unusable_streams()
+
+    @property
+    def _row_id(self) -> str:
+        """A row's id under the name that it has in the forecasts; uuid as text, integers as bigint."""
+        type_ = "text" if self.tables.type(STREAMS_TABLE, "id") == "uuid" else "bigint"
+        return f"s.id::{type_} AS training_data_id"
+
+    def _read(self, sql: str | list[str]) -> pl.DataFrame:
+        on_snapshot = [
+            f"SET application_name = '{client_name()}'",
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            f"SET TRANSACTION SNAPSHOT '{self.snapshot}'",
+        ]
+
+        def read() -> pl.DataFrame:
+            frame: pl.DataFrame = cx.read_sql(
+                self.dsn.uri, sql, return_type="polars", pre_execution_query=on_snapshot
+            )
+            return frame
+
+        try:
+            return interruptible(read, cancel=lambda: end_connections(self.dsn))
+        except (Interrupted, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - its panics are no Exceptions
+            raise self._failure(error) from None
+
+    def _failure(self, error: BaseException) -> DatabaseError:
+        reason = " ".join(self.dsn.redact(str(error)).split())
+        kind = ConnectionLostError if _LOST.search(reason) else DatabaseError
+        return kind(f"reading from {self.dsn} failed: {reason}")
+
+
+def _records(wire: pl.DataFrame) -> pl.LazyFrame:
+    """One row per track and record: `RECORDS`. The arrays begin with the newest record."""
+    newest_first = pl.int_ranges(0, -pl.col("streams").list.len().cast(pl.Int64), -1, dtype=pl.Int32)
+    return (
+        wire.lazy()
+        .filter(pl.col("streams").list.len() > 0)
+        .select("cm_track_id", day=newest_first, daily_streams="streams")
+        .explode("day", "daily_streams")
+        .select(RECORDS)
+    )
+
+
+def _facts(wire: pl.DataFrame) -> pl.LazyFrame:
+    return (
+        wire.lazy()
+        .with_columns(
+            first_date=pl.col("first_day").cast(pl.Int32).cast(pl.Date),
+            last_date=pl.col("last_day").cast(pl.Int32).cast(pl.Date),
+            has_several_artists=(pl.col("min_artist_id") < pl.col("max_artist_id")).fill_null(value=False),
+        )
+        .select(TRACK_FACTS)
+    )
+
+
+def _loose_index_scan(streams: str) -> str:
+    """Each track once, by one jump in the index per track: PostgreSQL reads all rows for a DISTINCT."""
+    return f"""
+        WITH RECURSIVE track (id) AS (
+            (SELECT s.cm_track_id FROM {streams} s WHERE s.cm_track_id IS NOT NULL
+             ORDER BY s.cm_track_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT s.cm_track_id FROM {streams} s WHERE s.cm_track_id > track.id
+                    ORDER BY s.cm_track_id LIMIT 1)
+            FROM track WHERE track.id IS NOT NULL)
+        SELECT id FROM track WHERE id IS NOT NULL"""
+
+
+def _slices(track_ids: pl.Series, size: int) -> list[pl.Series]:
+    return [track_ids.slice(start, size) for start in range(0, max(1, len(track_ids)), size)]
+
+
+def _day(date: str) -> str:
+    """Days since 1970-01-01: unlike a date, a number has no bounds that a driver could fail at."""
+    return f"({date} - DATE '1970-01-01')"

@@ -1,0 +1,191 @@
+"""Forecast every pending track and store the result: lock, read, build, write, chunk by chunk."""
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import polars as pl
+from adbc_driver_manager.dbapi import Connection
+
+from forecaster.dsn import Dsn
+from forecaster.errors import ConnectionLostError, DatabaseError, InvalidOptionError, NoForecastError
+from forecaster.model import build_tracks, forecastable, skipped
+from forecaster.model.parameters import Parameters
+from forecaster.model.projection import project
+from forecaster.postgres.connection import connect, query
+from forecaster.postgres.lock import take_lock
+from forecaster.postgres.sink import fit, store_forecasts, uuid_bytes
+from forecaster.postgres.source import Source, export_snapshot
+from forecaster.postgres.stored import describe_irregular, missing_key
+from forecaster.postgres.tables import CONTRACT, FORECAST_TABLE, read_tables
+from forecaster.report import RunReport
+
+CHUNK = 10_000
+"""Tracks per chunk: what is in memory at once, and one transaction."""
+
+_PAUSES = (0.5, 1.0, 2.0)  # seconds before each new try after the connection was lost while reading
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run does. Raises `InvalidOptionError` on creation if a value cannot be used."""
+
+    dsn: Dsn
+    schema: str = "public"
+    parameters: Parameters = field(default_factory=Parameters)
+    track_ids: tuple[int, ...] = ()
+    """Only these tracks, where they are pending. Empty: all."""
+    limit: int | None = None
+    """At most so many tracks, in the order of their ids; skipped ones count. None: all."""
+    replace: bool = False
+    """Also the tracks that have a forecast, which takes the place of theirs."""
+    dry_run: bool = False
+    """Everything but the write."""
+    wait: float = 0.0
+    """Seconds to wait for another run to end."""
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and not 1 <= self.limit < 2**63:
+            raise InvalidOptionError(f"limit is {self.limit}: expected at least 1")
+        if not 0 <= self.wait < 2**31:
+            raise InvalidOptionError(f"wait is {self.wait}: expected a number of seconds of at least 0")
+
+
+def run(config: RunConfig) -> RunReport:
+    """Forecast the pending tracks and store the result, each chunk of tracks in one transaction.
+
+    A connection that is lost while reading is made anew, with a limit; a write is never tried twice.
+
+    Raises `DatabaseUnreachableError`; `SchemaMismatchError` before anything is read; `LockedError` if
+    another run writes to the same table; `NoForecastError` for track ids without streams;
+    `WriteRefusedError` for rows that the table cannot hold; `DatabaseError` for all else the server refuses.
+    """
+    start = time.perf_counter()
+    work = _Run(config)
+    for pause in (*_PAUSES, None):
+        try:
+            work.attempt()
+            break
+        except ConnectionLostError:
+            if pause is None:
+                raise
+            time.sleep(pause)
+    work.report.seconds = time.perf_counter() - start
+    return work.report
+
+
+class _Run:
+    """A run in progress: what is done stays done when the connection is lost and made anew."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.created_at = datetime.now(UTC)
+        self.todo: pl.Series | None = None
+        """The tracks still to be looked at, once they are known."""
+        self.report = RunReport(
+            config.parameters,
+            str(config.dsn),
+            config.schema,
+            dry_run=config.dry_run,
+            started_at=self.created_at.isoformat(),
+        )
+
+    def attempt(self) -> None:
+        """Do all that is still to do."""
+        config, report = self.config, self.report
+        with ExitStack() as stack:
+            with report.stage("connect"):
+                reader = stack.enter_context(connect(config.dsn, repeatable_read=True))
+                report.server = query(reader, "SELECT current_setting('server_version')").item()
+                tables = read_tables(reader, config.schema)
+                tables.check(*CONTRACT)
+                reader.commit()  # the snapshot has to be younger than the lock
+                writer = None
+                if not config.dry_run:
+                    writer = stack.enter_context(connect(config.dsn))
+                    take_lock(writer, tables, wait=config.wait)
+                source = Source(config.dsn, tables, export_snapshot(reader))
+            with report.stage("read"):
+                self._find_work(source)
+                mldr = source.mldr()
+            while self.todo is not None and len(self.todo):
+                self._do_chunk(source, writer, self.todo.head(CHUNK), mldr)
+                self.todo = self.todo.slice(CHUNK)
+
+    def _find_work(self, source: Source) -> None:
+        config, first_attempt = self.config, self.todo is None
+        among = self.todo if self.todo is not None else pl.Series(config.track_ids, dtype=pl.Int64)
+        everything = first_attempt and among.is_empty()
+        tracks = source.tracks(None if everything else among)
+        if first_attempt and len(unknown := among.filter(~among.is_in(tracks.implode())).unique().sort()):
+            raise NoForecastError(
+                f"no streams of these tracks: {', '.join(map(str, unknown))}",
+                hint="check the ids, and --schema; `forecaster load` loads streams",
+            )
+        stored = source.stored(None if everything else among)
+        if not config.replace:
+            tracks = tracks.filter(~tracks.is_in(stored["cm_track_id"].implode()))
+        self.todo = tracks if config.limit is None or not first_attempt else tracks.head(config.limit)
+        if first_attempt:
+            self.report.pending = len(self.todo)
+            self.report.warnings = [
+                *missing_key(source.tables),
+                *describe_irregular(stored, horizon=config.parameters.horizon),
+            ]
+
+    def _do_chunk(
+        self, source: Source, writer: Connection | None, track_ids: pl.Series, mldr: pl.LazyFrame
+    ) -> None:
+        report, parameters = self.report, self.config.parameters
+        with report.stage("read"):
+            history = source.history(track_ids)
+            unusable = source.unusable_rows(track_ids)
+        tracks = build_tracks(history.records, history.facts, mldr, parameters, checkpoint=report.checkpoint)
+        with report.stage("projection"):
+            good, bad = pl.collect_all([self._rows(source, tracks), skipped(tracks)])
+        forecast = len(good) // parameters.horizon
+        if writer:
+            with report.stage("write"):
+                forecast = self._store(source, writer, good)
+        report.forecast += forecast
+        report.skipped = report.skipped.vstack(bad)
+        report.unusable_rows += unusable
+        report.duplicate_rows += history.duplicates
+
+    def _rows(self, source: Source, tracks: pl.LazyFrame) -> pl.LazyFrame:
+        """Forecasts as they are stored, in whole streams."""
+        if source.tables.type(FORECAST_TABLE, "training_data_id") == "uuid":
+            tracks = tracks.with_columns(uuid_bytes(pl.col("training_data_id")))
+        return project(forecastable(tracks), horizon=self.config.parameters.horizon).with_columns(
+            pl.col("forecasted_value").round(), created_at=self.created_at
+        )
+
+    def _store(self, source: Source, writer: Connection, forecasts: pl.DataFrame) -> int:
+        """Store what can be stored, in one transaction; returns the number of tracks."""
+        fitted = fit(forecasts, source.tables, FORECAST_TABLE)
+        refused = fitted.by_track()
+        self.report.refused |= refused
+        if refused:
+            unfit = pl.Series(list(refused), dtype=pl.Int64).implode()
+            good = forecasts.filter(~pl.col("cm_track_id").is_in(unfit))
+            fitted = fit(good, source.tables, FORECAST_TABLE)
+        if fitted.rows.is_empty():
+            return 0
+        try:
+            stored = store_forecasts(
+                writer,
+                source.tables,
+                fitted,
+                horizon=self.config.parameters.horizon,
+                replace=self.config.replace,
+            )
+        except ConnectionLostError as error:
+            # Not to be tried again blindly: the server may have got the commit.
+            raise DatabaseError(
+                f"the connection was lost while writing: {error}",
+                hint="each track has all its months or none; the next run completes the rest",
+            ) from None
+        self.report.rows += stored.rows
+        self.report.taken += stored.taken
+        return stored.rows // self.config.parameters.horizon

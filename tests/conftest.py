@@ -1,0 +1,135 @@
+"""Real servers, an empty database for every test, and the command line as a user runs it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from forecaster.dsn import Dsn
+from forecaster.postgres.embedded import running_server
+from tests import sql
+
+# Where each server's programs are; None is the embedded server, which brings its own.
+BINARIES = {"embedded": None, "postgresql-15": Path("/usr/lib/postgresql/15/bin")}
+SERVERS = [name for name, binaries in BINARIES.items() if binaries is None or binaries.is_dir()]
+
+# Nothing in a test server has to survive a power cut, and nothing in it should run by itself.
+SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
+
+ServerNamed = Callable[[str], Dsn]
+
+
+class Cli(Protocol):
+    """Runs `python -m forecaster ARGUMENTS`."""
+
+    def __call__(
+        self, *arguments: str, env: Mapping[str, str] | None = None, stdin: str = "", cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_of_the_developer() -> Iterator[None]:
+    """No database that the person running the tests has set up is ever found, or written to."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [*os.environ]:
+            if name == "DATABASE_URL" or name.startswith("PG"):
+                patch.delenv(name)
+        patch.setenv("PGPASSFILE", "/nonexistent/pgpass")
+        yield
+
+
+@pytest.fixture(scope="session")
+def server_named() -> Iterator[ServerNamed]:
+    """The superuser's `Dsn` on the server of that name, started when it is first asked for."""
+    running: dict[str, Dsn] = {}
+    with ExitStack() as stack:
+
+        def start(name: str) -> Dsn:
+            if name not in running:
+                data_dir = stack.enter_context(short_directory())
+                running[name] = stack.enter_context(
+                    running_server(data_dir, binaries=BINARIES[name], settings=SETTINGS)
+                )
+            return running[name]
+
+        yield start
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest, server_named: ServerNamed) -> Dsn:
+    """Each server in turn; shared, so that a test must not change it."""
+    return server_named(request.param)
+
+
+@pytest.fixture
+def database(server: Dsn) -> Iterator[Dsn]:
+    """A new and empty database, on each server in turn."""
+    with new_database(server) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def embedded_database(server_named: ServerNamed) -> Iterator[Dsn]:
+    """A new and empty database, on the embedded server only."""
+    with new_database(server_named("embedded")) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """A directory of its own with a path short enough for a socket, which pytest's `tmp_path` is not."""
+    with short_directory() as path:
+        yield path
+
+
+@pytest.fixture
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """Runs the command line in an empty home and directory, with no variables but those given."""
+    home = tmp_path_factory.mktemp("home")
+
+    def run(
+        *arguments: str, env: Mapping[str, str] | None = None, stdin: str = "", cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "forecaster", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+            cwd=cwd or home,
+            env={"PATH": os.environ["PATH"], "HOME": str(home), "LC_ALL": "C.UTF-8", **(env or {})},
+        )
+
+    return run
+
+
+@contextmanager
+def new_database(server: Dsn) -> Iterator[Dsn]:
+    """A database of template0, which holds nothing, dropped with whatever is still connected to it."""
+    name = f"test_{uuid.uuid4().hex}"
+    sql.run(server, f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY file_copy")
+    try:
+        yield replace(server, dbname=name)
+    finally:
+        sql.run(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def short_directory() -> Iterator[Path]:
+    """Open to the server's own user, who is not the one that runs the tests when that is root."""
+    path = Path(tempfile.mkdtemp(prefix="fc", dir="/tmp"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)

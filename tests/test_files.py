@@ -1,0 +1,389 @@
+"""Files in and out: what is written comes back, what is damaged is refused, what fails leaves no trace."""
+
+import csv
+import gzip
+import io
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from forecaster import files
+from forecaster.errors import BadFileError, InvalidOptionError
+from forecaster.files import check_output_path, read_table, write_table, write_text
+
+TYPED = pl.DataFrame(
+    {
+        "id": [1, 2**63 - 1, None],
+        "day": [date(2024, 2, 29), None, date(1, 1, 1)],
+        "rate": [0.1, 1e-300, -2.5],
+        "text": ["a,b", 'say "x"', "two\nlines"],
+    }
+)
+AS_TEXT = [
+    ("1", "2024-02-29", "0.1", "a,b"),
+    ("9223372036854775807", None, "1e-300", 'say "x"'),
+    (None, "0001-01-01", "-2.5", "two\nlines"),
+]
+
+
+def saved(path: Path, content: bytes | str) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def refusal(path: Path) -> BadFileError:
+    with pytest.raises(BadFileError) as error:
+        read_table(path)
+    assert str(path) in str(error.value)
+    return error.value
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "T.PARQUET"])
+def test_parquet_comes_back_as_it_was(tmp_path: Path, name: str) -> None:
+    write_table(TYPED, tmp_path / name)
+    assert_frame_equal(read_table(tmp_path / name), TYPED)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "T.CSV", "t.csv.gz", "t.Csv.GZ"])
+def test_csv_comes_back_as_text(tmp_path: Path, name: str) -> None:
+    write_table(TYPED, tmp_path / name)
+    back = read_table(tmp_path / name)
+    assert back.schema == dict.fromkeys(TYPED.columns, pl.String)
+    assert back.rows() == AS_TEXT
+    assert (tmp_path / name).read_bytes().startswith(b"\x1f\x8b") == name.lower().endswith("gz")
+
+
+def test_a_name_is_a_name_and_no_pattern(tmp_path: Path) -> None:
+    for directory in (tmp_path, tmp_path / "year=2024"):
+        directory.mkdir(exist_ok=True)
+        for number, name in enumerate(["a1.parquet", "a[1].parquet", "a*.parquet", "a*.csv", "a?.csv"]):
+            write_table(pl.DataFrame({"a": [str(number)]}), directory / name)
+        assert read_table(directory / "a[1].parquet").rows() == [("1",)]
+        assert read_table(directory / "a*.parquet").rows() == [("2",)]
+        assert read_table(directory / "a*.csv").rows() == [("3",)]
+
+
+@st.composite
+def tables_of_text(draw: st.DrawFn) -> pl.DataFrame:
+    # No zero bytes, which no text file has, and no byte order mark, which is none inside of a name.
+    text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"), max_size=4)
+    text |= st.text('a,"\n\r ', max_size=4)
+    columns = draw(st.lists(text, min_size=1, max_size=3, unique=True))
+    height = draw(st.integers(0, 4))
+    values = st.lists(st.none() | text, min_size=height, max_size=height)
+    return pl.DataFrame({column: draw(values) for column in columns}, dict.fromkeys(columns, pl.String))
+
+
+@settings(max_examples=100, deadline=None)
+@given(tables_of_text(), st.sampled_from([1, 2, 7, 1 << 22]))
+@example(pl.DataFrame({" ": []}, {" ": pl.String}), 1)
+@example(pl.DataFrame({",": [None]}, {",": pl.String}), 1)
+@example(pl.DataFrame({"": [None, "", None]}, {"": pl.String}), 1)
+@example(pl.DataFrame({'a"': ["1", None], "b\r\n": ["\r", None]}), 3)
+def test_any_text_comes_back_exactly(
+    tmp_path_factory: pytest.TempPathFactory, frame: pl.DataFrame, block: int
+) -> None:
+    path = tmp_path_factory.mktemp("text") / "t.csv"
+    write_table(frame, path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "_BLOCK", block)
+        assert_frame_equal(read_table(path), frame)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text('ab,,"\n\n\r', max_size=24), st.sampled_from([1, 3, 1 << 22]))
+@example('a,b\n1,"2\n3,4"\n', 1)
+@example('a,b\nx,y"\n1,2\n"z,4\n', 3)
+@example('a,b\nx"y,z"w\n', 3)
+@example('a,b\n"1"x,2\n', 1)
+@example("a,b\n\n", 3)
+@example("a,b\n1\n", 1)
+def test_no_other_reader_sees_other_values(
+    tmp_path_factory: pytest.TempPathFactory, text: str, block: int
+) -> None:
+    """Where a file is not refused, Python's reader finds the same values in it, and as many in every row."""
+    path = saved(tmp_path_factory.mktemp("csv") / "t.csv", text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "_BLOCK", block)
+        try:
+            frame = read_table(path)
+        except BadFileError:
+            return
+    header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    assert frame.columns == header
+    # An empty line of a single column is a NULL to us, and nothing to Python.
+    values = [[value or "" for value in row] for row in frame.rows()]
+    assert [row for row in values if row != [""]] == [row for row in rows if row not in ([], [""])]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["", "1", '"x"', '"a,b"', '"a\nb"', '"a""b"']), min_size=2, max_size=2)
+    ),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["", "\ufeff"]),
+    st.integers(0, 2),
+)
+def test_every_well_formed_file_is_read(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]], end: str, mark: str, ends: int
+) -> None:
+    text = mark + end.join(["a,b", *map(",".join, rows)]) + ends * end
+    frame = read_table(saved(tmp_path_factory.mktemp("csv") / "t.csv", text))
+    assert frame.columns == ["a", "b"]
+    assert frame.rows() == [
+        tuple(value.strip('"').replace('""', '"') if value else None for value in row) for row in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is empty"),
+        ("\n\n", "is empty"),
+        ("\ufeff", "is empty"),
+        ("\na,b\n1,2\n", "line 1: no column names"),
+        ("a,b\n1,2\n3\n", "line 3: the row has 1 value, but there are 2 columns"),
+        (
+            "a,b\n1,2\n3,4,5\n6\n",
+            "line 3: the row has 3 values, but there are 2 columns (and 1 more such row)",
+        ),
+        ('a,b\n"1\n1",2\n3,4,5\n', "line 4: the row has 3 values"),
+        ("a,b\n1,2\n\n3,4\n", "line 3: the row has 1 value"),
+        ("a,b,a,c,c\n", "several columns have the same name: 'a', 'c'"),
+        ('a,b\n1,"2\n3,4\n', "opened and never closed"),
+        ('a,b\n1,2\n1"1,2\n"', 'line 3: a quote (") in the middle of a value'),
+        ('a,b\n"1"1,2\n', 'line 2: a quote (") in the middle of a value'),
+        ("a,b\r1,2\r3,4\r", "line 1: a carriage return without a line feed"),
+        (b"a,b\n1,caf\xe9\n", "line 2: byte 0xe9 is no UTF-8 text"),
+        ("a,b\n1,2\n".encode("utf-16"), "line 1: a zero byte"),
+        (bytes(range(1, 256)) * 9, "line "),
+        (bytes(range(256)) * 9, "line 1: a zero byte"),
+    ],
+)
+def test_a_damaged_csv_is_refused_with_its_line(tmp_path: Path, content: bytes | str, said: str) -> None:
+    assert said in str(refusal(saved(tmp_path / "t.csv", content)))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.parquet"])
+def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    assert "does not exist" in str(refusal(path))
+    assert "does not exist" in str(refusal(path / name))
+    path.mkdir()
+    assert "is no file" in str(refusal(path))
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    assert "does not exist" in str(refusal(tmp_path / "loop.csv"))
+    assert "too long" in str(refusal(tmp_path / ("n" * 300 + name)))
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.parquet"])
+def test_a_file_that_is_cut_off_is_refused_wherever(tmp_path: Path, name: str) -> None:
+    write_table(TYPED, tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    for length in (*range(0, len(whole), 17), len(whole) - 1):
+        error = refusal(saved(tmp_path / f"cut{name}", whole[:length]))
+        assert "cannot be read" in str(error) or "is empty" in str(error)
+    assert error.hint == "it is damaged, cut off, or not what its ending says"
+
+
+def test_no_damage_to_a_parquet_file_is_more_than_a_refusal(tmp_path: Path) -> None:
+    """Polars panics over some of these files, which is no `Exception`."""
+    write_table(TYPED, tmp_path / "t.parquet")
+    whole = (tmp_path / "t.parquet").read_bytes()
+    refused = 0
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0xFF
+        with suppress(BadFileError):
+            read_table(saved(tmp_path / "damaged.parquet", bytes(damaged)))
+            refused -= 1
+        refused += 1
+    assert refused > len(whole) // 2
+
+
+def test_a_file_that_is_not_what_its_ending_says_is_refused(tmp_path: Path) -> None:
+    write_table(TYPED, tmp_path / "t.parquet")
+    refusal(saved(tmp_path / "t.csv", (tmp_path / "t.parquet").read_bytes()))
+    refusal(saved(tmp_path / "zip.csv", gzip.compress(b"a,b\n1,2\n")))
+    for name in ("t.parquet", "t.csv.gz"):
+        error = refusal(saved(tmp_path / name, "a,b\n1,2\n"))
+        assert error.hint == "it is damaged, cut off, or not what its ending says"
+
+
+@pytest.mark.parametrize("name", ["t", "t.", "t.json", "t.csv.zip", "t.gz", "csv", ".parquets"])
+def test_an_unknown_ending_is_refused_before_anything_is_done(tmp_path: Path, name: str) -> None:
+    path = saved(tmp_path / name, "as it was") if name[-1] != "." else tmp_path / name
+    for use in (read_table, check_output_path, lambda path: write_table(TYPED, path)):
+        with pytest.raises(InvalidOptionError, match=r"ending.*does not say") as error:
+            use(path)
+        assert error.value.hint == "known are .csv, .csv.gz, .parquet"
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["as it was"] * (name[-1] != ".")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.parquet", "t.json"])
+def test_a_file_that_is_replaced_keeps_its_mode_and_its_links(tmp_path: Path, name: str) -> None:
+    def write(path: Path) -> None:
+        write_text('{"a": "ü"}', path) if name == "t.json" else write_table(TYPED, path)
+
+    target = saved(tmp_path / name, "old" * 10_000)
+    target.chmod(0o640)
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / name
+    link.symlink_to(target)
+    write(link)
+    assert link.is_symlink()
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    if name == "t.json":
+        assert target.read_bytes() == '{"a": "ü"}'.encode()
+    else:
+        assert read_table(target).height == TYPED.height
+    before = os.umask(0o027)
+    try:
+        write(tmp_path / f"new-{name}")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / f"new-{name}").stat().st_mode) == 0o640
+    assert {p.name for p in tmp_path.iterdir()} == {name, f"new-{name}", "elsewhere"}
+
+
+def test_a_directory_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadFileError, match="there is no directory") as error:
+        check_output_path(tmp_path / "no" / "t.csv")
+    assert error.value.hint == "create it first"
+    saved(tmp_path / "file", "")
+    with pytest.raises(BadFileError, match="there is no directory"):
+        write_table(TYPED, tmp_path / "file" / "t.csv")
+    (tmp_path / "t.csv").mkdir()
+    with pytest.raises(BadFileError, match="is there already and is no file"):
+        write_table(TYPED, tmp_path / "t.csv")
+    with pytest.raises(BadFileError, match="is there already and is no file"):
+        write_text("", Path(os.devnull))  # else a plain file would be in its place
+    with pytest.raises(BadFileError, match="too long"):
+        write_text("", tmp_path / ("n" * 300))
+    assert {p.name for p in tmp_path.iterdir()} == {"file", "t.csv"}
+
+
+@contextmanager
+def not_as_root() -> Iterator[None]:
+    """As a user whom permissions concern."""
+    if os.getuid() != 0:
+        yield
+        return
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o555])
+def test_without_permission_nothing_is_written(short_dir: Path, mode: int) -> None:
+    directory = short_dir / "closed"
+    directory.mkdir()
+    path = saved(directory / "t.csv", "a\n1\n")
+    directory.chmod(mode)
+    try:
+        with not_as_root():
+            for use in (check_output_path, lambda path: write_table(TYPED, path)):
+                with pytest.raises(
+                    BadFileError, match=f"no permission to write to the directory {directory}"
+                ):
+                    use(path)
+    finally:
+        directory.chmod(0o700)
+    assert [p.read_text() for p in directory.iterdir()] == ["a\n1\n"]
+
+
+def test_without_permission_nothing_is_read(short_dir: Path) -> None:
+    for name in ("t.csv", "t.parquet"):
+        path = short_dir / name
+        write_table(TYPED, path)
+        path.chmod(0)
+        with not_as_root():
+            error = refusal(path)
+        assert "cannot be read: Permission denied" in str(error)
+        assert error.hint is None
+
+
+def test_who_reads_the_old_file_reads_it_to_the_end(tmp_path: Path) -> None:
+    path = saved(tmp_path / "t.csv", "a\n1\n")
+    with path.open() as reader:
+        write_table(TYPED, path)
+        assert reader.read() == "a\n1\n"
+
+
+def test_a_frame_that_the_format_cannot_hold_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = saved(tmp_path / "t.csv", "a\n1\n")
+    with pytest.raises(BadFileError, match=r"cannot be written.*nested"):
+        write_table(pl.DataFrame({"a": [[1]]}), path)
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["a\n1\n"]
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    # The limit on the size of a file is met in the middle of writing, as the end of a disk is.
+    program = """
+import resource, signal, sys
+from pathlib import Path
+import polars as pl
+from forecaster.errors import BadFileError
+from forecaster.files import write_table, write_text
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
+frame = pl.DataFrame({"a": pl.int_range(100_000, eager=True).hash()})
+for path in map(Path, sys.argv[1:]):
+    try:
+        write_text("x" * 10_000, path) if path.suffix == ".json" else write_table(frame, path)
+    except BadFileError as error:
+        print(error)
+"""
+    paths = [saved(tmp_path / f"t.{ending}", "as it was") for ending in ("csv", "csv.gz", "parquet", "json")]
+    result = subprocess.run(
+        [sys.executable, "-c", program, *paths], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.count("cannot be written") == result.stdout.count("File too large") == len(paths)
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["as it was"] * len(paths)
+
+
+# An interrupt just between the opening of a file and the next step leaves the closing to Python.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_at_any_moment_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    old, new = (pl.DataFrame({"a": pl.repeat(value, 50_000, eager=True)}) for value in ("old", "new"))
+    seen = []
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        for milliseconds in range(12):
+            write_table(old, path)
+            timer = threading.Timer(
+                milliseconds / 1_000, signal.pthread_kill, [threading.main_thread().ident, signal.SIGUSR1]
+            )
+            with suppress(KeyboardInterrupt):
+                timer.start()
+                write_table(new, path)
+                timer.join()
+            timer.join()
+            assert list(tmp_path.iterdir()) == [path]
+            frame = read_table(path)
+            assert frame.equals(old) or frame.equals(new)
+            seen.append(frame["a"][0])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert "old" in seen, "no interrupt came before the end"

@@ -1,0 +1,144 @@
+"""Data flows one way, and so do imports: who may know whom, read from the source."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import forecaster
+
+PACKAGE = Path(forecaster.__file__).parent
+
+# What a computation has no use for: files, processes, the network, the clock, settings, logging, chance.
+NOT_PURE = {
+    "asyncio", "click", "io", "logging", "multiprocessing", "os", "pathlib", "random", "shutil", "socket",
+    "sqlite3", "subprocess", "tempfile", "threading", "time", "urllib", "uuid", "warnings",
+}  # fmt: skip
+NOT_PURE_CALLS = {"breakpoint", "eval", "exec", "input", "now", "open", "print", "today", "utcnow"}
+NOT_PURE_PREFIXES = ("collect", "read_", "scan_", "sink_", "write_")
+
+
+def name_of(path: Path) -> str:
+    """The dotted name of a module of the package."""
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """The dotted name of everything imported anywhere, inside functions and for type checks too."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import():
+                yield from (alias.name for alias in node.names)
+            case ast.ImportFrom():
+                assert node.level == 0, "a relative import: these tests read absolute ones"
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            case _:
+                pass
+
+
+def calls(tree: ast.AST) -> Iterator[str]:
+    """The last name of everything called: `now` of `datetime.now()`."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id=name)) | ast.Call(func=ast.Attribute(attr=name)):
+                yield name
+            case _:
+                pass
+
+
+def is_of(name: str, *packages: str) -> bool:
+    """Whether a dotted name is, or lies in, one of the packages."""
+    return any(f"{name}.".startswith(f"{package}.") for package in packages)
+
+
+MODULES = {name_of(path): ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+MODEL = [module for module in MODULES if is_of(module, "forecaster.model")]
+POSTGRES = [module for module in MODULES if is_of(module, "forecaster.postgres")]
+
+
+def importers_of(*packages: str) -> dict[str, list[str]]:
+    """Every module that imports something of the packages, and what."""
+    found = {
+        module: sorted(name for name in imports(tree) if is_of(name, *packages))
+        for module, tree in MODULES.items()
+    }
+    return {module: names for module, names in found.items() if names}
+
+
+def test_these_tests_see_every_way_to_import_and_to_call() -> None:
+    tree = ast.parse(
+        "import a.b, c\n"
+        "from d.e import f as g\n"
+        "if TYPE_CHECKING:\n    import h\n"
+        "def late():\n    from i import j\n    datetime.now(); open('k')\n"
+    )
+    assert set(imports(tree)) == {"a.b", "c", "d.e.f", "h", "i.j"}
+    assert set(calls(tree)) == {"now", "open"}
+    assert is_of("a.b.c", "x", "a.b")
+    assert not is_of("a.bc", "a.b")
+    assert {"forecaster", "forecaster.model", "forecaster.model.fit", "forecaster.postgres"} <= set(MODULES)
+
+
+@pytest.mark.parametrize("module", MODEL)
+def test_the_model_knows_only_itself_the_schema_and_the_errors(module: str) -> None:
+    known = [name for name in imports(MODULES[module]) if is_of(name, "forecaster")]
+    assert [
+        name
+        for name in known
+        if not is_of(name, "forecaster.model", "forecaster.schema", "forecaster.errors")
+    ] == []
+
+
+@pytest.mark.parametrize("module", [*MODEL, "forecaster.schema"])
+def test_the_model_only_computes(module: str) -> None:
+    tree = MODULES[module]
+    assert [name for name in imports(tree) if is_of(name, *NOT_PURE)] == []
+    assert [name for name in calls(tree) if name in NOT_PURE_CALLS or name.startswith(NOT_PURE_PREFIXES)] == [
+        "collect_schema"
+    ] * (module == "forecaster.schema")
+
+
+def test_the_steps_of_the_model_do_not_know_each_other() -> None:
+    steps = {f"forecaster.model.{step}" for step in ("features", "fit", "rates", "projection")}
+    importers = importers_of(*steps)
+    assert {step: importers[step] for step in steps if step in importers} == {}
+
+
+def test_the_schema_and_the_errors_stand_at_the_bottom() -> None:
+    above = {name for name in imports(MODULES["forecaster.schema"]) if is_of(name, "forecaster")}
+    assert all(is_of(name, "forecaster.errors") for name in above)
+    assert not any(is_of(name, "forecaster") for name in imports(MODULES["forecaster.errors"]))
+
+
+@pytest.mark.parametrize("module", POSTGRES)
+def test_the_database_side_does_not_know_who_uses_it(module: str) -> None:
+    users = ("forecaster.run", "forecaster.cli", "forecaster.files")
+    assert [name for name in imports(MODULES[module]) if is_of(name, *users)] == []
+
+
+def test_only_the_source_imports_connectorx() -> None:
+    assert set(importers_of("connectorx")) <= {"forecaster.postgres.source"}
+
+
+def test_only_the_database_side_imports_adbc() -> None:
+    # The type of a connection that is handed on may be named anywhere; what the driver does may not.
+    handed_on = "adbc_driver_manager.dbapi.Connection"
+    importers = importers_of("adbc_driver_manager", "adbc_driver_postgresql")
+    elsewhere = {module: names for module, names in importers.items() if module not in POSTGRES}
+    assert {module: names for module, names in elsewhere.items() if names != [handed_on]} == {}
+
+
+def test_nobody_imports_the_command_line() -> None:
+    assert set(importers_of("forecaster.cli")) <= {"forecaster.__main__"}
+
+
+def test_forecasting_frames_loads_no_database_driver() -> None:
+    loaded = "import forecaster, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    result = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert "polars" in result.stdout.split()
+    assert not {"connectorx", "adbc_driver_manager", "adbc_driver_postgresql", "click"} & {
+        *result.stdout.split()
+    }

@@ -1,0 +1,586 @@
+"""What a file may hold: every row as it is in the file, or an error that names the rows that are not."""
+
+import csv
+import io
+import random
+import re
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from forecaster.errors import BadFileError, InvalidOptionError
+from forecaster.files import read_table, write_table
+from forecaster.intake import read_mldr, read_streams
+
+EXPORT = Path(__file__).parents[2] / "shared" / "data" / "track_stream_thyme_free_as_a_bird.csv"
+
+DAY = date(2024, 2, 29)
+STREAMS_SCHEMA = {
+    "cm_track_id": pl.Int64,
+    "cm_artist_id": pl.Int64,
+    "date": pl.Date,
+    "daily_streams": pl.Int64,
+    "days_from_release": pl.Int32,
+}
+HEADER = "cm_track_id,cm_artist_id,date,daily_streams,days_from_release"
+# One row per kind of value that is in order.
+GOOD = {
+    "1,-2,2024-02-29,3,4": (1, -2, DAY, 3, 4),
+    "2,2,2024-02-29 00:00:00,-3,": (2, 2, DAY, -3, None),
+    '3,2,2024-02-29T00:00:00.000000Z,,""': (3, 2, DAY, None, None),
+    '"4","2","2024-02-29 00:00:00+00:00","3.0","4.0"': (4, 2, DAY, 3, 4),
+    "9223372036854775807,-9223372036854775808,0001-01-01,9223372036854775807,2147483647": (
+        2**63 - 1,
+        -(2**63),
+        date(1, 1, 1),
+        2**63 - 1,
+        2**31 - 1,
+    ),
+    "007,+5,9999-12-31,-0,-2147483648": (7, 5, date(9999, 12, 31), 0, -(2**31)),
+}
+
+
+def saved(directory: Path, *lines: str) -> Path:
+    path = directory / "t.csv"
+    path.write_text("\n".join(lines), "utf-8")
+    return path
+
+
+def frame_file(directory: Path, **columns: pl.Series | None) -> Path:
+    """A Parquet file of one good row, with the columns given replaced, added or (None) left out."""
+    good = {
+        "cm_track_id": pl.Series([1]),
+        "cm_artist_id": pl.Series([2]),
+        "date": pl.Series([DAY]),
+        "daily_streams": pl.Series([3]),
+    }
+    path = directory / "t.parquet"
+    write_table(pl.DataFrame({k: v for k, v in (good | columns).items() if v is not None}), path)
+    return path
+
+
+def refusal(path: Path, **ids: int) -> list[str]:
+    """The lines of the error."""
+    with pytest.raises(BadFileError) as error:
+        read_streams(path, **ids)
+    first, *others = str(error.value).splitlines()
+    assert str(path) in first
+    return [first, *(line.removeprefix("  ") for line in others)]
+
+
+def test_the_table_form_comes_out_in_its_types(tmp_path: Path) -> None:
+    intake = read_streams(saved(tmp_path, HEADER, *GOOD))
+    assert intake.rows.schema == STREAMS_SCHEMA
+    assert intake.rows.rows() == [*GOOD.values()]
+    assert intake.ignored == ()
+    assert intake.left_out.is_empty()
+
+
+def test_columns_are_known_by_their_names(tmp_path: Path) -> None:
+    path = saved(
+        tmp_path, "comment,date,daily_streams,cm_artist_id,cm_track_id,Date,Value", "x,2024-02-29,3,2,1,y,z"
+    )
+    intake = read_streams(path)
+    assert intake.rows.schema == STREAMS_SCHEMA
+    assert intake.rows.rows() == [(1, 2, DAY, 3, None)]
+    assert intake.ignored == ("comment", "Date", "Value")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.parquet"])
+def test_what_was_read_can_be_written_and_read_again(tmp_path: Path, name: str) -> None:
+    rows = read_streams(saved(tmp_path, HEADER, *GOOD)).rows
+    write_table(rows, tmp_path / f"again-{name}")
+    assert_frame_equal(read_streams(tmp_path / f"again-{name}").rows, rows)
+
+
+def moment(*when: int) -> datetime:
+    """Of a clock on the wall, as a Datetime column without a time zone has it."""
+    return datetime(*when, tzinfo=UTC).replace(tzinfo=None)  # type: ignore[arg-type, misc]
+
+
+MIDNIGHT = moment(2024, 2, 29)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "read"),
+    [
+        ("cm_track_id", pl.Series([2**53 - 1], dtype=pl.Float64), 2**53 - 1),
+        ("cm_track_id", pl.Series([2**24 - 1], dtype=pl.Float32), 2**24 - 1),
+        ("cm_track_id", pl.Series([Decimal("9223372036854775807.00")]), 2**63 - 1),
+        ("cm_track_id", pl.Series([2**63 - 1], dtype=pl.UInt64), 2**63 - 1),
+        ("cm_track_id", pl.Series([-(2**63)], dtype=pl.Int128), -(2**63)),
+        ("cm_track_id", pl.Series(["5"], dtype=pl.Categorical), 5),
+        ("cm_track_id", pl.Series(["5"], dtype=pl.Enum(["5"])), 5),
+        ("daily_streams", pl.Series([None], dtype=pl.Null), None),
+        ("daily_streams", pl.Series([""]), None),
+        ("daily_streams", pl.Series([None], dtype=pl.Float64), None),
+        ("days_from_release", pl.Series([None], dtype=pl.Null), None),
+        ("date", pl.Series(["2024-02-29"]), DAY),
+        *(("date", pl.Series([MIDNIGHT], dtype=pl.Datetime(u)), DAY) for u in ("ms", "us", "ns")),
+        ("date", pl.Series([MIDNIGHT.replace(tzinfo=UTC)]), DAY),
+        ("date", pl.Series([moment(1, 1, 1)]), date(1, 1, 1)),
+        ("date", pl.Series([moment(1969, 12, 31)]), date(1969, 12, 31)),
+    ],
+)
+def test_other_types_of_parquet_are_read_if_exact(
+    tmp_path: Path, column: str, values: pl.Series, read: object
+) -> None:
+    rows = read_streams(frame_file(tmp_path, **{column: values})).rows
+    assert rows.schema == STREAMS_SCHEMA
+    assert rows[column].to_list() == [read]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "shown"),
+    [
+        ("cm_track_id", pl.Series([0.5]), "0.5"),
+        ("cm_track_id", pl.Series([float("nan")]), "NaN"),
+        ("cm_track_id", pl.Series([float("inf")]), "inf"),
+        ("cm_track_id", pl.Series([2.0**53]), "9007199254740992.0, as a float not exact"),
+        ("cm_track_id", pl.Series([2.0**24], dtype=pl.Float32), "16777216.0, as a float not exact"),
+        ("cm_track_id", pl.Series([Decimal("1.5")]), "1.5"),
+        ("cm_track_id", pl.Series([2**63], dtype=pl.UInt64), "9223372036854775808"),
+        ("cm_track_id", pl.Series([None], dtype=pl.Int64), "empty"),
+        ("cm_artist_id", pl.Series([None], dtype=pl.Null), "empty"),
+        ("daily_streams", pl.Series([1.5]), "1.5"),
+        ("daily_streams", pl.Series([float("nan")]), "NaN"),
+        ("days_from_release", pl.Series([2**31]), "2147483648"),
+        ("days_from_release", pl.Series([2.0**31]), "2147483648.0"),
+        ("date", pl.Series([None], dtype=pl.Date), "empty"),
+        ("date", pl.Series([moment(2024, 2, 29, 0, 0, 0, 1)]), "2024-02-29 00:00:00.000001"),
+        ("date", pl.Series([moment(1969, 12, 31, 12)]), "1969-12-31 12:00:00.000000"),
+        ("date", pl.Series([2**31 - 1], dtype=pl.Int32).cast(pl.Date), "not in the calendar"),
+        ("date", pl.Series([-719_163], dtype=pl.Int32).cast(pl.Date), "not in the calendar"),
+        ("date", pl.Series([2_932_897], dtype=pl.Int32).cast(pl.Date), "not in the calendar"),
+        ("date", pl.Series([2**63 - 1]).cast(pl.Datetime("us")), "not in the calendar"),
+        ("date", pl.Series([86_400_000 * 2**36]).cast(pl.Datetime("ms")), "not in the calendar"),
+    ],
+)
+def test_values_of_parquet_that_are_not_exact_are_refused(
+    tmp_path: Path, column: str, values: pl.Series, shown: str
+) -> None:
+    first, place = refusal(frame_file(tmp_path, **{column: values}))
+    assert "1 value that cannot be stored" in first
+    assert re.match(rf"row 1: {column} is {re.escape(shown)}, expected an? ", place)
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("cm_track_id", pl.Series([True])),
+        ("cm_track_id", pl.Series([b"1"])),
+        ("cm_artist_id", pl.Series([DAY])),
+        ("daily_streams", pl.Series([[1]])),
+        ("daily_streams", pl.Series([{"a": 1}])),
+        ("days_from_release", pl.Series([timedelta(1)])),
+        ("date", pl.Series([20240229])),
+        ("date", pl.Series([MIDNIGHT]).dt.replace_time_zone("Asia/Tokyo")),
+    ],
+)
+def test_types_that_cannot_work_are_refused(tmp_path: Path, column: str, values: pl.Series) -> None:
+    first, problem = refusal(frame_file(tmp_path, **{column: values}))
+    assert "1 column of a type that cannot work" in first
+    assert problem.startswith(f"{column} is {values.dtype}, expected a")
+
+
+def test_all_missing_columns_are_named(tmp_path: Path) -> None:
+    (message,) = refusal(saved(tmp_path, "Date,DAILY_STREAMS, cm_track_id", "1,2,3"))
+    assert "lacks the column cm_track_id, cm_artist_id, date, daily_streams;" in message
+    assert "it has 'Date', 'DAILY_STREAMS', ' cm_track_id'" in message
+    with pytest.raises(BadFileError) as error:
+        read_streams(saved(tmp_path, HEADER.replace(",", ";"), "1;2;2024-02-29;3;4"))
+    assert error.value.hint is not None
+    assert error.value.hint.endswith("separated by commas")
+    (message,) = refusal(saved(tmp_path, ",".join(f"column{n}" for n in range(1_000))))
+    assert message.endswith("'column19', and 980 more")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_a_file_without_rows_is_refused(tmp_path: Path, name: str) -> None:
+    write_table(pl.DataFrame(schema=STREAMS_SCHEMA), tmp_path / name)
+    assert refusal(tmp_path / name) == [f"{tmp_path / name} has no rows"]
+
+
+BAD_VALUES = {
+    "cm_track_id": [
+        "", '""', "x", "1.5", "1e3", " 1", "1 ", '"1,000"', "1_000", "1.000", "1.0.0", ".0", "-", "0x1",
+        "NULL", "nan", "true", "9223372036854775808", "-9223372036854775809", "٣", "1\u00a0000",
+    ],
+    "cm_artist_id": ["", "None"],
+    "date": [
+        "", "2024-02-30", "2023-02-29", "24-02-29", "2024-2-29", "2024-02-29 12:00:00", "2024-02-29 00:00:01",
+        "2024-02-29 00:00:00+01:00", "2024-02-29T", "29.02.2024", "02/29/2024", "20240229", "Feb 29, 2024",
+        "0000-01-01", "-0001-01-01", "10000-01-01", "+2024-01-01", "infinity", "NaT", " 2024-02-29",
+        "2024-02-29x", "2024-13-01", "٢٠٢٤-02-29",
+    ],
+    "daily_streams": ["x", "1.5", '"1,000"', "1.000", "NaN", "inf", "9223372036854775808", "\\N", " "],
+    "days_from_release": ["x", "2147483648", "-2147483649", "1.5"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "text"), [(c, text) for c, texts in BAD_VALUES.items() for text in texts])
+def test_a_value_that_cannot_be_stored_is_named(tmp_path: Path, column: str, text: str) -> None:
+    values = ["8", "2", "2024-02-29", "3", "4"]
+    values[HEADER.split(",").index(column)] = text if '"' in text or "," not in text else f'"{text}"'
+    first, place = refusal(saved(tmp_path, HEADER, *GOOD, ",".join(values)))
+    assert "1 value that cannot be stored; no row was read" in first
+    number = len(GOOD) + 1
+    shown = repr(text.strip('"')) if text.strip('"') else "empty"
+    assert place.startswith(f"row {number} (line {number + 1}): {column} is {shown}, expected an? "[:-4])
+
+
+def test_the_first_of_many_are_listed_and_all_are_counted(tmp_path: Path) -> None:
+    bad = "x,y,z," + "9" * 100 + ","
+    first, *places = refusal(saved(tmp_path, HEADER, bad, *GOOD, bad, bad))
+    assert "12 values that cannot be stored" in first
+    assert [place.partition(" is ")[0] for place in places] == [
+        "row 1 (line 2): cm_track_id",
+        "row 1 (line 2): cm_artist_id",
+        "row 1 (line 2): date",
+        "row 1 (line 2): daily_streams",
+        "row 8 (line 9): cm_track_id",
+        "and 7 more",
+    ]
+    assert len(places[3]) < 150
+
+
+def test_the_line_is_left_out_where_it_is_not_the_row(tmp_path: Path) -> None:
+    for header, note in (("note", '"two\nlines"'), ('"no\nte"', "x")):
+        path = saved(tmp_path, f"{HEADER},{header}", f"1,2,2024-02-29,3,4,{note}", "1,2,x,3,4,y")
+        assert refusal(path)[1].startswith("row 2: date is 'x'")
+
+
+def test_two_rows_for_one_track_and_day_are_refused(tmp_path: Path) -> None:
+    days = [f"{track},{artist},{day},{track},4" for track, artist, day in [
+        (1, 2, "2024-02-29"),
+        (2, 2, "2024-02-29"),
+        (1, 2, "2024-03-01"),
+        (1, 3, "2024-02-29 00:00:00"),
+        *[(7, 7, "2024-01-01")] * 9,
+    ]]  # fmt: skip
+    first, *cases = refusal(saved(tmp_path, HEADER, *days))
+    assert "2 cases of several rows for one track and day" in first
+    assert cases == [
+        "rows 1, 4 (lines 2, 5): cm_track_id 1, date 2024-02-29",
+        "rows 5, 6, 7, 8, 9, ... (lines 6, 7, 8, 9, 10, ...): cm_track_id 7, date 2024-01-01",
+    ]
+
+
+def test_ids_take_the_place_of_columns_that_are_not_there(tmp_path: Path) -> None:
+    path = saved(tmp_path, "date,daily_streams", "2024-02-29,3", "2024-03-01,4")
+    rows = read_streams(path, track_id=2**63 - 1, artist_id=0).rows
+    assert rows.schema == STREAMS_SCHEMA
+    assert rows.select("cm_track_id", "cm_artist_id").rows() == [(2**63 - 1, 0)] * 2
+    assert "lacks the column cm_artist_id;" in refusal(path, track_id=5)[0]
+    assert "several rows" in refusal(
+        saved(tmp_path, "date,daily_streams", "2024-02-29,3", "2024-02-29,4"), track_id=5, artist_id=6
+    )[0]  # fmt: skip
+    path = saved(tmp_path, "cm_track_id,date,daily_streams", "1,2024-02-29,3", "2,2024-02-29,4")
+    assert read_streams(path, artist_id=6).rows["cm_artist_id"].to_list() == [6, 6]
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        ({"track_id": 1}, "has its own cm_track_id"),
+        ({"artist_id": 1}, "has its own cm_artist_id"),
+        ({"track_id": 1, "artist_id": 1}, "has its own cm_artist_id and cm_track_id"),
+        ({"track_id": 2**63}, "cm_track_id is 9223372036854775808"),
+    ],
+)
+def test_ids_that_cannot_be_honoured_are_refused(tmp_path: Path, ids: dict[str, int], said: str) -> None:
+    with pytest.raises(InvalidOptionError, match=said):
+        read_streams(saved(tmp_path, HEADER, *GOOD), **ids)
+
+
+def export(directory: Path, *records: tuple[str, object, object]) -> Path:
+    lines = [f'"{day}",Song,{"" if v is None else v},{"" if n is None else n}' for day, v, n in records]
+    return saved(directory, "Date,Track Name,Value,Days from release", *lines)
+
+
+def test_an_export_becomes_daily_streams(tmp_path: Path) -> None:
+    path = export(
+        tmp_path,
+        ("Jan 2, 2024", 10, 1),
+        ("Jan 04, 2024", 35, 3),
+        ("2024-01-03", 20, 2),
+        ("Jan 6, 2024", 40, 5),
+        ("Jan 7, 2024", None, 6),
+        ("Jan 8, 2024", 50, 7),
+        ("Jan 9, 2024", 50, None),
+    )
+    intake = read_streams(path, track_id=5, artist_id=6)
+    assert intake.rows.schema == STREAMS_SCHEMA
+    assert intake.rows.rows() == [
+        (5, 6, date(2024, 1, 2), 10, 1),
+        (5, 6, date(2024, 1, 3), 10, 2),
+        (5, 6, date(2024, 1, 4), 15, 3),
+        (5, 6, date(2024, 1, 9), 0, None),
+    ]
+    assert intake.ignored == ("Track Name",)
+    assert intake.left_out.rows() == [
+        (4, date(2024, 1, 6), "no Value of the day before"),
+        (5, date(2024, 1, 7), "no Value"),
+        (6, date(2024, 1, 8), "no Value of the day before"),
+    ]
+
+
+def daily_by_hand(records: list[tuple[date, int | None, int | None]]) -> dict[date, int]:
+    """The definition, record by record."""
+    values = {day: value for day, value, _ in records if value is not None}
+    first = min(day for day, _, _ in records)
+    daily = {}
+    for day, value, age in records:
+        if value is not None and day - timedelta(1) in values:
+            daily[day] = value - values[day - timedelta(1)]
+        elif value is not None and day == first and age == 1:
+            daily[day] = value
+    return daily
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 3), st.none() | st.integers(0, 9), st.none() | st.integers(1, 3)),
+        min_size=1,
+        max_size=12,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_daily_streams_of_an_export_are_those_of_the_definition(
+    tmp_path_factory: pytest.TempPathFactory,
+    steps: list[tuple[int, int | None, int | None]],
+    shuffle: random.Random,
+) -> None:
+    day, so_far, records = DAY, 0, []
+    for gap, more, age in steps:
+        day, so_far = day + timedelta(gap), so_far + (more or 0)
+        records.append((day, None if more is None else so_far, age))
+    daily = daily_by_hand(records)
+    lines = [(f"{day:%b %d, %Y}", value, age) for day, value, age in records]
+    shuffle.shuffle(lines)
+    path = export(tmp_path_factory.mktemp("export"), *lines)
+    if not daily:
+        assert "no day whose streams are known" in refusal(path, track_id=1, artist_id=2)[0]
+        return
+    intake = read_streams(path, track_id=1, artist_id=2)
+    assert dict(intake.rows.select("date", "daily_streams").iter_rows()) == daily
+    assert intake.rows["date"].is_sorted()
+    assert {*intake.rows["date"]} | {*intake.left_out["date"]} == {day for day, _, _ in records}
+    assert intake.rows.height + intake.left_out.height == len(records)
+
+
+def test_an_export_without_a_count_of_days_begins_on_its_second_day(tmp_path: Path) -> None:
+    path = saved(tmp_path, "Date,Value", '"Jan 31, 2024",100', '"Feb 1, 2024",130')
+    intake = read_streams(path, track_id=5, artist_id=6)
+    assert intake.rows.rows() == [(5, 6, date(2024, 2, 1), 30, None)]
+    assert intake.left_out.rows() == [(1, date(2024, 1, 31), "no Value of the day before")]
+
+
+def test_an_export_whose_count_falls_is_refused(tmp_path: Path) -> None:
+    values = [
+        ("Jan 1, 2024", 50, 1),
+        ("Jan 4, 2024", 48, 4),
+        ("Jan 3, 2024", None, 3),
+        ("Jan 2, 2024", 49, 2),
+    ]
+    first, *places = refusal(export(tmp_path, *values), track_id=5, artist_id=6)
+    assert "2 records with a smaller Value than the record before" in first
+    assert places == ["row 2 (line 3): Value is 48, after 49", "row 4 (line 5): Value is 49, after 50"]
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (("Jan 1, 24", 1, 1), "Date is 'Jan 1, 24', expected a day like Jan 31, 2024"),
+        (("January 1, 2024", 1, 1), "Date is 'January 1, 2024'"),
+        (("Jan 32, 2024", 1, 1), "Date is 'Jan 32, 2024'"),
+        (("Jan 1, 2024", -1, 1), "Value is '-1', expected an integer of at least 0"),
+        (("Jan 1, 2024", "1.5", 1), "Value is '1.5'"),
+        (("Jan 1, 2024", 1, "x"), "Days from release is 'x'"),
+        (("", 1, 1), "Date is empty"),
+    ],
+)
+def test_values_of_an_export_are_checked(
+    tmp_path: Path, record: tuple[str, object, object], said: str
+) -> None:
+    path = export(tmp_path, ("Dec 31, 2023", 1, 1), record)
+    assert refusal(path, track_id=5, artist_id=6)[1].startswith(f"row 2 (line 3): {said}")
+
+
+def test_two_records_of_an_export_for_one_day_are_refused(tmp_path: Path) -> None:
+    path = export(tmp_path, ("Jan 1, 2024", 1, 1), ("2024-01-01", 1, 1))
+    assert refusal(path, track_id=5, artist_id=6)[1] == "rows 1, 2 (lines 2, 3): Date 2024-01-01"
+
+
+@pytest.mark.parametrize("ids", [{}, {"track_id": 1}, {"artist_id": 1}])
+def test_an_export_does_not_say_what_it_is_about(tmp_path: Path, ids: dict[str, int]) -> None:
+    with pytest.raises(InvalidOptionError, match="does not say what track and artist") as error:
+        read_streams(export(tmp_path, ("Jan 1, 2024", 1, 1)), **ids)
+    assert error.value.hint == "give both --track-id and --artist-id"
+
+
+@pytest.mark.skipif(not EXPORT.exists(), reason="the export of a real track is not here")
+def test_the_export_of_a_real_track(tmp_path: Path) -> None:
+    intake = read_streams(EXPORT, track_id=60_300_793, artist_id=1)
+    table = read_table(EXPORT)
+    values = table["Value"].cast(pl.Int64)
+    rows = intake.rows
+    assert rows.height == table.height == 1_303
+    assert intake.left_out.is_empty()
+    assert rows["date"].to_list() == [date(2021, 9, 16) + timedelta(n) for n in range(1_303)]
+    assert rows["days_from_release"].to_list() == [*range(1, 1_304)]
+    assert rows["daily_streams"].cum_sum().to_list() == values.to_list()
+    change = table["Daily Change"].cast(pl.Float64)
+    assert change.is_not_null().sum() > 1_000
+    # Where the service put in a day, its change is a fraction and its Value is rounded.
+    assert (rows["daily_streams"] - change).abs().max() < 1  # type: ignore[operator]
+    assert (rows["daily_streams"] == change).sum() > 600
+    assert intake.ignored == (
+        "Track Name", "Track URL", "Daily Change", "Extrapolated data", "Interpolated data",
+    )  # fmt: skip
+    # Cut off at the front it begins on a day whose streams nobody knows, and all else stays the same.
+    write_table(table[100:], tmp_path / "later.parquet")
+    later = read_streams(tmp_path / "later.parquet", track_id=60_300_793, artist_id=1)
+    assert_frame_equal(later.rows, rows[101:])
+    assert later.left_out["row"].to_list() == [1]
+
+
+def test_decay_rates(tmp_path: Path) -> None:
+    path = saved(tmp_path, "note,mldr,cm_artist_id", "x,0.05,1", "x,-1e-3,2", "x,,3", "x,0,4", "x,.5,5")
+    intake = read_mldr(path)
+    assert intake.rows.schema == {"cm_artist_id": pl.Int64, "mldr": pl.Float64}
+    assert intake.rows.rows() == [(1, 0.05), (2, -0.001), (3, None), (4, 0.0), (5, 0.5)]
+    assert intake.ignored == ("note",)
+    write_table(pl.DataFrame({"cm_artist_id": [1.0], "mldr": [Decimal("0.05")]}), tmp_path / "t.parquet")
+    assert read_mldr(tmp_path / "t.parquet").rows.rows() == [(1, 0.05)]
+
+
+@pytest.mark.parametrize(
+    "text", ["nan", "NaN", "inf", "-Infinity", "1e999", '"0,05"', "5%", " 1", "x", "1_0"]
+)
+def test_decay_rates_that_are_no_number_are_refused(tmp_path: Path, text: str) -> None:
+    path = saved(tmp_path, "cm_artist_id,mldr", "1,0.05", f"2,{text}")
+    with pytest.raises(BadFileError) as error:
+        read_mldr(path)
+    shown = repr(text.strip('"'))
+    assert f"row 2 (line 3): mldr is {shown}, expected a finite number, or nothing" in str(error.value)
+
+
+def test_decay_rates_need_an_artist_each(tmp_path: Path) -> None:
+    for lines, said in (
+        (["1,0.05", "2,0.1", "1,0.05"], "rows 1, 3 (lines 2, 4): cm_artist_id 1"),
+        ([",0.05"], "row 1 (line 2): cm_artist_id is empty"),
+        ([], "has no rows"),
+    ):
+        with pytest.raises(BadFileError, match=re.escape(said)):
+            read_mldr(saved(tmp_path, "cm_artist_id,mldr", *lines))
+    write_table(pl.DataFrame({"cm_artist_id": [1], "mldr": [True]}), tmp_path / "t.parquet")
+    with pytest.raises(BadFileError, match="mldr is Boolean, expected a finite number"):
+        read_mldr(tmp_path / "t.parquet")
+
+
+BASE = "\n".join(
+    [
+        HEADER + ",note",
+        *(f"{t},{t % 2},2024-02-{d:02},{t * d},{d},n" for t in (1, 2, 30) for d in (1, 2, 28)),
+        '4,0,"2024-02-29",,,"a ""note"", quoted"',
+        "",
+    ]
+).encode()
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """The file with bytes flipped, and lines and columns dropped, doubled and swapped."""
+    data = bytearray(BASE)
+    for _ in range(draw(st.integers(0, 3))):
+        change = draw(
+            st.sampled_from(["flip", "insert", "delete", "cut", "drop", "double", "swap", "columns"])
+        )
+        lines = bytes(data).split(b"\n")
+        position, other = draw(st.integers(0, len(data))), draw(st.integers(0, len(lines) - 1))
+        byte = draw(st.sampled_from(b'0123456789-,."\n\r aZ\xe9\0') | st.integers(0, 255))
+        line = draw(st.integers(0, len(lines) - 1))
+        match change:
+            case "flip":
+                data[position : position + 1] = bytes([byte])
+            case "insert":
+                data[position:position] = bytes([byte])
+            case "delete":
+                del data[position : position + 1]
+            case "cut":
+                del data[position:]
+            case "drop":
+                data = bytearray(b"\n".join(lines[:line] + lines[line + 1 :]))
+            case "double":
+                data = bytearray(b"\n".join(lines[: line + 1] + lines[line:]))
+            case "swap":
+                lines[line], lines[other] = lines[other], lines[line]
+                data = bytearray(b"\n".join(lines))
+            case _:
+                first, second = draw(st.tuples(st.integers(0, 5), st.integers(0, 5)))
+                data = bytearray(b"\n".join(swapped(row, first, second) for row in lines))
+    return bytes(data)
+
+
+def swapped(line: bytes, first: int, second: int) -> bytes:
+    values = line.split(b",")
+    if max(first, second) < len(values):
+        values[first], values[second] = values[second], values[first]
+    return b",".join(values)
+
+
+def rows_by_hand(data: bytes) -> list[tuple[Any, ...]]:
+    """The rows of a file that is in order, by Python's own CSV reader, `int` and `date`."""
+    table = [row for row in csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True) if row]
+    names = table[0]
+    rows = [dict(zip(names, values, strict=True)) for values in table[1:]]
+
+    def integer(text: str) -> int | None:
+        return int(text.removesuffix(".0")) if text else None
+
+    return [
+        (
+            integer(row["cm_track_id"]),
+            integer(row["cm_artist_id"]),
+            date.fromisoformat(row["date"]),
+            integer(row["daily_streams"]),
+            integer(row.get("days_from_release", "")),
+        )
+        for row in rows
+    ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(mutated())
+@example(BASE)
+@example(BASE.replace(b"2024-02-28", b"2024-02-27"))
+@example(BASE.replace(b"days_from_release", b"days"))
+@example(BASE[:-1])
+def test_a_mutated_file_gives_its_exact_rows_or_an_error_that_names_one(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("mutated") / "t.csv"
+    path.write_bytes(data)
+    intake = said = None
+    try:
+        intake = read_streams(path)
+    except BadFileError as error:
+        said = str(error)
+    if intake is None:
+        assert data != BASE
+        assert said
+        assert re.search(r"row \d|rows \d|line \d|column|has no rows|is empty|never closed", said), said
+        return
+    assert intake.rows.rows() == rows_by_hand(data)
+    keys = intake.rows.select("cm_track_id", "cm_artist_id", "date")
+    assert keys.null_count().row(0) == (0, 0, 0)
+    assert keys.select("cm_track_id", "date").is_unique().all()

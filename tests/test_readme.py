@@ -1,0 +1,75 @@
+"""The README is a promise: its commands are run, and print what it shows.
+
+`UPDATE_README=1 pytest tests/test_readme.py` puts into it what they print now.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+
+CONSOLE = re.compile(r"^```console\n\$ (?P<command>[^\n]+)\n(?P<output>.*?)^```$", re.MULTILINE | re.DOTALL)
+SHOWN_DATA_DIR = "~/.local/share/forecaster"
+
+
+def settled(text: str) -> str:
+    """Without what differs from one time to the next: seconds and rates."""
+    text = re.sub(r"^(seconds +).*$", r"\1…", text, flags=re.MULTILINE)
+    return re.sub(r"^(tracks per second +).*$", r"\1…", text, flags=re.MULTILINE)
+
+
+def run_commands(data_dir: Path, home: Path) -> dict[str, str]:
+    """Output of each console command, run one after the other as a user would in a clone."""
+    (home / "tests").symlink_to(ROOT / "tests")
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(home),
+        "LC_ALL": "C.UTF-8",
+        "FORECASTER_DATA_DIR": str(data_dir),
+    }
+    outputs = {}
+    for match in CONSOLE.finditer(README.read_text()):
+        result = subprocess.run(
+            match["command"],
+            shell=True,
+            cwd=home,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, f"{match['command']}\n{result.stdout}"
+        outputs[match["command"]] = result.stdout.replace(str(data_dir), SHOWN_DATA_DIR)
+    return outputs
+
+
+def test_commands_print_what_the_readme_shows(short_dir: Path, tmp_path: Path) -> None:
+    outputs = run_commands(short_dir / "server", tmp_path)
+    assert len(outputs) >= 6
+    if os.environ.get("UPDATE_README"):
+        text = README.read_text()
+        for match in reversed(list(CONSOLE.finditer(text))):
+            if settled(match["output"]) != settled(outputs[match["command"]]):
+                text = text[: match.start("output")] + outputs[match["command"]] + text[match.end("output") :]
+        README.write_text(text)
+    for match in CONSOLE.finditer(README.read_text()):
+        assert settled(outputs[match["command"]]) == settled(match["output"]), match["command"]
+
+
+def test_the_python_example_works_as_shown(tmp_path: Path) -> None:
+    [example] = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    check = "assert len(forecasts) == 24 * 247 and len(skipped) == 3\n"
+    subprocess.run([sys.executable, "-c", example + check], cwd=tmp_path, check=True)
+
+
+def test_the_test_command_is_what_ci_runs() -> None:
+    commands = [line for line in README.read_text().splitlines() if re.match(r"python3 .*pytest", line)]
+    assert len(commands) == 1
+    for part in ("pip install", "ruff check", "ruff format --check", "mypy", "pytest"):
+        assert part in commands[0]
