@@ -2,17 +2,11 @@
 
 from dataclasses import dataclass
 
-import adbc_driver_manager as adbc
-from adbc_driver_manager.dbapi import Connection
-
 from forecaster.dsn import Dsn
-from forecaster.postgres.connection import connect, execute, query
+from forecaster.postgres.connection import connect, query
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.stored import describe_irregular, missing_key, stored_months
-from forecaster.postgres.tables import CONTRACT, FORECAST_TABLE, Tables, create_missing, read_tables
-
-_INSUFFICIENT_PRIVILEGE = "42501"
-_UNIQUE_VIOLATION = "23505"
+from forecaster.postgres.tables import CONTRACT, FORECAST_TABLE, create_key, create_missing, read_tables
 
 
 @dataclass(frozen=True)
@@ -40,22 +34,9 @@ def initialise(dsn: Dsn, schema: str) -> Initialised:
         stored = query(connection, f"{stored_months(tables)} GROUP BY 1")
         warnings = list(describe_irregular(stored))
         if any(missing_key(tables)):
-            if (stored["rows"] == stored["months"]).all() and _create_key(connection, tables):
+            take_lock(connection, tables)
+            if (stored["rows"] == stored["months"]).all() and create_key(connection, tables):
                 created.append(f"unique key of {FORECAST_TABLE} on (cm_track_id, month)")
             else:
                 warnings += missing_key(tables)
     return Initialised(created, warnings)
-
-
-def _create_key(connection: Connection, tables: Tables) -> bool:
-    """Whether the key is there now; it is not where a user may not create it."""
-    take_lock(connection, tables)
-    try:
-        execute(connection, f"CREATE UNIQUE INDEX ON {tables.name(FORECAST_TABLE)} (cm_track_id, month)")
-    except adbc.Error as error:
-        connection.rollback()
-        if error.sqlstate in (_INSUFFICIENT_PRIVILEGE, _UNIQUE_VIOLATION):
-            return False
-        raise
-    connection.commit()
-    return True

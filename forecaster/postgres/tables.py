@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import adbc_driver_manager as adbc
 from adbc_driver_manager.dbapi import Connection
 
 from forecaster.errors import SchemaMismatchError
@@ -17,6 +18,9 @@ _NUMBERS = (*_INTEGERS, "numeric", "real", "double precision")
 _ROW_IDS = ("uuid", "bigint", "integer")
 _TIMES = ("timestamp with time zone", "timestamp without time zone")
 _DAYS = ("date", *_TIMES)
+
+_INSUFFICIENT_PRIVILEGE = "42501"
+_UNIQUE_VIOLATION = "23505"
 
 # For each table and column the types that work.
 CONTRACT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -279,3 +283,16 @@ def create_missing(connection: Connection, schema: str) -> list[str]:
             f"CREATE INDEX ON {tables.name(STREAMS_TABLE)} (cm_track_id) WHERE {tables.unusable_streams()}",
         )
     return created
+
+
+def create_key(connection: Connection, tables: Tables) -> bool:
+    """Add the forecasts' unique key and commit; False if the data or the user's rights do not allow it."""
+    try:
+        execute(connection, f"CREATE UNIQUE INDEX ON {tables.name(FORECAST_TABLE)} (cm_track_id, month)")
+    except adbc.Error as error:
+        connection.rollback()
+        if error.sqlstate in (_INSUFFICIENT_PRIVILEGE, _UNIQUE_VIOLATION):
+            return False
+        raise
+    connection.commit()
+    return True
