@@ -414,6 +414,16 @@ def test_empty_frames(rows: list[Row], mldr: list[Mldr]) -> None:
     assert built.skipped.schema == full.skipped.schema
 
 
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+@pytest.mark.parametrize("tracks", [0, 1, 2])
+def test_one_influence_for_any_number_of_tracks(
+    tracks: int, engine: Literal["in-memory", "streaming"]
+) -> None:
+    rows = [row for track in range(tracks) for row in days(OLD_ENOUGH, track=track)]
+    built = collected(build_forecasts(daily_frame(rows), mldr_frame(MLDR), influence=1000), engine=engine)
+    assert_partition(built, set(range(tracks)), horizon=24)
+
+
 def test_frames_without_any_type() -> None:
     nothing = pl.Series([], dtype=pl.Null)
     streams = pl.LazyFrame(dict.fromkeys(("cm_track_id", "cm_artist_id", "date", "daily_streams"), nothing))

@@ -110,6 +110,7 @@ def test_points_on_an_exponential_give_its_rate(rate: float, m: int, size: float
 @example(y1=0.0, y2=5.0, m=2)  # growing from nothing
 @example(y1=5.0, y2=0.0, m=2)  # dead: the cap
 @example(y1=2.0**62, y2=5e-324, m=1)  # nearly dead: beyond the cap
+@example(y1=1e8, y2=5e-301, m=1)  # a ratio beyond all floats
 @settings(max_examples=100, deadline=None)
 def test_two_ages_are_met_exactly(y1: float, y2: float, m: int) -> None:
     expected = reference.young_rate(y1, y2, m)
@@ -146,6 +147,7 @@ def test_the_unit_of_the_streams_is_of_no_importance(track: Track, power: int) -
 @example(rows=[])
 @example(rows=[(0, 1.0, 1.0, 1.0)])  # no age at all
 @example(rows=[(24, math.nan, 1.0, 1.0), (24, math.inf, 1.0, 1.0), (24, -1.0, -2.0, -3.0)])
+@example(rows=[(24, 1e-270, 0.0, -1e38), (24, 0.0, 1.0, -1e154)])  # next to nothing beside a large loss
 @settings(max_examples=150, deadline=None)
 def test_whatever_comes_in_a_finite_rate_comes_out(rows: list[tuple[int, float, float, float]]) -> None:
     x = np.array([(max(m - 11, 0), max(m - 2, 0), m) for m, *_ in rows], dtype=np.float64).reshape(-1, 3)
