@@ -136,7 +136,10 @@ def test_nobody_imports_the_command_line() -> None:
 
 
 def test_forecasting_frames_loads_no_database_driver() -> None:
-    loaded = "from forecaster import build_forecasts; import sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = (
+        "from forecaster import build_forecasts; import sys; "
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
     result = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert "polars" in result.stdout.split()
     assert not {"connectorx", "adbc_driver_manager", "adbc_driver_postgresql", "click"} & {
