@@ -12,7 +12,10 @@ from forecaster.postgres.tables import FORECAST_TABLE, STREAMS_TABLE
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
-_STORED = "month, forecasted_value, segment_used, time_used, cm_track_id, cm_artist_id, training_data_id, created_at"
+_STORED = (
+    "month, forecasted_value, segment_used, time_used, cm_track_id, cm_artist_id, training_data_id, "
+    "created_at"
+)
 
 
 @dataclass(frozen=True)

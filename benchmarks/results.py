@@ -91,22 +91,23 @@ def _floor(result: dict[str, Any]) -> str:
     ratios = [r["program"]["seconds"] / r["floor"]["seconds"] for r in rounds]
     lines = [
         (
-            str(i),
-            _two(r["program"]["seconds"]),
-            f"{_two(r['floor']['out'])} + {_two(r['floor']['in'])}",
-            _two(q),
+            f"round {number}",
+            _two(measured["program"]["seconds"]),
+            f"{_two(measured['floor']['out'])} + {_two(measured['floor']['in'])}",
+            _two(ratio),
         )
-        for i, (r, q) in enumerate(zip(rounds, ratios, strict=True), start=1)
+        for number, (measured, ratio) in enumerate(zip(rounds, ratios, strict=True), start=1)
     ]
-    medians = (_median(result, lambda r: r[what]["seconds"]) for what in ("program", "floor"))
-    lines.append(("median", *map(_two, medians), _two(median(ratios))))
+    program = _two(_median(result, lambda r: r["program"]["seconds"]))
+    floor = _two(_median(result, lambda r: r["floor"]["seconds"]))
+    lines.append(("median", program, floor, _two(median(ratios))))
     lines.append(("range", "", "", f"{_two(min(ratios))} to {_two(max(ratios))}"))
     size = rounds[0]["floor"]
     return (
         "## Against the floor\n\nThe floor is one binary COPY of what the model needs out of the server "
         f"({size['out_mb']:.0f} MB) and one of the result rows in ({size['in_mb']:.0f} MB), on a connection "
         "that is open already. The program is a whole process, its imports included.\n\n"
-        + table(("round", "program, s", "floor, s (out + in)", "ratio"), lines)
+        + table(("", "program, s", "floor, s (out + in)", "ratio"), lines)
     )
 
 
