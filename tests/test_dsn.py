@@ -448,13 +448,14 @@ class TestDsn:
         dsn = Dsn(host, dbname, user, password, 6000, (("application_name", "x y"), ("connect_timeout", "5")))
         assert resolve(dsn.uri, {}) == dsn
 
-    @given(password=texts.filter(lambda text: text not in "Dsn(host='h', ***)postgresql://user@host:5432/db"))
+    @given(password=texts)
+    @example(password="***")
     def test_it_does_not_show_its_password(self, password: str) -> None:
-        dsn = Dsn("host", "db", "user", password)
-        assert password not in f"{dsn} {dsn!r}".replace("***", "")
+        dsn, other = Dsn("host", "db", "user", password), Dsn("host", "db", "user", "other")
+        assert str(dsn) == str(other)
+        assert repr(dsn) == repr(other)
         for leak in (password, quote(password, safe=""), dsn.uri):
-            redacted = dsn.redact(f"<{leak}>")
-            assert redacted.replace("*", "") == "<>" or password in "<>*"
+            assert dsn.redact(leak).strip("*") == ""
 
     def test_without_a_password_nothing_is_hidden(self) -> None:
         dsn = Dsn("host", "db", "user")

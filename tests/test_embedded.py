@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import adbc_driver_postgresql.dbapi as driver
 import connectorx
 import psutil
 import pytest
@@ -34,9 +35,22 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a job sta
 from pathlib import Path
 from forecaster.postgres.embedded import running_server
 with running_server(Path(sys.argv[1])):
-    signal.siginterrupt(signal.SIGINT, True)  # after ADBC has connected, Ctrl-C does not end a read
+    signal.siginterrupt(signal.SIGINT, True)  # Polars makes Ctrl-C not end a read
     print("up", flush=True)
     sys.stdin.read()
+"""
+
+# Leaves the directory, but not without a child that lives on until the input ends.
+FORKING = """
+import os, sys
+from pathlib import Path
+from forecaster.postgres.embedded import running_server
+with running_server(Path(sys.argv[1])):
+    if not os.fork():
+        sys.stdin.read()
+        os._exit(0)
+print("up", flush=True)
+sys.stdin.read()
 """
 
 # Keeps a server process computing for a second or two, in which it does not look at anything else.
@@ -76,10 +90,10 @@ def copied(source: Path, target: Path) -> Path:
 
 
 @contextmanager
-def holder(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
+def holder(data_dir: Path, script: str = HOLDER) -> Iterator[subprocess.Popen[str]]:
     """Another process that uses the directory, until it is told to end or is killed."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, data_dir],
+        [sys.executable, "-c", script, data_dir],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -162,7 +176,7 @@ def test_nobody_else_can_reach_the_server(data_dir: Path) -> None:
 
 def test_whoever_is_still_connected_does_not_keep_it_up(data_dir: Path) -> None:
     with running_server(data_dir) as dsn:
-        forgotten = sql.driver.connect(dsn.uri)
+        forgotten = driver.connect(dsn.uri)
         pid = server_pid(data_dir)
     assert not is_running(pid)
     forgotten.close()
@@ -264,6 +278,13 @@ class TestSeveralUsers:
                 assert_answers(dsn)
                 pid = server_pid(data_dir)
         assert not is_running(pid)
+
+    def test_a_forked_process_does_not_count(self, data_dir: Path) -> None:
+        with holder(data_dir, FORKING) as forked:
+            wait_until_up(forked)
+            assert not pid_file(data_dir).exists()
+            with running_server(data_dir) as dsn:
+                assert_answers(dsn)
 
     def test_ctrl_c_reaches_the_command_and_not_the_server(self, data_dir: Path) -> None:
         with holder(data_dir) as starter:

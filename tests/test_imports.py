@@ -135,13 +135,24 @@ def test_nobody_imports_the_command_line() -> None:
     assert set(importers_of("forecaster.cli")) <= {"forecaster.__main__"}
 
 
+def loaded_by(statement: str) -> set[str]:
+    """Top-level packages in a new interpreter after a statement."""
+    code = f"{statement}; import sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {*result.stdout.split()}
+
+
 def test_forecasting_frames_loads_no_database_driver() -> None:
-    loaded = (
-        "from forecaster import build_forecasts; import sys; "
-        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    )
-    result = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
-    assert "polars" in result.stdout.split()
-    assert not {"connectorx", "adbc_driver_manager", "adbc_driver_postgresql", "click"} & {
-        *result.stdout.split()
-    }
+    loaded = loaded_by("from forecaster import build_forecasts")
+    assert "polars" in loaded
+    assert not {"connectorx", "adbc_driver_manager", "adbc_driver_postgresql", "click"} & loaded
+
+
+def test_the_package_itself_loads_nothing_heavy() -> None:
+    assert not {"polars", "numpy", "click"} & loaded_by("import forecaster")
+
+
+def test_every_public_name_is_there_and_no_other() -> None:
+    assert all(hasattr(forecaster, name) for name in forecaster.__all__)
+    with pytest.raises(AttributeError, match="'forecaster' has no attribute 'build_forecast'"):
+        getattr(forecaster, "build_forecast")  # noqa: B009 - mypy knows that it is not there

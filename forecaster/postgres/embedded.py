@@ -89,10 +89,8 @@ def running_server(
         try:
             yield dsn
         finally:
-            # Unlocked, not just closed: a process forked in the meantime has the file open, too.
-            fcntl.flock(users, fcntl.LOCK_UN)
             with _os_errors(data_dir), _start_lock(data_dir):
-                if _nobody_holds(users):
+                if _leave(users):
                     server.stop()
 
 
@@ -340,12 +338,17 @@ def _start_lock(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _nobody_holds(users: IO[str]) -> bool:
+def _leave(users: IO[str]) -> bool:
+    """Give up this process's share of the lock; whether it was the last one."""
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    return True
+    else:
+        return True
+    finally:
+        # Closing the file is not enough: a process forked in the meantime has it open as well.
+        fcntl.flock(users, fcntl.LOCK_UN)
 
 
 def _missing_extra() -> MissingExtraError:
