@@ -1,16 +1,20 @@
 """`forecaster` and `python -m forecaster`: the program as a process."""
 
-from forecaster import interrupt
+import signal
+
 from forecaster.secrecy import hide_password
 
 
 def start() -> None:
     """Run the command line."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a traceback of the imports is of no use to anyone
     hide_password()
-    interrupt.install()
-    from forecaster.cli import main  # noqa: PLC0415 - with the password hidden
+    from forecaster.interrupt import ended_by_signals  # noqa: PLC0415 - with the password hidden
 
-    main(prog_name="forecaster")
+    with ended_by_signals():
+        from forecaster.cli import main  # noqa: PLC0415 - with signals handled
+
+        main(prog_name="forecaster")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The command line: every command parses, calls one function, and prints."""
 
+import signal
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
@@ -30,9 +31,8 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except Interrupted as signal:
-            click.echo(f"Interrupted by {signal}: nothing is half done", err=True)
-            ctx.exit(signal.exit_code)
+        except KeyboardInterrupt:  # by Polars, ahead of our own handler; click would call it "Aborted!"
+            raise Interrupted(signal.SIGINT) from None
         except ForecasterError as error:
             click.echo(f"Error: {error}" + (f"\n  {error.hint}" if error.hint else ""), err=True)
             ctx.exit(error.exit_code)
@@ -312,29 +312,22 @@ def run(
       forecaster run --horizon 400 --influence 1000 --limit 100 --dry-run
       forecaster run --replace --track-id 42 --report report.json
     """
-    from forecaster.files import check_output_path, write_table, write_text
     from forecaster.run import RunConfig
     from forecaster.run import run as run_pending
 
-    if report_path:
-        check_output_path(report_path, any_ending=True)
-    if skipped_path:
-        check_output_path(skipped_path)
-    with where.database() as dsn:
-        report = run_pending(RunConfig(dsn, where.schema, parameters, track_id, **options))
-    if report_path:
-        write_text(report.to_json(), report_path)
-    if skipped_path:
-        write_table(report.skipped, skipped_path)
-    _warn(report.warnings)
-    click.echo(_summary(report))
-    if report.refused:
-        track, reason = min(report.refused.items())
-        raise WriteRefusedError(
-            f"the table cannot hold the forecasts of {len(report.refused)} tracks, the first is {track} "
-            f"({reason}); those of the other tracks are stored",
-            hint="a wider column type helps; --report lists them all",
-        )
+    with _written(report_path, skipped_path) as report:
+        report.parameters, report.schema = parameters, where.schema
+        with where.database() as dsn:
+            run_pending(RunConfig(dsn, where.schema, parameters, track_id, **options), report)
+        _warn(report.warnings)
+        click.echo(_summary(report))
+        if report.refused:
+            track, reason = min(report.refused.items())
+            raise WriteRefusedError(
+                f"the table cannot hold the forecasts of {len(report.refused)} tracks, the first is {track} "
+                f"({reason})" + ("" if report.dry_run else "; those of the other tracks are stored"),
+                hint="a wider column type helps; --report lists them all",
+            )
 
 
 @main.command()
@@ -375,6 +368,36 @@ def _dump(dsn: "Dsn", schema: str, parameters: "Parameters", track_id: int | Non
     write_table(diagnosis.forecasts, path)
     click.echo(str(diagnosis))
     click.echo(f"written to {path}")
+
+
+@contextmanager
+def _written(report_path: Path | None, skipped_path: Path | None) -> "Iterator[RunReport]":
+    """A report that is written at the end, also if that is a failure: then it says so."""
+    from forecaster.files import check_output_path, write_table, write_text
+    from forecaster.report import RunReport
+
+    report = RunReport()
+
+    def write() -> None:
+        if report_path:
+            write_text(report.to_json(), report_path)
+        if skipped_path:
+            write_table(report.skipped, skipped_path)
+
+    if report_path:
+        check_output_path(report_path, any_ending=True)
+    if skipped_path:
+        check_output_path(skipped_path)
+    try:
+        yield report
+    except BaseException as error:
+        report.error = (
+            f"{error}" if isinstance(error, ForecasterError | Interrupted) else type(error).__name__
+        )
+        with suppress(ForecasterError):  # the first error counts
+            write()
+        raise
+    write()
 
 
 def _warn(warnings: Iterable[str]) -> None:

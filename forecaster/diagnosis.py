@@ -15,7 +15,7 @@ from forecaster.model.projection import project
 from forecaster.model.segments import INFLUENCE_EDGES, SEGMENT_STARTS, base_rate
 from forecaster.postgres.connection import connect
 from forecaster.postgres.source import Source, export_snapshot
-from forecaster.postgres.tables import CONTRACT, read_tables
+from forecaster.postgres.tables import CONTRACT, check_rights, read_tables
 
 _LOOK_AHEAD = 500  # pending tracks that are read at once in search of one that can be forecast
 _SHOWN_MONTHS = 6
@@ -105,6 +105,7 @@ def _open_source(dsn: Dsn, schema: str) -> Iterator[Source]:
     with connect(dsn, repeatable_read=True) as connection:
         tables = read_tables(connection, schema)
         tables.check(*CONTRACT)
+        check_rights(connection, tables, dict.fromkeys(CONTRACT, ("SELECT",)))
         yield Source(dsn, tables, export_snapshot(connection))
 
 

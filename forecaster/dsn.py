@@ -15,7 +15,7 @@ from forecaster.errors import InvalidOptionError
 
 DEFAULT_PORT = 5432
 APPLICATION_NAME = "forecaster"
-CONNECT_TIMEOUT = "4"  # seconds; a host that does not answer within it is an error, not a wait
+CONNECT_TIMEOUT = "3"  # seconds; a host that does not answer within it is an error, not a wait
 
 # libpq's variables, by the URL parameter that each of them stands for.
 _VARIABLES = {
@@ -148,7 +148,10 @@ def _complete(given: dict[str, str], environ: Mapping[str, str]) -> Dsn:
         password = _from_password_file((_filed_as(name), str(port), dbname, user), environ)
     parameters = {key: environ[variable] for variable, key in _VARIABLES.items() if environ.get(variable)}
     parameters |= {key: value for key, value in given.items() if key in _PARAMETERS}
-    _check_tls(parameters.get("sslmode"))
+    usual_authorities = Path(f"{environ.get('HOME', '')}/.postgresql/root.crt")
+    if parameters.get("sslmode") == "require" and usual_authorities.is_file():
+        parameters.setdefault("sslrootcert", str(usual_authorities))  # as libpq does, but connectorx does not
+    _check_tls(parameters.get("sslmode"), parameters.get("sslrootcert"))
     return Dsn(host, dbname, user, password or None, port, tuple(sorted(parameters.items())))
 
 
@@ -213,7 +216,7 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _check_tls(mode: str | None) -> None:
+def _check_tls(mode: str | None, authorities: str | None) -> None:
     if mode in ("verify-ca", "verify-full"):
         raise InvalidOptionError(
             f"sslmode={mode} is refused: connectorx, which reads the data, does not know it",
@@ -221,6 +224,14 @@ def _check_tls(mode: str | None) -> None:
         )
     if mode not in (None, *_SSL_MODES):
         raise InvalidOptionError(f"sslmode is {mode!r}: expected {', '.join(_SSL_MODES)}")
+    if authorities and mode != "require":
+        raise InvalidOptionError(
+            f"sslrootcert is given with sslmode={mode or 'prefer'}, which takes a server without TLS as well",
+            hint="add sslmode=require: then both drivers verify the certificate authority",
+        )
+    if authorities and not Path(authorities).is_file():
+        # libpq would connect, and verify nothing.
+        raise InvalidOptionError(f"sslrootcert: there is no file {authorities!r}")
 
 
 def _default_host(port: int) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from forecaster.dsn import Dsn
 from forecaster.postgres.connection import connect, query
 from forecaster.postgres.lock import take_lock
-from forecaster.postgres.stored import describe_irregular, missing_key, stored_months
+from forecaster.postgres.stored import NOT_GUARANTEED, describe_irregular, has_key, stored_months
 from forecaster.postgres.tables import CONTRACT, FORECAST_TABLE, create_key, create_missing, read_tables
 
 
@@ -33,10 +33,11 @@ def initialise(dsn: Dsn, schema: str) -> Initialised:
             return Initialised(created, [])
         stored = query(connection, f"{stored_months(tables)} GROUP BY 1")
         warnings = list(describe_irregular(stored))
-        if any(missing_key(tables)):
+        if not has_key(tables):
             take_lock(connection, tables)
-            if (stored["rows"] == stored["months"]).all() and create_key(connection, tables):
-                created.append(f"unique key of {FORECAST_TABLE} on (cm_track_id, month)")
+            key = f"unique key of {FORECAST_TABLE} on (cm_track_id, month)"
+            if why_not := create_key(connection, tables):
+                warnings.append(f"there is no {key}, because {why_not}: {NOT_GUARANTEED}")
             else:
-                warnings += missing_key(tables)
+                created.append(key)
     return Initialised(created, warnings)

@@ -1,20 +1,25 @@
 """Ctrl-C and SIGTERM end the program within two seconds, and clean up on the way."""
 
 import os
+import select
 import signal
 import socket
-import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 GRACE = 1.7
 """Seconds from the signal until the process is ended, however busy it is."""
 
-_CANCELLED = 1.0  # seconds that a cancelled call gets to come back
+_AGAIN = 0.1  # seconds after which what goes on is cancelled once more
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STDERR = 2
+_MAIN_THREAD = threading.main_thread().ident or 0
+_to_say = threading.Lock()  # held by the thread that says it, until the end
 
 T = TypeVar("T")
 
@@ -24,11 +29,12 @@ class Interrupted(BaseException):
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
-        self.exit_code = 128 + signum
+        self.signum = signum
 
 
-def install() -> None:
-    """From now on SIGINT and SIGTERM raise `Interrupted` in the main thread.
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """The whole program: SIGINT and SIGTERM raise `Interrupted` in the main thread, and end the process.
 
     Python runs a signal's handler only between two of its own instructions. Should the main thread not get
     there in time, because it is deep in a computation, the process ends without.
@@ -37,48 +43,98 @@ def install() -> None:
     wakes.settimeout(0)
     signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_end_in_time, args=(woken, wakes), daemon=True).start()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, _raise)
+    try:
+        try:
+            _handle(_raise)
+            yield
+        finally:  # all is done, and said
+            _handle(signal.SIG_IGN)
+    except Interrupted as interrupted:
+        _end(interrupted.signum)
 
 
 def interruptible(
-    call: Callable[[], T], /, *, cancel: Callable[[], object], timeout: float | None = None
+    call: Callable[[], T], /, *, cancel: Callable[[], object] | None, timeout: float | None = None
 ) -> T:
     """Make a call that blocks outside of Python, in a thread of its own so that a signal is not kept waiting.
 
-    On a signal `cancel` is called, which has to make the call come back. Raises `TimeoutError` after
-    `timeout` seconds; the call is then left to itself.
+    On a signal `cancel` is called, which has to make the call come back; None leaves it to itself. Raises
+    `TimeoutError` after `timeout` seconds; the call is then left to itself.
     """
     if threading.current_thread() is not threading.main_thread() and timeout is None:
         return call()
     result: Future[T] = Future()
-    threading.Thread(target=_settle, args=(result, call), daemon=True).start()
     try:
-        return result.result(timeout)
+        threading.Thread(target=_settle, args=(result, call), daemon=True).start()
+        # With a limit even if there is none: importing Polars has SIGINT handled in such a way that the
+        # system resumes an unlimited wait after it.
+        return result.result(threading.TIMEOUT_MAX if timeout is None else timeout)
     except (Interrupted, KeyboardInterrupt):
-        with suppress(Exception):  # the connection may be gone; the signal counts
-            cancel()
-        wait([result], timeout=_CANCELLED)
+        result.cancel()  # does something only if the thread has not begun
+        # Again and again, because a statement that the server has not begun cannot be cancelled. Until it
+        # is over, because its connection must not be closed under it.
+        while cancel and not result.done():
+            with suppress(Exception):  # the connection may be gone; the signal counts
+                cancel()
+            wait([result], timeout=_AGAIN)
         raise
 
 
+@contextmanager
+def postponed() -> Iterator[None]:
+    """A signal that comes meanwhile takes effect at the end. For what is short and must not be cut in two."""
+    before = signal.getsignal(signal.SIGTERM)
+    if before is not _raise or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    _handle(lambda signum, _frame: came.append(signum))
+    try:
+        yield
+    finally:
+        _handle(_raise)
+        if came:
+            _raise(came[0], None)
+
+
 def _settle(result: "Future[T]", call: Callable[[], T]) -> None:
+    if not result.set_running_or_notify_cancel():
+        return
     try:
         result.set_result(call())
     except BaseException as error:  # noqa: BLE001 - raised again by whoever waits for the result
         result.set_exception(error)
 
 
-def _raise(signum: int, _frame: FrameType | None) -> None:
+def _handle(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
+    for signum in _SIGNALS:
+        signal.signal(signum, handler)
+
+
+def _raise(signum: int, _frame: FrameType | None) -> NoReturn:
     # Once: a second signal must not break into the clean-up. The watching thread bounds its time.
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)
+    _handle(lambda _signum, _frame: None)
     raise Interrupted(signum)
 
 
 def _end_in_time(woken: socket.socket, _wakes: socket.socket) -> None:
     signum = woken.recv(1)[0]
-    threading.Event().wait(GRACE)
-    with suppress(Exception):
-        sys.stderr.flush()
+    deadline = time.monotonic() + GRACE
+    # Once more, this time so that it breaks off whatever the main thread waits for. And again, because one
+    # that comes while it has not done with the last does not.
+    signal.siginterrupt(signum, True)  # noqa: FBT003 - takes no keyword
+    while time.monotonic() < deadline:
+        signal.pthread_kill(_MAIN_THREAD, signum)
+        time.sleep(_AGAIN)
+    _end(signum)
+
+
+def _end(signum: int) -> NoReturn:
+    """End the process here and now: a thread may still be at work in a driver."""
+    line = f"Interrupted by {signal.Signals(signum).name}: nothing is half done\n"
+    with suppress(OSError):
+        # Not by way of sys.stderr, whose lock the other thread may hold. A terminal that takes nothing (as
+        # after Ctrl-S) would keep us.
+        if _to_say.acquire(timeout=_AGAIN) and select.select([], [_STDERR], [], 0)[1]:
+            os.write(_STDERR, line.encode())
     os._exit(128 + signum)

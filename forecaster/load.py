@@ -8,9 +8,11 @@ from adbc_driver_manager.dbapi import Connection
 
 from forecaster.dsn import Dsn
 from forecaster.errors import WriteRefusedError
-from forecaster.postgres.connection import connect, integer_array, query
+from forecaster.postgres.connection import commit, connect, integer_array, query
 from forecaster.postgres.sink import ingest
-from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE, Tables, read_tables
+from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE, Tables, check_rights, read_tables
+
+_RIGHTS = {STREAMS_TABLE: ("SELECT", "INSERT"), MLDR_TABLE: ("INSERT",)}
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ def load(dsn: Dsn, schema: str, *, streams: pl.DataFrame | None, mldr: pl.DataFr
     with connect(dsn) as connection:
         tables = read_tables(connection, schema)
         tables.check(*(table for table, rows in given.items() if rows is not None), to_write=True)
+        check_rights(connection, tables, {t: _RIGHTS[t] for t, rows in given.items() if rows is not None})
         if streams is not None:
             _refuse_known_days(connection, tables, streams)
         stored = {
@@ -39,7 +42,7 @@ def load(dsn: Dsn, schema: str, *, streams: pl.DataFrame | None, mldr: pl.DataFr
             for table, rows in given.items()
             if rows is not None
         }
-        connection.commit()
+        commit(connection)
     return Loaded(stored.get(STREAMS_TABLE, 0), stored.get(MLDR_TABLE, 0))
 
 

@@ -3,7 +3,7 @@
 import json
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from forecaster.interrupt import interruptible
 from forecaster.model.parameters import Parameters
 from forecaster.schema import SKIPPED
 
@@ -27,6 +28,10 @@ class RunReport:
     schema: str = ""
     server: str = ""
     """The server's version."""
+    track_ids: Sequence[int] = ()
+    """The tracks that the run was limited to. Empty: all."""
+    limit: int | None = None
+    replace: bool = False
     dry_run: bool = False
     started_at: str = ""
     """The instant that is stored as `created_at`."""
@@ -37,7 +42,7 @@ class RunReport:
     rows: int = 0
     """Forecast rows stored; 0 in a dry run."""
     unusable_rows: int = 0
-    """Daily rows left out because their streams or date are NULL, or no number or date."""
+    """Daily rows left out because their streams, date or track are NULL, or no number or date."""
     duplicate_rows: int = 0
     """Daily rows left out because a newer row has the same track and date."""
     skipped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SKIPPED))
@@ -51,6 +56,8 @@ class RunReport:
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds spent in each stage."""
     seconds: float = 0.0
+    error: str | None = None
+    """Why the run failed or was ended; all else is what it did until then."""
 
     @property
     def skipped_by_reason(self) -> dict[str, int]:
@@ -70,7 +77,7 @@ class RunReport:
     def checkpoint(self, name: str, frame: pl.LazyFrame, /) -> pl.LazyFrame:
         """Compute a stage of the model here and now, so that its time is its own."""
         with self.stage(name):
-            return frame.collect().lazy()
+            return interruptible(frame.collect, cancel=None).lazy()
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has."""
@@ -79,6 +86,9 @@ class RunReport:
             "parameters": asdict(self.parameters) | {"as_of": as_of.isoformat() if as_of else None},
             "database": self.database,
             "schema": self.schema,
+            "track_ids": list(self.track_ids),
+            "limit": self.limit,
+            "replace": self.replace,
             "dry_run": self.dry_run,
             "started_at": self.started_at,
             "versions": {
@@ -99,6 +109,7 @@ class RunReport:
             "skipped_by_reason": self.skipped_by_reason,
             "stages": {stage: round(seconds, 6) for stage, seconds in self.stages.items()},
             "seconds": round(self.seconds, 6),
+            "error": self.error,
             "warnings": self.warnings,
             "skipped": self.skipped.to_dicts(),
             "taken": self.taken,

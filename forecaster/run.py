@@ -9,21 +9,29 @@ import polars as pl
 from adbc_driver_manager.dbapi import Connection
 
 from forecaster.dsn import Dsn
-from forecaster.errors import ConnectionLostError, DatabaseError, InvalidOptionError, NoForecastError
+from forecaster.errors import (
+    ConnectionLostError,
+    DatabaseError,
+    DatabaseUnreachableError,
+    InvalidOptionError,
+    NoForecastError,
+)
+from forecaster.interrupt import interruptible
 from forecaster.model import build_tracks, forecastable, skipped
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
-from forecaster.postgres.connection import connect, query
+from forecaster.postgres.connection import connect, end_connections, query, statement_errors
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.sink import fit, store_forecasts, uuid_bytes
 from forecaster.postgres.source import Source, export_snapshot
 from forecaster.postgres.stored import describe_irregular, missing_key
-from forecaster.postgres.tables import CONTRACT, FORECAST_TABLE, read_tables
+from forecaster.postgres.tables import CONTRACT, FORECAST_TABLE, check_rights, read_tables
 from forecaster.report import RunReport
 
 CHUNK = 10_000
 """Tracks per chunk: what is in memory at once, and one transaction."""
 
+_ENDS_WITHIN = 1.0  # seconds in which the server is done with a connection that was lost
 _PAUSES = (0.5, 1.0, 2.0)  # seconds before each new try after the connection was lost while reading
 
 
@@ -52,44 +60,53 @@ class RunConfig:
             raise InvalidOptionError(f"wait is {self.wait}: expected a number of seconds of at least 0")
 
 
-def run(config: RunConfig) -> RunReport:
+def run(config: RunConfig, report: RunReport | None = None) -> RunReport:
     """Forecast the pending tracks and store the result, each chunk of tracks in one transaction.
 
-    A connection that is lost while reading is made anew, with a limit; a write is never tried twice.
+    A connection that is lost while reading is made anew, with a limit; a write is never tried twice. The
+    `report` is filled in on the way, so that it is there whatever happens.
 
     Raises `DatabaseUnreachableError`; `SchemaMismatchError` before anything is read; `LockedError` if
     another run writes to the same table; `NoForecastError` for track ids without streams;
     `WriteRefusedError` for rows that the table cannot hold; `DatabaseError` for all else the server refuses.
     """
     start = time.perf_counter()
-    work = _Run(config)
-    for pause in (*_PAUSES, None):
-        try:
-            work.attempt()
-            break
-        except ConnectionLostError:
-            if pause is None:
-                raise
-            time.sleep(pause)
-    work.report.seconds = time.perf_counter() - start
+    work = _Run(config, report or RunReport())
+    try:
+        for pause in (*_PAUSES, None):
+            try:
+                work.attempt()
+                break
+            except (ConnectionLostError, DatabaseUnreachableError) as error:
+                never_connected = not work.report.server
+                if pause is None or never_connected:
+                    raise
+                work.report.warnings.append(f"connected anew: {error}")
+                time.sleep(pause)
+    finally:
+        work.report.seconds = time.perf_counter() - start
     return work.report
 
 
 class _Run:
     """A run in progress: what is done stays done when the connection is lost and made anew."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, report: RunReport) -> None:
         self.config = config
+        self.report = report
         self.created_at = datetime.now(UTC)
         self.todo: pl.Series | None = None
         """The tracks still to be looked at, once they are known."""
-        self.report = RunReport(
-            config.parameters,
-            str(config.dsn),
-            config.schema,
-            dry_run=config.dry_run,
-            started_at=self.created_at.isoformat(),
-        )
+        self.holder: str | None = None
+        """The application name under which the lock was held last."""
+        report.parameters = config.parameters
+        report.database = str(config.dsn)
+        report.schema = config.schema
+        report.track_ids = config.track_ids
+        report.limit = config.limit
+        report.replace = config.replace
+        report.dry_run = config.dry_run
+        report.started_at = self.created_at.isoformat()
 
     def attempt(self) -> None:
         """Do all that is still to do."""
@@ -100,11 +117,15 @@ class _Run:
                 report.server = query(reader, "SELECT current_setting('server_version')").item()
                 tables = read_tables(reader, config.schema)
                 tables.check(*CONTRACT)
+                check_rights(reader, tables, self._rights)
                 reader.commit()  # the snapshot has to be younger than the lock
                 writer = None
                 if not config.dry_run:
                     writer = stack.enter_context(connect(config.dsn))
-                    take_lock(writer, tables, wait=config.wait)
+                    if self.holder:  # the server need not have noticed that it is gone
+                        end_connections(config.dsn, self.holder)
+                    wait = max(config.wait, _ENDS_WITHIN if self.holder else 0)
+                    self.holder = take_lock(writer, tables, wait=wait)
                 source = Source(config.dsn, tables, export_snapshot(reader))
             with report.stage("read"):
                 self._find_work(source)
@@ -112,6 +133,13 @@ class _Run:
             while self.todo is not None and len(self.todo):
                 self._do_chunk(source, writer, self.todo.head(CHUNK), mldr)
                 self.todo = self.todo.slice(CHUNK)
+
+    @property
+    def _rights(self) -> dict[str, tuple[str, ...]]:
+        write = ("INSERT", *(["DELETE"] if self.config.replace else []))
+        return dict.fromkeys(CONTRACT, ("SELECT",)) | {
+            FORECAST_TABLE: ("SELECT", *(() if self.config.dry_run else write))
+        }
 
     def _find_work(self, source: Source) -> None:
         config, first_attempt = self.config, self.todo is None
@@ -126,10 +154,13 @@ class _Run:
         stored = source.stored(None if everything else among)
         if not config.replace:
             tracks = tracks.filter(~tracks.is_in(stored["cm_track_id"].implode()))
+        without_track = source.rows_without_track() if everything else 0
         self.todo = tracks if config.limit is None or not first_attempt else tracks.head(config.limit)
         if first_attempt:
             self.report.pending = len(self.todo)
-            self.report.warnings = [
+            self.report.unusable_rows += without_track
+            stored = stored.filter(~pl.col("cm_track_id").is_in(self.todo.implode()))  # these are replaced
+            self.report.warnings += [
                 *missing_key(source.tables),
                 *describe_irregular(stored, horizon=config.parameters.horizon),
             ]
@@ -143,15 +174,13 @@ class _Run:
             unusable = source.unusable_rows(track_ids)
         tracks = build_tracks(history.records, history.facts, mldr, parameters, checkpoint=report.checkpoint)
         with report.stage("projection"):
-            good, bad = pl.collect_all([self._rows(source, tracks), skipped(tracks)])
-        forecast = len(good) // parameters.horizon
-        if writer:
-            with report.stage("write"):
-                forecast = self._store(source, writer, good)
-        report.forecast += forecast
+            frames = [self._rows(source, tracks), skipped(tracks)]
+            good, bad = interruptible(lambda: pl.collect_all(frames), cancel=None)
         report.skipped = report.skipped.vstack(bad)
         report.unusable_rows += unusable
         report.duplicate_rows += history.duplicates
+        with report.stage("write"):
+            report.forecast += self._store(source, writer, good)
 
     def _rows(self, source: Source, tracks: pl.LazyFrame) -> pl.LazyFrame:
         """Forecasts as they are stored, in whole streams."""
@@ -161,8 +190,11 @@ class _Run:
             pl.col("forecasted_value").round(), created_at=self.created_at
         )
 
-    def _store(self, source: Source, writer: Connection, forecasts: pl.DataFrame) -> int:
-        """Store what can be stored, in one transaction; returns the number of tracks."""
+    def _store(self, source: Source, writer: Connection | None, forecasts: pl.DataFrame) -> int:
+        """Store what can be stored, in one transaction; without a writer, only look what can.
+
+        Returns the number of tracks.
+        """
         fitted = fit(forecasts, source.tables, FORECAST_TABLE)
         refused = fitted.by_track()
         self.report.refused |= refused
@@ -170,16 +202,17 @@ class _Run:
             unfit = pl.Series(list(refused), dtype=pl.Int64).implode()
             good = forecasts.filter(~pl.col("cm_track_id").is_in(unfit))
             fitted = fit(good, source.tables, FORECAST_TABLE)
-        if fitted.rows.is_empty():
-            return 0
+        if writer is None or fitted.rows.is_empty():
+            return len(fitted.rows) // self.config.parameters.horizon
         try:
-            stored = store_forecasts(
-                writer,
-                source.tables,
-                fitted,
-                horizon=self.config.parameters.horizon,
-                replace=self.config.replace,
-            )
+            with statement_errors(self.config.dsn):
+                stored = store_forecasts(
+                    writer,
+                    source.tables,
+                    fitted,
+                    horizon=self.config.parameters.horizon,
+                    replace=self.config.replace,
+                )
         except ConnectionLostError as error:
             # Not to be tried again blindly: the server may have got the commit.
             raise DatabaseError(

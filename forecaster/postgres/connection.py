@@ -30,9 +30,10 @@ _CONNECTION_EXCEPTIONS = ("08", "57P01", "57P02", "57P03")
 _LOST = re.compile(
     r"server closed the connection|no connection to the server|connection not open|broken pipe"
 )
+_NAME_BYTES = 63
 _HOST_LENGTH = 27  # of the 63 bytes that PostgreSQL keeps of a client's name, besides a pid and an instant
 
-CONNECT_TIMEOUT = 4.5
+CONNECT_TIMEOUT = 3.5
 """Seconds after which a server that does not answer is given up."""
 
 
@@ -60,7 +61,7 @@ def _open(dsn: Dsn, options: Mapping[str, str]) -> Connection:
     hint = "check the URL, that the server runs, and that it lets this user in"
     try:
         # libpq's own limit is per address, and a name may have several.
-        return interruptible(opened, cancel=lambda: None, timeout=CONNECT_TIMEOUT)
+        return interruptible(opened, cancel=None, timeout=CONNECT_TIMEOUT)
     except TimeoutError:
         message = f"cannot connect to {dsn}: no answer within {CONNECT_TIMEOUT} seconds"
         raise DatabaseUnreachableError(message, hint=hint) from None
@@ -89,15 +90,14 @@ def client_name() -> str:
     return f"forecaster {host[:_HOST_LENGTH] or 'unknown'} {os.getpid()}"
 
 
-def end_connections(dsn: Dsn) -> None:
-    """Have the server end all that this process does on connections with its `client_name`."""
+def end_connections(dsn: Dsn, application_name: str) -> None:
+    """Have the server end, whatever they are at, the connections that go by this name."""
     with connect(dsn) as connection:
         query(
             connection,
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-            "WHERE (application_name = $1 OR starts_with(application_name, $1 || ' ')) "
-            "AND usename = current_user AND pid <> pg_backend_pid()",
-            (client_name(),),
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity "
+            "WHERE application_name = $1",
+            (application_name,),
         )
 
 
@@ -107,8 +107,8 @@ def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) ->
 
         def rows() -> pl.DataFrame:
             cursor.execute(sql, parameters or None)
-            frame: pl.DataFrame = cursor.fetch_polars()
-            return frame
+            # By way of Arrow: an error that comes with the rows keeps its SQLSTATE.
+            return pl.DataFrame(cursor.fetch_arrow_table())
 
         return interruptible(rows, cancel=cursor.adbc_cancel)
 
@@ -117,6 +117,11 @@ def execute(connection: Connection, sql: str) -> None:
     """Run one statement for its effect."""
     with connection.cursor() as cursor:
         interruptible(lambda: cursor.execute(sql), cancel=cursor.adbc_cancel)
+
+
+def commit(connection: Connection) -> None:
+    """Commit; where the server has work to do for it, a signal is not kept waiting."""
+    interruptible(connection.commit, cancel=connection.adbc_cancel)
 
 
 def copy_in(
@@ -135,8 +140,12 @@ def copy_in(
 
 def quote_identifier(name: str) -> str:
     """`name` as an SQL identifier, whatever characters it has."""
-    if not name or "\0" in name:
-        raise SchemaMismatchError(f"{name!r} cannot be the name of a schema or table")
+    # A longer name would be cut off by the server, and then be another one.
+    is_text = not any("\ud800" <= character <= "\udfff" for character in name)
+    if not name or "\0" in name or not is_text or len(name.encode()) > _NAME_BYTES:
+        raise SchemaMismatchError(
+            f"{name!r} cannot be the name of a schema or table: expected 1 to {_NAME_BYTES} bytes of UTF-8"
+        )
     return '"' + name.replace('"', '""') + '"'
 
 

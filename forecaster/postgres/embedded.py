@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from forecaster.dsn import Dsn
 from forecaster.errors import EmbeddedServerError, ForecasterError, MissingExtraError
+from forecaster.interrupt import postponed
 
 _SUPERUSER = "postgres"
 _OS_USER = "postgres"  # PostgreSQL refuses to run as root, so there it runs as the customary system user
@@ -82,15 +83,20 @@ def running_server(
         _make_directory(data_dir, account)
         users = (data_dir / "users.lock").open("a")
     with users:
-        with _os_errors(data_dir), _start_lock(data_dir):
-            server = _Server(dsn, _runnable(binaries, data_dir, account), account)
-            server.ensure_running(settings or {})
-            fcntl.flock(users, fcntl.LOCK_SH)
+        server: _Server | None = None
         try:
+            with _os_errors(data_dir), _start_lock(data_dir):
+                server = _Server(dsn, _runnable(binaries, data_dir, account), account)
+                try:
+                    server.ensure_running(settings or {})
+                except EmbeddedServerError:
+                    server = None  # which may be recovering: it is left to that
+                    raise
+                fcntl.flock(users, fcntl.LOCK_SH)
             yield dsn
         finally:
-            with _os_errors(data_dir), _start_lock(data_dir):
-                if _leave(users):
+            with postponed(), _os_errors(data_dir), _start_lock(data_dir):
+                if server and _leave(users):
                     server.stop()
 
 
@@ -104,19 +110,21 @@ class _Server:
         self.log = self.pgdata.with_name("server.log")
         self.binaries = binaries
         self.account = account
+        self.started: int | None = None
+        """The pid of the server that this process has started."""
 
     def ensure_running(self, settings: Mapping[str, str]) -> None:
         if not (self.pgdata / "PG_VERSION").exists():
             self._create()
         self._check_version()
         deadline = time.monotonic() + _START_TIMEOUT
-        started = None
         while refusal := self._refusal():
-            if started is None and not self._is_server(self._recorded_pid()):
-                started = self._start(settings)
-            elif started is not None and not self._is_server(started):
+            if self.started is None and not self._is_server(self._recorded_pid()):
+                with postponed():
+                    self.started = self._start(settings)
+            elif self.started is not None and not self._is_server(self.started):
                 self._check_why_it_ended()
-                started = None
+                self.started = None
             if time.monotonic() > deadline:
                 raise EmbeddedServerError(
                     f"the embedded server does not answer: {refusal}\n{self._end_of_log()}",
@@ -126,7 +134,7 @@ class _Server:
 
     def stop(self) -> None:
         """Stop it as `pg_ctl -m fast` does: whoever is still connected is cut off."""
-        pid = self._recorded_pid()
+        pid = self._recorded_pid() or self.started or 0
         if self._is_server(pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)

@@ -4,6 +4,7 @@ import re
 import time
 from datetime import UTC, datetime
 
+import adbc_driver_manager as adbc
 from adbc_driver_manager.dbapi import Connection
 
 from forecaster.errors import LockedError
@@ -14,9 +15,17 @@ _LOCK_CLASS = 0x666F7265  # "fore": keeps clear of other programs' locks on the 
 _POLL = 0.25  # seconds between two tries
 _INSTANT = "%Y%m%dT%H%M%SZ"
 
-# A lock has two numbers: ours, and that of the table.
-_TABLE_NUMBER = "$2::regclass::oid::int8::bit(32)::int4"
-_TRY = f"SELECT pg_try_advisory_lock($1::int4, {_TABLE_NUMBER})"
+_LIFETIME = {
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    # Also while a statement of ours waits, as for a table that another one has locked.
+    "client_connection_check_interval": "1s",
+}
+# A lock has two numbers: ours, and that of the table. The name is set first, so that whoever finds the lock
+# taken finds its holder named.
+_TRY = """
+    SELECT CASE WHEN set_config('application_name', $3, false) IS NOT NULL
+                THEN pg_try_advisory_lock($1::int4, $2::regclass::oid::int8::bit(32)::int4) END"""
 _HOLDER = """
     SELECT a.pid, a.application_name
     FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
@@ -26,14 +35,17 @@ _HOLDER = """
 _NAMED = re.compile(r"forecaster (?P<host>\S+) (?P<pid>\d+) (?P<since>\d{8}T\d{6}Z)")
 
 
-def take_lock(connection: Connection, tables: Tables, *, wait: float = 0.0) -> None:
+def take_lock(connection: Connection, tables: Tables, *, wait: float = 0.0) -> str:
     """Lock the forecast table against other runs until the connection ends, however it ends.
+
+    Returns the application name that the connection goes by from now on.
 
     Raises `LockedError`, which says who holds it, if it is not free within `wait` seconds.
     """
     table = tables.name(FORECAST_TABLE)
     deadline = time.monotonic() + wait
-    while not _try(connection, table):
+    _tie_to_this_process(connection)
+    while not _try(connection, table, name := _holders_name()):
         left = deadline - time.monotonic()
         if left <= 0:
             raise LockedError(
@@ -41,14 +53,25 @@ def take_lock(connection: Connection, tables: Tables, *, wait: float = 0.0) -> N
                 hint="let it finish; --wait SECONDS waits for it",
             )
         time.sleep(min(_POLL, left))
-    # So that the next one can say it.
-    name = f"{client_name()} {datetime.now(UTC).strftime(_INSTANT)}"
-    query(connection, "SELECT set_config('application_name', $1, false)", (name,))
-    connection.commit()
+    return name
 
 
-def _try(connection: Connection, table: str) -> bool:
-    taken = query(connection, _TRY, (_LOCK_CLASS, table)).item()
+def _tie_to_this_process(connection: Connection) -> None:
+    """Have the server end the session when this process ends, and not before."""
+    for setting, value in _LIFETIME.items():
+        try:
+            query(connection, "SELECT set_config($1, $2, false)", (setting, value))
+            connection.commit()
+        except adbc.Error:
+            connection.rollback()  # a server that does not know it, or cannot look
+
+
+def _holders_name() -> str:
+    return f"{client_name()} {datetime.now(UTC).strftime(_INSTANT)}"
+
+
+def _try(connection: Connection, table: str, name: str) -> bool:
+    taken = query(connection, _TRY, (_LOCK_CLASS, table, name)).item()
     connection.commit()
     return bool(taken)
 

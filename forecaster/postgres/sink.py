@@ -1,8 +1,10 @@
 """Storing rows in PostgreSQL: the only module that ingests."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 
 import adbc_driver_manager as adbc
 import numpy as np
@@ -11,8 +13,9 @@ import pyarrow as pa
 from adbc_driver_manager.dbapi import Connection
 
 from forecaster.errors import WriteRefusedError
-from forecaster.postgres.connection import copy_in, execute, integer_array, query, quote_identifier
-from forecaster.postgres.tables import FORECAST_TABLE, ColumnInfo, Tables
+from forecaster.postgres.connection import commit, copy_in, execute, integer_array, query, quote_identifier
+from forecaster.postgres.stored import has_key, stored_months
+from forecaster.postgres.tables import FORECAST_TABLE, MLDR_TABLE, STREAMS_TABLE, Tables
 from forecaster.schema import Dtype
 
 # What a column of each type takes. The driver copies bits without looking: a frame of another type would be
@@ -30,7 +33,25 @@ _INGESTED_AS: Mapping[str, Dtype] = {
     "timestamp without time zone": pl.Datetime("us"),
 }
 
-_UNIQUE_VIOLATION = "23505"
+# Our columns in which a row may have no value; in all others there is one, whatever the table lets through.
+_MAY_BE_NULL: Mapping[str, frozenset[str]] = {
+    STREAMS_TABLE: frozenset({"daily_streams", "days_from_release"}),
+    MLDR_TABLE: frozenset({"mldr"}),
+    FORECAST_TABLE: frozenset({"training_data_id"}),
+}
+
+# Days since 1970. Outside of them the driver's own arithmetic overflows, and a day can become 'infinity'.
+_FIRST_DAY, _LAST_DAY = -2_440_588, 2_145_042_905  # PostgreSQL's: 24 November 4714 BC, 31 December 5874897
+_CALENDAR = [(day - date(1970, 1, 1)).days for day in (date.min, date.max)]
+_LAST_US = 2**63 - 1  # Polars' last microsecond, in the year 294247
+_US_PER_DAY = 86_400_000_000
+_US_PER_TICK = {"us": 1, "ms": 1_000}
+_UUID_BYTES = 16
+_DECIMAL_DIGITS = 38
+
+# A transaction that failed with one of these can succeed once the other writer is done: unique violation,
+# deadlock.
+_DISTURBED = ("23505", "40P01")
 _STAGE = "forecaster_stage"
 
 
@@ -46,36 +67,41 @@ class Fitted:
     rows: pl.DataFrame
     problems: Mapping[str, pl.Series]
     """What keeps rows from being stored, and which: "column: reason" -> a mask over the rows."""
+    given: pl.DataFrame
+    """The rows before."""
 
     def by_track(self) -> dict[int, str]:
         """For each track with a row that cannot be stored, the first reason."""
         reasons: dict[int, str] = {}
         for reason, mask in self.problems.items():
-            tracks = self.rows["cm_track_id"].filter(mask).unique().sort()
+            tracks = self.given["cm_track_id"].filter(mask).unique().sort()
             reasons |= dict.fromkeys(tracks.to_list(), reason) | reasons
         return reasons
 
 
 def fit(rows: pl.DataFrame, tables: Tables, table: str) -> Fitted:
-    """Bring rows into the types of a table's columns, by name; numbers are narrowed or widened.
+    """Bring rows into the types of a table's columns, by name, so that the server has the same values.
 
-    A value that a column cannot hold (NULL, too large, a fraction) is a problem of its row. Raises
-    `WriteRefusedError` for a column of another kind than the table's.
+    A value that a column cannot hold exactly (too large, a fraction, no finite number) is a problem of its
+    row, and so is a NULL where a row must have a value. Two conversions do lose something, because that is
+    what such a column is for: a float becomes the nearest one of a real column, and an instant becomes its
+    day in a date column. Raises `WriteRefusedError` for a column of another kind than the table's.
     """
-    fitted = rows.select(
-        _converted(pl.col(column), dtype, tables.type(table, column)) for column, dtype in rows.schema.items()
-    )
-    wrong = [
-        f"{column}: {dtype} cannot be stored as {tables.type(table, column)}"
-        for column, dtype in rows.schema.items()
-        if not _same_kind(dtype, fitted.schema[column])
-    ]
+    fitted: dict[str, pl.Series] = {}
+    problems: dict[str, pl.Series] = {}
+    wrong = []
+    for column in rows.columns:
+        info = tables.columns[table][column]
+        values = _converted(rows[column], info.type)
+        if values is None:
+            wrong.append(f"{column}: {rows[column].dtype} cannot be stored as {info.type}")
+            continue
+        required = info.not_null or column not in _MAY_BE_NULL.get(table, frozenset())
+        fitted[column] = values
+        problems |= _problems(rows[column], values, info.type, required=required)
     if wrong:
         raise WriteRefusedError(f"{table}: " + "; ".join(wrong))
-    problems: dict[str, pl.Series] = {}
-    for column in rows.columns:
-        problems |= _problems(rows[column], fitted[column], tables.columns[table][column])
-    return Fitted(fitted, problems)
+    return Fitted(pl.DataFrame(fitted), problems, rows)
 
 
 def ingest(connection: Connection, tables: Tables, table: str, rows: pl.DataFrame) -> int:
@@ -87,7 +113,16 @@ def ingest(connection: Connection, tables: Tables, table: str, rows: pl.DataFram
             for problem, mask in fitted.problems.items()
         )
         raise WriteRefusedError(f"{table}: the rows do not fit, and none was stored:\n  {described}")
-    return _append(connection, tables, table, fitted.rows)
+    before = _inserted_so_far(connection, tables, table)
+    _append(connection, tables, table, fitted.rows)
+    if before is not None:
+        stored = (_inserted_so_far(connection, tables, table) or 0) - before
+        if stored != len(rows):
+            raise WriteRefusedError(
+                f"{table}: the server stored {stored:,} rows instead of {len(rows):,}; nothing is kept",
+                hint="look for a trigger or a rule on the table that changes what is written",
+            )
+    return len(rows)
 
 
 @dataclass(frozen=True)
@@ -105,109 +140,128 @@ def store_forecasts(
     """Store forecasts of whole tracks in one transaction, and commit it.
 
     With `replace` the tracks' present forecasts are deleted in the same transaction. Raises
-    `WriteRefusedError`, with nothing stored, if afterwards a track has not just its `horizon` rows.
+    `WriteRefusedError`, with nothing stored, if then the table does not hold just what was written.
     """
-    rows = forecasts.rows
-    tracks = rows["cm_track_id"].unique().sort()
-    try:
-        return _attempt(connection, tables, rows, tracks, horizon=horizon, replace=replace)
-    except _ForeignRowsError:
-        connection.rollback()
-    # Another program, which knows nothing of our lock, has stored forecasts of the same tracks since we
-    # looked. By way of a temporary table we can keep clear of them.
-    return _attempt_around(connection, tables, rows, tracks, horizon=horizon, replace=replace)
+    write = _Write(connection, tables, forecasts.rows, horizon, replace)
+    # By way of a temporary table, which costs more, we keep clear of what another program stores meanwhile.
+    # A failure here is certain to have stored nothing, so that to try again is safe.
+    for attempt in (write.directly, write.around_others):
+        try:
+            return attempt()
+        except _DisturbedError:
+            connection.rollback()
+        except adbc.Error as error:
+            if error.sqlstate not in _DISTURBED:
+                raise
+            connection.rollback()
+    return write.around_others()
 
 
-class _ForeignRowsError(Exception):
-    """There are rows of another writer where ours should be."""
+class _DisturbedError(WriteRefusedError):
+    """The table does not hold what was written."""
 
 
-def _attempt(
-    connection: Connection,
-    tables: Tables,
-    rows: pl.DataFrame,
-    tracks: pl.Series,
-    *,
-    horizon: int,
-    replace: bool,
-) -> Stored:
-    if replace:
-        _delete(connection, tables, tracks)
-    try:
-        stored = _append(connection, tables, FORECAST_TABLE, rows)
-    except adbc.Error as error:
-        if error.sqlstate == _UNIQUE_VIOLATION:
-            raise _ForeignRowsError from None
-        raise
-    if _with_other_numbers_of_rows(connection, tables, tracks, horizon):
-        raise _ForeignRowsError
-    connection.commit()
-    return Stored(stored, [])
+@dataclass(frozen=True)
+class _Write:
+    """Forecasts of whole tracks on their way into the table; each attempt commits or leaves nothing."""
 
+    connection: Connection
+    tables: Tables
+    rows: pl.DataFrame
+    horizon: int
+    replace: bool
 
-def _attempt_around(
-    connection: Connection,
-    tables: Tables,
-    rows: pl.DataFrame,
-    tracks: pl.Series,
-    *,
-    horizon: int,
-    replace: bool,
-) -> Stored:
-    target = tables.name(FORECAST_TABLE)
-    rows = _with_ids(rows, tables, FORECAST_TABLE)
-    columns = ", ".join(map(quote_identifier, rows.columns))
-    execute(
-        connection,
-        f"CREATE TEMPORARY TABLE {_STAGE} ON COMMIT DROP AS SELECT {columns} FROM {target} WITH NO DATA",
-    )
-    copy_in(connection, rows, _STAGE, schema=None, temporary=True)
-    if replace:
-        _delete(connection, tables, tracks)
-    # In the order of the key: two writers that insert in different orders would block each other.
-    inserted = query(
-        connection,
-        f"WITH inserted AS (INSERT INTO {target} ({columns}) SELECT {columns} FROM pg_temp.{_STAGE} s "
-        f"WHERE NOT EXISTS (SELECT FROM {target} f WHERE f.cm_track_id = s.cm_track_id) "
-        "ORDER BY cm_track_id, month ON CONFLICT DO NOTHING RETURNING cm_track_id) "
-        "SELECT DISTINCT cm_track_id::bigint AS cm_track_id FROM inserted ORDER BY 1",
-    )["cm_track_id"]
-    if wrong := _with_other_numbers_of_rows(connection, tables, inserted, horizon):
-        connection.rollback()
-        raise WriteRefusedError(
-            f"{FORECAST_TABLE}: another program writes forecasts of the same tracks at the same time, the "
-            f"first {wrong[0]}; nothing of this chunk was stored",
-            hint="run again once it is done",
+    def directly(self) -> Stored:
+        self._make_room()
+        _append(self.connection, self.tables, FORECAST_TABLE, self.rows)
+        self._check(self._tracks)
+        commit(self.connection)
+        return Stored(len(self.rows), [])
+
+    def around_others(self) -> Stored:
+        """Leave out the tracks of which there are rows, whoever stored them."""
+        stage, target = f"pg_temp.{_STAGE}", self._target
+        rows = _with_ids(self.rows, self.tables, FORECAST_TABLE)
+        columns = ", ".join(map(quote_identifier, rows.columns))
+        execute(
+            self.connection,
+            f"CREATE TEMPORARY TABLE {_STAGE} ON COMMIT DROP AS SELECT {columns} FROM {target} WITH NO DATA",
         )
-    connection.commit()
-    taken = tracks.filter(~tracks.is_in(inserted.implode())).to_list()
-    return Stored(len(inserted) * horizon, taken)
+        copy_in(self.connection, rows, _STAGE, schema=None, temporary=True)
+        self._make_room()
+        conflict = "ON CONFLICT (cm_track_id, month) DO NOTHING" if has_key(self.tables) else ""
+        # In the order of the key: two writers that insert in different orders would block each other.
+        inserted = query(
+            self.connection,
+            f"WITH inserted AS (INSERT INTO {target} ({columns}) SELECT {columns} FROM {stage} s "
+            f"WHERE NOT EXISTS (SELECT FROM {target} f WHERE f.cm_track_id = s.cm_track_id) "
+            f"ORDER BY cm_track_id, month {conflict} RETURNING cm_track_id) "
+            "SELECT cm_track_id::bigint AS cm_track_id, count(*)::bigint AS rows FROM inserted GROUP BY 1",
+        )
+        ours = inserted.filter(rows=self.horizon)["cm_track_id"].sort()
+        self._check(ours)
+        taken = self._tracks.filter(~self._tracks.is_in(ours.implode()))
+        self._check_taken(taken)
+        commit(self.connection)
+        return Stored(len(ours) * self.horizon, taken.to_list())
+
+    def _make_room(self) -> None:
+        if self.replace:
+            execute(
+                self.connection,
+                f"DELETE FROM {self._target} WHERE cm_track_id = ANY ({integer_array(self._tracks)})",
+            )
+
+    def _check(self, tracks: pl.Series) -> None:
+        """Each of these tracks has just the months 1 to `horizon`, as the server has them now."""
+        whole = pl.all_horizontal(pl.col("rows", "months", "last") == self.horizon, pl.col("first") == 1)
+        found = query(self.connection, f"{self._stored(tracks)} GROUP BY 1").filter(whole)["cm_track_id"]
+        self._refuse(tracks.filter(~tracks.is_in(found.implode())))
+
+    def _check_taken(self, tracks: pl.Series) -> None:
+        """Each of these tracks has rows of another writer, and none of ours: these are of our instant."""
+        ours = f"created_at IS NOT DISTINCT FROM (SELECT max(created_at) FROM pg_temp.{_STAGE})"
+        found = query(self.connection, f"{self._stored(tracks)} GROUP BY 1 HAVING NOT bool_or({ours})")
+        self._refuse(tracks.filter(~tracks.is_in(found["cm_track_id"].implode())))
+
+    def _stored(self, tracks: pl.Series) -> str:
+        return f"{stored_months(self.tables)} AND cm_track_id = ANY ({integer_array(tracks)})"
+
+    def _refuse(self, tracks: pl.Series) -> None:
+        if len(tracks):
+            raise _DisturbedError(
+                f"{FORECAST_TABLE}: of {len(tracks):,} tracks, the first is {tracks[0]}, the table would not "
+                f"hold the {self.horizon} months that were written; nothing of this chunk was stored",
+                hint="a trigger or rule on the table changes what is written, or another program stores "
+                "forecasts of the same tracks at the same time: then run again once it is done",
+            )
+
+    @property
+    def _target(self) -> str:
+        return self.tables.name(FORECAST_TABLE)
+
+    @property
+    def _tracks(self) -> pl.Series:
+        return self.rows["cm_track_id"].cast(pl.Int64).unique().sort()
 
 
-def _delete(connection: Connection, tables: Tables, tracks: pl.Series) -> None:
-    target = tables.name(FORECAST_TABLE)
-    execute(connection, f"DELETE FROM {target} WHERE cm_track_id = ANY ({integer_array(tracks)})")
+def _append(connection: Connection, tables: Tables, table: str, rows: pl.DataFrame) -> None:
+    copy_in(connection, _with_ids(rows, tables, table), table, schema=tables.schema)
 
 
-def _with_other_numbers_of_rows(
-    connection: Connection, tables: Tables, tracks: pl.Series, horizon: int
-) -> list[int]:
-    """Tracks of which there are more or fewer rows than their months, as the server has them now."""
-    counts = query(
+def _inserted_so_far(connection: Connection, tables: Tables, table: str) -> int | None:
+    """Rows that this transaction has put into the table; None where the server does not count them.
+
+    The driver's own number is that of the rows that it sent.
+    """
+    count: int | None = query(
         connection,
-        f"SELECT t.id AS cm_track_id FROM unnest({integer_array(tracks)}) AS t (id) "
-        f"LEFT JOIN {tables.name(FORECAST_TABLE)} f ON f.cm_track_id = t.id "
-        "GROUP BY t.id HAVING count(f.month) <> $1 ORDER BY 1",
-        (horizon,),
-    )
-    return counts["cm_track_id"].to_list()
-
-
-def _append(connection: Connection, tables: Tables, table: str, rows: pl.DataFrame) -> int:
-    stored = copy_in(connection, _with_ids(rows, tables, table), table, schema=tables.schema)
-    if stored != len(rows):
-        raise WriteRefusedError(f"{table}: {stored} of {len(rows)} rows were stored; nothing is kept")
-    return stored
+        "SELECT sum(pg_stat_get_xact_tuples_inserted(relid))::bigint AS n FROM "
+        "(SELECT $1::regclass AS relid UNION SELECT relid FROM pg_partition_tree($1::regclass)) AS part "
+        "WHERE current_setting('track_counts')::boolean",
+        (tables.name(table),),
+    ).item()
+    return count
 
 
 def _with_ids(rows: pl.DataFrame, tables: Tables, table: str) -> pl.DataFrame:
@@ -217,39 +271,85 @@ def _with_ids(rows: pl.DataFrame, tables: Tables, table: str) -> pl.DataFrame:
     return rows if makes_its_own else rows.with_columns(id=_random_uuids(len(rows)))
 
 
-def _converted(column: pl.Expr, dtype: pl.DataType, type_: str) -> pl.Expr:
-    """The column as the type takes it; a value that it cannot hold becomes NULL."""
-    target = _INGESTED_AS[type_]
-    if dtype.is_float() and type_ == "numeric":
-        # By way of its digits: straight from the bits, the last of 17 would differ.
-        return column.cast(pl.String).cast(pl.Decimal(38, 22), strict=False)
-    if dtype == pl.Date and isinstance(target, pl.Datetime):
-        return column.cast(pl.Datetime("us")).dt.replace_time_zone(target.time_zone)
-    if isinstance(dtype, pl.Datetime) and target == pl.Datetime("us"):
-        return column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    return column.cast(target, strict=False)
+def _converted(values: pl.Series, type_: str) -> pl.Series | None:
+    """The values as the type takes them, NULL for one that it cannot hold; None if of another kind."""
+    dtype, target = values.dtype, _INGESTED_AS[type_]
+    converted = None
+    if dtype == pl.Null or (dtype.is_decimal() and target.is_decimal()):
+        converted = values.cast(target) if dtype == pl.Null else values
+    elif dtype == target == pl.Binary:
+        converted = _where(values.bin.size() == _UUID_BYTES, values)
+    elif dtype.is_numeric() and target.is_numeric() and not dtype.is_decimal():
+        converted = _number(values, target)
+    elif dtype == target == pl.Date:
+        converted = _where(values.to_physical().is_between(_FIRST_DAY, _LAST_DAY), values)
+    elif isinstance(dtype, pl.Date | pl.Datetime) and target.is_temporal():
+        us = _microseconds(values)
+        converted = (us // _US_PER_DAY).cast(pl.Int32).cast(pl.Date) if target == pl.Date else us.cast(target)
+    return converted
 
 
-def _problems(values: pl.Series, fitted: pl.Series, info: ColumnInfo) -> dict[str, pl.Series]:
-    lost = fitted.is_null() & values.is_not_null()
-    if values.dtype.is_float() and fitted.dtype.is_integer():
-        lost |= (fitted.cast(values.dtype) != values).fill_null(value=False)
-    found = {f"{values.name}: a value that does not fit {info.type}": lost}
-    if info.not_null:
-        found[f"{values.name}: NULL, and the column is NOT NULL"] = values.is_null()
+def _number(values: pl.Series, target: Dtype) -> pl.Series:
+    if values.dtype.is_float():
+        values = _where(values.is_finite(), values)
+    if target.is_decimal():
+        fitted = _decimal(values)
+        back = fitted.cast(pl.String)
+    else:
+        back = fitted = values.cast(target, strict=False)
+        if target == pl.Float32 and values.dtype.is_float():
+            return _where(fitted.is_finite(), fitted)
+    return _where(back.cast(values.dtype, strict=False) == values, fitted)
+
+
+def _decimal(values: pl.Series) -> pl.Series:
+    """With as many digits after the point as there is room for; floats by way of their shortest digits."""
+    if not values.dtype.is_float():
+        return values.cast(pl.Decimal(_DECIMAL_DIGITS, 0), strict=False)
+    sizes = values.abs().cast(pl.Float64)
+    largest = sizes.filter(sizes < 10.0**_DECIMAL_DIGITS).max()
+    before_point = math.floor(math.log10(largest)) + 1 if isinstance(largest, float) and largest >= 1 else 1
+    scale = _DECIMAL_DIGITS - before_point
+    return values.cast(pl.String).cast(pl.Decimal(_DECIMAL_DIGITS, scale), strict=False)
+
+
+def _microseconds(values: pl.Series) -> pl.Series:
+    """Since 1970; NULL for what the server has no timestamp for.
+
+    By arithmetic, because Polars overflows or panics over days that its calendar does not have.
+    """
+    ticks, dtype = values.to_physical().cast(pl.Int64), values.dtype
+    if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns":
+        return _where(ticks % 1_000 == 0, ticks // 1_000)
+    per_tick = _US_PER_TICK[dtype.time_unit] if isinstance(dtype, pl.Datetime) else _US_PER_DAY
+    in_range = ticks.is_between(_FIRST_DAY * _US_PER_DAY // per_tick, _LAST_US // per_tick)
+    return _where(in_range, ticks) * per_tick
+
+
+def _where(condition: pl.Series, values: pl.Series) -> pl.Series:
+    """The values for which the condition holds, NULL for the others."""
+    return pl.select(pl.when(condition).then(values).alias(values.name)).to_series()
+
+
+def _problems(values: pl.Series, fitted: pl.Series, type_: str, *, required: bool) -> dict[str, pl.Series]:
+    found = {f"{values.name}: a value that does not fit {type_}": fitted.is_null() & values.is_not_null()}
+    if required:
+        found[f"{values.name}: NULL, where there has to be a value"] = values.is_null()
     return {problem: mask for problem, mask in found.items() if mask.any()}
 
 
-def _same_kind(dtype: pl.DataType, target: pl.DataType) -> bool:
-    return (
-        (dtype.is_numeric() and target.is_numeric())
-        or (dtype.is_temporal() and target.is_temporal())
-        or dtype in (target, pl.Null)
-    )
-
-
 def _described(rows: pl.DataFrame) -> str:
-    return ", ".join(f"{column} {value}" for column, value in rows.row(0, named=True).items())
+    """The first of the rows."""
+    return ", ".join(f"{values.name} {_shown(values.head(1))}" for values in rows)
+
+
+def _shown(value: pl.Series) -> str:
+    """Polars panics over the text of a day that its calendar does not have."""
+    if isinstance(value.dtype, pl.Date | pl.Datetime) and value.null_count() == 0:
+        days = _microseconds(value) // _US_PER_DAY
+        if not days.is_between(_CALENDAR[0], _CALENDAR[1]).fill_null(value=False).item():
+            return "outside of the years 1 to 9999"
+    return str(value.item())
 
 
 def _random_uuids(number: int) -> pl.Series:

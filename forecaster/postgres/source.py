@@ -2,8 +2,9 @@
 
 import os
 import re
+import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 from adbc_driver_manager.dbapi import Connection
@@ -14,7 +15,7 @@ from forecaster.interrupt import Interrupted, interruptible
 from forecaster.model.features import WINDOW
 from forecaster.postgres.connection import client_name, end_connections, integer_array, query
 from forecaster.postgres.stored import stored_months
-from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE, Tables
+from forecaster.postgres.tables import LARGEST_FLOAT, MLDR_TABLE, STREAMS_TABLE, Tables
 from forecaster.schema import NEWEST_MLDR, RECORDS, TRACK_FACTS
 
 os.environ.setdefault("RUST_LOG", "off")  # else its connection pool writes to stderr
@@ -26,14 +27,14 @@ CONNECTIONS = 2
 # As in the model's own schema, more than 2^31 days are no age and count as unknown.
 _DAYS_FROM_RELEASE = (
     f"CASE WHEN s.days_from_release BETWEEN {-(2**31)} AND {2**31 - 1} "
-    "THEN s.days_from_release::bigint END AS days_from_release"
+    "THEN trunc(s.days_from_release)::bigint END AS days_from_release"
 )
 
 # connectorx has no SQLSTATE, only its text and the server's.
 _LOST = re.compile(
     r"terminating connection|connection closed|connection reset|broken pipe|communicating with the server|"
     r"timed out in bb8|timed out waiting|connection refused|shutting down|starting up|recovery mode|"
-    r"unexpected(?:ly)? (?:EOF|closed)|end of file|invalid snapshot|does not exist.*snapshot|"
+    r"unexpected(?:ly)? (?:EOF|closed)|end of file|invalid snapshot|snapshot \"[^\"]*\" does not exist|"
     r"could not import the requested snapshot",
     re.IGNORECASE,
 )
@@ -41,7 +42,9 @@ _LOST = re.compile(
 
 def export_snapshot(connection: Connection) -> str:
     """Name of what a repeatable-read transaction sees; it is good for as long as that is open."""
-    return str(query(connection, "SELECT pg_export_snapshot()").item())
+    # The transaction is idle while others read: where such ones are ended after a time, this one is not.
+    keep = "SELECT set_config('idle_in_transaction_session_timeout', '0', true)"
+    return str(query(connection, f"{keep}, pg_export_snapshot() AS name")["name"].item())
 
 
 @dataclass(frozen=True)
@@ -83,15 +86,25 @@ class Source:
         among = "true" if track_ids is None else f"cm_track_id = ANY ({integer_array(track_ids)})"
         return self._read(f"{stored_months(self.tables)} AND {among} GROUP BY 1")
 
+    def rows_without_track(self) -> int:
+        """How many rows name no track, so that they are in no forecast."""
+        if self.tables.columns[STREAMS_TABLE]["cm_track_id"].not_null:
+            return 0
+        streams = self.tables.name(STREAMS_TABLE)
+        return int(
+            self._read(f"SELECT count(*)::bigint AS n FROM {streams} WHERE cm_track_id IS NULL")["n"][0]
+        )
+
     def mldr(self) -> pl.LazyFrame:
         """Each artist's newest decay rate: `NEWEST_MLDR`. What is no finite number becomes NULL."""
         # The cast of an absurd numeric would fail, and with it the whole read.
         frame = self._read(f"""
-            SELECT DISTINCT ON (cm_artist_id) cm_artist_id::bigint AS cm_artist_id,
-                   CASE WHEN abs(mldr) <= 1.7976931348623157e308 THEN mldr::float8 END AS mldr
-            FROM {self.tables.name(MLDR_TABLE)}
-            WHERE cm_artist_id IS NOT NULL
-            ORDER BY 1, created_at DESC NULLS LAST, id DESC NULLS LAST, mldr DESC NULLS LAST""")
+            SELECT DISTINCT ON (cm_artist_id) s.cm_artist_id::bigint AS cm_artist_id,
+                   CASE WHEN s.mldr BETWEEN -{LARGEST_FLOAT} AND {LARGEST_FLOAT}
+                        THEN {self.tables.as_float(MLDR_TABLE, "mldr")} END AS mldr
+            FROM {self.tables.name(MLDR_TABLE)} s
+            WHERE s.cm_artist_id IS NOT NULL
+            ORDER BY 1, s.created_at DESC NULLS LAST, s.id DESC NULLS LAST, s.mldr DESC NULLS LAST""")
         return frame.lazy().select(NEWEST_MLDR)
 
     def unusable_rows(self, track_ids: pl.Series) -> int:
@@ -130,10 +143,10 @@ class Source:
             SELECT t.id AS cm_track_id, recent.*, newest.*, earliest.*, 0::bigint AS duplicates
             FROM unnest({track_ids}) AS t (id)
             CROSS JOIN LATERAL (
-                SELECT array_agg(r.daily_streams::float8) AS streams,
+                SELECT array_agg(r.daily_streams) AS streams,
                        min(r.cm_artist_id)::bigint AS min_artist_id,
                        max(r.cm_artist_id)::bigint AS max_artist_id
-                FROM (SELECT s.daily_streams, s.cm_artist_id {record}
+                FROM (SELECT {self._streams} AS daily_streams, s.cm_artist_id {record}
                       ORDER BY s.date DESC LIMIT {WINDOW}) r) recent
             LEFT JOIN LATERAL (
                 SELECT s.cm_artist_id::bigint AS cm_artist_id, {_DAYS_FROM_RELEASE},
@@ -169,7 +182,7 @@ class Source:
                                         r.daily_streams DESC, r.days_from_release DESC NULLS LAST,
                                         r.cm_artist_id DESC NULLS LAST
                            ) IS DISTINCT FROM r.day AS is_newest
-                    FROM (SELECT s.cm_track_id, s.cm_artist_id, s.daily_streams::float8 AS daily_streams,
+                    FROM (SELECT s.cm_track_id, s.cm_artist_id, {self._streams} AS daily_streams,
                                  {_DAYS_FROM_RELEASE}, s.id, {self._row_id}, s.created_at,
                                  {_day(self.tables.day_of_streams())} AS day
                           FROM {self.tables.name(STREAMS_TABLE)} s
@@ -183,26 +196,31 @@ class Source:
         return self.tables.unusable_streams()
 
     @property
+    def _streams(self) -> str:
+        return self.tables.as_float(STREAMS_TABLE, "daily_streams")
+
+    @property
     def _row_id(self) -> str:
         """A row's id under the name that it has in the forecasts; uuid as text, integers as bigint."""
         type_ = "text" if self.tables.type(STREAMS_TABLE, "id") == "uuid" else "bigint"
         return f"s.id::{type_} AS training_data_id"
 
     def _read(self, sql: str | list[str]) -> pl.DataFrame:
+        # By this name they can be found and ended: in the URI, because the connection that asks for the
+        # result's columns, and may wait for a lock, takes no other statement.
+        name = f"{client_name()} {secrets.token_hex(4)}"
+        uri = replace(self.dsn, parameters=(*self.dsn.parameters, ("application_name", name))).uri
         on_snapshot = [
-            f"SET application_name = '{client_name()}'",
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
             f"SET TRANSACTION SNAPSHOT '{self.snapshot}'",
         ]
 
         def read() -> pl.DataFrame:
-            frame: pl.DataFrame = cx.read_sql(
-                self.dsn.uri, sql, return_type="polars", pre_execution_query=on_snapshot
-            )
+            frame: pl.DataFrame = cx.read_sql(uri, sql, return_type="polars", pre_execution_query=on_snapshot)
             return frame
 
         try:
-            return interruptible(read, cancel=lambda: end_connections(self.dsn))
+            return interruptible(read, cancel=lambda: end_connections(self.dsn, name))
         except (Interrupted, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - its panics are no Exceptions

@@ -1,12 +1,12 @@
 """The three tables: what they must look like, how they are created, and what is really there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import adbc_driver_manager as adbc
 from adbc_driver_manager.dbapi import Connection
 
-from forecaster.errors import SchemaMismatchError
+from forecaster.errors import DatabaseError, SchemaMismatchError
 from forecaster.postgres.connection import execute, query, quote_identifier
 
 STREAMS_TABLE = "backtest_track_daily_training_data"
@@ -19,8 +19,12 @@ _ROW_IDS = ("uuid", "bigint", "integer")
 _TIMES = ("timestamp with time zone", "timestamp without time zone")
 _DAYS = ("date", *_TIMES)
 
-_INSUFFICIENT_PRIVILEGE = "42501"
-_UNIQUE_VIOLATION = "23505"
+_WHY_NO_KEY: Mapping[str, str] = {
+    "23505": "a month is stored twice",
+    "42501": "this user does not own the table, or may not create anything in its schema",
+    "42809": "it is a view",
+    "0A000": "it is partitioned by other columns",
+}
 
 # For each table and column the types that work.
 CONTRACT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -43,7 +47,7 @@ CONTRACT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     FORECAST_TABLE: {
         "id": _ROW_IDS,
         "month": _INTEGERS,
-        "forecasted_value": ("integer", "bigint", "double precision"),
+        "forecasted_value": ("integer", "bigint", "numeric", "double precision"),
         "segment_used": _INTEGERS,
         "time_used": _INTEGERS,
         "cm_track_id": _INTEGERS,
@@ -111,9 +115,10 @@ _COLUMNS_SQL = """
     ORDER BY c.relname, a.attnum
 """
 
-# Whole-table indexes on plain columns; an INCLUDEd column is no part of the key.
+# Whole-table indexes on plain columns; an INCLUDEd column is no part of the key. A deferrable one does not
+# keep rows out at once.
 _INDEXES_SQL = """
-    SELECT c.relname::text AS "table", i.indisunique AS is_unique,
+    SELECT c.relname::text AS "table", i.indisunique AND i.indimmediate AS is_unique,
            (SELECT array_agg(a.attname::text ORDER BY k.position)
             FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (attnum, position)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
@@ -128,7 +133,8 @@ _INDEXES_SQL = """
 """
 
 # NaN and the infinities are beyond it, and so are numerics that a float cannot hold.
-_LARGEST_FLOAT = "1.7976931348623157e308"
+LARGEST_FLOAT = "1.7976931348623157e308"
+_SMALLEST_FLOAT = "5e-324"
 
 
 @dataclass(frozen=True)
@@ -179,6 +185,14 @@ class Tables:
         with_zone = self.type(STREAMS_TABLE, "date") == "timestamp with time zone"
         return "(s.date AT TIME ZONE 'UTC')::date" if with_zone else "s.date::date"
 
+    def as_float(self, table: str, column: str) -> str:
+        """SQL expression: a finite number of a column, as a float; the table is called `s`."""
+        name = f"s.{quote_identifier(column)}"
+        if self.type(table, column) != "numeric":
+            return f"{name}::float8"
+        # The server fails at a number that is too small, instead of making it 0.
+        return f"(CASE WHEN abs({name}) < {_SMALLEST_FLOAT} THEN 0 ELSE {name} END)::float8"
+
     def unusable_streams(self) -> str:
         """SQL condition: this row of the streams table is no record and is left out of the model.
 
@@ -189,9 +203,9 @@ class Tables:
         conditions += ["NOT isfinite(date)"]
         type_ = columns["daily_streams"].type
         if type_ == "numeric":
-            conditions.append(f"abs(daily_streams) > {_LARGEST_FLOAT}")
+            conditions.append(f"abs(daily_streams) > {LARGEST_FLOAT}")
         elif type_ in ("real", "double precision"):
-            conditions.append(f"abs(daily_streams::float8) > {_LARGEST_FLOAT}::float8")
+            conditions.append(f"abs(daily_streams::float8) > {LARGEST_FLOAT}::float8")
         return f"({' OR '.join(conditions)})"
 
     def check(self, *tables: str, to_write: bool = False) -> None:
@@ -248,6 +262,7 @@ class Tables:
 
 def read_tables(connection: Connection, schema: str) -> Tables:
     """Look at the tables as they are; nothing is changed."""
+    quote_identifier(schema)  # refuses what can be no name
     parameters = (schema, *CONTRACT)
     columns: dict[str, dict[str, ColumnInfo]] = {}
     for table, column, *info in query(connection, _COLUMNS_SQL, parameters).iter_rows():
@@ -285,14 +300,47 @@ def create_missing(connection: Connection, schema: str) -> list[str]:
     return created
 
 
-def create_key(connection: Connection, tables: Tables) -> bool:
-    """Add the forecasts' unique key and commit; False if the data or the user's rights do not allow it."""
+def create_key(connection: Connection, tables: Tables) -> str | None:
+    """Add the forecasts' unique key and commit, or say why it cannot be."""
     try:
         execute(connection, f"CREATE UNIQUE INDEX ON {tables.name(FORECAST_TABLE)} (cm_track_id, month)")
     except adbc.Error as error:
         connection.rollback()
-        if error.sqlstate in (_INSUFFICIENT_PRIVILEGE, _UNIQUE_VIOLATION):
-            return False
+        if why_not := _WHY_NO_KEY.get(error.sqlstate or ""):
+            return why_not
         raise
     connection.commit()
-    return True
+    return None
+
+
+def check_rights(connection: Connection, tables: Tables, wanted: Mapping[str, Sequence[str]], /) -> None:
+    """Raise `DatabaseError` naming each right on a table that the user lacks, and the GRANT for it."""
+    # Names of tables and rights are our own constants. Rights on single columns may do: then we find out.
+    rights = ", ".join(f"('{table}', '{right}')" for table, names in wanted.items() for right in names)
+    lacking = query(
+        connection,
+        f"""
+        SELECT 'USAGE' AS "right", NULL AS "table", current_user::text AS "user"
+        FROM pg_catalog.pg_namespace n WHERE n.nspname = $1 AND NOT has_schema_privilege(n.oid, 'USAGE')
+        UNION ALL
+        SELECT w."right", w."table", current_user::text
+        FROM (VALUES {rights}) AS w ("table", "right")
+        JOIN pg_catalog.pg_class c ON c.relname = w."table"
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1
+        WHERE NOT CASE w."right" WHEN 'DELETE' THEN has_table_privilege(c.oid, w."right")
+                                 ELSE has_any_column_privilege(c.oid, w."right") END""",
+        (tables.schema,),
+    )
+    grants = [
+        f"GRANT {right} ON {tables.name(table) if table else f'SCHEMA {quote_identifier(tables.schema)}'} "
+        f"TO {quote_identifier(user)}"
+        for right, table, user in lacking.iter_rows()
+    ]
+    if grants:
+        rights = ", ".join(
+            f"{right} on {table or 'the schema'}"
+            for right, table in lacking.select("right", "table").iter_rows()
+        )
+        raise DatabaseError(
+            f"the database user lacks rights in schema {tables.schema!r}: {rights}", hint="; ".join(grants)
+        )

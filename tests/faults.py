@@ -1,0 +1,150 @@
+"""Runs as processes of their own, what it takes to disturb them, and what must hold afterwards."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import NamedTuple
+
+import adbc_driver_manager as adbc
+import adbc_driver_postgresql.dbapi as driver
+import polars as pl
+
+from forecaster.dsn import Dsn
+from forecaster.load import load
+from tests import sql
+from tests.tables import create_tables, golden_mldr, golden_streams
+from tests.test_run import in_frames
+
+FORECAST = "backtest_track_streams_forecast"
+STREAMS = "backtest_track_daily_training_data"
+HORIZON = 24
+SEED = 20261124
+
+_PATIENCE = 60  # seconds for something that comes about by itself; for how long it takes is not tested here
+
+
+def in_chunks_of(tracks: int) -> str:
+    """For `started`: so few tracks in each transaction."""
+    return f"import forecaster.run; forecaster.run.CHUNK = {tracks}"
+
+
+@contextmanager
+def started(
+    dsn: Dsn | None, *arguments: str, before: str = "", command: str = "run"
+) -> Iterator[subprocess.Popen[str]]:
+    """The command line as a process of its own, which first does what `before` says."""
+    code = f"{before}\nfrom forecaster.__main__ import start\nstart()"
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code, command, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment | ({"DATABASE_URL": dsn.uri} if dsn else {}),
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+class Ended(NamedTuple):
+    """What is left of a process."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def end_of(process: subprocess.Popen[str]) -> Ended:
+    stdout, stderr = process.communicate(timeout=_PATIENCE)
+    return Ended(process.returncode, stdout, stderr)
+
+
+def until(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
+    """Wait for what comes about by itself, in this process if one is named."""
+    deadline = time.monotonic() + _PATIENCE
+    while not condition():
+        assert process is None or process.poll() is None, f"it ended: {end_of(process)}"
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.005)
+
+
+def as_observer(dsn: Dsn) -> Dsn:
+    """The database by another name of the client, so that `sessions` does not show it, and with patience."""
+    options = "-c idle_in_transaction_session_timeout=0"
+    return replace(dsn, parameters=(("application_name", "observer"), ("options", options)))
+
+
+class Session(NamedTuple):
+    """A client's session as the server shows it."""
+
+    pid: int
+    name: str
+    state: str
+    waits_for: str
+    query: str
+
+
+def sessions(dsn: Dsn) -> list[Session]:
+    """Whoever else is connected to the database."""
+    rows = sql.rows(
+        as_observer(dsn),
+        "SELECT pid, application_name, state, concat(wait_event_type, ' ', wait_event), query "
+        "FROM pg_stat_activity WHERE datname = current_database() AND application_name <> 'observer' "
+        "AND backend_type = 'client backend'",
+    )
+    return [Session(*row) for row in rows]
+
+
+def blocked(dsn: Dsn) -> list[Session]:
+    """Who waits for a lock."""
+    return [session for session in sessions(dsn) if session.waits_for.startswith("Lock ")]
+
+
+@contextmanager
+def locked(dsn: Dsn, table: str, mode: str = "ACCESS EXCLUSIVE") -> Iterator[None]:
+    """Another session holds a lock on the table meanwhile."""
+    with driver.connect(as_observer(dsn).uri) as connection, connection.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {table} IN {mode} MODE")
+        yield
+        connection.rollback()
+
+
+def terminate(dsn: Dsn, pid: int) -> None:
+    sql.run(as_observer(dsn), "SELECT pg_terminate_backend($1::integer)", pid)
+
+
+def answers(dsn: Dsn) -> bool:
+    try:
+        return sql.rows(as_observer(dsn), "SELECT 1") == [(1,)]
+    except adbc.Error:
+        return False
+
+
+def fill(dsn: Dsn) -> pl.DataFrame:
+    """The golden catalogue in tables that would take a row twice; returns what a run has to store."""
+    create_tables(dsn, streams_key="UNIQUE (cm_track_id, date)", forecast_key="")
+    load(dsn, "public", streams=golden_streams(), mldr=golden_mldr())
+    return in_frames(golden_streams(), golden_mldr())
+
+
+def clear(dsn: Dsn) -> None:
+    sql.run(as_observer(dsn), f"TRUNCATE {FORECAST} RESTART IDENTITY")
+
+
+def whole_tracks(dsn: Dsn) -> int:
+    """Number of tracks that are stored; fails if one of them has not each of its months once."""
+    wrong = sql.rows(
+        as_observer(dsn),
+        f"SELECT cm_track_id, count(*), count(DISTINCT month), max(month) FROM {FORECAST} GROUP BY 1 "
+        f"HAVING (count(*), count(DISTINCT month), max(month)) <> ({HORIZON}, {HORIZON}, {HORIZON})",
+    )
+    assert wrong == []
+    [(tracks,)] = sql.rows(as_observer(dsn), f"SELECT count(DISTINCT cm_track_id) FROM {FORECAST}")
+    return int(tracks)

@@ -1,0 +1,308 @@
+"""Ctrl-C and SIGTERM at every stage: the process ends in time, cleans up, and says so in one line."""
+
+import logging
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from forecaster.dsn import Dsn
+from forecaster.postgres.connection import connect
+from forecaster.postgres.lock import take_lock
+from forecaster.postgres.tables import read_tables
+from tests import sql
+from tests.faults import (
+    FORECAST,
+    SEED,
+    STREAMS,
+    Ended,
+    Session,
+    as_observer,
+    blocked,
+    clear,
+    end_of,
+    fill,
+    locked,
+    sessions,
+    started,
+    until,
+    whole_tracks,
+)
+
+LOG = logging.getLogger(__name__)  # the figures of the long forms: --log-cli-level=INFO
+
+PROMISED = 2.0
+"""Seconds from the signal to the end of the process: asserted in the long forms, on a machine at rest."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+Process = subprocess.Popen[str]
+Reached = Callable[[Process], object]
+
+# A result that takes minutes to compute, and little memory.
+HEAVY = """
+import forecaster.run, polars as pl
+def heavy(*_, **__):
+    print("computing", flush=True)
+    many = pl.LazyFrame({"a": range(20_000)}).join(pl.LazyFrame({"b": range(20_000)}), how="cross")
+    many = many.join(pl.LazyFrame({"c": range(1000)}), how="cross")
+    return many.select(forecasted_value=pl.sum_horizontal(pl.all()).sin().sum())
+"""
+
+
+@contextmanager
+def importing(dsn: Dsn) -> Iterator[tuple[Dsn, Reached]]:
+    yield dsn, lambda process: "polars" in Path(f"/proc/{process.pid}/maps").read_text()
+
+
+@contextmanager
+def connecting(dsn: Dsn) -> Iterator[tuple[Dsn, Reached]]:
+    """To a host that lets in, and then says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        accepted: list[socket.socket] = []
+
+        def has_called(_: Process) -> bool:
+            accepted.append(silent.accept()[0])
+            return True
+
+        yield replace(dsn, host="127.0.0.1", port=silent.getsockname()[1]), has_called
+        accepted.pop().close()
+
+
+@contextmanager
+def waiting_for_another_run(dsn: Dsn) -> Iterator[tuple[Dsn, Reached]]:
+    with connect(dsn) as other:
+        take_lock(other, read_tables(other, "public"))
+        holder = os.getpid()
+        yield (
+            dsn,
+            lambda _: [s for s in sessions(dsn) if s.name.count(" ") == 3 and f" {holder} " not in s.name],
+        )
+
+
+@contextmanager
+def waiting_for_a_source(dsn: Dsn) -> Iterator[tuple[Dsn, Reached]]:
+    with locked(dsn, STREAMS):
+        yield dsn, lambda _: blocked(dsn)
+
+
+@contextmanager
+def reading(dsn: Dsn) -> Iterator[tuple[Dsn, Reached]]:
+    sql.run(as_observer(dsn), f"ALTER TABLE {STREAMS} RENAME TO streams")
+    sql.run(
+        as_observer(dsn),
+        f"CREATE VIEW {STREAMS} AS SELECT streams.* FROM streams, "
+        "(SELECT pg_sleep(1000) AS slept OFFSET 0) s WHERE s.slept IS NOT NULL",
+    )
+    yield dsn, lambda _: asleep(dsn)
+
+
+@contextmanager
+def computing(dsn: Dsn) -> Iterator[tuple[Dsn, Reached]]:
+    yield dsn, computes
+
+
+def computes(process: Process) -> bool:
+    assert process.stdout
+    return process.stdout.readline() == "computing\n"
+
+
+@contextmanager
+def waiting_to_write(dsn: Dsn) -> Iterator[tuple[Dsn, Reached]]:
+    with locked(dsn, FORECAST, "SHARE"):
+        yield dsn, lambda _: blocked(dsn)
+
+
+@contextmanager
+def committing(dsn: Dsn) -> Iterator[tuple[Dsn, Reached]]:
+    sql.run(
+        as_observer(dsn),
+        "CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN PERFORM pg_sleep(1000); RETURN NULL; END'",
+    )
+    sql.run(
+        as_observer(dsn),
+        f"CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON {FORECAST} DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION sleep()",
+    )
+    yield dsn, lambda _: [session for session in asleep(dsn) if session.query.startswith("COMMIT")]
+
+
+def asleep(dsn: Dsn) -> list[Session]:
+    return [session for session in sessions(dsn) if session.waits_for == "Timeout PgSleep"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a run is when the signal comes."""
+
+    prepare: Callable[[Dsn], AbstractContextManager[tuple[Dsn, Reached]]]
+    before: str = ""
+    arguments: tuple[str, ...] = ()
+
+
+STAGES = {
+    "importing": Stage(importing),
+    "connecting": Stage(connecting),
+    "waiting for another run": Stage(waiting_for_another_run, arguments=("--wait", "600")),
+    "waiting for a source": Stage(waiting_for_a_source),
+    "reading": Stage(reading),
+    "computing": Stage(computing, f"{HEAVY}\nforecaster.run.project = heavy"),
+    "waiting to write": Stage(waiting_to_write),
+    "deaf": Stage(computing, f"{HEAVY}\nforecaster.run.fit = lambda *_: heavy().collect()"),
+    "committing": Stage(committing),
+}
+
+
+def interrupt(process: Process, signum: signal.Signals) -> tuple[Ended, float]:
+    start = time.monotonic()
+    process.send_signal(signum)
+    ended = end_of(process)
+    return ended, time.monotonic() - start
+
+
+def assert_interrupted(ended: Ended, signum: signal.Signals) -> None:
+    assert ended.code == 128 + signum, ended
+    said = [line for line in ended.stderr.splitlines() if not line.startswith("database: ")]
+    assert said == [f"Interrupted by {signum.name}: nothing is half done"]
+
+
+def interrupted_at(stage: Stage, signum: signal.Signals, database: Dsn) -> float:
+    """Seconds from the signal to the end."""
+    fill(database)
+    with stage.prepare(database) as (dsn, reached):
+        others = {session.pid for session in sessions(database)}
+        with started(dsn, *stage.arguments, before=stage.before) as process:
+            until(lambda: reached(process), process)
+            ended, seconds = interrupt(process, signum)
+
+        assert_interrupted(ended, signum)
+        until(lambda: {session.pid for session in sessions(database)} <= others)
+        assert whole_tracks(database) == 0
+    return seconds
+
+
+# Each with one of the two, and with both where Polars itself has an eye on SIGINT.
+SHORT = [*zip(STAGES, SIGNALS * 5, strict=False), ("deaf", signal.SIGINT)]
+
+
+@pytest.mark.parametrize(("name", "signum"), SHORT)
+def test_at_every_stage(embedded_database: Dsn, name: str, signum: signal.Signals) -> None:
+    interrupted_at(STAGES[name], signum, embedded_database)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", SIGNALS)
+@pytest.mark.parametrize("name", STAGES)
+def test_within_two_seconds_at_every_stage(database: Dsn, name: str, signum: signal.Signals) -> None:
+    seconds = interrupted_at(STAGES[name], signum, database)
+    LOG.info("%s while %s: %.2f s", signum.name, name, seconds)
+    assert seconds < PROMISED
+
+
+@pytest.mark.parametrize("signals", [4, pytest.param(60, marks=pytest.mark.slow)])
+def test_at_any_moment(embedded_database: Dsn, signals: int) -> None:
+    dsn = embedded_database
+    fill(dsn)
+    chance = random.Random(SEED)
+    codes: list[int] = []
+    longest = 0.0
+    for number in range(signals):
+        clear(dsn)
+        signum = SIGNALS[number % 2]
+        with started(dsn) as process:
+            until_it_handles_signals(process)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(chance.uniform(0, 0.8))
+            ended, seconds = interrupt(process, signum)
+
+        codes.append(ended.code)
+        longest = max(longest, seconds)
+        if ended.code:  # it was not done before
+            assert_interrupted(ended, signum)
+        until(lambda: not sessions(dsn))
+        whole_tracks(dsn)
+    LOG.info("%d signals: exit codes %s, at most %.2f s", signals, Counter(codes), longest)
+    assert {130, 143} & {*codes}
+    if signals == 60:
+        assert longest < PROMISED
+
+
+def until_it_handles_signals(process: Process) -> None:
+    """Before that, which is some milliseconds after Python itself has started, a signal just kills it."""
+
+    def handles_sigterm() -> bool:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        return bool(caught & 1 << (signal.SIGTERM - 1))
+
+    until(handles_sigterm, process)
+
+
+def test_ctrl_c_in_a_program_that_calls_run(embedded_database: Dsn) -> None:
+    """There it is Python's own, and ends the queries all the same."""
+    fill(embedded_database)
+    program = """
+import signal
+from forecaster.dsn import resolve
+from forecaster.run import RunConfig, run
+signal.signal(signal.SIGINT, signal.default_int_handler)
+run(RunConfig(resolve(None)))
+"""
+    with reading(embedded_database) as (dsn, reached), started(dsn, before=program) as process:
+        until(lambda: reached(process), process)
+        ended, _ = interrupt(process, signal.SIGINT)
+        assert ended.code == -signal.SIGINT
+        assert ended.stderr.endswith("KeyboardInterrupt\n")
+        until(lambda: not sessions(dsn))
+
+
+class TestEmbeddedServer:
+    @pytest.mark.parametrize("signum", SIGNALS)
+    @pytest.mark.parametrize("file", ["new-*/PG_VERSION", "pgdata/postmaster.pid"])
+    def test_while_it_is_made_and_started(self, short_dir: Path, file: str, signum: signal.Signals) -> None:
+        with demo(short_dir) as process:
+            until(lambda: any(short_dir.glob(file)), process)
+            assert_all_gone(process, signum, short_dir)
+
+    def test_while_it_is_used(self, short_dir: Path) -> None:
+        with demo(short_dir, f"{HEAVY}\nforecaster.run.project = heavy") as process:
+            until(lambda: computes(process), process)
+            assert_all_gone(process, signal.SIGINT, short_dir)
+
+    @pytest.mark.slow
+    def test_at_any_moment(self, short_dir: Path) -> None:
+        chance = random.Random(SEED)
+        for number in range(30):
+            with demo(short_dir) as process:
+                until_it_handles_signals(process)
+                time.sleep(chance.uniform(0, 3))
+                assert_all_gone(process, SIGNALS[number % 2], short_dir)
+
+
+def demo(data_dir: Path, before: str = "") -> AbstractContextManager[Process]:
+    return started(None, "--data-dir", str(data_dir), before=before, command="demo")
+
+
+def assert_all_gone(process: Process, signum: signal.Signals, data_dir: Path) -> None:
+    ended, _ = interrupt(process, signum)
+    if ended.code:  # it was not done before
+        assert_interrupted(ended, signum)
+    until(lambda: not servers(data_dir))
+
+
+def servers(data_dir: Path) -> list[psutil.Process]:
+    """Live programs of PostgreSQL on the directory."""
+    with_arguments = ((p, p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]))
+    return [p for p, arguments in with_arguments if any(str(data_dir) in a for a in arguments[1:])]

@@ -1,0 +1,102 @@
+"""The rights that the README grants are enough, and one that is missing is named."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from forecaster.dsn import Dsn
+from forecaster.errors import DatabaseError
+from forecaster.load import load
+from forecaster.postgres.connection import connect
+from forecaster.postgres.sink import fit, store_forecasts
+from forecaster.postgres.tables import read_tables
+from forecaster.run import RunConfig, run
+from tests import sql
+from tests.tables import golden_mldr, golden_streams, initialise
+
+README = Path(__file__).parents[1] / "README.md"
+FEW = pl.col("cm_track_id") <= 10
+
+
+def granted() -> list[str]:
+    """The statements of the README's section on privileges, for its user `nightly`."""
+    section = README.read_text().partition("\n## Privileges\n")[2].partition("\n## ")[0]
+    [block] = re.findall(r"^```sql\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    return [line.partition(" -- ")[0].rstrip().removesuffix(";") for line in block.splitlines() if line]
+
+
+@pytest.fixture
+def nightly(database: Dsn) -> Iterator[Dsn]:
+    """A user with no rights yet, in a database with the three tables and a few tracks."""
+    name = f"nightly_{database.dbname}"[:60]
+    initialise(database)
+    load(database, "public", streams=golden_streams().filter(FEW), mldr=golden_mldr())
+    sql.run(database, f"REVOKE ALL ON DATABASE {database.dbname} FROM PUBLIC")
+    sql.run(database, f"CREATE ROLE {name} LOGIN")
+    yield replace(database, user=name)
+    sql.run(database, f"DROP OWNED BY {name}")
+    sql.run(database, f"DROP ROLE {name}")
+
+
+def grant(database: Dsn, nightly: Dsn, *, but: str = "nothing") -> None:
+    for statement in granted():
+        if but not in statement:
+            own = statement.replace("nightly", nightly.user).replace(" music ", f" {database.dbname} ")
+            sql.run(database, own)
+
+
+def test_they_are_the_least(nightly: Dsn, database: Dsn) -> None:
+    assert len(granted()) == 7
+    grant(database, nightly, but="DELETE")
+
+    report = run(RunConfig(nightly))
+
+    assert report.forecast == 10
+    # The way around the rows of another program, by a temporary table, needs no more.
+    with connect(nightly) as connection:
+        tables = read_tables(connection, "public")
+        table = "backtest_track_streams_forecast"
+        rows = pl.read_database_uri(f"SELECT * FROM {table} WHERE cm_track_id <= 2", database.uri).drop("id")
+        sql.run(database, f"DELETE FROM {table} WHERE cm_track_id = 1")
+        stored = store_forecasts(connection, tables, fit(rows, tables, table), horizon=24, replace=False)
+    assert (stored.rows, stored.taken) == (24, [2])
+
+
+def test_replace_needs_delete(nightly: Dsn, database: Dsn) -> None:
+    grant(database, nightly, but="DELETE")
+    run(RunConfig(nightly))
+    with pytest.raises(DatabaseError, match=r"lacks rights .* DELETE on backtest_track_streams_forecast"):
+        run(RunConfig(nightly, replace=True))
+    grant(database, nightly)
+    assert run(RunConfig(nightly, replace=True)).forecast == 10
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("INSERT", "INSERT on backtest_track_streams_forecast"),
+        ("backtest_artist_mldr", "SELECT on backtest_artist_mldr"),
+        ("USAGE", "USAGE on the schema"),
+        ("CONNECT", "permission denied for database"),
+    ],
+)
+def test_a_missing_right_is_named_and_nothing_is_stored(
+    nightly: Dsn, database: Dsn, missing: str, said: str
+) -> None:
+    # Everyone may use the schema public before PostgreSQL 15 takes that away.
+    sql.run(database, "REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    for statement in granted():
+        own = statement.replace("nightly", nightly.user).replace(" music ", f" {database.dbname} ")
+        if missing == "INSERT":
+            own = own.replace("SELECT, INSERT", "SELECT")
+        elif missing in own:
+            continue
+        sql.run(database, own)
+    with pytest.raises(Exception, match=said) as caught:
+        run(RunConfig(nightly))
+    assert type(caught.value).__module__ == "forecaster.errors"
+    assert sql.rows(database, "SELECT count(*) FROM backtest_track_streams_forecast") == [(0,)]

@@ -1,0 +1,158 @@
+"""`run --replace`: a reader sees the old forecast of a track or the new one; and what is broken is mended."""
+
+import threading
+from datetime import date
+
+import polars as pl
+import pytest
+
+import forecaster.run as run_module
+from forecaster.dsn import Dsn
+from forecaster.errors import DatabaseError
+from forecaster.initialise import initialise as init
+from forecaster.load import load
+from forecaster.model.parameters import Parameters
+from forecaster.run import RunConfig, run
+from tests import sql
+from tests.tables import create_tables, golden_mldr, golden_streams, initialise
+
+TABLE = "backtest_track_streams_forecast"
+PER_TRACK = (
+    "SELECT cm_track_id, count(*), count(DISTINCT month), count(DISTINCT created_at), "
+    f"sum(forecasted_value)::bigint FROM {TABLE} GROUP BY 1 ORDER BY 1"
+)
+
+
+def fill(dsn: Dsn, tracks: int) -> None:
+    streams = golden_streams().filter(pl.col("cm_track_id") <= tracks)
+    load(dsn, "public", streams=streams, mldr=golden_mldr())
+
+
+def test_a_reader_sees_the_old_rows_or_the_new_ones(database: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
+    initialise(database)
+    fill(database, 120)
+    monkeypatch.setattr(run_module, "CHUNK", 40)
+    run(RunConfig(database))
+    seen: list[list[tuple[int, ...]]] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.append(sql.rows(database, PER_TRACK))
+
+    reader = threading.Thread(target=watch)
+    reader.start()
+    try:
+        for influence in (1e3, 1e6, 1e4):
+            run(RunConfig(database, parameters=Parameters(influence=influence), replace=True))
+    finally:
+        done.set()
+        reader.join()
+    first, last = seen[0], sql.rows(database, PER_TRACK)
+    assert first != last
+    for state in seen:
+        assert [row[:4] for row in state] == [(row[0], 24, 24, 1) for row in first]
+
+
+def test_only_the_tracks_that_are_named(embedded_database: Dsn) -> None:
+    initialise(embedded_database)
+    fill(embedded_database, 6)
+    run(RunConfig(embedded_database))
+    before = sql.rows(embedded_database, PER_TRACK)
+
+    replaced = run(
+        RunConfig(embedded_database, parameters=Parameters(horizon=36), track_ids=(2, 5), replace=True)
+    )
+
+    assert (replaced.pending, replaced.rows) == (2, 72)
+    after = sql.rows(embedded_database, PER_TRACK)
+    changed = [new[0] for old, new in zip(before, after, strict=True) if old != new]
+    assert changed == [2, 5]
+
+
+def test_a_track_that_can_no_longer_be_forecast_keeps_what_it_has(embedded_database: Dsn) -> None:
+    initialise(embedded_database)
+    fill(embedded_database, 6)
+    run(RunConfig(embedded_database))
+    before = sql.rows(embedded_database, f"SELECT * FROM {TABLE} WHERE cm_track_id = 4 ORDER BY month")
+    sql.run(
+        embedded_database,
+        "DELETE FROM backtest_artist_mldr WHERE cm_artist_id = (SELECT max(cm_artist_id) "
+        "FROM backtest_track_daily_training_data WHERE cm_track_id = 4)",
+    )
+
+    report = run(RunConfig(embedded_database, replace=True))
+
+    assert 4 in report.skipped["cm_track_id"]
+    assert before == sql.rows(
+        embedded_database, f"SELECT * FROM {TABLE} WHERE cm_track_id = 4 ORDER BY month"
+    )
+
+
+def test_a_failure_half_way_leaves_the_old_rows(embedded_database: Dsn) -> None:
+    initialise(embedded_database)
+    fill(embedded_database, 6)
+    run(RunConfig(embedded_database))
+    before = sql.rows(embedded_database, PER_TRACK)
+    sql.run(embedded_database, f"ALTER TABLE {TABLE} ADD CHECK (month < 20) NOT VALID")
+
+    with pytest.raises(DatabaseError, match="check constraint"):
+        run(RunConfig(embedded_database, replace=True))
+
+    assert sql.rows(embedded_database, PER_TRACK) == before
+
+
+def test_what_other_systems_left_is_said_left_alone_and_mended(database: Dsn) -> None:
+    """Tracks 1 (a month twice), 2 (the first ten months), 3 (a gap)."""
+    create_tables(database, forecast_key="")
+    fill(database, 6)
+    run(RunConfig(database))
+    sql.run(
+        database,
+        f"INSERT INTO {TABLE} (cm_track_id, month, forecasted_value) VALUES (1, 7, 1)",
+    )
+    sql.run(database, f"DELETE FROM {TABLE} WHERE cm_track_id = 2 AND month > 10")
+    sql.run(database, f"DELETE FROM {TABLE} WHERE cm_track_id = 3 AND month = 12")
+    broken = sql.rows(database, PER_TRACK)
+
+    initialised = init(database, "public")
+    report = run(RunConfig(database))
+
+    for warnings in (initialised.warnings, report.warnings):
+        said = "\n".join(warnings)
+        assert "1 tracks with a month twice or NULL, the first is 1;" in said
+        assert "2 tracks with gaps or fewer than 24 months, the first is 2;" in said
+        assert "unique key" in said
+    assert initialised.created == []
+    assert report.rows == 0
+    assert sql.rows(database, PER_TRACK) == broken
+
+    run(RunConfig(database, track_ids=(1, 2, 3), replace=True))
+
+    assert all(row[1:4] == (24, 24, 1) for row in sql.rows(database, PER_TRACK))
+    # Now the data allow the key.
+    assert init(database, "public").created == [f"unique key of {TABLE} on (cm_track_id, month)"]
+    again = run(RunConfig(database))
+    assert (again.warnings, again.pending) == ([], 0)
+    assert init(database, "public").created == []
+
+
+def test_refresh_after_new_days(embedded_database: Dsn) -> None:
+    initialise(embedded_database)
+    fill(embedded_database, 3)
+    run(RunConfig(embedded_database))
+    before = sql.rows(embedded_database, PER_TRACK)
+    last = golden_streams().filter(cm_track_id=1)["date"].max()
+    assert isinstance(last, date)
+    day = pl.DataFrame(
+        {"cm_track_id": [1], "cm_artist_id": [1], "date": [last], "daily_streams": [10**6]}
+    ).with_columns(pl.col("date").dt.offset_by("1d"))
+    artist = golden_streams().filter(cm_track_id=1)["cm_artist_id"][0]
+    load(embedded_database, "public", streams=day.with_columns(cm_artist_id=pl.lit(artist)), mldr=None)
+
+    assert run(RunConfig(embedded_database)).pending == 0
+    run(RunConfig(embedded_database, replace=True))
+
+    after = sql.rows(embedded_database, PER_TRACK)
+    assert after[0][4] > before[0][4]
+    assert after[1:] == before[1:]
