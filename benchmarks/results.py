@@ -54,7 +54,8 @@ def _head(result: dict[str, Any]) -> str:
     return (
         f"# Benchmark of {environment['date']}\n\n"
         f"{catalogue['tracks']:,} tracks, {catalogue['daily_rows']:,} daily rows, "
-        f"{environment['cores']} cores ({environment['machine']}), {len(result['rounds'])} interleaved rounds. {versions}.\n\n"
+        f"{environment['cores']} cores ({environment['machine']}), "
+        f"{len(result['rounds'])} interleaved rounds. {versions}.\n\n"
         f"Answers checked first: {answers['forecast']:,} tracks forecast, {answers['skipped']:,} skipped; "
         f"{answers['agree']} of {answers['compared']} tracks agree with the sequential baseline."
     )

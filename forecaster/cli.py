@@ -1,5 +1,6 @@
 """The command line: every command parses, calls one function, and prints."""
 
+import shlex
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -53,18 +54,28 @@ class _Where:
 
         dsn = resolve(self.url)
         if dsn is None:
+            if self.url is not None:  # as from "$UNSET" in a script
+                raise InvalidOptionError("--database-url is empty", hint="give a URL, or leave it out")
             with _embedded(self.data_dir) as embedded:
                 yield embedded
         else:
-            unused = "; --data-dir is not used" if self.data_dir else ""
+            unused = "; --data-dir is not used" if _on_command_line("data_dir") else ""
             click.echo(f"database: {dsn}{unused}", err=True)
             yield dsn
+
+
+def _on_command_line(option: str) -> bool:
+    """Whether the user has given it now, and not by a variable."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 @contextmanager
 def _embedded(data_dir: Path | None) -> "Iterator[Dsn]":
     from forecaster.postgres.embedded import default_data_dir, running_server
 
+    if data_dir is not None and not data_dir.parts:  # "" is the path "."
+        raise InvalidOptionError("--data-dir is empty", hint="give a directory, or leave it out")
     directory = data_dir or default_data_dir()
     click.echo(f"database: embedded server in {directory}", err=True)
     with running_server(directory) as dsn:
@@ -159,14 +170,18 @@ def main() -> None:
 
 @main.command()
 @click.option(
-    "--tracks", type=click.IntRange(1), metavar="N", help="Tracks in the sample catalogue.  [default: 300]"
+    "--tracks",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help="Tracks in the sample catalogue.  [default: 300]",
 )
 @_data_dir_option
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File for the one track.")
 def demo(tracks: int | None, data_dir: Path | None, out: Path | None) -> None:
     """Try it: embedded server, sample catalogue, run, dump of one track.
 
-    It works in a schema of its own, "demo". Again is fine: it reuses what is there.
+    It works in a schema of its own, "demo". Again is fine: it reuses what is there. Another number of
+    --tracks than is there begins anew.
 
     \b
     Example:
@@ -185,7 +200,7 @@ def demo(tracks: int | None, data_dir: Path | None, out: Path | None) -> None:
         click.echo(_summary(run(RunConfig(dsn, SCHEMA))))
         click.echo()
         _dump(dsn, SCHEMA, Parameters(), first_forecast(dsn), out)
-    where = f" --data-dir {data_dir}" if data_dir else ""
+    where = f" --data-dir {shlex.quote(str(data_dir))}" if _on_command_line("data_dir") else ""
     click.echo(
         f"""
 Next:
@@ -200,6 +215,9 @@ Next:
 @_database_options
 def init(where: _Where) -> None:
     """Create what is missing of the three tables; what exists is left as it is.
+
+    Only a unique key on (cm_track_id, month) is added to a forecast table that has none, where its rows
+    and the user's rights allow it.
 
     \b
     Example:
@@ -239,6 +257,7 @@ def load(
       forecaster load streams.parquet --mldr mldr.csv
       forecaster load export.csv --track-id 42 --artist-id 7
     """
+    from forecaster.files import counted
     from forecaster.intake import read_mldr, read_streams
     from forecaster.load import load as load_rows
 
@@ -250,12 +269,17 @@ def load(
         if intake and intake.ignored:
             click.echo(f"{path}: columns not needed: {', '.join(intake.ignored)}", err=True)
         if intake and len(intake.left_out):
-            click.echo(f"{path}: {len(intake.left_out)} rows left out: {intake.left_out}", err=True)
+            row, day, reason = intake.left_out.row(0)
+            click.echo(
+                f"{path}: {counted(len(intake.left_out), 'record')} left out, whose daily streams are not "
+                f"known; the first is row {row}, {day}: {reason}",
+                err=True,
+            )
     with where.database() as dsn:
         loaded = load_rows(
             dsn, where.schema, streams=daily.rows if daily else None, mldr=rates.rows if rates else None
         )
-    click.echo(f"loaded {loaded.streams:,} daily rows and {loaded.mldr:,} decay rates")
+    click.echo(f"loaded {counted(loaded.streams, 'daily row')} and {counted(loaded.mldr, 'decay rate')}")
 
 
 @main.command()

@@ -1,6 +1,7 @@
 """The sample catalogue in a schema of its own, for trying things out."""
 
 from forecaster.dsn import Dsn
+from forecaster.errors import NoForecastError
 from forecaster.load import Loaded, load
 from forecaster.postgres.connection import connect, execute, query
 from forecaster.postgres.tables import CONTRACT, FORECAST_TABLE, STREAMS_TABLE, create_missing, read_tables
@@ -26,14 +27,18 @@ def fill(dsn: Dsn, tracks: int | None) -> Loaded | None:
         ).item()
         if there and tracks in (None, there):
             return None
+        # First of all, because it is what can fail.
+        streams, mldr = sample_catalogue(tracks or DEFAULT_TRACKS)
         execute(connection, f"TRUNCATE {', '.join(map(tables.name, CONTRACT))}")
         connection.commit()
-    streams, mldr = sample_catalogue(tracks or DEFAULT_TRACKS)
     return load(dsn, SCHEMA, streams=streams, mldr=mldr)
 
 
 def first_forecast(dsn: Dsn) -> int:
-    """The first track of the demo schema that has a forecast."""
+    """The first track of the demo schema that has a forecast. Raises `NoForecastError` if there is none."""
     with connect(dsn) as connection:
         forecasts = read_tables(connection, SCHEMA).name(FORECAST_TABLE)
-        return int(query(connection, f"SELECT min(cm_track_id) FROM {forecasts}").item())
+        track = query(connection, f"SELECT min(cm_track_id) FROM {forecasts}").item()
+    if track is None:
+        raise NoForecastError("no track of the sample catalogue has a forecast")
+    return int(track)

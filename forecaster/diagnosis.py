@@ -1,5 +1,6 @@
 """One track's forecast, with every number that it follows from, to check it by hand."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from forecaster.errors import NoForecastError
 from forecaster.model import build_tracks, forecastable
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
-from forecaster.model.segments import INFLUENCE_EDGES, SEGMENT_STARTS, base_rate
+from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES, SEGMENT_STARTS, base_rate
 from forecaster.postgres.connection import connect
 from forecaster.postgres.source import Source, export_snapshot
 from forecaster.postgres.tables import CONTRACT, check_rights, read_tables
@@ -65,17 +66,21 @@ class Diagnosis:
             yield f"  {name:<27}{value}"
 
     def _rates(self) -> Iterator[str]:
-        yield "  segment   from month   base rate       rate"
-        for number, (start, (base, rate)) in enumerate(zip(SEGMENT_STARTS, self.rates, strict=True), start=1):
-            yield f"  {number:>7}{start:>13}{base:>12.6f}{rate:>11.6f}"
+        # The base rates' segments begin at the first, those of the forecast itself a month earlier.
+        yield "  segment   from month   in forecasts   base rate       rate"
+        starts = zip(SEGMENT_STARTS, FORECAST_SEGMENT_STARTS, self.rates, strict=True)
+        for number, (start, in_forecasts, (base, rate)) in enumerate(starts, start=1):
+            yield f"  {number:>7}{start:>13}{in_forecasts:>15}{base:>12.6f}{rate:>11.6f}"
 
     def _months(self) -> Iterator[str]:
         total = self.forecasts["forecasted_value"].sum()
         yield f"  total of {len(self.forecasts)} months: {total:,} streams"
-        yield "    month   streams   segment   month since release"
         columns = ("month", "forecasted_value", "segment_used", "time_used")
-        for month, value, segment, time in self.forecasts.select(columns).head(_SHOWN_MONTHS).iter_rows():
-            yield f"  {month:>7}{value:>10,}{segment:>10}{time:>22}"
+        shown = self.forecasts.select(columns).head(_SHOWN_MONTHS).rows()
+        width = max(len("streams"), *(len(f"{value:,}") for _, value, _, _ in shown)) + 3
+        yield f"    month{'streams':>{width}}   segment   month since release"
+        for month, value, segment, time in shown:
+            yield f"  {month:>7}{value:>{width},}{segment:>10}{time:>22}"
         if len(self.forecasts) > _SHOWN_MONTHS:
             yield f"  and {len(self.forecasts) - _SHOWN_MONTHS} more"
 
@@ -112,17 +117,21 @@ def _open_source(dsn: Dsn, schema: str) -> Iterator[Source]:
 def _first_forecastable(source: Source, parameters: Parameters) -> Diagnosis:
     tracks = source.tracks()
     pending = tracks.filter(~tracks.is_in(source.stored()["cm_track_id"].implode()))
+    reasons: Counter[str] = Counter()
     for start in range(0, len(pending), _LOOK_AHEAD):
         looked_at = _tracks(source, pending.slice(start, _LOOK_AHEAD), parameters)
         good = looked_at.lazy().pipe(forecastable).head(1).collect()
         if len(good):
             return _diagnosis(good, parameters)
-    raise NoForecastError(
-        f"none of the {len(pending)} pending tracks can be forecast"
-        if len(pending)
-        else "no track is pending: each one that has streams has its forecast",
-        hint="--track-id shows any track, whether it is pending or not",
-    )
+        reasons.update(looked_at["reason"].to_list())
+    if tracks.is_empty():
+        raise NoForecastError("there are no streams", hint="`forecaster load` loads a catalogue")
+    if pending.is_empty():
+        problem = "no track is pending: each one that has streams has its forecast"
+    else:
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
+        problem = f"none of the {len(pending):,} pending tracks can be forecast ({counts})"
+    raise NoForecastError(problem, hint="--track-id shows any track, whether it is pending or not")
 
 
 def _tracks(source: Source, track_ids: pl.Series, parameters: Parameters) -> pl.DataFrame:

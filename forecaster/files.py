@@ -131,7 +131,7 @@ def _read_csv(data: bytes, path: Path) -> pl.DataFrame:
     # Refuses other column names than these, should the two readers ever differ.
     nothing = pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
     try:
-        return pl.concat([nothing, *map(pl.DataFrame, _batches(data, columns, ragged))])
+        return pl.concat([nothing, *map(pl.DataFrame, _table(data, columns, ragged).to_batches())])
     except pa.ArrowInvalid as error:
         if not ragged:
             raise
@@ -144,16 +144,15 @@ def _read_csv(data: bytes, path: Path) -> pl.DataFrame:
         ) from error
 
 
-def _batches(
-    data: bytes, columns: list[str], ragged: list[pa_csv.InvalidRow], /
-) -> pa_csv.CSVStreamingReader:
+def _table(data: bytes, columns: list[str], ragged: list[pa_csv.InvalidRow], /) -> pa.Table:
     """All values as text. Fails at a row longer or shorter than `columns`, and adds it to `ragged`."""
 
     def fail(row: pa_csv.InvalidRow) -> str:
         ragged.append(row)
         return "error"
 
-    return pa_csv.open_csv(
+    # At once: a streaming reader that is given up half-way can abort the process at its end.
+    return pa_csv.read_csv(
         pa.BufferReader(data),
         pa_csv.ReadOptions(use_threads=False),  # with threads it does not number the rows
         # Where two blocks of 1 MB meet inside of quotes, CR LF may lose its LF (apache/arrow issue 51368).

@@ -105,20 +105,32 @@ SKIPPED = pl.Schema(
 )
 
 
+def check(*frames: tuple[str, pl.LazyFrame, Mapping[str, Column]]) -> None:
+    """Raise `SchemaMismatchError` naming every column, of any frame, that is missing or cannot work."""
+    problems = [
+        f"{name}: {'; '.join(found)}"
+        for name, frame, columns in frames
+        if (found := _problems(frame, columns))
+    ]
+    if problems:
+        raise SchemaMismatchError("; ".join(problems))
+
+
 def conform(frame: pl.LazyFrame, columns: Mapping[str, Column], /, *, name: str) -> pl.LazyFrame:
     """Select `columns` in their order and final types; a missing optional column becomes NULLs.
 
-    Raises `SchemaMismatchError` naming every column that is missing or of a type that cannot work.
+    Raises `SchemaMismatchError` like `check`.
     """
+    check((name, frame, columns))
     schema = frame.collect_schema()
-    offenders = sorted(
-        problem for column, spec in columns.items() if (problem := _problem(schema.get(column), column, spec))
-    )
-    if offenders:
-        raise SchemaMismatchError(f"{name}: " + "; ".join(offenders))
     return frame.select(
         _conformed(schema.get(column), column, spec).alias(column) for column, spec in columns.items()
     )
+
+
+def _problems(frame: pl.LazyFrame, columns: Mapping[str, Column]) -> list[str]:
+    schema = frame.collect_schema()
+    return sorted(filter(None, (_problem(schema.get(name), name, spec) for name, spec in columns.items())))
 
 
 def _problem(dtype: DataType | None, column: str, spec: Column) -> str | None:

@@ -1,12 +1,14 @@
 """Runs as processes of their own, what it takes to disturb them, and what must hold afterwards."""
 
 import os
+import string
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import adbc_driver_manager as adbc
@@ -15,7 +17,9 @@ import polars as pl
 
 from forecaster.dsn import Dsn
 from forecaster.load import load
+from forecaster.postgres.embedded import running_server
 from tests import sql
+from tests.conftest import SETTINGS, short_directory
 from tests.tables import create_tables, golden_mldr, golden_streams
 from tests.test_run import in_frames
 
@@ -34,11 +38,15 @@ def in_chunks_of(tracks: int) -> str:
 
 @contextmanager
 def started(
-    dsn: Dsn | None, *arguments: str, before: str = "", command: str = "run"
+    dsn: Dsn | None,
+    *arguments: str,
+    before: str = "",
+    command: str = "run",
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
     """The command line as a process of its own, which first does what `before` says."""
     code = f"{before}\nfrom forecaster.__main__ import start\nstart()"
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **(env or {})}
     with subprocess.Popen(
         [sys.executable, "-c", code, command, *arguments],
         stdin=subprocess.DEVNULL,
@@ -148,3 +156,26 @@ def whole_tracks(dsn: Dsn) -> int:
     assert wrong == []
     [(tracks,)] = sql.rows(as_observer(dsn), f"SELECT count(DISTINCT cm_track_id) FROM {FORECAST}")
     return int(tracks)
+
+
+PASSWORD_MARKS = ("Sup3rS3cret", "T4ilOfIt")
+PASSWORD = f" {PASSWORD_MARKS[0]}{string.punctuation}ä密🔑 %41 %2B{PASSWORD_MARKS[1]} "
+"""In whatever way it is encoded: where it is, one of its marks is."""
+
+
+@contextmanager
+def guarded_by_password() -> Iterator[Dsn]:
+    """A server of its own that asks for a password, on its socket and 127.0.0.1; the `Dsn` of the former.
+
+    What is said to it, and by whom, is in its log.
+    """
+    with short_directory() as directory:
+        with running_server(directory) as local:
+            literal = PASSWORD.replace("'", "''")
+            sql.run(local, f"CREATE ROLE guarded LOGIN SUPERUSER PASSWORD '{literal}'")
+            sql.run(local, "CREATE DATABASE music")
+            Path(local.host, "pg_hba.conf").write_text(
+                "local all postgres trust\nlocal all all scram-sha-256\n"
+            )
+        with running_server(directory, settings=SETTINGS | {"log_connections": "on", "log_statement": "all"}):
+            yield replace(local, user="guarded", dbname="music", password=PASSWORD)

@@ -600,3 +600,17 @@ def test_whatever_streams_in_is_forecast_or_skipped(
     streams: pl.DataFrame, mldr: pl.DataFrame, options: dict[str, Any]
 ) -> None:
     assert_survives(streams, mldr, options, "streaming")
+
+
+def test_the_columns_that_both_frames_lack_are_one_error() -> None:
+    with pytest.raises(SchemaMismatchError, match=r"daily_streams: column date .*; artist_mldr: column mldr"):
+        build_forecasts(daily_frame([]).drop("date"), mldr_frame([]).drop("mldr"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"horizon": 1.5}, {"horizon": True}, {"horizon": "24"}, {"as_of": "2025-04-15"}, {"influence": "1"}],
+)
+def test_parameters_of_another_type(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidOptionError, match=next(iter(wrong))):
+        build_forecasts(daily_frame([]), mldr_frame([]), **wrong)

@@ -139,10 +139,11 @@ def test_dump_shows_every_number_that_a_check_by_hand_needs(
     assert float(shown["artist factor"]) == pytest.approx(factor, rel=1e-8)
     multiplier = float(shown["multiplier"])
     assert multiplier == pytest.approx(max(factor, k * h), rel=1e-8)
-    segments = re.findall(r"^ +(\d+) +(\d+) +(0\.\d{6}) +(\d+\.\d{6})$", result.stdout, re.MULTILINE)
+    segments = re.findall(r"^ +(\d+) +(\d+) +(\d+) +(0\.\d{6}) +(\d+\.\d{6})$", result.stdout, re.MULTILINE)
     assert [int(s[0]) for s in segments] == list(range(1, 13))
     assert [int(s[1]) for s in segments] == [1, 3, 6, 9, 12, 15, 18, 21, 24, 27, 36, 48]
-    for _, _, base, rate in segments:
+    assert [int(s[2]) for s in segments] == [1, 2, 5, 8, 11, 14, 17, 20, 23, 26, 35, 47]
+    for _, _, _, base, rate in segments:
         assert float(rate) == pytest.approx(float(base) * multiplier, rel=1e-4)
     values = pl.read_csv(files / "track_1_forecast.csv")["forecasted_value"]
     assert f"total of 24 months: {values.sum():,} streams" in result.stdout

@@ -3,18 +3,26 @@
 import logging
 import os
 import random
+import re
 import signal
+import socket
 import subprocess
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from forecaster.dsn import Dsn
+from forecaster.errors import DatabaseUnreachableError
+from forecaster.postgres.connection import connect
 from forecaster.postgres.embedded import running_server
 from forecaster.run import RunConfig, run
 from tests import sql
@@ -22,12 +30,16 @@ from tests.conftest import SETTINGS, new_database, short_directory
 from tests.faults import (
     FORECAST,
     SEED,
+    STREAMS,
     answers,
     as_observer,
+    blocked,
     clear,
     end_of,
     fill,
+    guarded_by_password,
     in_chunks_of,
+    locked,
     sessions,
     started,
     terminate,
@@ -47,6 +59,12 @@ def own_server() -> Iterator[Dsn]:
     settings = {**SETTINGS, "synchronous_commit": "on"}
     with short_directory() as directory, running_server(directory, settings=settings) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def guarded_server() -> Iterator[Dsn]:
+    with guarded_by_password() as dsn:
+        yield dsn
 
 
 def moments(number: int, seconds: float) -> list[float]:
@@ -123,10 +141,6 @@ class TestKillOfASession:
         found: list[str] = []
         with new_database(own_server) as dsn:
             expected = fill(dsn)
-            end: Callable[[int], None] = {
-                "terminated": lambda pid: terminate(dsn, pid),
-                "killed": lambda pid: os.kill(pid, signal.SIGKILL),
-            }[how]
             _, seconds = length_of_a_run(dsn)
             while len(found) < kills:
                 clear(dsn)
@@ -134,8 +148,11 @@ class TestKillOfASession:
                     until(lambda: sessions(dsn), process)
                     time.sleep(chance.uniform(0, seconds))
                     victims = sessions(dsn)
-                    if victims:
-                        end(chance.choice(victims).pid)
+                    if victims and how == "terminated":
+                        terminate(dsn, chance.choice(victims).pid)
+                    elif victims:
+                        with suppress(ProcessLookupError):
+                            os.kill(chance.choice(victims).pid, signal.SIGKILL)
                     code, _, stderr = end_of(process)
                 until(lambda: answers(dsn))
 
@@ -147,3 +164,178 @@ class TestKillOfASession:
                 if victims:
                     found.append(f"exit {code}, {'some' if tracks else 'none'} stored")
         LOG.info("%d sessions %s: %s", kills, how, Counter(found))
+
+
+class TestLostWhileReading:
+    def test_for_a_moment(self, embedded_database: Dsn) -> None:
+        dsn = embedded_database
+        expected = fill(dsn)
+        with started(dsn) as process:
+            with locked(dsn, STREAMS):
+                until(lambda: blocked(dsn), process)
+                for session in blocked(dsn):
+                    terminate(dsn, session.pid)
+                # It is there again before the lock is gone: not what was lost has gone on.
+                until(lambda: not blocked(dsn), process)
+                until(lambda: blocked(dsn), process)
+            code, stdout, stderr = end_of(process)
+        assert code == 0, stderr
+        assert re.search(r"Warning: connected anew: reading from .* failed: ", stderr)
+        assert re.search(rf"rows written +{len(expected):,}", stdout)
+        assert_frame_equal(stored(dsn), expected)
+
+    def test_for_good(self, embedded_database: Dsn) -> None:
+        dsn = embedded_database
+        fill(dsn)
+        lost: set[int] = set()
+        at_once = "import forecaster.run; forecaster.run._PAUSES = (0.1, 0.1, 0.1)"
+        with locked(dsn, STREAMS), started(dsn, before=at_once) as process:
+            while process.poll() is None:
+                for session in blocked(dsn):
+                    terminate(dsn, session.pid)
+                    lost.add(session.pid)
+            code, _, stderr = end_of(process)
+        assert code == 1, stderr
+        assert re.search(r"^Error: reading from .* failed: ", stderr, re.MULTILINE)
+        assert 4 <= len(lost) <= 8
+        assert whole_tracks(dsn) == 0
+
+    def test_on_a_network_that_tells_the_server_nothing(self, embedded_database: Dsn) -> None:
+        """There the lost session goes on, and has the lock."""
+        dsn = embedded_database
+        expected = fill(dsn)
+        with Proxy(dsn) as proxy, started(proxy.dsn) as process:
+            with locked(dsn, STREAMS):
+                until(lambda: blocked(dsn), process)
+                of_before = {session.pid for session in sessions(dsn)}
+                proxy.cut()
+                until(lambda: {session.pid for session in blocked(dsn)} - of_before, process)
+            code, _, stderr = end_of(process)
+        assert code == 0, stderr
+        assert "connected anew" in stderr
+        assert_frame_equal(stored(dsn), expected)
+
+
+class TestLostWhileWriting:
+    @pytest.mark.parametrize("replace", [False, True])
+    def test_it_is_not_tried_again(self, own_server: Dsn, replace: bool) -> None:  # noqa: FBT001
+        log = Path(own_server.host).parent / "server.log"
+        with new_database(own_server) as dsn:
+            expected = fill(dsn)
+            if replace:
+                run(RunConfig(dsn))
+            before = stored(dsn)
+            sql.run(dsn, f"ALTER DATABASE {dsn.dbname} SET log_statement = 'all'")
+            start = log.stat().st_size
+            with locked(dsn, FORECAST, "SHARE"), started(dsn, *(["--replace"] * replace)) as process:
+                until(lambda: blocked(dsn), process)
+                [session] = blocked(dsn)
+                terminate(dsn, session.pid)
+                code, _, stderr = end_of(process)
+                assert not blocked(dsn)
+            assert code == 1
+            assert re.search(r"^Error: the connection was lost while writing: ", stderr, re.MULTILINE)
+            assert stderr.endswith(
+                "  each track has all its months or none; the next run completes the rest\n"
+            )
+            assert_frame_equal(stored(dsn), before)
+            statement = (
+                rf'(?:statement|execute \S+): (COPY|DELETE FROM|INSERT INTO) "public" ?. ?"{FORECAST}"'
+            )
+            # A DELETE waits for the lock before it is executed, and so before it is in the log.
+            assert re.findall(statement, log.read_text()[start:]) == ([] if replace else ["COPY"])
+            sql.run(dsn, f"ALTER DATABASE {dsn.dbname} RESET log_statement")
+            assert_the_next_run_completes(dsn, expected)
+
+
+class TestNoConnection:
+    """Each is said in one line and a hint, with exit code 3."""
+
+    @pytest.mark.parametrize("timed", [False, pytest.param(True, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("why", ["silent", "refused", "password", "database", "name", "socket"])
+    def test_it_says_why(self, guarded_server: Dsn, why: str, timed: bool) -> None:  # noqa: FBT001
+        there = guarded_server
+        start = time.monotonic()
+        with socket.create_server(("127.0.0.1", 0)) as silent, free_port() as free:
+            dsn, said = {
+                "silent": (replace(there, host="127.0.0.1", port=silent.getsockname()[1]), "timeout expired"),
+                "refused": (replace(there, host="127.0.0.1", port=free), "Connection refused"),
+                "password": (replace(there, password="wrong"), "password authentication failed for user"),
+                "database": (replace(there, dbname="none"), 'database "none" does not exist'),
+                "name": (replace(there, host="no-such-host.invalid"), "could not translate host name"),
+                "socket": (replace(there, host="/no/where"), "No such file or directory"),
+            }[why]
+            with started(dsn) as process:
+                code, stdout, stderr = end_of(process)
+        seconds = time.monotonic() - start
+        assert (code, stdout) == (3, "")
+        database, error, hint = stderr.splitlines()
+        assert database.startswith("database: postgresql://")
+        assert error.startswith(f"Error: cannot connect to {dsn}: ")
+        assert said in error
+        assert hint.startswith("  check the URL")
+        LOG.info("%s: %.2f s", why, seconds)
+        assert not timed or seconds < 5
+
+    @pytest.mark.parametrize("given", ["0", pytest.param("5", marks=pytest.mark.slow)])
+    def test_a_limit_of_ones_own(self, embedded_database: Dsn, given: str) -> None:
+        """For libpq 0 is no limit at all."""
+        start = time.monotonic()
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            there = replace(embedded_database, host="127.0.0.1", port=silent.getsockname()[1])
+            there = replace(there, parameters=(("connect_timeout", given),))
+            with pytest.raises(DatabaseUnreachableError) as caught, connect(there):
+                pass
+        assert time.monotonic() - start >= int(given)
+        assert ("no answer within 3.5 seconds" in str(caught.value)) == (given == "0")
+
+
+@contextmanager
+def free_port() -> Iterator[int]:
+    """A port that is taken, so that nobody else gets it, but not listened on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+class Proxy:
+    """A way to a server that can be cut on the client's side, without the server's side noticing."""
+
+    def __init__(self, server: Dsn) -> None:
+        self.server = server
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.dsn = replace(server, host="127.0.0.1", port=self.listener.getsockname()[1])
+        self.here: list[socket.socket] = []
+        self.there: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in (self.listener, *self.here, *self.there):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def cut(self) -> None:
+        """All connections that there are; new ones can be made."""
+        for here in self.here:
+            here.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                here, _ = self.listener.accept()
+                there = socket.socket(socket.AF_UNIX)
+                there.connect(f"{self.server.host}/.s.PGSQL.{self.server.port}")
+                self.here.append(here)
+                self.there.append(there)
+                threading.Thread(target=self._pass_on, args=(here, there), daemon=True).start()
+                threading.Thread(target=self._pass_on, args=(there, here), daemon=True).start()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)

@@ -120,8 +120,8 @@ def test_what_other_systems_left_is_said_left_alone_and_mended(database: Dsn) ->
 
     for warnings in (initialised.warnings, report.warnings):
         said = "\n".join(warnings)
-        assert "1 tracks with a month twice or NULL, the first is 1;" in said
-        assert "2 tracks with gaps or fewer than 24 months, the first is 2;" in said
+        assert "with a month twice or NULL: 1, the first is 1;" in said
+        assert "with gaps or fewer than 24 months: 2, the first is 2;" in said
         assert "unique key" in said
     assert initialised.created == []
     assert report.rows == 0

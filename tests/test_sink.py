@@ -274,13 +274,22 @@ COUNTS = (
 KEYS = {"with the key": "UNIQUE (cm_track_id, month)", "without": ""}
 
 
+def filled(dsn: Dsn, forecast_key: str = KEYS["with the key"]) -> Dsn:
+    """Five pending tracks, which can all be forecast."""
+    create_tables(dsn, forecast_key=forecast_key)
+    few = golden_streams().filter(pl.col("cm_track_id").is_in(TRACKS))
+    load(dsn, "public", streams=few, mldr=golden_mldr())
+    return dsn
+
+
 @pytest.fixture(params=KEYS.values(), ids=[*KEYS])
 def catalogue(request: pytest.FixtureRequest, database: Dsn) -> Dsn:
-    """Five pending tracks, which can all be forecast."""
-    create_tables(database, forecast_key=request.param)
-    few = golden_streams().filter(pl.col("cm_track_id").is_in(TRACKS))
-    load(database, "public", streams=few, mldr=golden_mldr())
-    return database
+    return filled(database, request.param)
+
+
+@pytest.fixture(params=KEYS.values(), ids=[*KEYS])
+def embedded_catalogue(request: pytest.FixtureRequest, embedded_database: Dsn) -> Dsn:
+    return filled(embedded_database, request.param)
 
 
 def whole(*tracks: int) -> list[tuple[int, int, int]]:
@@ -319,27 +328,27 @@ AGAIN = "IF pg_trigger_depth() = 1 {} THEN INSERT INTO {} SELECT NEW.*; END IF;"
     ],
     ids=["one month", "one track", "all", "doubles one month", "doubles all", "other months", "other tracks"],
 )
-def test_a_trigger_that_changes_what_is_written_leaves_nothing(catalogue: Dsn, body: str) -> None:
-    add_trigger(catalogue, FORECAST_TABLE, body)
+def test_a_trigger_that_changes_what_is_written_leaves_nothing(embedded_catalogue: Dsn, body: str) -> None:
+    add_trigger(embedded_catalogue, FORECAST_TABLE, body)
     with pytest.raises(WriteRefusedError, match="would not hold the 24 months that were written; nothing"):
-        run(RunConfig(catalogue))
-    assert sql.rows(catalogue, COUNTS) == []
+        run(RunConfig(embedded_catalogue))
+    assert sql.rows(embedded_catalogue, COUNTS) == []
     # Without the trigger, the next run does it all.
-    sql.run(catalogue, f"DROP TRIGGER meddle ON {FORECAST_TABLE}")
-    assert run(RunConfig(catalogue)).forecast == len(TRACKS)
-    assert sql.rows(catalogue, COUNTS) == whole(*TRACKS)
+    sql.run(embedded_catalogue, f"DROP TRIGGER meddle ON {FORECAST_TABLE}")
+    assert run(RunConfig(embedded_catalogue)).forecast == len(TRACKS)
+    assert sql.rows(embedded_catalogue, COUNTS) == whole(*TRACKS)
 
 
 @pytest.mark.parametrize("table", [STREAMS_TABLE, MLDR_TABLE])
 @pytest.mark.parametrize("body", ["IF NEW.cm_artist_id = 1 THEN RETURN NULL; END IF;", "double"])
-def test_rows_of_files_are_counted_by_the_server(database: Dsn, table: str, body: str) -> None:
-    create_tables(database)
-    add_trigger(database, table, AGAIN.format("", table) if body == "double" else body)
+def test_rows_of_files_are_counted_by_the_server(embedded_database: Dsn, table: str, body: str) -> None:
+    create_tables(embedded_database)
+    add_trigger(embedded_database, table, AGAIN.format("", table) if body == "double" else body)
     streams = golden_streams().filter(pl.col("cm_artist_id") == 1)
     with pytest.raises(WriteRefusedError, match=rf"{table}: the server stored [0-9,]+ rows instead of"):
-        load(database, "public", streams=streams, mldr=golden_mldr())
+        load(embedded_database, "public", streams=streams, mldr=golden_mldr())
     for each in (STREAMS_TABLE, MLDR_TABLE):
-        assert sql.rows(database, f"SELECT count(*) FROM {each}") == [(0,)]
+        assert sql.rows(embedded_database, f"SELECT count(*) FROM {each}") == [(0,)]
 
 
 def test_rows_of_a_partitioned_table_are_counted(database: Dsn) -> None:
@@ -396,16 +405,16 @@ def test_tracks_that_another_program_stored_meanwhile_stay_its_own(
 
 
 def test_all_tracks_were_stored_by_another_program_meanwhile(
-    catalogue: Dsn, monkeypatch: pytest.MonkeyPatch
+    embedded_catalogue: Dsn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def store_all() -> None:
         for track in TRACKS:
-            sql.run(catalogue, foreign_rows(track))
+            sql.run(embedded_catalogue, foreign_rows(track))
 
     after_the_read(monkeypatch, store_all)
-    report = run(RunConfig(catalogue))
+    report = run(RunConfig(embedded_catalogue))
     assert (report.forecast, report.rows, report.taken) == (0, 0, list(TRACKS))
-    assert sql.rows(catalogue, COUNTS) == whole(*TRACKS)
+    assert sql.rows(embedded_catalogue, COUNTS) == whole(*TRACKS)
 
 
 def wait_until_blocked(dsn: Dsn, *calls: Future[Any]) -> None:
@@ -420,9 +429,7 @@ def wait_until_blocked(dsn: Dsn, *calls: Future[Any]) -> None:
 @pytest.mark.parametrize("months", ["1, 24", "13, 24"], ids=["a whole track", "the later half"])
 def test_another_program_is_in_the_middle_of_storing_a_track(database: Dsn, months: str, end: str) -> None:
     """Its rows are not committed when we come to them, so that we wait for what becomes of them."""
-    create_tables(database)
-    few = golden_streams().filter(pl.col("cm_track_id").is_in(TRACKS))
-    load(database, "public", streams=few, mldr=golden_mldr())
+    filled(database)
     with connect(database) as other, ThreadPoolExecutor(1) as pool:
         execute(other, foreign_rows(3, months=months))
         running = pool.submit(run, RunConfig(database))
@@ -436,16 +443,10 @@ def test_another_program_is_in_the_middle_of_storing_a_track(database: Dsn, mont
 
 
 def test_a_deadlock_with_another_program_is_no_failure(embedded_database: Dsn) -> None:
-    dsn = embedded_database
-    create_tables(dsn)
-    few = golden_streams().filter(pl.col("cm_track_id").is_in(TRACKS))
-    load(dsn, "public", streams=few, mldr=golden_mldr())
+    dsn = filled(embedded_database)
     # Ours has stored track 1 and comes to track 4; the other has stored track 4, and comes to track 1.
-    add_trigger(
-        dsn,
-        FORECAST_TABLE,
-        "IF NEW.forecasted_value >= 0 AND NEW.cm_track_id = 4 THEN PERFORM pg_advisory_xact_lock_shared(1); END IF;",
-    )
+    pause = "IF NEW.cm_track_id = 4 THEN PERFORM pg_advisory_xact_lock_shared(1); END IF;"
+    add_trigger(dsn, FORECAST_TABLE, f"IF NEW.forecasted_value >= 0 THEN {pause} END IF;")
     sql.run(dsn, f"ALTER DATABASE {dsn.dbname} SET deadlock_timeout = '10ms'")
     with connect(dsn) as gate, connect(dsn) as other, ThreadPoolExecutor(2) as pool:
         execute(other, foreign_rows(4))
@@ -463,29 +464,29 @@ def test_a_deadlock_with_another_program_is_no_failure(embedded_database: Dsn) -
     assert sql.rows(dsn, COUNTS) == whole(*TRACKS)
 
 
-def test_a_sequence_that_lags_behind_is_named(catalogue: Dsn) -> None:
+def test_a_sequence_that_lags_behind_is_named(embedded_catalogue: Dsn) -> None:
     """As after a restore. It must not be taken for a forecast that another program stored."""
-    sql.run(catalogue, f"ALTER TABLE {FORECAST_TABLE} ADD PRIMARY KEY (id)")
+    sql.run(embedded_catalogue, f"ALTER TABLE {FORECAST_TABLE} ADD PRIMARY KEY (id)")
     sql.run(
-        catalogue,
+        embedded_catalogue,
         f"INSERT INTO {FORECAST_TABLE} (id, cm_track_id, month) "
         "SELECT id, 77, id FROM generate_series(1, 200) AS id",
     )
     with pytest.raises(DatabaseError, match=f'unique constraint "{FORECAST_TABLE}_pkey"'):
-        run(RunConfig(catalogue))
-    assert sql.rows(catalogue, COUNTS) == [(77, 200, 200)]
+        run(RunConfig(embedded_catalogue))
+    assert sql.rows(embedded_catalogue, COUNTS) == [(77, 200, 200)]
 
 
-def test_ids_too_large_for_the_forecast_table_are_refused_by_name(catalogue: Dsn) -> None:
+def test_ids_too_large_for_the_forecast_table_are_refused_by_name(embedded_catalogue: Dsn) -> None:
     for column in ("cm_track_id", "cm_artist_id"):
-        sql.run(catalogue, f"ALTER TABLE {FORECAST_TABLE} ALTER {column} TYPE integer")
+        sql.run(embedded_catalogue, f"ALTER TABLE {FORECAST_TABLE} ALTER {column} TYPE integer")
     far = golden_streams().filter(pl.col("cm_track_id") == 1).with_columns(pl.col("cm_track_id") + 2**40)
-    load(catalogue, "public", streams=far, mldr=None)
+    load(embedded_catalogue, "public", streams=far, mldr=None)
 
-    report = run(RunConfig(catalogue))
+    report = run(RunConfig(embedded_catalogue))
 
     assert report.refused == {2**40 + 1: "cm_track_id: a value that does not fit integer"}
-    assert sql.rows(catalogue, COUNTS) == whole(*TRACKS)
+    assert sql.rows(embedded_catalogue, COUNTS) == whole(*TRACKS)
 
 
 def test_a_numeric_column_has_room_for_any_forecast(database: Dsn) -> None:

@@ -11,7 +11,7 @@ from forecaster.model.fit import decay_rate, with_points
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.model.projection import project
 from forecaster.model.rates import newest_mldr, skip_reason, with_multiplier
-from forecaster.schema import ARTIST_MLDR, DAILY_STREAMS, SKIPPED, conform
+from forecaster.schema import ARTIST_MLDR, DAILY_STREAMS, SKIPPED, check, conform
 
 Checkpoint = Callable[[str, pl.LazyFrame], pl.LazyFrame]
 
@@ -50,6 +50,9 @@ def build_forecasts(
     Raises `SchemaMismatchError` for missing columns or wrong types, `InvalidOptionError` for parameters.
     """
     parameters = Parameters(horizon=horizon, age_from=age_from, as_of=as_of, influence=influence)
+    check(
+        ("daily_streams", daily_streams, DAILY_STREAMS), ("artist_mldr", artist_mldr, ARTIST_MLDR)
+    )  # both at once, so that one error names all
     daily = conform(daily_streams, DAILY_STREAMS, name="daily_streams")
     mldr = newest_mldr(conform(artist_mldr, ARTIST_MLDR, name="artist_mldr"))
     cleaned = clean(daily)

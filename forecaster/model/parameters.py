@@ -29,9 +29,14 @@ class Parameters:
     """One influence for all tracks. None: each track's own, min(10 x streams_30, 5,000,000)."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.horizon <= HORIZON_MAX:
-            raise InvalidOptionError(f"horizon is {self.horizon}: expected 1 to {HORIZON_MAX} months")
+        if type(self.horizon) is not int or not 1 <= self.horizon <= HORIZON_MAX:
+            raise InvalidOptionError(f"horizon is {self.horizon!r}: expected 1 to {HORIZON_MAX} months")
         if self.age_from not in get_args(AgeFrom):
             raise InvalidOptionError(f"age_from is {self.age_from!r}: expected 'release' or 'first-date'")
-        if self.influence is not None and not 0 <= self.influence < math.inf:
-            raise InvalidOptionError(f"influence is {self.influence}: expected a finite number of at least 0")
+        if self.as_of is not None and type(self.as_of) is not date:
+            raise InvalidOptionError(f"as_of is {self.as_of!r}: expected a date")
+        is_number = isinstance(self.influence, int | float)
+        if self.influence is not None and not (is_number and 0 <= self.influence < math.inf):
+            raise InvalidOptionError(
+                f"influence is {self.influence!r}: expected a finite number of at least 0"
+            )

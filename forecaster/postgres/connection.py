@@ -25,6 +25,7 @@ _REPEATABLE_READ = {
     "adbc.connection.transaction.isolation_level": "adbc.connection.transaction.isolation.repeatable_read"
 }
 _INSUFFICIENT_PRIVILEGE = "42501"
+UNIQUE_VIOLATION = "23505"
 # Classes and codes of SQLSTATE: connection exceptions, and a server that is going down or coming up.
 _CONNECTION_EXCEPTIONS = ("08", "57P01", "57P02", "57P03")
 _LOST = re.compile(
@@ -34,7 +35,7 @@ _NAME_BYTES = 63
 _HOST_LENGTH = 27  # of the 63 bytes that PostgreSQL keeps of a client's name, besides a pid and an instant
 
 CONNECT_TIMEOUT = 3.5
-"""Seconds after which a server that does not answer is given up."""
+"""Seconds after which a server that does not answer is given up, if no more are given."""
 
 
 @contextmanager
@@ -58,12 +59,15 @@ def _open(dsn: Dsn, options: Mapping[str, str]) -> Connection:
             connection: Connection = driver.connect(dsn.uri, conn_kwargs=dict(options))
             return connection
 
+    given = dict(dsn.parameters).get("connect_timeout", "")
+    # A little more than is given, so that libpq can say where it waited.
+    patience = max(CONNECT_TIMEOUT, int(given) + 0.5 if given.isdecimal() else 0)
     hint = "check the URL, that the server runs, and that it lets this user in"
     try:
         # libpq's own limit is per address, and a name may have several.
-        return interruptible(opened, cancel=None, timeout=CONNECT_TIMEOUT)
+        return interruptible(opened, cancel=None, timeout=patience)
     except TimeoutError:
-        message = f"cannot connect to {dsn}: no answer within {CONNECT_TIMEOUT} seconds"
+        message = f"cannot connect to {dsn}: no answer within {patience} seconds"
         raise DatabaseUnreachableError(message, hint=hint) from None
     except adbc.Error as error:
         message = f"cannot connect to {dsn}: {_reason(dsn.redact(str(error)))}"
@@ -79,6 +83,10 @@ def statement_errors(dsn: Dsn) -> Iterator[None]:
         message, state = _reason(dsn.redact(str(error))), error.sqlstate or ""
         if state == _INSUFFICIENT_PRIVILEGE:
             raise DatabaseError(message, hint='grant it to this user (README, "Privileges")') from None
+        if state == UNIQUE_VIOLATION:
+            raise DatabaseError(
+                message, hint="another program stored the same rows meanwhile; look, and start again"
+            ) from None
         lost = state.startswith(_CONNECTION_EXCEPTIONS) or _LOST.search(message)
         kind = ConnectionLostError if lost else DatabaseError
         raise kind(f"{message}{f' (SQLSTATE {state})' if state else ''}") from None

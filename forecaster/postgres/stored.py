@@ -50,7 +50,7 @@ def describe_irregular(stored: pl.DataFrame, *, horizon: int | None = None) -> I
         if len(tracks):
             first = tracks["cm_track_id"].sort()[0]
             yield (
-                f"{FORECAST_TABLE} holds {len(tracks):,} tracks with {what}, the first is {first}; "
+                f"tracks in {FORECAST_TABLE} with {what}: {len(tracks):,}, the first is {first}; "
                 f"they are left as they are, and `forecaster run --replace --track-id {first}` mends one"
             )
 

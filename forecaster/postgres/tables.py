@@ -220,7 +220,9 @@ class Tables:
         if problems:
             raise SchemaMismatchError(
                 f"the tables in schema {self.schema!r} do not fit:\n  " + "\n  ".join(problems),
-                hint="`forecaster init` creates the tables that are missing; --schema names another schema",
+                hint="`forecaster init` creates the tables that are missing; --schema names another schema"
+                if any(table not in self.columns for table in tables)
+                else "alter the table, or name another schema with --schema",
             )
 
     def _misfits(self, table: str) -> list[str]:
@@ -282,7 +284,7 @@ def create_missing(connection: Connection, schema: str) -> list[str]:
     created = []
     if query(connection, "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1", (schema,)).is_empty():
         execute(connection, f"CREATE SCHEMA {quote_identifier(schema)}")
-        created.append(schema)
+        created.append(f"schema {schema}")
     tables = read_tables(connection, schema)
     streams = tables.columns.get(STREAMS_TABLE, {})
     row_id = streams["id"].type if "id" in streams else "bigint"

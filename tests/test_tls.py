@@ -1,0 +1,207 @@
+"""TLS means what it says: what one of the two drivers would weaken is refused, or fails in both."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import adbc_driver_manager as adbc
+import connectorx
+import pytest
+
+from forecaster.dsn import Dsn, resolve
+from forecaster.errors import DatabaseUnreachableError, InvalidOptionError
+from forecaster.load import load
+from forecaster.postgres import embedded
+from forecaster.postgres.connection import connect
+from forecaster.postgres.embedded import running_server
+from forecaster.run import RunConfig, run
+from tests import sql
+from tests.conftest import BINARIES, SETTINGS, short_directory
+from tests.tables import golden_mldr, golden_streams, initialise
+
+BIN = BINARIES["postgresql-15"]
+IS_ENCRYPTED = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
+needs_tls = pytest.mark.skipif(
+    shutil.which("openssl") is None or BIN is None or not BIN.is_dir(),
+    reason="needs openssl and a PostgreSQL built with it",
+)
+
+
+def openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+def make_authority(directory: Path, name: str) -> Path:
+    """A certificate authority of its own."""
+    certificate = directory / f"{name}.crt"
+    openssl(
+        *("req", "-x509", *KEY, "-days", "1", "-subj", f"/CN={name}"),
+        *("-keyout", directory / f"{name}.key", "-out", certificate),
+    )
+    return certificate
+
+
+def certify(pgdata: Path, authority: Path) -> None:
+    """Give the server a key and a certificate that the authority has signed."""
+    request = authority.with_name("request")
+    openssl("req", *KEY, "-subj", "/CN=server", "-keyout", pgdata / "server.key", "-out", request)
+    openssl(
+        *("x509", "-req", "-in", request, "-CA", authority, "-CAkey", authority.with_suffix(".key")),
+        *("-CAcreateserial", "-days", "1", "-out", pgdata / "server.crt"),
+    )
+    for path in (pgdata / "server.key", pgdata / "server.crt"):
+        os.chown(path, pgdata.stat().st_uid, pgdata.stat().st_gid)
+        path.chmod(0o600)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server on 127.0.0.1, with TLS and without, and who has signed its certificate or has not."""
+
+    with_tls: Dsn
+    without_tls: Dsn
+    authority: Path
+    wrong_authority: Path
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    assert BIN
+    with short_directory() as directory, short_directory() as plain_directory:
+        authority, wrong = make_authority(directory, "authority"), make_authority(directory, "wrong")
+        with (
+            on_the_network(directory, BIN, authority) as with_tls,
+            on_the_network(plain_directory, BIN, None) as without_tls,
+        ):
+            yield Server(with_tls, without_tls, authority, wrong)
+
+
+@contextmanager
+def on_the_network(directory: Path, binaries: Path, authority: Path | None) -> Iterator[Dsn]:
+    """A server that is on a free port of 127.0.0.1; encrypted if there is an authority."""
+    with running_server(directory, binaries=binaries) as local:
+        pgdata = Path(local.host)
+        (pgdata / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 trust\n")
+        if authority:
+            certify(pgdata, authority)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    settings = {"listen_addresses": "127.0.0.1", "port": str(port), "ssl": "on" if authority else "off"}
+    process = embedded._Server(local, binaries, embedded._server_account())
+    process._start({**SETTINGS, **settings})
+    try:
+        dsn = replace(local, host="127.0.0.1", port=port)
+        while not answers(dsn):
+            time.sleep(0.01)
+        yield dsn
+    finally:
+        process.stop()
+
+
+def answers(dsn: Dsn) -> bool:
+    try:
+        return sql.rows(dsn, "SELECT 1") == [(1,)]
+    except adbc.Error:
+        return False
+
+
+def asked(dsn: Dsn, **parameters: object) -> Dsn:
+    """As a user would ask for it, in a URL."""
+    url = dsn.uri + "".join(f"&{name}={value}" for name, value in parameters.items())
+    resolved = resolve(url, {})
+    assert resolved
+    return resolved
+
+
+def connectorx_says(dsn: Dsn, words: str) -> bool:
+    """Whether that is why connectorx cannot connect; it says so at once, and goes on for half a minute."""
+    program = (
+        f"import connectorx, sys; connectorx.read_sql(sys.argv[1], {IS_ENCRYPTED!r}, return_type='polars')"
+    )
+    environment = {**os.environ, "RUST_LOG": "error"}
+    with subprocess.Popen(
+        [sys.executable, "-c", program, dsn.uri], stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stderr
+        found = any(words in line for line in process.stderr)
+        process.kill()
+    return found and process.returncode != 0
+
+
+@needs_tls
+def test_both_drivers_encrypt_and_verify(server: Server) -> None:
+    for parameters in ({}, {"sslrootcert": server.authority}):
+        dsn = asked(server.with_tls, sslmode="require", **parameters)
+        assert sql.rows(dsn, IS_ENCRYPTED) == [(True,)]
+        assert connectorx.read_sql(dsn.uri, IS_ENCRYPTED, return_type="polars").rows() == [(True,)]
+
+
+@needs_tls
+def test_a_whole_run_over_a_verified_connection(server: Server) -> None:
+    dsn = asked(server.with_tls, sslmode="require", sslrootcert=server.authority)
+    initialise(dsn)
+    load(dsn, "public", streams=golden_streams().filter(cm_track_id=1), mldr=golden_mldr())
+    assert run(RunConfig(dsn)).forecast == 1
+
+
+@needs_tls
+def test_a_certificate_of_another_authority_fails_in_both_drivers(server: Server) -> None:
+    dsn = asked(server.with_tls, sslmode="require", sslrootcert=server.wrong_authority)
+    with pytest.raises(DatabaseUnreachableError, match="certificate verify failed"), connect(dsn):
+        pass
+    assert connectorx_says(dsn, "certificate verify failed")
+    # The one that it has not been signed by is told from the one that it has.
+    assert not connectorx_says(
+        asked(server.with_tls, sslmode="require", sslrootcert=server.authority), "failed"
+    )
+
+
+@needs_tls
+def test_a_server_without_tls_fails_in_both_drivers(server: Server) -> None:
+    dsn = asked(server.without_tls, sslmode="require")
+    with pytest.raises(DatabaseUnreachableError, match="server does not support SSL"), connect(dsn):
+        pass
+    assert connectorx_says(dsn, "server does not support TLS")
+    assert sql.rows(asked(server.without_tls, sslmode="prefer"), IS_ENCRYPTED) == [(False,)]
+
+
+@needs_tls
+def test_what_libpq_would_let_pass_is_refused(server: Server) -> None:
+    """It connects without any verification if the file is missing, and without TLS if it may."""
+    with pytest.raises(InvalidOptionError, match="there is no file '/nonexistent'"):
+        asked(server.with_tls, sslmode="require", sslrootcert="/nonexistent")
+    for mode in ({}, {"sslmode": "prefer"}, {"sslmode": "disable"}):
+        with pytest.raises(InvalidOptionError, match="takes a server without TLS") as caught:
+            asked(server.with_tls, **mode, sslrootcert=server.wrong_authority)
+        assert caught.value.hint == (
+            "add sslmode=require: then both drivers verify the certificate authority"
+        )
+
+
+@needs_tls
+def test_the_usual_authorities_count_for_both_drivers(server: Server, tmp_path: Path) -> None:
+    """libpq looks for them in the home directory, connectorx does not."""
+    (tmp_path / ".postgresql").mkdir()
+    usual = tmp_path / ".postgresql" / "root.crt"
+    shutil.copy(server.wrong_authority, usual)
+    environ = {"HOME": str(tmp_path)}
+    dsn = resolve(f"{server.with_tls.uri}&sslmode=require", environ)
+    assert dsn
+    assert connectorx_says(dsn, "certificate verify failed")
+    # Another one that is named goes before, and what is not required is not verified.
+    named = resolve(f"{server.with_tls.uri}&sslmode=require&sslrootcert={server.authority}", environ)
+    assert named
+    assert sql.rows(named, IS_ENCRYPTED) == [(True,)]
+    preferred = resolve(server.with_tls.uri, environ)
+    assert preferred == replace(server.with_tls, parameters=preferred.parameters if preferred else ())
+    assert "sslrootcert" not in dict(preferred.parameters)
