@@ -14,6 +14,7 @@ import click
 
 from forecaster.errors import ForecasterError, InvalidOptionError, WriteRefusedError
 from forecaster.interrupt import Interrupted
+from forecaster.secrecy import masked
 
 if TYPE_CHECKING:
     from forecaster.dsn import Dsn
@@ -34,8 +35,11 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:  # by Polars, ahead of our own handler; click would call it "Aborted!"
             raise Interrupted(signal.SIGINT) from None
+        except click.UsageError as error:
+            error.message = masked(error.message)
+            raise
         except ForecasterError as error:
-            click.echo(f"Error: {error}" + (f"\n  {error.hint}" if error.hint else ""), err=True)
+            click.echo(masked(f"Error: {error}" + (f"\n  {error.hint}" if error.hint else "")), err=True)
             ctx.exit(error.exit_code)
 
 

@@ -1,10 +1,13 @@
-"""Keep a password that was given on the command line out of the list of processes."""
+"""Keep a password that was given on the command line out of the list of processes, and out of errors."""
 
 import os
+import re
 import sys
 from collections.abc import MutableMapping, Sequence
 
 _OPTION = "--database-url"
+# One slash, too: as a path, a URL has lost the other. What is masked already is left as it is.
+_PASSWORD_IN_URL = re.compile(r"(:/{1,2}[^/@:\s]*):(?!\*\*\*@)\S*@")
 
 
 def hide_password() -> None:
@@ -35,3 +38,8 @@ def without_url(arguments: Sequence[str], environ: MutableMapping[str, str]) -> 
     if given:
         environ["DATABASE_URL"] = given
     return kept
+
+
+def masked(text: str) -> str:
+    """`text` without the password of a URL, as of one that was given where none is expected."""
+    return _PASSWORD_IN_URL.sub(r"\1:***@", text)

@@ -108,6 +108,16 @@ def test_a_malformed_url(form: str) -> None:
     assert_hidden(ended.stdout, ended.stderr)
 
 
+@pytest.mark.parametrize("command", ["run", "load"])
+def test_a_url_where_none_is_expected(command: str) -> None:
+    text = f"postgresql://user:{PASSWORD_MARKS[0]}%40{PASSWORD_MARKS[1]}@host/db"
+    with started(None, text, command=command) as process:
+        ended = end_of(process)
+    assert ended.code in {1, 2}
+    assert "user:***@host" in ended.stderr
+    assert_hidden(ended.stderr)
+
+
 class TestWhileItRuns:
     @pytest.mark.parametrize("option", ["--database-url {}", "--database-url={}"])
     def test_in_no_list_of_processes_or_sessions(self, guarded: Dsn, option: str) -> None:
