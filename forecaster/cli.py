@@ -36,8 +36,7 @@ class _Group(click.Group):
         except KeyboardInterrupt:  # by Polars, ahead of our own handler; click would call it "Aborted!"
             raise Interrupted(signal.SIGINT) from None
         except click.UsageError as error:
-            error.message = masked(error.message)
-            raise
+            raise click.UsageError(masked(error.format_message()), error.ctx) from None
         except ForecasterError as error:
             click.echo(masked(f"Error: {error}" + (f"\n  {error.hint}" if error.hint else "")), err=True)
             ctx.exit(error.exit_code)
@@ -419,9 +418,8 @@ def _written(report_path: Path | None, skipped_path: Path | None) -> "Iterator[R
     try:
         yield report
     except BaseException as error:
-        report.error = (
-            f"{error}" if isinstance(error, ForecasterError | Interrupted) else type(error).__name__
-        )
+        is_known = isinstance(error, ForecasterError | Interrupted)
+        report.error = masked(f"{error}") if is_known else type(error).__name__
         with suppress(ForecasterError):  # the first error counts
             write()
         raise

@@ -6,8 +6,8 @@ import sys
 from collections.abc import MutableMapping, Sequence
 
 _OPTION = "--database-url"
-# One slash, too: as a path, a URL has lost the other. What is masked already is left as it is.
-_PASSWORD_IN_URL = re.compile(r"(:/{1,2}[^/@:\s]*):(?!\*\*\*@)\S*@")
+# One slash, too: as a path, a URL has lost the other. What is masked already, or a pattern, is left as it is.
+_PASSWORD_IN_URL = re.compile(r"(:/{1,2}[^/@:\s]*):(?!\*\*\*@|PASSWORD@HOST)\S*@")
 
 
 def hide_password() -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import adbc_driver_manager as adbc
 import adbc_driver_postgresql.dbapi as driver
 import polars as pl
+import pytest
 
 from forecaster.dsn import Dsn
 from forecaster.load import load
@@ -26,6 +27,9 @@ from tests.test_run import in_frames
 FORECAST = "backtest_track_streams_forecast"
 STREAMS = "backtest_track_daily_training_data"
 HORIZON = 24
+LONG = (pytest.mark.slow, pytest.mark.timeout(3600))
+"""Marks of the long form of a test."""
+
 SEED = 20261124
 
 _PATIENCE = 60  # seconds for something that comes about by itself; for how long it takes is not tested here

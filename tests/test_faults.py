@@ -29,6 +29,7 @@ from tests import sql
 from tests.conftest import SETTINGS, new_database, short_directory
 from tests.faults import (
     FORECAST,
+    LONG,
     SEED,
     STREAMS,
     answers,
@@ -89,7 +90,7 @@ def assert_the_next_run_completes(dsn: Dsn, expected: pl.DataFrame) -> None:
 
 
 class TestKillOfTheProcess:
-    @pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("kills", [4, pytest.param(100, marks=LONG)])
     def test_at_moments_over_its_whole_run(self, embedded_database: Dsn, kills: int) -> None:
         dsn = embedded_database
         expected = fill(dsn)
@@ -133,7 +134,7 @@ def state(dsn: Dsn, tracks: int, *, of: int) -> str:
 
 
 class TestKillOfASession:
-    @pytest.mark.parametrize("kills", [3, pytest.param(25, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("kills", [2, pytest.param(25, marks=LONG)])
     @pytest.mark.parametrize("how", ["terminated", "killed"])
     def test_at_moments_over_the_whole_run(self, own_server: Dsn, how: str, kills: int) -> None:
         """A session that is killed takes the whole server down with it, for a moment."""
@@ -251,7 +252,7 @@ class TestLostWhileWriting:
 class TestNoConnection:
     """Each is said in one line and a hint, with exit code 3."""
 
-    @pytest.mark.parametrize("timed", [False, pytest.param(True, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("timed", [False, pytest.param(True, marks=LONG)])
     @pytest.mark.parametrize("why", ["silent", "refused", "password", "database", "name", "socket"])
     def test_it_says_why(self, guarded_server: Dsn, why: str, timed: bool) -> None:  # noqa: FBT001
         there = guarded_server
@@ -277,7 +278,7 @@ class TestNoConnection:
         LOG.info("%s: %.2f s", why, seconds)
         assert not timed or seconds < 5
 
-    @pytest.mark.parametrize("given", ["0", pytest.param("5", marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("given", ["0", pytest.param("5", marks=LONG)])
     def test_a_limit_of_ones_own(self, embedded_database: Dsn, given: str) -> None:
         """For libpq 0 is no limit at all."""
         start = time.monotonic()

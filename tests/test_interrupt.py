@@ -23,6 +23,7 @@ from forecaster.postgres.tables import read_tables
 from tests import sql
 from tests.faults import (
     FORECAST,
+    LONG,
     SEED,
     STREAMS,
     Ended,
@@ -211,7 +212,7 @@ def test_within_two_seconds_at_every_stage(database: Dsn, name: str, signum: sig
     assert seconds < PROMISED
 
 
-@pytest.mark.parametrize("signals", [4, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("signals", [4, pytest.param(60, marks=LONG)])
 def test_at_any_moment(embedded_database: Dsn, signals: int) -> None:
     dsn = embedded_database
     fill(dsn)
@@ -282,6 +283,7 @@ class TestEmbeddedServer:
             assert_all_gone(process, signal.SIGINT, short_dir)
 
     @pytest.mark.slow
+    @pytest.mark.timeout(3600)
     def test_at_any_moment(self, short_dir: Path) -> None:
         chance = random.Random(SEED)
         for number in range(30):

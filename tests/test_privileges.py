@@ -8,9 +8,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from forecaster.diagnosis import diagnose
 from forecaster.dsn import Dsn
 from forecaster.errors import DatabaseError
 from forecaster.load import load
+from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect
 from forecaster.postgres.sink import fit, store_forecasts
 from forecaster.postgres.tables import read_tables
@@ -62,8 +64,47 @@ def test_they_are_the_least(nightly: Dsn, database: Dsn) -> None:
         table = "backtest_track_streams_forecast"
         rows = pl.read_database_uri(f"SELECT * FROM {table} WHERE cm_track_id <= 2", database.uri).drop("id")
         sql.run(database, f"DELETE FROM {table} WHERE cm_track_id = 1")
+        rows = rows.with_columns(pl.col("created_at") + pl.duration(microseconds=1))  # of another run
         stored = store_forecasts(connection, tables, fit(rows, tables, table), horizon=24, replace=False)
     assert (stored.rows, stored.taken) == (24, [2])
+
+
+def test_ids_from_a_sequence_need_usage_of_it(nightly: Dsn, database: Dsn) -> None:
+    table = "backtest_track_streams_forecast"
+    sql.run(database, "CREATE SEQUENCE numbers")
+    sql.run(database, f"ALTER TABLE {table} ALTER id DROP IDENTITY")
+    sql.run(database, f"ALTER TABLE {table} ALTER id SET DEFAULT nextval('numbers')")
+    grant(database, nightly)
+    with pytest.raises(DatabaseError, match="permission denied for sequence numbers") as caught:
+        run(RunConfig(nightly))
+    assert caught.value.hint == 'grant it to this user (README, "Privileges")'
+    assert sql.rows(database, f"SELECT count(*) FROM {table}") == [(0,)]
+    sql.run(database, f"GRANT USAGE ON SEQUENCE numbers TO {nightly.user}")
+    assert run(RunConfig(nightly)).forecast == 10
+
+
+def test_to_look_takes_no_right_to_write(nightly: Dsn, database: Dsn) -> None:
+    for statement in granted():
+        if "TEMPORARY" not in statement and "DELETE" not in statement:
+            own = statement.replace("nightly", nightly.user).replace(" music ", f" {database.dbname} ")
+            sql.run(database, own.replace(", INSERT", ""))
+    assert run(RunConfig(nightly, dry_run=True)).forecast == 10
+    assert diagnose(nightly, "public", Parameters(), None).track["cm_track_id"] == 1
+    days = golden_streams().filter(pl.col("cm_track_id") == 50)
+    with pytest.raises(DatabaseError, match=r"lacks rights .* INSERT on backtest_track_daily_training_data"):
+        load(nightly, "public", streams=days, mldr=None)
+    with pytest.raises(DatabaseError, match=r"lacks rights .* INSERT on backtest_artist_mldr"):
+        load(nightly, "public", streams=None, mldr=golden_mldr())
+
+
+def test_the_grants_of_the_hint_are_what_is_missing(nightly: Dsn, database: Dsn) -> None:
+    sql.run(database, f"GRANT CONNECT, TEMPORARY ON DATABASE {database.dbname} TO {nightly.user}")
+    with pytest.raises(DatabaseError) as caught:
+        run(RunConfig(nightly, replace=True))
+    assert caught.value.hint
+    for statement in caught.value.hint.split("; "):
+        sql.run(database, statement)
+    assert run(RunConfig(nightly, replace=True)).forecast == 10
 
 
 def test_replace_needs_delete(nightly: Dsn, database: Dsn) -> None:

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from forecaster.dsn import Dsn
+from forecaster.load import load
 from tests import sql
 from tests.conftest import Cli
 from tests.tables import GOLDEN, create_tables, golden_mldr, golden_streams, initialise
@@ -74,6 +76,97 @@ def test_a_run_that_refuses_a_track_says_so_everywhere(
     assert sql.rows(
         embedded_database, "SELECT DISTINCT cm_track_id::int FROM backtest_track_streams_forecast ORDER BY 1"
     ) == [(1,), (2,), (3,), (4,)]
+
+
+@pytest.mark.parametrize("dry_run", [(), ("--dry-run",)], ids=["run", "dry run"])
+def test_a_run_for_some_tracks(
+    cli: Cli, embedded_database: Dsn, tmp_path: Path, dry_run: tuple[str, ...]
+) -> None:
+    create_tables(embedded_database, value="integer")
+    streams = golden_streams().filter(pl.col("cm_track_id") <= 3)
+    huge = streams.filter(cm_track_id=3).with_columns(daily_streams=pl.lit(10**9, dtype=pl.Int64))
+    load(
+        embedded_database,
+        "public",
+        streams=pl.concat([streams.filter(pl.col("cm_track_id") < 3), huge]),
+        mldr=golden_mldr(),
+    )
+    chosen = ("--track-id", "3", "--track-id", "1", "--limit", "7", "--replace", "--report", "r.json")
+    result = cli("run", *chosen, *dry_run, env={"DATABASE_URL": embedded_database.uri}, cwd=tmp_path)
+
+    # Also a run that stores nothing says what could not be stored.
+    assert result.returncode == 1
+    assert ("those of the other tracks are stored" in result.stderr) == (not dry_run)
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert (report["track_ids"], report["limit"], report["replace"]) == ([3, 1], 7, True)
+    assert report["dry_run"] == bool(dry_run)
+    assert report["refused"] == [
+        {"cm_track_id": 3, "reason": "forecasted_value: a value that does not fit integer"}
+    ]
+    counts = report["counts"]
+    assert (counts["pending"], counts["forecast"], counts["rows"]) == (2, 1, 0 if dry_run else 24)
+    assert len(report["warnings"]) == 0
+
+
+def test_a_run_that_fails_in_the_middle_tells_what_it_did_until_then(
+    cli: Cli, embedded_database: Dsn, tmp_path: Path
+) -> None:
+    create_tables(embedded_database, forecast_key="CHECK (month < 20)")
+    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    sql.run(
+        embedded_database,
+        "UPDATE backtest_track_daily_training_data SET daily_streams = NULL WHERE cm_track_id = 1",
+    )
+    arguments = ("--age-from", "first-date", "--report", "r.json", "--skipped", "s.parquet")
+    result = cli("run", *arguments, env={"DATABASE_URL": embedded_database.uri}, cwd=tmp_path)
+    assert result.returncode == 1
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert "violates check constraint" in report["error"]
+    assert report["parameters"]["age_from"] == "first-date"
+    assert (report["counts"]["pending"], report["counts"]["rows"]) == (250, 0)
+    assert report["counts"]["unusable_rows"] == golden_streams().filter(cm_track_id=1).height
+    assert report["seconds"] > 0
+    assert {"connect", "read", "write"} <= report["stages"].keys()
+    assert "no unique key" in "".join(report["warnings"])
+    assert set(pl.read_parquet(tmp_path / "s.parquet")["cm_track_id"]) == {
+        skipped["cm_track_id"] for skipped in report["skipped"]
+    }
+    assert report["counts"]["skipped"] == len(report["skipped"]) == 4
+
+
+def test_a_database_that_cannot_be_reached_is_in_the_report_without_its_password(
+    cli: Cli, tmp_path: Path
+) -> None:
+    url = "postgresql://someone:S3cr%2Ft@127.0.0.1:1/music"
+    arguments = ("run", "--horizon", "36", "--schema", "it's", "--report", "r.json")
+    result = cli(*arguments, env={"DATABASE_URL": url}, cwd=tmp_path)
+    assert result.returncode == 3
+    text = (tmp_path / "r.json").read_text()
+    report = json.loads(text)
+    assert "cannot connect to postgresql://someone:***@127.0.0.1:1/music" in report["error"]
+    assert (report["parameters"]["horizon"], report["schema"]) == (36, "it's")
+    assert "S3cr" not in text + result.stdout + result.stderr
+
+
+def test_a_failure_leaves_no_report_behind_that_says_otherwise(cli: Cli, tmp_path: Path) -> None:
+    """Also where the run did not get as far as a database."""
+    (tmp_path / "r.json").write_text("of yesterday")
+    result = cli("run", "--report", "r.json", env={"DATABASE_URL": "nonsense"}, cwd=tmp_path)
+    assert result.returncode == 2
+    assert json.loads((tmp_path / "r.json").read_text())["error"] in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--report", "--skipped"])
+def test_a_place_that_cannot_be_written_to_is_found_before_the_work(
+    cli: Cli, embedded_database: Dsn, tmp_path: Path, option: str
+) -> None:
+    initialise(embedded_database)
+    load(embedded_database, "public", streams=golden_streams().filter(cm_track_id=1), mldr=golden_mldr())
+    env = {"DATABASE_URL": embedded_database.uri}
+    result = cli("run", option, "missing/file.csv", env=env, cwd=tmp_path)
+    assert result.returncode == 1
+    assert "there is no directory" in result.stderr
+    assert sql.rows(embedded_database, "SELECT count(*) FROM backtest_track_streams_forecast") == [(0,)]
 
 
 def test_a_run_that_fails_leaves_a_report_of_why(cli: Cli, embedded_database: Dsn, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from forecaster.dsn import Dsn
 from forecaster.load import load
 from forecaster.model.parameters import Parameters
 from forecaster.run import RunConfig, run
-from tests.faults import STREAMS, as_observer, clear
+from tests.faults import LONG, STREAMS, as_observer, clear
 from tests.tables import initialise
 from tests.test_run import in_frames, stored
 
@@ -102,7 +102,7 @@ def generations_stored(dsn: Dsn, times: int, monkeypatch: pytest.MonkeyPatch) ->
     return found
 
 
-@pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [3, pytest.param(20, marks=LONG)])
 def test_a_run_under_a_writer(database: Dsn, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert None not in generations_stored(database, times, monkeypatch)
 

@@ -282,6 +282,7 @@ def create_missing(connection: Connection, schema: str) -> list[str]:
     What exists is left as it is. The caller commits.
     """
     created = []
+    quote_identifier(schema)  # refuses what can be no name
     if query(connection, "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1", (schema,)).is_empty():
         execute(connection, f"CREATE SCHEMA {quote_identifier(schema)}")
         created.append(f"schema {schema}")
