@@ -19,18 +19,13 @@ from tests.conftest import Cli
 from tests.tables import golden_mldr, golden_streams
 
 NAMES = [
-    'we"ird',
-    "it's",
-    "two words ",
-    "semi;colon",
-    "per%cent %s %(x)s $1 {0}",
-    "back\\slash\\'",
-    "Größe 音楽 \u200b",
-    "UPPER",
+    "we\"ird it's two words ",
     '"; DROP SCHEMA public CASCADE; --',
     "'; DROP TABLE public.kept; --",
+    "per%cent %s %(x)s $1 {0} back\\slash\\'",
+    "Größe 音楽 \u200b\nnew\tline",
+    "UPPER",
     "select",
-    "new\nline\ttab",
     "a" * 63,
 ]
 FEW = golden_streams().filter(pl.col("cm_track_id") <= 2)
