@@ -1,8 +1,10 @@
 """Ctrl-C and SIGTERM at every stage: the process ends in time, cleans up, and says so in one line."""
 
+import fcntl
 import logging
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +19,7 @@ import psutil
 import pytest
 
 from forecaster.dsn import Dsn
+from forecaster.interrupt import GRACE
 from forecaster.postgres.connection import connect
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import read_tables
@@ -116,7 +119,11 @@ def computing(dsn: Dsn) -> Iterator[tuple[Dsn, Reached]]:
 
 def computes(process: Process) -> bool:
     assert process.stdout
-    return process.stdout.readline() == "computing\n"
+    assert "computing\n" in iter(process.stdout.readline, "")
+    program = psutil.Process(process.pid)
+    start = program.cpu_times().user
+    until(lambda: program.cpu_times().user > start + 0.3, process)
+    return True
 
 
 @contextmanager
@@ -209,7 +216,8 @@ def test_at_every_stage(embedded_database: Dsn, name: str, signum: signal.Signal
 def test_within_two_seconds_at_every_stage(database: Dsn, name: str, signum: signal.Signals) -> None:
     seconds = interrupted_at(STAGES[name], signum, database)
     LOG.info("%s while %s: %.2f s", signum.name, name, seconds)
-    assert seconds < PROMISED
+    # In order, and not by force: that is for what cannot be helped.
+    assert seconds < (PROMISED if name == "deaf" else GRACE)
 
 
 @pytest.mark.parametrize("signals", [4, pytest.param(60, marks=LONG)])
@@ -256,9 +264,9 @@ def test_ctrl_c_in_a_program_that_calls_run(embedded_database: Dsn) -> None:
     fill(embedded_database)
     program = """
 import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from forecaster.dsn import resolve
 from forecaster.run import RunConfig, run
-signal.signal(signal.SIGINT, signal.default_int_handler)
 run(RunConfig(resolve(None)))
 """
     with reading(embedded_database) as (dsn, reached), started(dsn, before=program) as process:
@@ -267,6 +275,25 @@ run(RunConfig(resolve(None)))
         assert ended.code == -signal.SIGINT
         assert ended.stderr.endswith("KeyboardInterrupt\n")
         until(lambda: not sessions(dsn))
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_what_must_not_be_cut_in_two(signum: signal.Signals) -> None:
+    program = f"""
+import os
+from forecaster.interrupt import ended_by_signals, postponed
+with ended_by_signals():
+    with postponed():
+        os.kill(os.getpid(), {signum.value})
+        print("one", flush=True)
+        os.kill(os.getpid(), {signum.value})
+        print("two", flush=True)
+    print("three", flush=True)
+"""
+    with started(None, before=program) as process:
+        ended = end_of(process)
+    assert_interrupted(ended, signum)
+    assert ended.stdout == "one\ntwo\n"
 
 
 class TestEmbeddedServer:
@@ -281,6 +308,18 @@ class TestEmbeddedServer:
         with demo(short_dir, f"{HEAVY}\nforecaster.run.project = heavy") as process:
             until(lambda: computes(process), process)
             assert_all_gone(process, signal.SIGINT, short_dir)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("signum", SIGNALS)
+    def test_while_another_command_starts_it(self, short_dir: Path, signum: signal.Signals) -> None:
+        with (short_dir / "start.lock").open("a") as start_lock:
+            fcntl.flock(start_lock, fcntl.LOCK_EX)
+            with demo(short_dir) as process:
+                waits = re.compile(rf"-> FLOCK .* {process.pid} ")
+                until(lambda: waits.search(Path("/proc/locks").read_text()), process)
+                ended, seconds = interrupt(process, signum)
+        assert_interrupted(ended, signum)
+        assert seconds < GRACE
 
     @pytest.mark.slow
     @pytest.mark.timeout(3600)

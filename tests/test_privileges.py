@@ -83,6 +83,13 @@ def test_ids_from_a_sequence_need_usage_of_it(nightly: Dsn, database: Dsn) -> No
     assert run(RunConfig(nightly)).forecast == 10
 
 
+def test_ids_that_are_uuids_need_no_more(nightly: Dsn, database: Dsn) -> None:
+    table = "backtest_track_streams_forecast"
+    sql.run(database, f"ALTER TABLE {table} DROP id, ADD id uuid PRIMARY KEY DEFAULT gen_random_uuid()")
+    grant(database, nightly, but="DELETE")
+    assert run(RunConfig(nightly)).forecast == 10
+
+
 def test_to_look_takes_no_right_to_write(nightly: Dsn, database: Dsn) -> None:
     for statement in granted():
         if "TEMPORARY" not in statement and "DELETE" not in statement:

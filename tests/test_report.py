@@ -1,6 +1,10 @@
 """`--report` and `--skipped`: the whole run, for whoever looks at it in the morning."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import polars as pl
@@ -8,6 +12,9 @@ import pytest
 
 from forecaster.dsn import Dsn
 from forecaster.load import load
+from forecaster.postgres.connection import client_name, connect
+from forecaster.postgres.lock import take_lock
+from forecaster.postgres.tables import read_tables
 from tests import sql
 from tests.conftest import Cli
 from tests.tables import GOLDEN, create_tables, golden_mldr, golden_streams, initialise
@@ -154,6 +161,25 @@ def test_a_failure_leaves_no_report_behind_that_says_otherwise(cli: Cli, tmp_pat
     result = cli("run", "--report", "r.json", env={"DATABASE_URL": "nonsense"}, cwd=tmp_path)
     assert result.returncode == 2
     assert json.loads((tmp_path / "r.json").read_text())["error"] in result.stderr
+
+
+def test_a_run_that_is_ended_says_so(embedded_database: Dsn, tmp_path: Path) -> None:
+    initialise(embedded_database)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND starts_with(application_name, $2)"
+    command = [sys.executable, "-m", "forecaster", "run", "--wait", "600", "--report", "r.json"]
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DATABASE_URL": embedded_database.uri}
+    with connect(embedded_database) as other:
+        take_lock(other, read_tables(other, "public"))
+        with subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE) as process:
+            mine = f"{client_name().rpartition(' ')[0]} {process.pid} "
+            while sql.rows(embedded_database, waiting, embedded_database.dbname, mine) == [(0,)]:
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.terminate()
+    assert process.returncode == 143
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["error"] == "SIGTERM"
+    assert report["versions"]["postgresql"]
 
 
 @pytest.mark.parametrize("option", ["--report", "--skipped"])

@@ -50,10 +50,9 @@ READ_BACK = {
     "double precision": "c::text",
     "uuid": "encode(uuid_send(c), 'hex')",
     "date": "CASE WHEN isfinite(c) THEN (c - DATE '1970-01-01')::text ELSE c::text END",
-    **dict.fromkeys(
-        ("timestamp with time zone", "timestamp without time zone"),
-        "CASE WHEN isfinite(c) THEN (extract(epoch FROM c) * 1000000)::numeric::text ELSE c::text END",
-    ),
+    # Microseconds since 2000. extract() is not exact that far away.
+    "timestamp with time zone": "encode(timestamptz_send(c), 'hex')",
+    "timestamp without time zone": "encode(timestamp_send(c), 'hex')",
 }  # fmt: skip
 
 INTEGERS = {
@@ -156,6 +155,8 @@ def told(text: str | None, type_: str) -> Any:
         return None
     if type_ == "uuid":
         return bytes.fromhex(text)
+    if type_.startswith("timestamp"):
+        return int.from_bytes(bytes.fromhex(text), signed=True) + 10_957 * DAY_US
     return float(text) if type_ in ("real", "double precision") else Decimal(text)
 
 
@@ -559,3 +560,17 @@ def test_which_track_cannot_be_stored_and_why(embedded_database: Dsn, changes: A
     with connect(embedded_database) as connection:
         tables = read_tables(connection, "public")
     assert fit(forecasts(**changes), tables, FORECAST_TABLE).by_track() == {8: reason}
+
+
+@pytest.mark.parametrize("type_", ["numeric(9)", "numeric(12, 3)", "few"])
+def test_a_numeric_column_of_limited_precision(embedded_database: Dsn, type_: str) -> None:
+    sql.run(embedded_database, "CREATE DOMAIN few AS numeric(11, 2)")
+    create_tables(embedded_database, value=type_)
+    with connect(embedded_database) as connection:
+        tables = read_tables(connection, "public")
+        refused = fit(forecasts(forecasted_value=10**9), tables, FORECAST_TABLE).by_track()
+        assert refused == {8: "forecasted_value: a value that does not fit numeric"}
+        assert ingest(connection, tables, FORECAST_TABLE, forecasts(forecasted_value=10**9 - 1)) == 3
+        connection.commit()
+    largest = f"SELECT max(forecasted_value)::bigint FROM {FORECAST_TABLE}"
+    assert sql.rows(embedded_database, largest) == [(10**9 - 1,)]

@@ -95,9 +95,10 @@ def running_server(
                 fcntl.flock(users, fcntl.LOCK_SH)
             yield dsn
         finally:
-            with postponed(), _os_errors(data_dir), _start_lock(data_dir):
-                if server and _leave(users):
-                    server.stop()
+            if server:
+                with postponed(), _os_errors(data_dir), _start_lock(data_dir):
+                    if _leave(users):
+                        server.stop()
 
 
 class _Server:

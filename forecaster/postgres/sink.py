@@ -15,7 +15,7 @@ from adbc_driver_manager.dbapi import Connection
 from forecaster.errors import WriteRefusedError
 from forecaster.postgres.connection import commit, copy_in, execute, integer_array, query, quote_identifier
 from forecaster.postgres.stored import has_key, stored_months
-from forecaster.postgres.tables import FORECAST_TABLE, MLDR_TABLE, STREAMS_TABLE, Tables
+from forecaster.postgres.tables import FORECAST_TABLE, MLDR_TABLE, STREAMS_TABLE, ColumnInfo, Tables
 from forecaster.schema import Dtype
 
 # What a column of each type takes. The driver copies bits without looking: a frame of another type would be
@@ -83,16 +83,17 @@ def fit(rows: pl.DataFrame, tables: Tables, table: str) -> Fitted:
     """Bring rows into the types of a table's columns, by name, so that the server has the same values.
 
     A value that a column cannot hold exactly (too large, a fraction, no finite number) is a problem of its
-    row, and so is a NULL where a row must have a value. Two conversions do lose something, because that is
-    what such a column is for: a float becomes the nearest one of a real column, and an instant becomes its
-    day in a date column. Raises `WriteRefusedError` for a column of another kind than the table's.
+    row, and so is a NULL where a row must have a value. Some conversions do lose something, because that is
+    what such a column is for: a float becomes the nearest one of a real column and is rounded to a numeric
+    column's scale, and an instant becomes its day in a date column. Raises `WriteRefusedError` for a column
+    of another kind than the table's.
     """
     fitted: dict[str, pl.Series] = {}
     problems: dict[str, pl.Series] = {}
     wrong = []
     for column in rows.columns:
         info = tables.columns[table][column]
-        values = _converted(rows[column], info.type)
+        values = _converted(rows[column], info)
         if values is None:
             wrong.append(f"{column}: {rows[column].dtype} cannot be stored as {info.type}")
             continue
@@ -271,9 +272,9 @@ def _with_ids(rows: pl.DataFrame, tables: Tables, table: str) -> pl.DataFrame:
     return rows if makes_its_own else rows.with_columns(id=_random_uuids(len(rows)))
 
 
-def _converted(values: pl.Series, type_: str) -> pl.Series | None:
+def _converted(values: pl.Series, info: ColumnInfo) -> pl.Series | None:
     """The values as the type takes them, NULL for one that it cannot hold; None if of another kind."""
-    dtype, target = values.dtype, _INGESTED_AS[type_]
+    dtype, target = values.dtype, _INGESTED_AS[info.type]
     converted = None
     if dtype == pl.Null or (dtype.is_decimal() and target.is_decimal()):
         converted = values.cast(target) if dtype == pl.Null else values
@@ -286,6 +287,9 @@ def _converted(values: pl.Series, type_: str) -> pl.Series | None:
     elif isinstance(dtype, pl.Date | pl.Datetime) and target.is_temporal():
         us = _microseconds(values)
         converted = (us // _US_PER_DAY).cast(pl.Int32).cast(pl.Date) if target == pl.Date else us.cast(target)
+    if converted is not None and info.digits is not None:
+        before_point = converted.cast(pl.String).str.extract(r"^-?0*([0-9]*)")
+        converted = _where(before_point.str.len_chars() <= info.digits, converted)
     return converted
 
 

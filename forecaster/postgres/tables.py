@@ -106,11 +106,16 @@ _COLUMNS_SQL = """
            format_type(CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END, NULL) AS type,
            a.attnotnull AS not_null,
            a.atthasdef OR a.attidentity <> '' AS has_default,
-           a.attidentity = 'a' OR a.attgenerated <> '' AS generated
+           a.attidentity = 'a' OR a.attgenerated <> '' AS generated,
+           -- precision less scale, which is signed and has 11 bits
+           CASE WHEN 'numeric'::regtype IN (t.oid, t.typbasetype) AND mod.typmod >= 0
+                THEN (mod.typmod - 4 >> 16) - ((mod.typmod - 4 & 2047 # 1024) - 1024) END AS digits
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END) AS mod (typmod)
     WHERE n.nspname = $1 AND c.relname IN ($2, $3, $4) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
     ORDER BY c.relname, a.attnum
 """
@@ -145,6 +150,8 @@ class ColumnInfo:
     not_null: bool
     has_default: bool
     generated: bool
+    digits: int | None = None
+    """Of a numeric column of limited precision: how many there may be before the point."""
 
 
 @dataclass(frozen=True)
