@@ -1,7 +1,8 @@
 """The command line as a user meets it, in processes of its own."""
 
 import re
-import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -300,6 +301,10 @@ def test_every_command_has_help_that_ends_in_an_example(name: str) -> None:
 
 
 def test_the_console_script_is_the_same_program(cli: Cli) -> None:
-    script = shutil.which("forecaster")
-    assert script
-    assert cli("--version").stdout.startswith("forecaster, version ")
+    # Beside the interpreter that runs the tests: its environment need not be activated.
+    script = Path(sys.executable).with_name("forecaster")
+    for arguments in (["--version"], ["--help"], ["run", "--horizon", "0"]):
+        printed = subprocess.run([script, *arguments], capture_output=True, text=True, check=False)
+        module = cli(*arguments)
+        assert (printed.returncode, printed.stdout) == (module.returncode, module.stdout)
+        assert printed.stderr == module.stderr
