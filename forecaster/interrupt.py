@@ -4,6 +4,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,8 +38,10 @@ def ended_by_signals() -> Iterator[None]:
     """The whole program: SIGINT and SIGTERM raise `Interrupted` in the main thread, and end the process.
 
     Python runs a signal's handler only between two of its own instructions. Should the main thread not get
-    there in time, because it is deep in a computation, the process ends without.
+    there in time, because it is deep in a computation, the process ends without. Whatever swallows the
+    exception, as a finaliser does, is interrupted again a moment later.
     """
+    sys.unraisablehook = _unraisable
     woken, wakes = socket.socketpair()
     wakes.settimeout(0)
     signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
@@ -111,17 +114,31 @@ def _handle(handler: Callable[[int, FrameType | None], object] | signal.Handlers
         signal.signal(signum, handler)
 
 
-def _raise(signum: int, _frame: FrameType | None) -> NoReturn:
-    # Once: a second signal must not break into the clean-up. The watching thread bounds its time.
-    _handle(lambda _signum, _frame: None)
-    raise Interrupted(signum)
+def _raise(signum: int, _frame: FrameType | None) -> None:
+    # A second signal must not break into the clean-up. The watching thread bounds its time.
+    if not any(isinstance(error, Interrupted) for error in _in_hand()):
+        raise Interrupted(signum)
+
+
+def _in_hand() -> Iterator[BaseException]:
+    """The exception that is being handled just now, and those during whose handling it came."""
+    error = sys.exc_info()[1]
+    while error:
+        yield error
+        error = error.__context__
+
+
+def _unraisable(ignored: "sys.UnraisableHookArgs") -> None:
+    """What a finaliser raises is printed, but for an interruption: that comes again."""
+    if not isinstance(ignored.exc_value, Interrupted):
+        sys.__unraisablehook__(ignored)
 
 
 def _end_in_time(woken: socket.socket, _wakes: socket.socket) -> None:
     signum = woken.recv(1)[0]
     deadline = time.monotonic() + GRACE
-    # Once more, this time so that it breaks off whatever the main thread waits for. And again, because one
-    # that comes while it has not done with the last does not.
+    # Once more, this time so that it breaks off whatever the main thread waits for. And again: one that comes
+    # while it has not done with the last does not break it off, and what one raises may be swallowed.
     signal.siginterrupt(signum, True)  # noqa: FBT003 - takes no keyword
     while time.monotonic() < deadline:
         signal.pthread_kill(_MAIN_THREAD, signum)
