@@ -419,7 +419,7 @@ def _written(report_path: Path | None, skipped_path: Path | None) -> "Iterator[R
         yield report
     except BaseException as error:
         is_known = isinstance(error, ForecasterError | Interrupted)
-        report.error = masked(f"{error}") if is_known else type(error).__name__
+        report.error = f"{error}" if is_known else type(error).__name__
         with suppress(ForecasterError):  # the first error counts
             write()
         raise
@@ -435,7 +435,7 @@ def _summary(report: "RunReport") -> str:
     stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in report.stages.items())
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.skipped_by_reason.items())
     lines = {
-        "tracks pending": f"{report.pending:,}",
+        ("tracks looked at" if report.replace else "tracks pending"): f"{report.pending:,}",
         "forecast": f"{report.forecast:,}",
         "skipped": f"{len(report.skipped):,}" + (f" ({reasons})" if reasons else ""),
         **({"taken by another": f"{len(report.taken):,}"} if report.taken else {}),

@@ -116,7 +116,7 @@ def _open_source(dsn: Dsn, schema: str) -> Iterator[Source]:
 
 def _first_forecastable(source: Source, parameters: Parameters) -> Diagnosis:
     tracks = source.tracks()
-    pending = tracks.filter(~tracks.is_in(source.stored()["cm_track_id"].implode()))
+    pending = tracks.filter(~tracks.is_in(source.stored()["cm_track_id"].drop_nulls().implode()))
     reasons: Counter[str] = Counter()
     for start in range(0, len(pending), _LOOK_AHEAD):
         looked_at = _tracks(source, pending.slice(start, _LOOK_AHEAD), parameters)

@@ -73,6 +73,10 @@ def check_output_path(path: Path, /, *, any_ending: bool = False) -> None:
     Raises `InvalidOptionError` for an ending that says neither CSV nor Parquet, `BadFileError` for a
     directory that is missing or cannot be written to, and for a path that is there but is no file.
     """
+    if not path.name:  # "" is the path "."
+        raise InvalidOptionError(
+            "the name of a file to write is empty", hint="give one, or leave the option out"
+        )
     if not any_ending:
         _ending(path)
     with _refusing(path, "written"):

@@ -32,7 +32,7 @@ def initialise(dsn: Dsn, schema: str) -> Initialised:
         if FORECAST_TABLE in created:
             return Initialised(created, [])
         stored = query(connection, f"{stored_months(tables)} GROUP BY 1")
-        warnings = list(describe_irregular(stored))
+        warnings = list(describe_irregular(stored, schema))
         if not has_key(tables):
             take_lock(connection, tables)
             key = f"unique key of {FORECAST_TABLE} on (cm_track_id, month)"

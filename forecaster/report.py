@@ -14,6 +14,7 @@ import polars as pl
 from forecaster.interrupt import interruptible
 from forecaster.model.parameters import Parameters
 from forecaster.schema import SKIPPED
+from forecaster.secrecy import masked
 
 _PACKAGES = ("forecaster", "polars", "connectorx", "adbc-driver-postgresql", "numpy", "pyarrow")
 
@@ -117,5 +118,5 @@ class RunReport:
         }
 
     def to_json(self) -> str:
-        """`to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=2)
+        """`to_dict` as JSON text, without a password that was given in the wrong place."""
+        return masked(json.dumps(self.to_dict(), indent=2))

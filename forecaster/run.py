@@ -1,6 +1,7 @@
 """Forecast every pending track and store the result: lock, read, build, write, chunk by chunk."""
 
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -76,6 +77,7 @@ def run(config: RunConfig, report: RunReport | None = None) -> RunReport:
         for pause in (*_PAUSES, None):
             try:
                 work.attempt()
+                work.report.warnings += work.outdated()
                 break
             except (ConnectionLostError, DatabaseUnreachableError) as error:
                 never_connected = not work.report.server
@@ -97,6 +99,8 @@ class _Run:
         self.created_at = datetime.now(UTC)
         self.todo: pl.Series | None = None
         """The tracks still to be looked at, once they are known."""
+        self.replaced = pl.Series(dtype=pl.Int64)
+        """The tracks looked at that have a forecast."""
         self.holder: str | None = None
         """The application name under which the lock was held last."""
         report.parameters = config.parameters
@@ -134,6 +138,16 @@ class _Run:
                 self._do_chunk(source, writer, self.todo.head(CHUNK), mldr)
                 self.todo = self.todo.slice(CHUNK)
 
+    def outdated(self) -> Iterator[str]:
+        """A sentence on forecasts that were to be replaced, and are as they were."""
+        got_none = [*self.report.skipped["cm_track_id"], *self.report.refused]
+        kept = self.replaced.filter(self.replaced.is_in(got_none)).sort()
+        if len(kept):
+            yield (
+                f"tracks that get no new forecast and keep the one they have: {len(kept):,}, "
+                f"the first is {kept[0]}"
+            )
+
     @property
     def _rights(self) -> dict[str, tuple[str, ...]]:
         write = ("INSERT", *(["DELETE"] if self.config.replace else []))
@@ -152,17 +166,19 @@ class _Run:
                 hint="check the ids, and --schema; `forecaster load` loads streams",
             )
         stored = source.stored(None if everything else among)
+        with_forecast = stored["cm_track_id"].drop_nulls()
         if not config.replace:
-            tracks = tracks.filter(~tracks.is_in(stored["cm_track_id"].implode()))
+            tracks = tracks.filter(~tracks.is_in(with_forecast.implode()))
         without_track = source.rows_without_track() if everything else 0
         self.todo = tracks if config.limit is None or not first_attempt else tracks.head(config.limit)
         if first_attempt:
             self.report.pending = len(self.todo)
             self.report.unusable_rows += without_track
-            stored = stored.filter(~pl.col("cm_track_id").is_in(self.todo.implode()))  # these are replaced
+            self.replaced = with_forecast.filter(with_forecast.is_in(self.todo.implode()))
+            left = stored.filter(~pl.col("cm_track_id").is_in(self.replaced.implode()).fill_null(value=False))
             self.report.warnings += [
                 *missing_key(source.tables),
-                *describe_irregular(stored, horizon=config.parameters.horizon),
+                *describe_irregular(left, config.schema, horizon=config.parameters.horizon),
             ]
 
     def _do_chunk(

@@ -7,7 +7,8 @@ from collections.abc import MutableMapping, Sequence
 
 _OPTION = "--database-url"
 # One slash, too: as a path, a URL has lost the other. What is masked already, or a pattern, is left as it is.
-_PASSWORD_IN_URL = re.compile(r"(:/{1,2}[^/@:\s]*):(?!\*\*\*@|PASSWORD@HOST)\S*@")
+_IN_URL = re.compile(r"(:/{1,2}[^/@:\s]*):(?!\*\*\*@|PASSWORD@HOST)\S*@")
+_AS_KEYWORD = re.compile(r"(\bpassword\s*=\s*)(?:'(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE)
 
 
 def hide_password() -> None:
@@ -41,5 +42,5 @@ def without_url(arguments: Sequence[str], environ: MutableMapping[str, str]) -> 
 
 
 def masked(text: str) -> str:
-    """`text` without the password of a URL, as of one that was given where none is expected."""
-    return _PASSWORD_IN_URL.sub(r"\1:***@", text)
+    """`text` without the password of a URL or of libpq's keywords, given where none is expected."""
+    return _AS_KEYWORD.sub(r"\1***", _IN_URL.sub(r"\1:***@", text))

@@ -249,6 +249,22 @@ class TestLostWhileWriting:
             assert_the_next_run_completes(dsn, expected)
 
 
+@pytest.mark.parametrize(("table", "mode"), [(STREAMS, "ACCESS EXCLUSIVE"), (FORECAST, "SHARE")])
+def test_no_longer_for_a_lock_than_one_wants(embedded_database: Dsn, table: str, mode: str) -> None:
+    """As the README says, with libpq's variables: while reading and while writing."""
+    dsn = embedded_database
+    expected = fill(dsn)
+    there = {"PGHOST": dsn.host, "PGPORT": str(dsn.port), "PGUSER": dsn.user, "PGDATABASE": dsn.dbname}
+    with (
+        locked(dsn, table, mode),
+        started(None, env=there | {"PGOPTIONS": "-c lock_timeout=300ms"}) as process,
+    ):
+        code, _, stderr = end_of(process)
+    assert code == 1
+    assert "canceling statement due to lock timeout" in stderr
+    assert_the_next_run_completes(dsn, expected)
+
+
 class TestNoConnection:
     """Each is said in one line and a hint, with exit code 3."""
 

@@ -280,6 +280,8 @@ def test_a_directory_that_cannot_be_written_to_is_refused(tmp_path: Path) -> Non
         write_table(TYPED, tmp_path / "t.csv")
     with pytest.raises(BadFileError, match="is there already and is no file"):
         write_text("", Path(os.devnull))  # else a plain file would be in its place
+    with pytest.raises(InvalidOptionError, match="name of a file to write is empty"):
+        check_output_path(Path(), any_ending=True)
     with pytest.raises(BadFileError, match="too long"):
         write_text("", tmp_path / ("n" * 300))
     assert {p.name for p in tmp_path.iterdir()} == {"file", "t.csv"}

@@ -124,8 +124,9 @@ def test_what_is_not_quite_a_key_is_none(embedded_database: Dsn, not_quite: str)
 def test_partial_tracks_are_said(embedded_database: Dsn, months: str, partial: int) -> None:
     create_tables(embedded_database)
     sql.run(embedded_database, MONTHS.format(7, months))
-    sql.run(embedded_database, MONTHS.format("NULL", "1, 3"))  # of no track, so of no interest
-    warnings = initialise(embedded_database, "public").warnings
+    sql.run(embedded_database, MONTHS.format("NULL", "1, 3"))
+    without_track, *warnings = initialise(embedded_database, "public").warnings
+    assert "that name no track: 3;" in without_track
     assert len(warnings) == partial
     assert all("with gaps or fewer than 24 months: 1, the first is 7;" in warning for warning in warnings)
 
@@ -137,6 +138,14 @@ def test_partial_among_longer_ones(embedded_database: Dsn) -> None:
         sql.run(embedded_database, MONTHS.format(track, months))
     [warning] = initialise(embedded_database, "public").warnings
     assert "with gaps or fewer than 400 months: 1, the first is 3;" in warning
+
+
+def test_twelve_months_are_whole_where_all_have_twelve(embedded_database: Dsn) -> None:
+    create_tables(embedded_database)
+    for track, months in ((1, "1, 12"), (2, "1, 12"), (3, "1, 10")):
+        sql.run(embedded_database, MONTHS.format(track, months))
+    [warning] = initialise(embedded_database, "public").warnings
+    assert "with gaps or fewer than 12 months: 1, the first is 3;" in warning
 
 
 @pytest.fixture

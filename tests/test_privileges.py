@@ -114,6 +114,14 @@ def test_the_grants_of_the_hint_are_what_is_missing(nightly: Dsn, database: Dsn)
     assert run(RunConfig(nightly, replace=True)).forecast == 10
 
 
+def test_where_no_other_program_stores_forecasts_no_temporary_table_is_needed(
+    nightly: Dsn, database: Dsn
+) -> None:
+    sql.run(database, f"REVOKE TEMPORARY ON DATABASE {database.dbname} FROM PUBLIC")
+    grant(database, nightly, but="TEMPORARY")
+    assert run(RunConfig(nightly)).forecast == 10
+
+
 def test_replace_needs_delete(nightly: Dsn, database: Dsn) -> None:
     grant(database, nightly, but="DELETE")
     run(RunConfig(nightly))

@@ -1,5 +1,7 @@
 """`run --replace`: a reader sees the old forecast of a track or the new one; and what is broken is mended."""
 
+import re
+import shlex
 import threading
 from datetime import date
 
@@ -12,8 +14,10 @@ from forecaster.errors import DatabaseError
 from forecaster.initialise import initialise as init
 from forecaster.load import load
 from forecaster.model.parameters import Parameters
+from forecaster.postgres.connection import quote_identifier
 from forecaster.run import RunConfig, run
 from tests import sql
+from tests.conftest import Cli
 from tests.tables import create_tables, golden_mldr, golden_streams, initialise
 
 TABLE = "backtest_track_streams_forecast"
@@ -84,6 +88,8 @@ def test_a_track_that_can_no_longer_be_forecast_keeps_what_it_has(embedded_datab
     report = run(RunConfig(embedded_database, replace=True))
 
     assert 4 in report.skipped["cm_track_id"]
+    first, *_ = sorted(report.skipped["cm_track_id"])
+    assert f"keep the one they have: {len(report.skipped)}, the first is {first}" in report.warnings[0]
     assert before == sql.rows(
         embedded_database, f"SELECT * FROM {TABLE} WHERE cm_track_id = 4 ORDER BY month"
     )
@@ -132,9 +138,49 @@ def test_what_other_systems_left_is_said_left_alone_and_mended(database: Dsn) ->
     assert all(row[1:4] == (24, 24, 1) for row in sql.rows(database, PER_TRACK))
     # Now the data allow the key.
     assert init(database, "public").created == [f"unique key of {TABLE} on (cm_track_id, month)"]
+    assert run(RunConfig(database, replace=True)).warnings == []
     again = run(RunConfig(database))
     assert (again.warnings, again.pending) == ([], 0)
     assert init(database, "public").created == []
+
+
+@pytest.mark.parametrize("schema", ["public", "it's 400"])
+@pytest.mark.parametrize("horizon", [24, 400])
+def test_the_command_that_mends_does(cli: Cli, embedded_database: Dsn, schema: str, horizon: int) -> None:
+    """As it stands in the warning, with the schema and the horizon that it takes."""
+    dsn = embedded_database
+    initialise(dsn, schema)
+    load(dsn, schema, streams=golden_streams().filter(pl.col("cm_track_id") <= 3), mldr=golden_mldr())
+    run(RunConfig(dsn, schema, Parameters(horizon)))
+    table = f"{quote_identifier(schema)}.{TABLE}"
+    sql.run(dsn, f"DELETE FROM {table} WHERE cm_track_id = 2 AND month > 10")
+
+    initialised = init(dsn, schema)
+    report = run(RunConfig(dsn, schema, Parameters(horizon)))
+
+    assert initialised.warnings == report.warnings
+    [command] = re.findall("`(.*)`", report.warnings[0])
+    assert cli(*shlex.split(command)[1:], env={"DATABASE_URL": dsn.uri}).returncode == 0
+    assert init(dsn, schema).warnings == []
+    assert sql.rows(dsn, f"SELECT count(*) FROM {table}") == [(3 * horizon,)]
+
+
+def test_rows_that_name_no_track(embedded_database: Dsn) -> None:
+    """Or no month: each of them is in one warning."""
+    create_tables(embedded_database)
+    fill(embedded_database, 3)
+    run(RunConfig(embedded_database))
+    sql.run(
+        embedded_database, f"INSERT INTO {TABLE} (cm_track_id, month) VALUES (NULL, 1), (NULL, 1), (2, NULL)"
+    )
+
+    initialised = init(embedded_database, "public")
+    report = run(RunConfig(embedded_database))
+
+    assert (report.pending, initialised.warnings) == (0, report.warnings)
+    without_track, without_month = report.warnings
+    assert "that name no track: 2;" in without_track
+    assert "with a month twice or NULL: 1, the first is 2;" in without_month
 
 
 def test_refresh_after_new_days(embedded_database: Dsn) -> None:

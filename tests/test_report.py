@@ -135,6 +135,8 @@ def test_a_run_that_fails_in_the_middle_tells_what_it_did_until_then(
     assert report["seconds"] > 0
     assert {"connect", "read", "write"} <= report["stages"].keys()
     assert "no unique key" in "".join(report["warnings"])
+    assert "INSERT" not in result.stderr + report["error"]  # the statement is the driver's addition
+    assert "Failed to" not in result.stderr + report["error"]
     assert set(pl.read_parquet(tmp_path / "s.parquet")["cm_track_id"]) == {
         skipped["cm_track_id"] for skipped in report["skipped"]
     }

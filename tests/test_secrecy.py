@@ -221,6 +221,21 @@ class TestCommandLine:
         assert kept == (left if left is None else left.split(" "))
         assert environ == {"DATABASE_URL": url}
 
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            [f"host=h password={PASSWORD_MARKS[0]}"],
+            [f"host=h password = '{PASSWORD_MARKS[0]}\\' {PASSWORD_MARKS[1]}' dbname=d"],
+            [f"postgresql://u:{PASSWORD_MARKS[0]}@h/d"],
+            ["--schema", f"postgresql://u:{PASSWORD_MARKS[0]}@h/d"],
+        ],
+    )
+    def test_given_in_the_wrong_place(self, guarded: Dsn, arguments: list[str], tmp_path: Path) -> None:
+        report = tmp_path / "report.json"
+        ended = run(*arguments, "--report", str(report), env={"DATABASE_URL": trusted(guarded).uri})
+        assert ended.code in (2, 4)
+        assert_hidden(ended.stdout, ended.stderr, report.read_text() if report.exists() else "")
+
     def test_a_command_that_has_no_such_option_says_so(self) -> None:
         """And does not go to another database than it was told."""
         with started(None, "--database-url", f"postgresql://u:{PASSWORD_MARKS[0]}@h/db", command="demo") as p:

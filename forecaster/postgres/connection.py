@@ -26,10 +26,22 @@ _REPEATABLE_READ = {
 }
 _INSUFFICIENT_PRIVILEGE = "42501"
 UNIQUE_VIOLATION = "23505"
-# Classes and codes of SQLSTATE: connection exceptions, and a server that is going down or coming up.
-_CONNECTION_EXCEPTIONS = ("08", "57P01", "57P02", "57P03")
+# Codes of SQLSTATE: connection exceptions, and a server that is going down or coming up.
+_CONNECTION_EXCEPTIONS = ("08000", "08001", "08003", "08006", "08007", "57P01", "57P02", "57P03")
 _LOST = re.compile(
     r"server closed the connection|no connection to the server|connection not open|broken pipe"
+)
+# The status, what failed, and the statement: ours, and of no use to a user.
+_DRIVERS_WORDS = (
+    re.compile(r"\s*(?:Query was: .*)?\.? SQLSTATE: \w+$", re.DOTALL),
+    re.compile(
+        r"^[A-Z_]+: (?:\[libpq\] )?"
+        r"(?:Failed to \w+(?: query| COPY statement)?(?: '.*?')?: (?:PGRES_\w+ )?"
+        r"|Execution error \[\w+\]: |could not begin COPY: )*"
+        r"(?:\w+:  )?",  # the server's ERROR, in whatever language
+        re.DOTALL,
+    ),
+    re.compile(r"\nLINE \d+: .*?\n *\^", re.DOTALL),
 )
 _NAME_BYTES = 63
 _HOST_LENGTH = 27  # of the 63 bytes that PostgreSQL keeps of a client's name, besides a pid and an instant
@@ -87,7 +99,7 @@ def statement_errors(dsn: Dsn) -> Iterator[None]:
             raise DatabaseError(
                 message, hint="another program stored the same rows meanwhile; look, and start again"
             ) from None
-        lost = state.startswith(_CONNECTION_EXCEPTIONS) or _LOST.search(message)
+        lost = state in _CONNECTION_EXCEPTIONS or _LOST.search(message)
         kind = ConnectionLostError if lost else DatabaseError
         raise kind(f"{message}{f' (SQLSTATE {state})' if state else ''}") from None
 
@@ -164,7 +176,7 @@ def integer_array(numbers: Sequence[int] | pl.Series) -> str:
 
 
 def _reason(text: str) -> str:
-    """The server's own words, on one line, without the driver's prefix."""
-    for prefix in ("[libpq] Failed to connect: ", "Query: ", "[libpq] "):
-        text = text.rpartition(prefix)[2] if prefix in text else text
+    """The server's own words, on one line, without what the driver puts around them."""
+    for of_the_driver in _DRIVERS_WORDS:
+        text = of_the_driver.sub("", text)
     return " ".join(text.split())

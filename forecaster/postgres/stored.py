@@ -1,5 +1,6 @@
 """What is wrong with the forecasts that a table holds already, and what that means."""
 
+import shlex
 from collections.abc import Iterator
 
 import polars as pl
@@ -14,14 +15,17 @@ NOT_GUARANTEED = (
 
 
 def stored_months(tables: Tables) -> str:
-    """SELECT without its GROUP BY 1: per track its rows, months (distinct ones), first and last month."""
+    """SELECT ending in its WHERE, without GROUP BY 1: per track rows, distinct months, first and last month.
+
+    Rows that name no track are those of a track NULL.
+    """
     # Where the key rules doubles out, there is nothing to sort for.
     distinct = "" if has_key(tables) else "DISTINCT "
     return f"""
         SELECT cm_track_id::bigint AS cm_track_id, count(*)::bigint AS rows,
                count({distinct}month)::bigint AS months, min(month)::bigint AS first,
                max(month)::bigint AS last
-        FROM {tables.name(FORECAST_TABLE)} WHERE cm_track_id IS NOT NULL"""
+        FROM {tables.name(FORECAST_TABLE)} WHERE true"""
 
 
 def missing_key(tables: Tables) -> Iterator[str]:
@@ -33,25 +37,37 @@ def missing_key(tables: Tables) -> Iterator[str]:
         )
 
 
-def describe_irregular(stored: pl.DataFrame, *, horizon: int | None = None) -> Iterator[str]:
-    """A sentence each on tracks with a month twice, and on tracks with some of their months only.
+def describe_irregular(stored: pl.DataFrame, schema: str, *, horizon: int | None = None) -> Iterator[str]:
+    """A sentence each on rows of no track, tracks with a month twice, and tracks with some months only.
 
-    `stored` is what `stored_months` selects. Months are missing if they are not 1 to n, or if n is less
-    than the `horizon`; without one, less than most tracks have, which should be 24 at least.
+    `stored` is what `stored_months` selects in that schema. Months are missing if they are not 1 to n, or
+    if n is less than the `horizon`; without one, less than most tracks have, or 24 where no two agree.
     """
-    complete = horizon or max([*stored["months"].mode(), Parameters().horizon])
-    doubled = stored.filter(pl.col("rows") > pl.col("months"))
+    tracks = stored.filter(pl.col("cm_track_id").is_not_null())
+    without_track = stored.filter(pl.col("cm_track_id").is_null())["rows"].sum()
+    if without_track:
+        yield f"rows in {FORECAST_TABLE} that name no track: {without_track:,}; they are left as they are"
+    shared = tracks["months"].filter(tracks["months"].is_duplicated())
+    complete = horizon or max(shared.mode(), default=Parameters().horizon)
+    doubled = pl.col("rows") > pl.col("months")
     holes = (pl.col("first") != 1) | (pl.col("last") != pl.col("months"))
-    partial = stored.filter(holes | (pl.col("months") < complete))
-    for tracks, what in (
-        (doubled, "a month twice or NULL"),
-        (partial, f"gaps or fewer than {complete} months"),
+    mend = "forecaster run --replace"
+    if schema != "public":
+        mend += f" --schema {shlex.quote(schema)}"
+    if complete != Parameters().horizon:
+        mend += f" --horizon {complete}"
+    for found, what in (
+        (tracks.filter(doubled), "a month twice or NULL"),
+        (
+            tracks.filter(~doubled & (holes | (pl.col("months") < complete))),
+            f"gaps or fewer than {complete} months",
+        ),
     ):
-        if len(tracks):
-            first = tracks["cm_track_id"].sort()[0]
+        if len(found):
+            first = found["cm_track_id"].sort()[0]
             yield (
-                f"tracks in {FORECAST_TABLE} with {what}: {len(tracks):,}, the first is {first}; "
-                f"they are left as they are, and `forecaster run --replace --track-id {first}` mends one"
+                f"tracks in {FORECAST_TABLE} with {what}: {len(found):,}, the first is {first}; "
+                f"they are left as they are, and `{mend} --track-id {first}` mends one"
             )
 
 
