@@ -1,5 +1,7 @@
 """`forecaster` and `python -m forecaster`: the program as a process."""
 
+import atexit
+import gc
 import signal
 
 from forecaster.secrecy import hide_password
@@ -9,6 +11,9 @@ def start() -> None:
     """Run the command line."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a traceback of the imports is of no use to anyone
     hide_password()
+    # Imports make some hundred thousand objects that live until the end: not to be looked at again and again.
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
     from forecaster.interrupt import ended_by_signals  # noqa: PLC0415 - with the password hidden
 
     with ended_by_signals():

@@ -7,11 +7,11 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 GRACE = 1.7
 """Seconds from the signal until the process is ended, however busy it is."""
@@ -69,18 +69,31 @@ def interruptible(
     result: Future[T] = Future()
     try:
         threading.Thread(target=_settle, args=(result, call), daemon=True).start()
-        # With a limit even if there is none: importing Polars has SIGINT handled in such a way that the
-        # system resumes an unlimited wait after it.
-        return result.result(threading.TIMEOUT_MAX if timeout is None else timeout)
+        return outcome(result, timeout=timeout)
     except (Interrupted, KeyboardInterrupt):
         result.cancel()  # does something only if the thread has not begun
-        # Again and again, because a statement that the server has not begun cannot be cancelled. Until it
-        # is over, because its connection must not be closed under it.
-        while cancel and not result.done():
-            with suppress(Exception):  # the connection may be gone; the signal counts
-                cancel()
-            wait([result], timeout=_AGAIN)
+        if cancel:
+            cancel_all([result], cancel)
         raise
+
+
+def outcome(call: "Future[T]", /, *, timeout: float | None = None) -> T:
+    """What a call in another thread returns or raises, once it is over; a signal is not kept waiting."""
+    # With a limit even if there is none: importing Polars has SIGINT handled in such a way that the system
+    # resumes an unlimited wait after it.
+    return call.result(threading.TIMEOUT_MAX if timeout is None else timeout)
+
+
+def cancel_all(calls: Sequence["Future[Any]"], cancel: Callable[[], object]) -> None:
+    """Have calls in other threads come back by way of `cancel`, and wait until all of them have."""
+    for call in calls:
+        call.cancel()  # those that have not begun
+    # Again and again, because a statement that the server has not begun cannot be cancelled. Until they
+    # are over, because their connections must not be closed under them.
+    while not all(call.done() for call in calls):
+        with suppress(Exception):  # the connection may be gone; what it is cancelled for counts
+            cancel()
+        wait(calls, timeout=_AGAIN)
 
 
 @contextmanager

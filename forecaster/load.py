@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import polars as pl
-from adbc_driver_manager.dbapi import Connection
 
 from forecaster.dsn import Dsn
 from forecaster.errors import WriteRefusedError
-from forecaster.postgres.connection import commit, connect, integer_array, query
+from forecaster.postgres.connection import Connection, commit, connect, integer_array, query
 from forecaster.postgres.sink import ingest
 from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE, Tables, check_rights, read_tables
 

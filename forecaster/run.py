@@ -1,13 +1,14 @@
 """Forecast every pending track and store the result: lock, read, build, write, chunk by chunk."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import polars as pl
-from adbc_driver_manager.dbapi import Connection
 
 from forecaster.dsn import Dsn
 from forecaster.errors import (
@@ -17,20 +18,23 @@ from forecaster.errors import (
     InvalidOptionError,
     NoForecastError,
 )
-from forecaster.interrupt import interruptible
+from forecaster.interrupt import cancel_all, interruptible, outcome
 from forecaster.model import build_tracks, forecastable, skipped
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
-from forecaster.postgres.connection import connect, end_connections, query, statement_errors
+from forecaster.postgres.connection import Connection, connect, end_connections, query, statement_errors
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.sink import fit, store_forecasts, uuid_bytes
-from forecaster.postgres.source import Source, export_snapshot
+from forecaster.postgres.source import History, Source, export_snapshot
 from forecaster.postgres.stored import describe_irregular, missing_key
 from forecaster.postgres.tables import CONTRACT, FORECAST_TABLE, check_rights, read_tables
 from forecaster.report import RunReport
 
-CHUNK = 10_000
-"""Tracks per chunk: what is in memory at once, and one transaction."""
+CHUNK = 2_500
+"""Tracks per chunk, which is one transaction. Three are in memory at once: read, computed and stored."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _ENDS_WITHIN = 1.0  # seconds in which the server is done with a connection that was lost
 _PAUSES = (0.5, 1.0, 2.0)  # seconds before each new try after the connection was lost while reading
@@ -90,6 +94,17 @@ def run(config: RunConfig, report: RunReport | None = None) -> RunReport:
     return work.report
 
 
+class _Computed(NamedTuple):
+    """A chunk of tracks on its way into the table."""
+
+    chunk: pl.Series
+    forecasts: pl.DataFrame
+    """As they are stored."""
+    skipped: pl.DataFrame
+    duplicates: int
+    """Daily rows left out."""
+
+
 class _Run:
     """A run in progress: what is done stays done when the connection is lost and made anew."""
 
@@ -132,11 +147,9 @@ class _Run:
                     self.holder = take_lock(writer, tables, wait=wait)
                 source = Source(config.dsn, tables, export_snapshot(reader))
             with report.stage("read"):
-                self._find_work(source)
-                mldr = source.mldr()
-            while self.todo is not None and len(self.todo):
-                self._do_chunk(source, writer, self.todo.head(CHUNK), mldr)
-                self.todo = self.todo.slice(CHUNK)
+                todo = self._find_work(source)
+            chunks = [todo.slice(start, CHUNK) for start in range(0, len(todo), CHUNK)]
+            self._forecast_all(source, writer, chunks)
 
     def outdated(self) -> Iterator[str]:
         """A sentence on forecasts that were to be replaced, and are as they were."""
@@ -155,7 +168,8 @@ class _Run:
             FORECAST_TABLE: ("SELECT", *(() if self.config.dry_run else write))
         }
 
-    def _find_work(self, source: Source) -> None:
+    def _find_work(self, source: Source) -> pl.Series:
+        """Sets `todo` and returns it; the first time, also says what is wrong with the tables."""
         config, first_attempt = self.config, self.todo is None
         among = self.todo if self.todo is not None else pl.Series(config.track_ids, dtype=pl.Int64)
         everything = first_attempt and among.is_empty()
@@ -173,7 +187,7 @@ class _Run:
         self.todo = tracks if config.limit is None or not first_attempt else tracks.head(config.limit)
         if first_attempt:
             self.report.pending = len(self.todo)
-            self.report.unusable_rows += without_track
+            self.report.unusable_rows += without_track + source.unusable_rows(self.todo)
             self.replaced = with_forecast.filter(with_forecast.is_in(self.todo.implode()))
             left = stored.filter(~pl.col("cm_track_id").is_in(self.replaced.implode()).fill_null(value=False))
             self.report.warnings += [
@@ -181,22 +195,59 @@ class _Run:
                 *describe_irregular(left, config.schema, horizon=config.parameters.horizon),
             ]
 
-    def _do_chunk(
-        self, source: Source, writer: Connection | None, track_ids: pl.Series, mldr: pl.LazyFrame
-    ) -> None:
+        return self.todo
+
+    def _forecast_all(self, source: Source, writer: Connection | None, chunks: Sequence[pl.Series]) -> None:
+        """While a chunk is computed, the next one is read and the last one is stored, each in a thread."""
+        with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
+            mldr = reading.submit(self._read, source.mldr)
+            ahead = [reading.submit(self._read, source.history, chunk) for chunk in chunks[:1]]
+            behind: list[Future[None]] = []
+            try:
+                for number, chunk in enumerate(chunks, start=1):
+                    history = outcome(ahead[0])
+                    ahead[:] = [
+                        reading.submit(self._read, source.history, following)
+                        for following in chunks[number : number + 1]
+                    ]
+                    computed = self._compute(source, chunk, history, outcome(mldr))
+                    for write in behind:
+                        outcome(write)
+                    behind[:] = [writing.submit(self._finish, source, writer, computed)]
+                for write in behind:
+                    outcome(write)
+            except Exception:
+                # What is being stored is not broken off. Should it fail, that is what counts: it must not be
+                # tried again, while what could not be read may be.
+                cancel_all([mldr, *ahead], source.cancel)
+                for write in behind:
+                    outcome(write)
+                raise
+            except BaseException:
+                cancel_all([mldr, *ahead, *behind], lambda: _cancel(source, writer))
+                raise
+
+    def _read(self, read: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        with self.report.stage("read"):
+            return read(*arguments, **named)
+
+    def _compute(self, source: Source, chunk: pl.Series, history: History, mldr: pl.LazyFrame) -> _Computed:
         report, parameters = self.report, self.config.parameters
-        with report.stage("read"):
-            history = source.history(track_ids)
-            unusable = source.unusable_rows(track_ids)
         tracks = build_tracks(history.records, history.facts, mldr, parameters, checkpoint=report.checkpoint)
         with report.stage("projection"):
             frames = [self._rows(source, tracks), skipped(tracks)]
-            good, bad = interruptible(lambda: pl.collect_all(frames), cancel=None)
-        report.skipped = report.skipped.vstack(bad)
-        report.unusable_rows += unusable
-        report.duplicate_rows += history.duplicates
+            forecasts, bad = interruptible(lambda: pl.collect_all(frames), cancel=None)
+        return _Computed(chunk, forecasts, bad, history.duplicates)
+
+    def _finish(self, source: Source, writer: Connection | None, computed: _Computed) -> None:
+        """Store the forecasts. Only then is the chunk done, and counted."""
+        report = self.report
         with report.stage("write"):
-            report.forecast += self._store(source, writer, good)
+            report.forecast += self._store(source, writer, computed.forecasts)
+        report.skipped = report.skipped.vstack(computed.skipped)
+        report.duplicate_rows += computed.duplicates
+        if self.todo is not None:
+            self.todo = self.todo.slice(len(computed.chunk))
 
     def _rows(self, source: Source, tracks: pl.LazyFrame) -> pl.LazyFrame:
         """Forecasts as they are stored, in whole streams."""
@@ -238,3 +289,9 @@ class _Run:
         self.report.rows += stored.rows
         self.report.taken += stored.taken
         return stored.rows // self.config.parameters.horizon
+
+
+def _cancel(source: Source, writer: Connection | None) -> None:
+    source.cancel()
+    if writer:
+        writer.adbc_cancel()

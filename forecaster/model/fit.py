@@ -71,8 +71,7 @@ def _through_two_ages(z2: Array, y: Array) -> Array:
 
 def _through_three_ages(z1: Array, z2: Array, y: Array) -> Array:
     """Scan a geometric grid for the best bracket of a maximum, then halve it on the slope's sign."""
-    rises = _slope(_GRID, z1[:, None], z2[:, None], y[:, :, None]) > 0
-    explained = _explained(_GRID, z1[:, None], z2[:, None], y[:, :, None])
+    rises, explained = _on_grid(z1, z2, y)
     # A maximum lies between a point where the curve rises and the next one where it does not. At the cap the
     # curve may still rise; at 0 it may already fall, which is a maximum of its own because k >= 0.
     turns = rises.copy()
@@ -83,25 +82,42 @@ def _through_three_ages(z1: Array, z2: Array, y: Array) -> Array:
     low, high = _GRID[best], _GRID[np.minimum(best + 1, len(_GRID) - 1)]
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        rising = _slope(middle, z1, z2, y.T) > 0
+        rising = _slope(middle, z1, z2, *y.T) > 0
         low, high = np.where(rising, middle, low), np.where(rising, high, middle)
     k = (low + high) / 2
-    at_zero = ~rises[:, 0] & (~turns.any(axis=1) | (explained[:, 0] >= _explained(k, z1, z2, y.T)))
+    at_zero = ~rises[:, 0] & (~turns.any(axis=1) | (explained[:, 0] >= _explained(k, z1, z2, *y.T)))
     return np.where(at_zero, 0.0, k)
 
 
-def _explained(k: Array, z1: Array, z2: Array, y: Array) -> Array:
+def _on_grid(z1: Array, z2: Array, y: Array) -> tuple[npt.NDArray[np.bool_], Array]:
+    """Whether A^2 / C rises, and what it is, for every row (n) and every k of the grid: two arrays (n, 129).
+
+    Both are linear in y but for the square, with weights that only the ages decide. Of these there are few: a
+    track of 11 months or more has the same as any other.
+    """
+    ages, which = np.unique(np.stack([z1, z2], axis=1), axis=0, return_inverse=True)
+    rises = np.empty((len(y), len(_GRID)), dtype=bool)
+    explained = np.empty((len(y), len(_GRID)))
+    for number, (a1, a2) in enumerate(ages):
+        rows = which == number
+        weights = [_slope(_GRID, a1, a2, *unit) for unit in np.eye(3)]
+        rises[rows] = y[rows] @ np.stack(weights) > 0
+        e1, e2 = np.exp(-_GRID * a1), np.exp(-_GRID * a2)
+        a = y[rows] @ np.stack([np.ones_like(e1), e1, e2])
+        explained[rows] = a * a / (1 + e1 * e1 + e2 * e2)
+    return rises, explained
+
+
+def _explained(k: Array, z1: Array, z2: Array, y0: Array, y1: Array, y2: Array) -> Array:
     """A^2 / C: the part of sum(y^2) that k explains."""
-    y0, y1, y2 = _points(y)
     e1, e2 = np.exp(-k * z1), np.exp(-k * z2)
     a = y0 + y1 * e1 + y2 * e2
     result: Array = a * a / (1 + e1 * e1 + e2 * e2)
     return result
 
 
-def _slope(k: Array, z1: Array, z2: Array, y: Array) -> Array:
+def _slope(k: Array, z1: Array, z2: Array, y0: Array, y1: Array, y2: Array) -> Array:
     """Sign of d(A^2 / C)/dk, multiplied out so that the terms that cancel are never formed."""
-    y0, y1, y2 = _points(y)
     e1, e2 = np.exp(-k * z1), np.exp(-k * z2)
     return (
         y0 * (z1 * e1 * e1 + z2 * e2 * e2)
@@ -109,7 +125,3 @@ def _slope(k: Array, z1: Array, z2: Array, y: Array) -> Array:
         - z1 * y1 * e1
         - z2 * y2 * e2
     )
-
-
-def _points(y: Array) -> tuple[Array, Array, Array]:
-    return (y[0], y[1], y[2]) if y.ndim == 2 else (y[:, 0], y[:, 1], y[:, 2])

@@ -3,14 +3,14 @@
 import os
 import re
 import socket
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import adbc_driver_manager as adbc
-import adbc_driver_postgresql.dbapi as driver
 import polars as pl
-from adbc_driver_manager.dbapi import Connection
 
 from forecaster.dsn import Dsn, libpq_variables_hidden
 from forecaster.errors import (
@@ -20,6 +20,17 @@ from forecaster.errors import (
     SchemaMismatchError,
 )
 from forecaster.interrupt import interruptible
+
+# ADBC imports this for a kind of data that we never give it. It takes a quarter of all imports' time.
+_UNUSED = "pyarrow.dataset"
+_placeholder = ModuleType(_UNUSED)
+sys.modules.setdefault(_UNUSED, _placeholder)
+try:
+    import adbc_driver_postgresql.dbapi as driver
+    from adbc_driver_manager.dbapi import Connection as Connection  # noqa: PLC0414 - for the others, too
+finally:
+    if sys.modules[_UNUSED] is _placeholder:
+        del sys.modules[_UNUSED]
 
 _REPEATABLE_READ = {
     "adbc.connection.transaction.isolation_level": "adbc.connection.transaction.isolation.repeatable_read"

@@ -5,10 +5,9 @@ import time
 from datetime import UTC, datetime
 
 import adbc_driver_manager as adbc
-from adbc_driver_manager.dbapi import Connection
 
 from forecaster.errors import LockedError
-from forecaster.postgres.connection import client_name, query
+from forecaster.postgres.connection import Connection, client_name, query
 from forecaster.postgres.tables import FORECAST_TABLE, Tables
 
 _LOCK_CLASS = 0x666F7265  # "fore": keeps clear of other programs' locks on the same table's number

@@ -10,10 +10,17 @@ import adbc_driver_manager as adbc
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from adbc_driver_manager.dbapi import Connection
 
 from forecaster.errors import WriteRefusedError
-from forecaster.postgres.connection import commit, copy_in, execute, integer_array, query, quote_identifier
+from forecaster.postgres.connection import (
+    Connection,
+    commit,
+    copy_in,
+    execute,
+    integer_array,
+    query,
+    quote_identifier,
+)
 from forecaster.postgres.stored import has_key, stored_months
 from forecaster.postgres.tables import FORECAST_TABLE, MLDR_TABLE, STREAMS_TABLE, ColumnInfo, Tables
 from forecaster.schema import Dtype

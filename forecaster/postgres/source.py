@@ -4,16 +4,15 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import polars as pl
-from adbc_driver_manager.dbapi import Connection
 
 from forecaster.dsn import Dsn
 from forecaster.errors import ConnectionLostError, DatabaseError
 from forecaster.interrupt import Interrupted, interruptible
 from forecaster.model.features import WINDOW
-from forecaster.postgres.connection import client_name, end_connections, integer_array, query
+from forecaster.postgres.connection import Connection, client_name, end_connections, integer_array, query
 from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import LARGEST_FLOAT, MLDR_TABLE, STREAMS_TABLE, Tables
 from forecaster.schema import NEWEST_MLDR, RECORDS, TRACK_FACTS
@@ -65,6 +64,12 @@ class Source:
     tables: Tables
     snapshot: str
     """From `export_snapshot`."""
+    name: str = field(default_factory=lambda: f"{client_name()} {secrets.token_hex(4)}")
+    """What its connections call themselves, so that they can be found and ended."""
+
+    def cancel(self) -> None:
+        """End whatever is being read."""
+        end_connections(self.dsn, self.name)
 
     def tracks(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.Series:
         """The tracks that have a row of streams, in order; only those among `track_ids`, if given."""
@@ -206,10 +211,9 @@ class Source:
         return f"s.id::{type_} AS training_data_id"
 
     def _read(self, sql: str | list[str]) -> pl.DataFrame:
-        # By this name they can be found and ended: in the URI, because the connection that asks for the
-        # result's columns, and may wait for a lock, takes no other statement.
-        name = f"{client_name()} {secrets.token_hex(4)}"
-        uri = replace(self.dsn, parameters=(*self.dsn.parameters, ("application_name", name))).uri
+        # The name is in the URI, because the connection that asks for the result's columns, and may wait for
+        # a lock, takes no other statement.
+        uri = replace(self.dsn, parameters=(*self.dsn.parameters, ("application_name", self.name))).uri
         on_snapshot = [
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
             f"SET TRANSACTION SNAPSHOT '{self.snapshot}'",
@@ -220,7 +224,7 @@ class Source:
             return frame
 
         try:
-            return interruptible(read, cancel=lambda: end_connections(self.dsn, name))
+            return interruptible(read, cancel=self.cancel)
         except (Interrupted, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - its panics are no Exceptions

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import adbc_driver_manager as adbc
-from adbc_driver_manager.dbapi import Connection
 
 from forecaster.errors import DatabaseError, SchemaMismatchError
-from forecaster.postgres.connection import execute, query, quote_identifier
+from forecaster.postgres.connection import Connection, execute, query, quote_identifier
 
 STREAMS_TABLE = "backtest_track_daily_training_data"
 MLDR_TABLE = "backtest_artist_mldr"
