@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from benchmarks import baseline, floor, program, results
+from benchmarks import baseline, floor, model, program, results
 from benchmarks.catalogue import TRACKS, Catalogue, growing, prepare, rows, with_other_tables
 from forecaster.dsn import Dsn, resolve
 from forecaster.postgres.embedded import default_data_dir, running_server
@@ -129,6 +129,7 @@ def _check_answers(catalogue: Catalogue, *, sample: int) -> dict[str, Any]:
 
 def _rounds(catalogue: Catalogue, number: int, *, sample: int) -> list[dict[str, Any]]:
     result = floor.stored_rows(catalogue)
+    data = model.read(catalogue)
     tracks = list(range(1, catalogue.tracks + 1, max(1, catalogue.tracks // sample)))[:sample]
     measured = []
     for number_of_round in range(1, number + 1):
@@ -141,6 +142,7 @@ def _rounds(catalogue: Catalogue, number: int, *, sample: int) -> list[dict[str,
         measured.append(
             {
                 "program": _measured(run),
+                "model": model.measure(data),
                 "floor": {"seconds": bottom.seconds, "out": bottom.out_seconds, "in": bottom.in_seconds,
                           "out_mb": bottom.out_bytes / 1e6, "in_mb": bottom.in_bytes / 1e6},
                 "nothing_pending": _measured(nothing_pending),

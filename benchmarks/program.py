@@ -23,9 +23,8 @@ class Measured:
 
     @property
     def stages(self) -> dict[str, float]:
-        """Seconds of each stage; `start` is what the process did before and after its run."""
-        stages: dict[str, float] = self.report["stages"]
-        return {"start": self.seconds - sum(stages.values()), **stages}
+        """Seconds at work in each stage; `start` is what the process did before and after its run."""
+        return {"start": self.seconds - self.report["seconds"], **self.report["stages"]}
 
 
 def run(catalogue: Catalogue, *arguments: str) -> Measured:

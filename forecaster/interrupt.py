@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -23,6 +23,7 @@ _MAIN_THREAD = threading.main_thread().ident or 0
 _to_say = threading.Lock()  # held by the thread that says it, until the end
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Interrupted(BaseException):
@@ -75,6 +76,17 @@ def interruptible(
         if cancel:
             cancel_all([result], cancel)
         raise
+
+
+def both(first: Callable[[], T], second: Callable[[], U], /, *, cancel: Callable[[], object]) -> tuple[T, U]:
+    """Make two calls that block outside of Python at once; `cancel` has to make both come back."""
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.submit(first), threads.submit(second)
+        try:
+            return outcome(one), outcome(other)
+        except BaseException:
+            cancel_all([one, other], cancel)
+            raise
 
 
 def outcome(call: "Future[T]", /, *, timeout: float | None = None) -> T:

@@ -55,7 +55,7 @@ class RunReport:
     warnings: list[str] = field(default_factory=list)
     """What is wrong with the tables, and how to mend it."""
     stages: dict[str, float] = field(default_factory=dict)
-    """Seconds spent in each stage."""
+    """Seconds at work in each stage. Some go on at the same time, so the sum may exceed `seconds`."""
     seconds: float = 0.0
     error: str | None = None
     """Why the run failed or was ended; all else is what it did until then."""

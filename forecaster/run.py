@@ -1,7 +1,7 @@
 """Forecast every pending track and store the result: lock, read, build, write, chunk by chunk."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from forecaster.errors import (
     InvalidOptionError,
     NoForecastError,
 )
-from forecaster.interrupt import cancel_all, interruptible, outcome
+from forecaster.interrupt import both, cancel_all, interruptible, outcome
 from forecaster.model import build_tracks, forecastable, skipped
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
@@ -36,6 +36,7 @@ CHUNK = 2_500
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_IN_ONE_PASS = 4  # times the size of a chunk where each read goes over all rows of the table
 _ENDS_WITHIN = 1.0  # seconds in which the server is done with a connection that was lost
 _PAUSES = (0.5, 1.0, 2.0)  # seconds before each new try after the connection was lost while reading
 
@@ -116,6 +117,8 @@ class _Run:
         """The tracks still to be looked at, once they are known."""
         self.replaced = pl.Series(dtype=pl.Int64)
         """The tracks looked at that have a forecast."""
+        self.counted = False
+        """Whether the daily rows that are no records have been."""
         self.holder: str | None = None
         """The application name under which the lock was held last."""
         report.parameters = config.parameters
@@ -140,7 +143,7 @@ class _Run:
                 reader.commit()  # the snapshot has to be younger than the lock
                 writer = None
                 if not config.dry_run:
-                    writer = stack.enter_context(connect(config.dsn))
+                    writer = stack.enter_context(connect(config.dsn, beside=reader))
                     if self.holder:  # the server need not have noticed that it is gone
                         end_connections(config.dsn, self.holder)
                     wait = max(config.wait, _ENDS_WITHIN if self.holder else 0)
@@ -148,8 +151,8 @@ class _Run:
                 source = Source(config.dsn, tables, export_snapshot(reader))
             with report.stage("read"):
                 todo = self._find_work(source)
-            chunks = [todo.slice(start, CHUNK) for start in range(0, len(todo), CHUNK)]
-            self._forecast_all(source, writer, chunks)
+            if len(todo):
+                self._forecast_all(source, writer, todo)
 
     def outdated(self) -> Iterator[str]:
         """A sentence on forecasts that were to be replaced, and are as they were."""
@@ -173,13 +176,15 @@ class _Run:
         config, first_attempt = self.config, self.todo is None
         among = self.todo if self.todo is not None else pl.Series(config.track_ids, dtype=pl.Int64)
         everything = first_attempt and among.is_empty()
-        tracks = source.tracks(None if everything else among)
+        wanted = None if everything else among
+        tracks, stored = both(
+            lambda: source.tracks(wanted), lambda: source.stored(wanted), cancel=source.cancel
+        )
         if first_attempt and len(unknown := among.filter(~among.is_in(tracks.implode())).unique().sort()):
             raise NoForecastError(
                 f"no streams of these tracks: {', '.join(map(str, unknown))}",
                 hint="check the ids, and --schema; `forecaster load` loads streams",
             )
-        stored = source.stored(None if everything else among)
         with_forecast = stored["cm_track_id"].drop_nulls()
         if not config.replace:
             tracks = tracks.filter(~tracks.is_in(with_forecast.implode()))
@@ -187,7 +192,7 @@ class _Run:
         self.todo = tracks if config.limit is None or not first_attempt else tracks.head(config.limit)
         if first_attempt:
             self.report.pending = len(self.todo)
-            self.report.unusable_rows += without_track + source.unusable_rows(self.todo)
+            self.report.unusable_rows += without_track
             self.replaced = with_forecast.filter(with_forecast.is_in(self.todo.implode()))
             left = stored.filter(~pl.col("cm_track_id").is_in(self.replaced.implode()).fill_null(value=False))
             self.report.warnings += [
@@ -197,11 +202,14 @@ class _Run:
 
         return self.todo
 
-    def _forecast_all(self, source: Source, writer: Connection | None, chunks: Sequence[pl.Series]) -> None:
+    def _forecast_all(self, source: Source, writer: Connection | None, todo: pl.Series) -> None:
         """While a chunk is computed, the next one is read and the last one is stored, each in a thread."""
+        size = CHUNK if source.reads_by_index else CHUNK * _IN_ONE_PASS
+        chunks = [todo.slice(start, size) for start in range(0, len(todo), size)]
         with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
             mldr = reading.submit(self._read, source.mldr)
             ahead = [reading.submit(self._read, source.history, chunk) for chunk in chunks[:1]]
+            left_out = reading.submit(self._read, self._count_unusable, source, todo)
             behind: list[Future[None]] = []
             try:
                 for number, chunk in enumerate(chunks, start=1):
@@ -214,18 +222,24 @@ class _Run:
                     for write in behind:
                         outcome(write)
                     behind[:] = [writing.submit(self._finish, source, writer, computed)]
-                for write in behind:
-                    outcome(write)
+                for last in (left_out, *behind):
+                    outcome(last)
             except Exception:
                 # What is being stored is not broken off. Should it fail, that is what counts: it must not be
                 # tried again, while what could not be read may be.
-                cancel_all([mldr, *ahead], source.cancel)
+                cancel_all([mldr, *ahead, left_out], source.cancel)
                 for write in behind:
                     outcome(write)
                 raise
             except BaseException:
-                cancel_all([mldr, *ahead, *behind], lambda: _cancel(source, writer))
+                cancel_all([mldr, *ahead, left_out, *behind], lambda: _cancel(source, writer))
                 raise
+
+    def _count_unusable(self, source: Source, todo: pl.Series) -> None:
+        """Once, however often the connection is made anew."""
+        if not self.counted:
+            self.report.unusable_rows += source.unusable_rows(todo)
+            self.counted = True
 
     def _read(self, read: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         with self.report.stage("read"):
@@ -240,12 +254,12 @@ class _Run:
         return _Computed(chunk, forecasts, bad, history.duplicates)
 
     def _finish(self, source: Source, writer: Connection | None, computed: _Computed) -> None:
-        """Store the forecasts. Only then is the chunk done, and counted."""
+        """Store the forecasts; only then is the chunk done."""
         report = self.report
-        with report.stage("write"):
-            report.forecast += self._store(source, writer, computed.forecasts)
         report.skipped = report.skipped.vstack(computed.skipped)
         report.duplicate_rows += computed.duplicates
+        with report.stage("write"):
+            report.forecast += self._store(source, writer, computed.forecasts)
         if self.todo is not None:
             self.todo = self.todo.slice(len(computed.chunk))
 

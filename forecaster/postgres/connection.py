@@ -32,9 +32,9 @@ finally:
     if sys.modules[_UNUSED] is _placeholder:
         del sys.modules[_UNUSED]
 
-_REPEATABLE_READ = {
-    "adbc.connection.transaction.isolation_level": "adbc.connection.transaction.isolation.repeatable_read"
-}
+_ISOLATION = "adbc.connection.transaction.isolation_level"
+_REPEATABLE_READ = {_ISOLATION: "adbc.connection.transaction.isolation.repeatable_read"}
+_READ_COMMITTED = {_ISOLATION: "adbc.connection.transaction.isolation.read_committed"}
 _INSUFFICIENT_PRIVILEGE = "42501"
 UNIQUE_VIOLATION = "23505"
 # Codes of SQLSTATE: connection exceptions, and a server that is going down or coming up.
@@ -62,13 +62,18 @@ CONNECT_TIMEOUT = 3.5
 
 
 @contextmanager
-def connect(dsn: Dsn, *, repeatable_read: bool = False) -> Iterator[Connection]:
+def connect(
+    dsn: Dsn, *, repeatable_read: bool = False, beside: Connection | None = None
+) -> Iterator[Connection]:
     """A connection with one open transaction; whatever was not committed at the end is rolled back.
+
+    One `beside` another, to the same database, is there sooner: what the driver has to ask the server about
+    its types is known.
 
     Raises `DatabaseUnreachableError` if there is none to be had, `DatabaseError` for a statement that the
     server refuses.
     """
-    connection = _open(dsn, _REPEATABLE_READ if repeatable_read else {})
+    connection = _open(dsn, _REPEATABLE_READ if repeatable_read else _READ_COMMITTED, beside)
     try:
         with statement_errors(dsn):
             yield connection
@@ -76,10 +81,16 @@ def connect(dsn: Dsn, *, repeatable_read: bool = False) -> Iterator[Connection]:
         connection.close()
 
 
-def _open(dsn: Dsn, options: Mapping[str, str]) -> Connection:
+def _open(dsn: Dsn, options: Mapping[str, str], beside: Connection | None) -> Connection:
     def opened() -> Connection:
         with libpq_variables_hidden():
-            connection: Connection = driver.connect(dsn.uri, conn_kwargs=dict(options))
+            connection: Connection
+            if beside is None:
+                connection = driver.connect(dsn.uri, conn_kwargs=dict(options))
+            else:
+                connection = beside.adbc_clone()
+                connection.adbc_connection.set_options(**options)
+                connection.rollback()  # the next transaction is of that kind
             return connection
 
     given = dict(dsn.parameters).get("connect_timeout", "")

@@ -79,12 +79,11 @@ class Source:
                 f"SELECT DISTINCT id FROM unnest({integer_array(track_ids)}) AS t (id) "
                 f"WHERE EXISTS (SELECT FROM {streams} s WHERE s.cm_track_id = t.id)"
             )
-        elif self._streams_are_keyed():
-            tracks = _loose_index_scan(streams)
+        elif self.reads_by_index:
+            return self._read(_loose_index_scans(streams))["id"].cast(pl.Int64).sort()
         else:
             tracks = f"SELECT DISTINCT cm_track_id AS id FROM {streams} WHERE cm_track_id IS NOT NULL"
-        sql = f"SELECT track.id::bigint AS id FROM ({tracks}) AS track ORDER BY id"
-        return self._read(sql)["id"].cast(pl.Int64)
+        return self._read(f"SELECT t.id::bigint AS id FROM ({tracks}) AS t")["id"].cast(pl.Int64).sort()
 
     def stored(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.DataFrame:
         """One row per track that has forecasts, with the columns of `stored_months`."""
@@ -124,12 +123,13 @@ class Source:
 
     def history(self, track_ids: pl.Series) -> History:
         """The last 365 records of each track as one array, and the facts about it; read in parallel."""
-        query = self._history_by_index if self._streams_are_keyed() else self._history_in_one_pass
+        query = self._history_by_index if self.reads_by_index else self._history_in_one_pass
         size = max(1, -(-len(track_ids) // CONNECTIONS))
         wire = self._read([query(integer_array(part)) for part in _slices(track_ids, size)])
         return History(_records(wire), _facts(wire), duplicates=int(wire["duplicates"].sum()))
 
-    def _streams_are_keyed(self) -> bool:
+    @property
+    def reads_by_index(self) -> bool:
         """Whether there is one row per track and day, and an index that finds a track's newest rows."""
         return (
             self.tables.has_key(STREAMS_TABLE, "cm_track_id", "date")
@@ -260,17 +260,24 @@ def _facts(wire: pl.DataFrame) -> pl.LazyFrame:
     )
 
 
-def _loose_index_scan(streams: str) -> str:
-    """Each track once, by one jump in the index per track: PostgreSQL reads all rows for a DISTINCT."""
-    return f"""
+def _loose_index_scans(streams: str) -> list[str]:
+    """Each track once, by one jump in the index per track: PostgreSQL reads all rows for a DISTINCT.
+
+    One query for the lower half of what an id may be, between the first and the last, and one for the upper.
+    """
+    middle = f"(SELECT min(cm_track_id)::bigint / 2 + max(cm_track_id)::bigint / 2 FROM {streams})"
+    return [
+        f"""
         WITH RECURSIVE track (id) AS (
-            (SELECT s.cm_track_id FROM {streams} s WHERE s.cm_track_id IS NOT NULL
+            (SELECT s.cm_track_id FROM {streams} s WHERE s.cm_track_id {half} {middle}
              ORDER BY s.cm_track_id LIMIT 1)
             UNION ALL
             SELECT (SELECT s.cm_track_id FROM {streams} s WHERE s.cm_track_id > track.id
-                    ORDER BY s.cm_track_id LIMIT 1)
+                    AND s.cm_track_id {half} {middle} ORDER BY s.cm_track_id LIMIT 1)
             FROM track WHERE track.id IS NOT NULL)
-        SELECT id FROM track WHERE id IS NOT NULL"""
+        SELECT id::bigint AS id FROM track WHERE id IS NOT NULL"""
+        for half in ("<", ">=")
+    ]
 
 
 def _slices(track_ids: pl.Series, size: int) -> list[pl.Series]:

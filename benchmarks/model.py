@@ -1,0 +1,51 @@
+"""The model by itself, on frames that have been read: nothing else is at work meanwhile."""
+
+import time
+from typing import NamedTuple
+
+import polars as pl
+
+from benchmarks.catalogue import Catalogue
+from forecaster.model import build_tracks, forecastable, skipped
+from forecaster.model.parameters import Parameters
+from forecaster.model.projection import project
+from forecaster.postgres.connection import connect
+from forecaster.postgres.source import History, Source, export_snapshot
+from forecaster.postgres.tables import read_tables
+from forecaster.run import CHUNK
+
+
+class Data(NamedTuple):
+    """What a run reads, chunk by chunk."""
+
+    histories: list[History]
+    mldr: pl.LazyFrame
+
+
+def read(catalogue: Catalogue) -> Data:
+    """All tracks of the catalogue."""
+    with connect(catalogue.dsn, repeatable_read=True) as connection:
+        tables = read_tables(connection, catalogue.schema)
+        source = Source(catalogue.dsn, tables, export_snapshot(connection))
+        tracks = source.tracks()
+        chunks = [tracks.slice(start, CHUNK) for start in range(0, len(tracks), CHUNK)]
+        return Data([source.history(chunk) for chunk in chunks], source.mldr())
+
+
+def measure(data: Data) -> dict[str, float]:
+    """Seconds of each stage, summed over the chunks, as a run computes them."""
+    parameters = Parameters()
+    seconds = dict.fromkeys(("features", "fit", "projection"), 0.0)
+
+    def timed(stage: str, frame: pl.LazyFrame, /) -> pl.LazyFrame:
+        start = time.perf_counter()
+        result = frame.collect()
+        seconds[stage] += time.perf_counter() - start
+        return result.lazy()
+
+    for history in data.histories:
+        tracks = build_tracks(history.records, history.facts, data.mldr, parameters, checkpoint=timed)
+        start = time.perf_counter()
+        pl.collect_all([project(forecastable(tracks), horizon=parameters.horizon), skipped(tracks)])
+        seconds["projection"] += time.perf_counter() - start
+    return seconds
