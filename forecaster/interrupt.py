@@ -7,8 +7,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -89,11 +89,22 @@ def both(first: Callable[[], T], second: Callable[[], U], /, *, cancel: Callable
             raise
 
 
-def outcome(call: "Future[T]", /, *, timeout: float | None = None) -> T:
-    """What a call in another thread returns or raises, once it is over; a signal is not kept waiting."""
+def outcome(call: "Future[T]", /, *, beside: Iterable["Future[Any]"] = (), timeout: float | None = None) -> T:
+    """What a call in another thread returns or raises, once it is over; a signal is not kept waiting.
+
+    Raises what one of those `beside` it raises if that comes first; `TimeoutError` after `timeout` seconds.
+    """
     # With a limit even if there is none: importing Polars has SIGINT handled in such a way that the system
     # resumes an unlimited wait after it.
-    return call.result(threading.TIMEOUT_MAX if timeout is None else timeout)
+    patience = threading.TIMEOUT_MAX if timeout is None else timeout
+    pending = {call, *beside}
+    while pending and not call.done():
+        over, pending = wait(pending, patience, return_when=FIRST_COMPLETED)
+        if not over:
+            raise TimeoutError
+        for other in over - {call}:
+            other.result()
+    return call.result()
 
 
 def cancel_all(calls: Sequence["Future[Any]"], cancel: Callable[[], object]) -> None:

@@ -24,14 +24,14 @@ from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
 from forecaster.postgres.connection import Connection, connect, end_connections, query, statement_errors
 from forecaster.postgres.lock import take_lock
-from forecaster.postgres.sink import fit, store_forecasts, uuid_bytes
+from forecaster.postgres.sink import Fitted, Stored, fit, store_forecasts, uuid_bytes
 from forecaster.postgres.source import History, Source, export_snapshot
 from forecaster.postgres.stored import describe_irregular, missing_key
 from forecaster.postgres.tables import CONTRACT, FORECAST_TABLE, check_rights, read_tables
 from forecaster.report import RunReport
 
 CHUNK = 2_500
-"""Tracks per chunk, which is one transaction. Three are in memory at once: read, computed and stored."""
+"""Tracks per chunk, which is one transaction. Four are in memory at most: read, computed, waiting, stored."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -98,10 +98,12 @@ def run(config: RunConfig, report: RunReport | None = None) -> RunReport:
 class _Computed(NamedTuple):
     """A chunk of tracks on its way into the table."""
 
-    chunk: pl.Series
-    forecasts: pl.DataFrame
-    """As they are stored."""
+    track_ids: pl.Series
+    forecasts: Fitted
+    """Of the tracks that the table can hold."""
     skipped: pl.DataFrame
+    refused: dict[int, str]
+    """Tracks that the table cannot hold, and why."""
     duplicates: int
     """Daily rows left out."""
 
@@ -199,11 +201,10 @@ class _Run:
                 *missing_key(source.tables),
                 *describe_irregular(left, config.schema, horizon=config.parameters.horizon),
             ]
-
         return self.todo
 
     def _forecast_all(self, source: Source, writer: Connection | None, todo: pl.Series) -> None:
-        """While a chunk is computed, the next one is read and the last one is stored, each in a thread."""
+        """While a chunk is computed, the next one is read and those before are stored, each in a thread."""
         size = CHUNK if source.reads_by_index else CHUNK * _IN_ONE_PASS
         chunks = [todo.slice(start, size) for start in range(0, len(todo), size)]
         with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
@@ -213,17 +214,18 @@ class _Run:
             behind: list[Future[None]] = []
             try:
                 for number, chunk in enumerate(chunks, start=1):
-                    history = outcome(ahead[0])
+                    history = outcome(ahead[0], beside=behind)
                     ahead[:] = [
                         reading.submit(self._read, source.history, following)
                         for following in chunks[number : number + 1]
                     ]
-                    computed = self._compute(source, chunk, history, outcome(mldr))
-                    for write in behind:
+                    computed = self._compute(source, chunk, history, outcome(mldr, beside=behind))
+                    for write in behind[:-1]:  # one may still wait for its turn
                         outcome(write)
-                    behind[:] = [writing.submit(self._finish, source, writer, computed)]
-                for last in (left_out, *behind):
-                    outcome(last)
+                    behind[:] = [*behind[-1:], writing.submit(self._finish, source, writer, computed)]
+                outcome(left_out, beside=behind)
+                for write in behind:
+                    outcome(write)
             except Exception:
                 # What is being stored is not broken off. Should it fail, that is what counts: it must not be
                 # tried again, while what could not be read may be.
@@ -251,17 +253,30 @@ class _Run:
         with report.stage("projection"):
             frames = [self._rows(source, tracks), skipped(tracks)]
             forecasts, bad = interruptible(lambda: pl.collect_all(frames), cancel=None)
-        return _Computed(chunk, forecasts, bad, history.duplicates)
+            fitted = fit(forecasts, source.tables, FORECAST_TABLE)
+            refused = fitted.by_track()
+            if refused:
+                unfit = pl.Series(list(refused), dtype=pl.Int64).implode()
+                good = forecasts.filter(~pl.col("cm_track_id").is_in(unfit))
+                fitted = fit(good, source.tables, FORECAST_TABLE)
+        return _Computed(chunk, fitted, bad, refused, history.duplicates)
 
     def _finish(self, source: Source, writer: Connection | None, computed: _Computed) -> None:
-        """Store the forecasts; only then is the chunk done."""
+        """Count and store a chunk, in one transaction; without a writer, only count. Then it is done."""
         report = self.report
         report.skipped = report.skipped.vstack(computed.skipped)
+        report.refused |= computed.refused
         report.duplicate_rows += computed.duplicates
-        with report.stage("write"):
-            report.forecast += self._store(source, writer, computed.forecasts)
+        rows = len(computed.forecasts.rows)
+        if writer and rows:
+            with report.stage("write"):
+                stored = self._store(source, writer, computed.forecasts)
+            rows = stored.rows
+            report.rows += rows
+            report.taken += stored.taken
+        report.forecast += rows // self.config.parameters.horizon
         if self.todo is not None:
-            self.todo = self.todo.slice(len(computed.chunk))
+            self.todo = self.todo.slice(len(computed.track_ids))
 
     def _rows(self, source: Source, tracks: pl.LazyFrame) -> pl.LazyFrame:
         """Forecasts as they are stored, in whole streams."""
@@ -271,38 +286,17 @@ class _Run:
             pl.col("forecasted_value").round(), created_at=self.created_at
         )
 
-    def _store(self, source: Source, writer: Connection | None, forecasts: pl.DataFrame) -> int:
-        """Store what can be stored, in one transaction; without a writer, only look what can.
-
-        Returns the number of tracks.
-        """
-        fitted = fit(forecasts, source.tables, FORECAST_TABLE)
-        refused = fitted.by_track()
-        self.report.refused |= refused
-        if refused:
-            unfit = pl.Series(list(refused), dtype=pl.Int64).implode()
-            good = forecasts.filter(~pl.col("cm_track_id").is_in(unfit))
-            fitted = fit(good, source.tables, FORECAST_TABLE)
-        if writer is None or fitted.rows.is_empty():
-            return len(fitted.rows) // self.config.parameters.horizon
+    def _store(self, source: Source, writer: Connection, forecasts: Fitted) -> Stored:
+        horizon, replace = self.config.parameters.horizon, self.config.replace
         try:
             with statement_errors(self.config.dsn):
-                stored = store_forecasts(
-                    writer,
-                    source.tables,
-                    fitted,
-                    horizon=self.config.parameters.horizon,
-                    replace=self.config.replace,
-                )
+                return store_forecasts(writer, source.tables, forecasts, horizon=horizon, replace=replace)
         except ConnectionLostError as error:
             # Not to be tried again blindly: the server may have got the commit.
             raise DatabaseError(
                 f"the connection was lost while writing: {error}",
                 hint="each track has all its months or none; the next run completes the rest",
             ) from None
-        self.report.rows += stored.rows
-        self.report.taken += stored.taken
-        return stored.rows // self.config.parameters.horizon
 
 
 def _cancel(source: Source, writer: Connection | None) -> None:

@@ -1,8 +1,6 @@
 """The whole path on real servers: load, read, forecast, store."""
 
-import re
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -344,12 +342,5 @@ def test_statements_do_not_depend_on_the_number_of_tracks(embedded_database: Dsn
         streams=golden_streams().filter(pl.col("cm_track_id") <= tracks),
         mldr=golden_mldr(),
     )
-    log = Path(embedded_database.host).parent / "server.log"
-    sql.run(embedded_database, f"ALTER DATABASE {embedded_database.dbname} SET log_statement = 'all'")
-    start = log.stat().st_size
-
-    run(RunConfig(embedded_database))
-
-    statements = re.findall(r"(?:statement|execute \S+): (.*(?:\n\t.*)*)", log.read_text()[start:])
-    about_data = [s for s in statements if "backtest_" in s and "pg_catalog" not in s]
+    about_data = sql.statements_of(embedded_database, lambda: run(RunConfig(embedded_database)))
     assert 4 <= len(about_data) <= 10

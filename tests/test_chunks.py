@@ -1,0 +1,102 @@
+"""Reading, computing and storing go on at once, and nothing of that can be seen in the result."""
+
+from collections.abc import Callable
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+import forecaster.run as run_module
+from forecaster.dsn import Dsn
+from forecaster.errors import DatabaseError
+from forecaster.load import load
+from forecaster.postgres.source import History, Source
+from forecaster.run import RunConfig, run
+from tests import sql
+from tests.faults import sessions
+from tests.tables import create_tables, golden_mldr, golden_streams, initialise
+from tests.test_run import in_frames, stored
+
+
+@pytest.mark.parametrize("key", ["", "UNIQUE (cm_track_id, date)"])
+@pytest.mark.parametrize("chunk", [1, 7, 62, 63, 250])
+def test_of_any_size(database: Dsn, chunk: int, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_tables(database, streams_key=key)
+    tracks = pl.col("cm_track_id") <= (9 if chunk == 1 else 250)
+    streams = golden_streams().filter(tracks)
+    load(database, "public", streams=streams, mldr=golden_mldr())
+    monkeypatch.setattr(run_module, "CHUNK", chunk)
+
+    report = run(RunConfig(database))
+
+    assert report.forecast + len(report.skipped) == streams["cm_track_id"].n_unique() == report.pending
+    assert_frame_equal(stored(database), in_frames(streams, golden_mldr()))
+
+
+def test_a_constant_number_of_statements_for_each(
+    embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    initialise(embedded_database)
+    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    numbers = []
+    for chunk in (250, 125, 50, 25):
+        monkeypatch.setattr(run_module, "CHUNK", chunk)
+        sql.run(embedded_database, "TRUNCATE backtest_track_streams_forecast")
+        numbers.append(len(sql.statements_of(embedded_database, lambda: run(RunConfig(embedded_database)))))
+    once, twice, five_times, ten_times = numbers
+    assert once <= 10
+    per_chunk = twice - once
+    assert (five_times, ten_times) == (once + 4 * per_chunk, once + 9 * per_chunk)
+
+
+def test_a_read_that_fails_lets_finish_what_is_being_stored(
+    embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its error is what is said."""
+    initialise(embedded_database)
+    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    monkeypatch.setattr(run_module, "CHUNK", 100)
+    sql.run(
+        embedded_database,
+        "CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN PERFORM pg_sleep(1); RETURN NULL; END'",
+    )
+    sql.run(
+        embedded_database,
+        "CREATE TRIGGER slow AFTER INSERT ON backtest_track_streams_forecast EXECUTE FUNCTION sleep()",
+    )
+    failure = "SELECT pg_sleep(0.3)::text, 1 / (random() * 0)::integer AS x"
+    monkeypatch.setattr(Source, "history", failing(Source.history, failure))
+    with pytest.raises(DatabaseError, match=r"reading from .* failed: .*division by zero"):
+        run(RunConfig(embedded_database))
+    assert stored(embedded_database)["cm_track_id"].n_unique() == 100
+
+
+def test_a_write_that_fails_does_not_wait_for_what_is_being_read(
+    embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_tables(
+        embedded_database, streams_key="UNIQUE (cm_track_id, date)", forecast_key="CHECK (month < 20)"
+    )
+    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    monkeypatch.setattr(run_module, "CHUNK", 100)
+    monkeypatch.setattr(Source, "history", failing(Source.history, "SELECT pg_sleep(1000)::text AS x"))
+    with pytest.raises(DatabaseError, match="check constraint"):
+        run(RunConfig(embedded_database))
+    assert stored(embedded_database).is_empty()
+    assert sessions(embedded_database) == []
+
+
+def failing(
+    history: Callable[[Source, pl.Series], History], sql: str
+) -> Callable[[Source, pl.Series], History]:
+    """As it is for the first chunk; for all others this statement instead."""
+    calls: list[pl.Series] = []
+
+    def read(source: Source, track_ids: pl.Series) -> History:
+        calls.append(track_ids)
+        if len(calls) > 1:
+            source._read(sql)
+        return history(source, track_ids)
+
+    return read
