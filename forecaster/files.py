@@ -62,9 +62,17 @@ def write_text(text: str, path: Path, /) -> None:
 
     Raises `BadFileError` like `write_table`.
     """
+    write_bytes(text.encode(), path)
+
+
+def write_bytes(data: bytes, path: Path, /) -> None:
+    """Write `data`, whatever the path's ending. On failure the path stays as it was.
+
+    Raises `BadFileError` like `write_table`.
+    """
     check_output_path(path, any_ending=True)
     with _replacing(path) as file:
-        file.write(text.encode())
+        file.write(data)
 
 
 def check_output_path(path: Path, /, *, any_ending: bool = False) -> None:
