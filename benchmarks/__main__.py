@@ -5,7 +5,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -32,8 +32,8 @@ PACKAGES = (
 )
 
 QUICK_TRACKS = 300
-GROWTH = (1, 2, 4, 8, 16)
-HISTORIES = (400, 1_000, 3_000)
+GROWTH, QUICK_GROWTH = (1, 2, 4, 8, 16), (1, 2)
+HISTORIES, QUICK_HISTORIES = (400, 1_000, 3_000), (400, 1_000)
 
 
 @click.command()
@@ -71,8 +71,8 @@ def main(
         result["rounds"] = _rounds(catalogue, rounds, sample=10 if quick else 40)
         result["other_tables"] = _other_tables(catalogue, rounds)
         if growth:
-            result["tracks"] = _growth_in_tracks(dsn, tracks)
-            result["history"] = _growth_in_history(dsn, tracks)
+            result["tracks"] = _growth_in_tracks(dsn, tracks, QUICK_GROWTH if quick else GROWTH)
+            result["history"] = _growth_in_history(dsn, tracks, QUICK_HISTORIES if quick else HISTORIES)
     stem = "quick" if quick else "full"
     out.mkdir(parents=True, exist_ok=True)
     click.echo(results.write(result, out, stem))
@@ -175,9 +175,9 @@ def _other_tables(catalogue: Catalogue, number: int) -> dict[str, list[dict[str,
     return measured
 
 
-def _growth_in_tracks(dsn: Dsn, tracks: int) -> list[dict[str, Any]]:
+def _growth_in_tracks(dsn: Dsn, tracks: int, factors: Sequence[int]) -> list[dict[str, Any]]:
     measured = []
-    sizes = [tracks * factor for factor in GROWTH]
+    sizes = [tracks * factor for factor in factors]
     for catalogue in growing(dsn, f"bench_{tracks}_growing", sizes, say=_say):
         measured.append({**_sizes(catalogue), **_three_times(catalogue)})
         _say(
@@ -186,9 +186,9 @@ def _growth_in_tracks(dsn: Dsn, tracks: int) -> list[dict[str, Any]]:
     return measured
 
 
-def _growth_in_history(dsn: Dsn, tracks: int) -> list[dict[str, Any]]:
+def _growth_in_history(dsn: Dsn, tracks: int, histories: Sequence[int]) -> list[dict[str, Any]]:
     measured = []
-    for days in HISTORIES:
+    for days in histories:
         catalogue = prepare(dsn, f"bench_{tracks}_days_{days}", tracks, days=days, say=_say)
         measured.append({"days": days, **_sizes(catalogue), **_three_times(catalogue)})
         _say(f"{days:,} days per track: {measured[-1]['seconds']:.2f} s")
