@@ -188,22 +188,25 @@ def _draw(result: dict[str, Any], path: Path) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter  # noqa: PLC0415
 
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     panels = (
-        ("tracks", "tracks", "seconds", "seconds"),
-        ("tracks", "tracks", "peak_mb", "peak memory, MB"),
-        ("history", "days", "seconds", "seconds"),
+        ("tracks", "tracks", "seconds", "Seconds by tracks"),
+        ("tracks", "tracks", "peak_mb", "Peak memory (MB) by tracks"),
+        ("history", "days", "seconds", "Seconds by days of history per track"),
     )
-    for axis, (group, x, y, label) in zip(axes, panels, strict=True):
-        points = result[group]
-        axis.plot([p[x] for p in points], [p[y] for p in points], "o-", color="#2563eb")
-        axis.set(
-            xlabel="days of history per track" if x == "days" else x,
-            ylabel=label,
-            ylim=(0, None),
-            xlim=(0, None),
-        )
+    for axis, (group, x, y, title) in zip(axes, panels, strict=True):
+        across, up = ([point[name] for point in result[group]] for name in (x, y))
+        axis.plot(across, up, "o-", color="#2563eb", label="measured", clip_on=False)
+        if (x, y) == ("tracks", "seconds"):
+            axis.plot(
+                [0, across[-1]], [0, up[0] * across[-1] / across[0]], "--", color="#9ca3af", label="linear"
+            )
+            axis.legend(frameon=False)
+        axis.set(title=title, xlim=(0, across[-1] * 1.05), ylim=(0, max(up) * 1.15))
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
