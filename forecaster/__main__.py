@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import os
 import signal
 
 from forecaster.secrecy import hide_password
@@ -14,6 +15,8 @@ def start() -> None:
     # Imports make some hundred thousand objects that live until the end: not to be looked at again and again.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
+    # NumPy's products here are too small for threads of their own, which would only keep the others waiting.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from forecaster.interrupt import ended_by_signals  # noqa: PLC0415 - with the password hidden
 
     with ended_by_signals():
