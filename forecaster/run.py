@@ -207,10 +207,14 @@ class _Run:
         """While a chunk is computed, the next one is read and those before are stored, each in a thread."""
         size = CHUNK if source.reads_by_index else CHUNK * _IN_ONE_PASS
         chunks = [todo.slice(start, size) for start in range(0, len(todo), size)]
-        with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
-            mldr = reading.submit(self._read, source.mldr)
+        with (
+            ThreadPoolExecutor(1) as reading,
+            ThreadPoolExecutor(1) as beside,
+            ThreadPoolExecutor(1) as writing,
+        ):
             ahead = [reading.submit(self._read, source.history, chunk) for chunk in chunks[:1]]
-            left_out = reading.submit(self._read, self._count_unusable, source, todo)
+            mldr = beside.submit(self._read, source.mldr)
+            left_out = beside.submit(self._read, self._count_unusable, source, todo)
             behind: list[Future[None]] = []
             try:
                 for number, chunk in enumerate(chunks, start=1):
