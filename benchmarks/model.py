@@ -6,6 +6,7 @@ from typing import NamedTuple
 import polars as pl
 
 from benchmarks.catalogue import Catalogue
+from benchmarks.results import MODEL_STAGES
 from forecaster.model import build_tracks, forecastable, skipped
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
@@ -35,7 +36,7 @@ def read(catalogue: Catalogue) -> Data:
 def measure(data: Data) -> dict[str, float]:
     """Seconds of each stage, summed over the chunks, as a run computes them."""
     parameters = Parameters()
-    seconds = dict.fromkeys(("features", "fit", "projection"), 0.0)
+    seconds = dict.fromkeys(MODEL_STAGES, 0.0)
 
     def timed(stage: str, frame: pl.LazyFrame, /) -> pl.LazyFrame:
         start = time.perf_counter()

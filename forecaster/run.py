@@ -1,12 +1,12 @@
 """Forecast every pending track and store the result: lock, read, build, write, chunk by chunk."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple
 
 import polars as pl
 
@@ -32,9 +32,6 @@ from forecaster.report import RunReport
 
 CHUNK = 2_500
 """Tracks per chunk, which is one transaction. Four are in memory at most: read, computed, waiting, stored."""
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 _IN_ONE_PASS = 4  # times the size of a chunk where each read goes over all rows of the table
 _ENDS_WITHIN = 1.0  # seconds in which the server is done with a connection that was lost
@@ -212,17 +209,15 @@ class _Run:
             ThreadPoolExecutor(1) as beside,
             ThreadPoolExecutor(1) as writing,
         ):
-            ahead = [reading.submit(self._read, source.history, chunk) for chunk in chunks[:1]]
-            mldr = beside.submit(self._read, source.mldr)
-            left_out = beside.submit(self._read, self._count_unusable, source, todo)
+            ahead = [reading.submit(self._read, source, chunk) for chunk in chunks[:1]]
+            mldr = beside.submit(source.mldr)
+            left_out = beside.submit(self._count_unusable, source, todo)
             behind: list[Future[None]] = []
             try:
                 for number, chunk in enumerate(chunks, start=1):
                     history = outcome(ahead[0], beside=behind)
-                    ahead[:] = [
-                        reading.submit(self._read, source.history, following)
-                        for following in chunks[number : number + 1]
-                    ]
+                    following = chunks[number : number + 1]
+                    ahead[:] = [reading.submit(self._read, source, next_one) for next_one in following]
                     computed = self._compute(source, chunk, history, outcome(mldr, beside=behind))
                     for write in behind[:-1]:  # one may still wait for its turn
                         outcome(write)
@@ -247,9 +242,9 @@ class _Run:
             self.report.unusable_rows += source.unusable_rows(todo)
             self.counted = True
 
-    def _read(self, read: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    def _read(self, source: Source, track_ids: pl.Series) -> History:
         with self.report.stage("read"):
-            return read(*arguments, **named)
+            return source.history(track_ids)
 
     def _compute(self, source: Source, chunk: pl.Series, history: History, mldr: pl.LazyFrame) -> _Computed:
         report, parameters = self.report, self.config.parameters

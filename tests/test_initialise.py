@@ -131,21 +131,14 @@ def test_partial_tracks_are_said(embedded_database: Dsn, months: str, partial: i
     assert all("with gaps or fewer than 24 months: 1, the first is 7;" in warning for warning in warnings)
 
 
-def test_partial_among_longer_ones(embedded_database: Dsn) -> None:
-    """A valuation's 400 months: 100 are a part of them."""
+@pytest.mark.parametrize(("whole", "part"), [(400, 100), (12, 10)])
+def test_what_most_tracks_have_is_whole(embedded_database: Dsn, whole: int, part: int) -> None:
+    """A valuation's 400 months, of which 100 are a part; or twelve, which are none."""
     create_tables(embedded_database)
-    for track, months in ((1, "1, 400"), (2, "1, 400"), (3, "1, 100")):
-        sql.run(embedded_database, MONTHS.format(track, months))
+    for track, months in ((1, whole), (2, whole), (3, part)):
+        sql.run(embedded_database, MONTHS.format(track, f"1, {months}"))
     [warning] = initialise(embedded_database, "public").warnings
-    assert "with gaps or fewer than 400 months: 1, the first is 3;" in warning
-
-
-def test_twelve_months_are_whole_where_all_have_twelve(embedded_database: Dsn) -> None:
-    create_tables(embedded_database)
-    for track, months in ((1, "1, 12"), (2, "1, 12"), (3, "1, 10")):
-        sql.run(embedded_database, MONTHS.format(track, months))
-    [warning] = initialise(embedded_database, "public").warnings
-    assert "with gaps or fewer than 12 months: 1, the first is 3;" in warning
+    assert f"with gaps or fewer than {whole} months: 1, the first is 3;" in warning
 
 
 @pytest.fixture
