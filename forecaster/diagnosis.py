@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,20 +12,12 @@ from forecaster.errors import NoForecastError
 from forecaster.model import build_tracks, forecastable
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
+from forecaster.model.rates import REASONS
 from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES, SEGMENT_STARTS, base_rate
-from forecaster.postgres.connection import connect
-from forecaster.postgres.source import Source, export_snapshot
-from forecaster.postgres.tables import CONTRACT, check_rights, read_tables
+from forecaster.postgres.source import Source, open_source
 
 _LOOK_AHEAD = 500  # pending tracks that are read at once in search of one that can be forecast
 _SHOWN_MONTHS = 6
-
-REASONS: Mapping[str, str] = {
-    "no_mldr": "its artist has no MLDR, or one that is no finite number",
-    "too_young": "it is less than one month of 30 days old",
-    "negative_streams": "there are negative streams among its last 365 records",
-    "several_artists": "its last 365 records name more than one artist",
-}
 
 
 @dataclass(frozen=True)
@@ -90,7 +81,7 @@ def diagnose(dsn: Dsn, schema: str, parameters: Parameters, track_id: int | None
 
     Raises `NoForecastError`, with the reason, if there is no forecast to be had; and what reading raises.
     """
-    with _open_source(dsn, schema) as source:
+    with open_source(dsn, schema) as source:
         if track_id is None:
             return _first_forecastable(source, parameters)
         if source.tracks([track_id]).is_empty():
@@ -103,15 +94,6 @@ def diagnose(dsn: Dsn, schema: str, parameters: Parameters, track_id: int | None
     if reason:
         raise NoForecastError(f"track {track_id} gets no forecast ({reason}): {REASONS[reason]}")
     return _diagnosis(tracks, parameters)
-
-
-@contextmanager
-def _open_source(dsn: Dsn, schema: str) -> Iterator[Source]:
-    with connect(dsn, repeatable_read=True) as connection:
-        tables = read_tables(connection, schema)
-        tables.check(*CONTRACT)
-        check_rights(connection, tables, dict.fromkeys(CONTRACT, ("SELECT",)))
-        yield Source(dsn, tables, export_snapshot(connection))
 
 
 def _first_forecastable(source: Source, parameters: Parameters) -> Diagnosis:

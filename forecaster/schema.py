@@ -94,6 +94,17 @@ FORECASTS: tuple[str, ...] = (
     "training_data_id",
 )
 
+# One row per track and forecast month as stored. `created_at` is in UTC.
+STORED_FORECASTS: tuple[str, ...] = (
+    "cm_track_id",
+    "cm_artist_id",
+    "month",
+    "forecasted_value",
+    "segment_used",
+    "time_used",
+    "created_at",
+)
+
 # One row per track that gets no forecast.
 SKIPPED = pl.Schema(
     {

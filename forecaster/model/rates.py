@@ -1,5 +1,7 @@
 """Base rates, the artist's MLDR and the track's own decay -> the multiplier of each track's base rates."""
 
+from collections.abc import Mapping
+
 import polars as pl
 
 from forecaster.model.segments import (
@@ -13,6 +15,14 @@ from forecaster.model.segments import (
 
 FACTOR_MAX = 1e9
 """Largest artist factor. At the lowest base rate it leaves exp(-4e6) of the streams: zero already."""
+
+REASONS: Mapping[str, str] = {
+    "no_mldr": "its artist has no MLDR, or one that is no finite number",
+    "too_young": "it is less than one month of 30 days old",
+    "negative_streams": "there are negative streams among its last 365 records",
+    "several_artists": "its last 365 records name more than one artist",
+}
+"""What the reasons of `skip_reason` mean, said of one track."""
 
 
 def newest_mldr(artist_mldr: pl.LazyFrame, /) -> pl.LazyFrame:

@@ -3,7 +3,8 @@
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import polars as pl
@@ -12,10 +13,26 @@ from forecaster.dsn import Dsn
 from forecaster.errors import ConnectionLostError, DatabaseError
 from forecaster.interrupt import Interrupted, interruptible
 from forecaster.model.features import WINDOW
-from forecaster.postgres.connection import Connection, client_name, end_connections, integer_array, query
+from forecaster.postgres.connection import (
+    Connection,
+    client_name,
+    connect,
+    end_connections,
+    integer_array,
+    query,
+)
 from forecaster.postgres.stored import stored_months
-from forecaster.postgres.tables import LARGEST_FLOAT, MLDR_TABLE, STREAMS_TABLE, Tables
-from forecaster.schema import NEWEST_MLDR, RECORDS, TRACK_FACTS
+from forecaster.postgres.tables import (
+    CONTRACT,
+    FORECAST_TABLE,
+    LARGEST_FLOAT,
+    MLDR_TABLE,
+    STREAMS_TABLE,
+    Tables,
+    check_rights,
+    read_tables,
+)
+from forecaster.schema import NEWEST_MLDR, RECORDS, STORED_FORECASTS, TRACK_FACTS
 
 os.environ.setdefault("RUST_LOG", "off")  # else its connection pool writes to stderr
 import connectorx as cx
@@ -44,6 +61,19 @@ def export_snapshot(connection: Connection) -> str:
     # The transaction is idle while others read: where such ones are ended after a time, this one is not.
     keep = "SELECT set_config('idle_in_transaction_session_timeout', '0', true)"
     return str(query(connection, f"{keep}, pg_export_snapshot() AS name")["name"].item())
+
+
+@contextmanager
+def open_source(dsn: Dsn, schema: str) -> "Iterator[Source]":
+    """The tables of a schema as they are now, to be read and not written.
+
+    Raises `SchemaMismatchError` if they do not fit, `DatabaseError` where the user may not read them.
+    """
+    with connect(dsn, repeatable_read=True) as connection:
+        tables = read_tables(connection, schema)
+        tables.check(*CONTRACT)
+        check_rights(connection, tables, dict.fromkeys(CONTRACT, ("SELECT",)))
+        yield Source(dsn, tables, export_snapshot(connection))
 
 
 @dataclass(frozen=True)
@@ -127,6 +157,50 @@ class Source:
         size = max(1, -(-len(track_ids) // CONNECTIONS))
         wire = self._read([query(integer_array(part)) for part in _slices(track_ids, size)])
         return History(_records(wire), _facts(wire), duplicates=int(wire["duplicates"].sum()))
+
+    def daily(self, track_id: int) -> pl.DataFrame:
+        """One row per day on which a track has a record, in order: date, daily_streams."""
+        days = self._read(f"""
+            SELECT DISTINCT ON (1) {_day(self.tables.day_of_streams())} AS day,
+                   {self._streams} AS daily_streams
+            FROM {self.tables.name(STREAMS_TABLE)} s
+            WHERE s.cm_track_id = {int(track_id)} AND NOT {self._unusable}
+            ORDER BY 1, s.created_at DESC NULLS LAST, s.id DESC NULLS LAST, daily_streams DESC""")
+        return days.select(pl.col("day").cast(pl.Int32).cast(pl.Date).alias("date"), "daily_streams")
+
+    def forecasts(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.DataFrame:
+        """The stored rows that name a track and a month, ordered by both; `STORED_FORECASTS`."""
+        forecasts = self.tables.name(FORECAST_TABLE)
+        among = "true" if track_ids is None else f"s.cm_track_id = ANY ({integer_array(track_ids)})"
+        return self._read(f"""
+            SELECT s.cm_track_id::bigint AS cm_track_id, s.cm_artist_id::bigint AS cm_artist_id,
+                   s.month::bigint AS month, {self.tables.as_float(FORECAST_TABLE, "forecasted_value")}
+                   AS forecasted_value, s.segment_used::bigint AS segment_used,
+                   s.time_used::bigint AS time_used,
+                   (extract(epoch FROM {self.tables.instant(FORECAST_TABLE)}) * 1000000)::bigint AS created_at
+            FROM {forecasts} s
+            WHERE s.cm_track_id IS NOT NULL AND s.month IS NOT NULL AND {among}
+            ORDER BY 1, 3, 7""").select(
+            *(name for name in STORED_FORECASTS if name != "created_at"),
+            pl.col("created_at").cast(pl.Datetime("us", "UTC")),
+        )
+
+    def cutoffs(self, track_ids: Sequence[int] | pl.Series) -> pl.DataFrame:
+        """Of each track with a stored forecast, the last day that it can have known: cm_track_id, cutoff.
+
+        That is the last date among the rows that were there when it was stored; NULL if none was.
+        """
+        streams, made = self.tables.name(STREAMS_TABLE), self.tables.instant(FORECAST_TABLE)
+        days = self._read(f"""
+            SELECT f.id::bigint AS cm_track_id,
+                   (SELECT {_day("max(" + self.tables.day_of_streams() + ")")}
+                    FROM {streams} s WHERE s.cm_track_id = f.id AND NOT {self._unusable}
+                      AND {self.tables.instant(STREAMS_TABLE)} <= f.made) AS day
+            FROM (SELECT s.cm_track_id AS id, max({made}) AS made
+                  FROM {self.tables.name(FORECAST_TABLE)} s
+                  WHERE s.cm_track_id = ANY ({integer_array(track_ids)}) GROUP BY 1) f
+            ORDER BY 1""")
+        return days.select("cm_track_id", pl.col("day").cast(pl.Int32).cast(pl.Date).alias("cutoff"))
 
     @property
     def reads_by_index(self) -> bool:

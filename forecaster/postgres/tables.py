@@ -191,6 +191,11 @@ class Tables:
         with_zone = self.type(STREAMS_TABLE, "date") == "timestamp with time zone"
         return "(s.date AT TIME ZONE 'UTC')::date" if with_zone else "s.date::date"
 
+    def instant(self, table: str) -> str:
+        """SQL expression: when a row of the table, called `s`, was made; without a time zone it is in UTC."""
+        with_zone = self.type(table, "created_at") == "timestamp with time zone"
+        return "s.created_at" if with_zone else "(s.created_at::timestamp AT TIME ZONE 'UTC')"
+
     def as_float(self, table: str, column: str) -> str:
         """SQL expression: a finite number of a column, as a float; the table is called `s`."""
         name = f"s.{quote_identifier(column)}"

@@ -1,0 +1,132 @@
+"""The catalogue as it is stored: of every track what it is like, and its forecast if it has one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import polars as pl
+
+from forecaster.dsn import Dsn
+from forecaster.errors import NoForecastError
+from forecaster.interrupt import interruptible
+from forecaster.model import build_tracks
+from forecaster.model.features import DAYS_PER_MONTH, WINDOW
+from forecaster.model.parameters import Parameters
+from forecaster.postgres.source import History, Source, open_source
+
+CHUNK = 10_000
+"""Tracks that are read at once."""
+
+_OF_TRACK = (
+    "cm_track_id",
+    "cm_artist_id",
+    "as_of",
+    "months_since_release",
+    "streams_30",
+    "streams_365",
+    "influence_range",
+    "mldr",
+    "k",
+    "multiplier",
+    "reason",
+)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Every track that has streams or a stored forecast."""
+
+    database: str
+    """Without password."""
+    schema: str
+    read_at: datetime
+    """In UTC."""
+    tracks: pl.DataFrame
+    """One row per track, ordered by it.
+
+    cm_track_id, cm_artist_id; as_of, months_since_release, streams_30, streams_365, influence_range (0 to 9),
+    mldr, k, multiplier: of its streams as they are now, NULL without any.
+    reason: why no forecast can be made of them; NULL where one can.
+    history: its last up to twelve sums of 30 records, oldest first; the last one is `streams_30`.
+    forecast: its stored streams per month, in order; empty where none is stored.
+    months, total: how many months are stored and their sum; segment (1 to 12): of the first of them;
+    created_at: when they were stored. NULL without a forecast.
+    """
+
+
+def read_catalogue(dsn: Dsn, schema: str, parameters: Parameters) -> Catalogue:
+    """Read all tracks as one snapshot shows them. Of the parameters all but the horizon count.
+
+    Raises `NoForecastError` for a schema without streams and forecasts, and what reading raises.
+    """
+    with open_source(dsn, schema) as source:
+        read_at = datetime.now(UTC)
+        parts = list(_parts(source, parameters))
+    if not parts:
+        raise NoForecastError(
+            f"schema {schema!r} has neither streams nor forecasts",
+            hint="`forecaster load` loads a catalogue; --schema names another schema",
+        )
+    return Catalogue(f"{dsn}", schema, read_at, pl.concat(parts))
+
+
+def _parts(source: Source, parameters: Parameters) -> Iterator[pl.DataFrame]:
+    with_streams = source.tracks()
+    stored = source.stored()["cm_track_id"].drop_nulls()
+    tracks = pl.concat([with_streams, stored.cast(pl.Int64)]).unique().sort()
+    mldr = source.mldr()
+    for start in range(0, len(tracks), CHUNK):
+        chunk = tracks.slice(start, CHUNK)
+        history, forecasts = source.history(chunk), source.forecasts(chunk)
+        yield interruptible(
+            _joined(
+                chunk, history, forecasts, build_tracks(history.records, history.facts, mldr, parameters)
+            ).collect,
+            cancel=None,
+        )
+
+
+def _joined(
+    tracks: pl.Series, history: History, forecasts: pl.DataFrame, built: pl.LazyFrame
+) -> pl.LazyFrame:
+    stored = (
+        forecasts.lazy()
+        .group_by("cm_track_id")
+        .agg(
+            pl.col("cm_artist_id").first().alias("_artist"),
+            forecast=pl.col("forecasted_value"),
+            months=pl.len().cast(pl.Int64),
+            total=pl.col("forecasted_value").sum(),
+            segment=pl.col("segment_used").first(),
+            created_at=pl.col("created_at").max(),
+        )
+    )
+    return (
+        tracks.alias("cm_track_id")
+        .to_frame()
+        .lazy()
+        .join(built.select(_OF_TRACK), on="cm_track_id", how="left")
+        .join(_totals(history.records), on="cm_track_id", how="left")
+        .join(stored, on="cm_track_id", how="left")
+        .with_columns(
+            pl.coalesce("cm_artist_id", "_artist").alias("cm_artist_id"),
+            pl.col("history", "forecast").fill_null(pl.lit([], dtype=pl.List(pl.Float64))),
+        )
+        .drop("_artist")
+        .sort("cm_track_id")
+    )
+
+
+def _totals(records: pl.LazyFrame) -> pl.LazyFrame:
+    """One row per track: the sums of its last 30 records, of the 30 before, and so on; oldest first."""
+    streams = pl.col("streams").list
+    sums = [
+        pl.when(streams.len() >= DAYS_PER_MONTH * (back + 1))
+        .then(streams.slice(DAYS_PER_MONTH * back, DAYS_PER_MONTH).list.sum())
+        .alias(f"{back}")
+        for back in reversed(range(WINDOW // DAYS_PER_MONTH))
+    ]
+    newest_first = records.group_by("cm_track_id").agg(
+        streams=pl.col("daily_streams").sort_by("day", descending=True)
+    )
+    return newest_first.select("cm_track_id", history=pl.concat_list(sums).list.drop_nulls())
