@@ -48,11 +48,25 @@ def take_lock(connection: Connection, tables: Tables, *, wait: float = 0.0) -> s
         left = deadline - time.monotonic()
         if left <= 0:
             raise LockedError(
-                f"another run is writing to {table}: {_holder(connection, table)}",
+                f"another run is writing to {table}: {holder(connection, table) or 'it has just ended'}",
                 hint="let it finish; --wait SECONDS waits for it",
             )
         time.sleep(min(_POLL, left))
     return name
+
+
+def holder(connection: Connection, table: str) -> str | None:
+    """Who holds the lock on a table, given by its quoted name; None if nobody does."""
+    found = query(connection, _HOLDER, (_LOCK_CLASS, table))
+    connection.commit()
+    if found.is_empty():
+        return None
+    backend, name = found.row(0)
+    known = _NAMED.fullmatch(name or "")
+    if known is None:
+        return f"server process {backend} ({name or 'without a name'})"
+    since = datetime.strptime(known["since"], _INSTANT).replace(tzinfo=UTC)
+    return f"process {known['pid']} on host {known['host']}, since {since:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _tie_to_this_process(connection: Connection) -> None:
@@ -73,16 +87,3 @@ def _try(connection: Connection, table: str, name: str) -> bool:
     taken = query(connection, _TRY, (_LOCK_CLASS, table, name)).item()
     connection.commit()
     return bool(taken)
-
-
-def _holder(connection: Connection, table: str) -> str:
-    found = query(connection, _HOLDER, (_LOCK_CLASS, table))
-    connection.commit()
-    if found.is_empty():
-        return "it has just ended"
-    backend, name = found.row(0)
-    known = _NAMED.fullmatch(name or "")
-    if known is None:
-        return f"server process {backend} ({name or 'without a name'})"
-    since = datetime.strptime(known["since"], _INSTANT).replace(tzinfo=UTC)
-    return f"process {known['pid']} on host {known['host']}, since {since:%Y-%m-%d %H:%M:%S} UTC"
