@@ -30,6 +30,8 @@ class Diagnosis:
     """One row per month, `forecasted_value` rounded to whole streams."""
     rates: tuple[tuple[float, float], ...]
     """Base rate and rate per month of each of the twelve segments."""
+    history: pl.DataFrame
+    """One row per day with a record, in order: date, daily_streams."""
 
     def __str__(self) -> str:
         return "\n".join((*self._inputs(), *self._rates(), *self._months()))
@@ -89,11 +91,11 @@ def diagnose(dsn: Dsn, schema: str, parameters: Parameters, track_id: int | None
                 f"track {track_id} is unknown: there are no streams of it in schema {schema!r}",
                 hint="check the id, and --schema",
             )
-        tracks = _tracks(source, pl.Series([track_id]), parameters)
-    reason = tracks["reason"][0]
-    if reason:
-        raise NoForecastError(f"track {track_id} gets no forecast ({reason}): {REASONS[reason]}")
-    return _diagnosis(tracks, parameters)
+        track = _tracks(source, pl.Series([track_id]), parameters)
+        reason = track["reason"][0]
+        if reason:
+            raise NoForecastError(f"track {track_id} gets no forecast ({reason}): {REASONS[reason]}")
+        return _diagnosis(source, track, parameters)
 
 
 def _first_forecastable(source: Source, parameters: Parameters) -> Diagnosis:
@@ -104,7 +106,7 @@ def _first_forecastable(source: Source, parameters: Parameters) -> Diagnosis:
         looked_at = _tracks(source, pending.slice(start, _LOOK_AHEAD), parameters)
         good = looked_at.lazy().pipe(forecastable).head(1).collect()
         if len(good):
-            return _diagnosis(good, parameters)
+            return _diagnosis(source, good, parameters)
         reasons.update(looked_at["reason"].to_list())
     if tracks.is_empty():
         raise NoForecastError("there are no streams", hint="`forecaster load` loads a catalogue")
@@ -121,7 +123,7 @@ def _tracks(source: Source, track_ids: pl.Series, parameters: Parameters) -> pl.
     return build_tracks(history.records, history.facts, source.mldr(), parameters).collect()
 
 
-def _diagnosis(track: pl.DataFrame, parameters: Parameters) -> Diagnosis:
+def _diagnosis(source: Source, track: pl.DataFrame, parameters: Parameters) -> Diagnosis:
     segments = range(1, len(SEGMENT_STARTS) + 1)
     base = track.select(base_rate(pl.col("influence_range"), j).alias(str(j)) for j in segments).row(0)
     forecasts = (
@@ -132,4 +134,5 @@ def _diagnosis(track: pl.DataFrame, parameters: Parameters) -> Diagnosis:
     if forecasts["forecasted_value"].null_count():
         raise NoForecastError(f"the forecast of track {track['cm_track_id'][0]} is larger than 2^63 streams")
     row = track.row(0, named=True)
-    return Diagnosis(row, forecasts, tuple((rate, rate * row["multiplier"]) for rate in base))
+    rates = tuple((rate, rate * row["multiplier"]) for rate in base)
+    return Diagnosis(row, forecasts, rates, source.daily(row["cm_track_id"]))

@@ -184,7 +184,9 @@ def _end_in_time(woken: socket.socket, _wakes: socket.socket) -> None:
 
 def _end(signum: int) -> NoReturn:
     """End the process here and now: a thread may still be at work in a driver."""
-    line = f"Interrupted by {signal.Signals(signum).name}: nothing is half done\n"
+    # A picture of the progress may have hidden the cursor.
+    cursor = "\r\x1b[?25h" if os.isatty(_STDERR) else ""
+    line = f"{cursor}Interrupted by {signal.Signals(signum).name}: nothing is half done\n"
     with suppress(OSError):
         # Not by way of sys.stderr, whose lock the other thread may hold. A terminal that takes nothing (as
         # after Ctrl-S) would keep us.

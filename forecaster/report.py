@@ -1,6 +1,7 @@
-"""What a run did: counts, skipped tracks, seconds per stage; as an object and as JSON."""
+"""What a run does and did: counts, skipped tracks, seconds per stage; as an object and as JSON."""
 
 import json
+import logging
 import platform
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,27 @@ from forecaster.model.parameters import Parameters
 from forecaster.schema import SKIPPED
 from forecaster.secrecy import masked
 
-_PACKAGES = ("forecaster", "polars", "connectorx", "adbc-driver-postgresql", "numpy", "pyarrow")
+STAGES: tuple[str, ...] = ("connect", "read", "features", "fit", "projection", "write")
+"""What a run consists of, in the order in which the stages begin."""
+
+PACKAGES: tuple[str, ...] = (
+    "forecaster",
+    "polars",
+    "connectorx",
+    "adbc-driver-postgresql",
+    "numpy",
+    "pyarrow",
+)
+
+_log = logging.getLogger("forecaster")
+
+
+@dataclass
+class Stage:
+    """A stage that goes on just now."""
+
+    tracks: int = 0
+    """How many tracks it will be done with at its end."""
 
 
 @dataclass
@@ -56,6 +77,10 @@ class RunReport:
     """What is wrong with the tables, and how to mend it."""
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds at work in each stage. Some go on at the same time, so the sum may exceed `seconds`."""
+    active: dict[str, int] = field(default_factory=dict)
+    """For each stage that has begun, in how many places it goes on just now."""
+    done: dict[str, int] = field(default_factory=dict)
+    """How many tracks each stage is done with."""
     seconds: float = 0.0
     error: str | None = None
     """Why the run failed or was ended; all else is what it did until then."""
@@ -67,18 +92,27 @@ class RunReport:
         return dict(counts.iter_rows())
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to the stage's seconds."""
+    def stage(self, name: str) -> Iterator[Stage]:
+        """Add the time spent inside to the stage's seconds, and the tracks to those that it is done with."""
         start = time.perf_counter()
+        self.active[name] = self.active.get(name, 0) + 1
+        stage = Stage()
         try:
-            yield
+            yield stage
+            self.done[name] = self.done.get(name, 0) + stage.tracks
         finally:
-            self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - start
+            seconds = time.perf_counter() - start
+            self.active[name] -= 1
+            self.stages[name] = self.stages.get(name, 0.0) + seconds
+            of_tracks = f", {stage.tracks:,} tracks" if stage.tracks else ""
+            _log.debug("%s: %.3f s%s", name, seconds, of_tracks, extra={"stage": name})
 
     def checkpoint(self, name: str, frame: pl.LazyFrame, /) -> pl.LazyFrame:
         """Compute a stage of the model here and now, so that its time is its own."""
-        with self.stage(name):
-            return interruptible(frame.collect, cancel=None).lazy()
+        with self.stage(name) as stage:
+            tracks = interruptible(frame.collect, cancel=None)
+            stage.tracks = len(tracks)
+        return tracks.lazy()
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has."""
@@ -95,7 +129,7 @@ class RunReport:
             "versions": {
                 "python": platform.python_version(),
                 "postgresql": self.server,
-                **{package: version(package) for package in _PACKAGES},
+                **{package: version(package) for package in PACKAGES},
             },
             "counts": {
                 "pending": self.pending,

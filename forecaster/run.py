@@ -243,13 +243,15 @@ class _Run:
             self.counted = True
 
     def _read(self, source: Source, track_ids: pl.Series) -> History:
-        with self.report.stage("read"):
+        with self.report.stage("read") as stage:
+            stage.tracks = len(track_ids)
             return source.history(track_ids)
 
     def _compute(self, source: Source, chunk: pl.Series, history: History, mldr: pl.LazyFrame) -> _Computed:
         report, parameters = self.report, self.config.parameters
         tracks = build_tracks(history.records, history.facts, mldr, parameters, checkpoint=report.checkpoint)
-        with report.stage("projection"):
+        with report.stage("projection") as stage:
+            stage.tracks = len(chunk)
             frames = [self._rows(source, tracks), skipped(tracks)]
             forecasts, bad = interruptible(lambda: pl.collect_all(frames), cancel=None)
             fitted = fit(forecasts, source.tables, FORECAST_TABLE)
@@ -268,7 +270,8 @@ class _Run:
         report.duplicate_rows += computed.duplicates
         rows = len(computed.forecasts.rows)
         if writer and rows:
-            with report.stage("write"):
+            with report.stage("write") as stage:
+                stage.tracks = len(computed.track_ids)
                 stored = self._store(source, writer, computed.forecasts)
             rows = stored.rows
             report.rows += rows

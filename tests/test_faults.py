@@ -286,7 +286,8 @@ class TestNoConnection:
                 code, stdout, stderr = end_of(process)
         seconds = time.monotonic() - start
         assert (code, stdout) == (3, "")
-        database, error, hint = stderr.splitlines()
+        database, stage, error, hint = stderr.splitlines()
+        assert stage == "stage: connect"
         assert database.startswith("database: postgresql://")
         assert error.startswith(f"Error: cannot connect to {dsn}: ")
         assert said in error

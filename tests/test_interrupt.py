@@ -182,7 +182,11 @@ def interrupt(process: Process, signum: signal.Signals) -> tuple[Ended, float]:
 
 def assert_interrupted(ended: Ended, signum: signal.Signals) -> None:
     assert ended.code == 128 + signum, ended
-    said = [line for line in ended.stderr.splitlines() if not line.startswith(("database: ", "Warning: "))]
+    said = [
+        line
+        for line in ended.stderr.splitlines()
+        if not line.startswith(("database: ", "stage: ", "Warning: "))
+    ]
     assert said == [f"Interrupted by {signum.name}: nothing is half done"]
 
 

@@ -18,6 +18,7 @@ SHOWN_DATA_DIR = "~/.local/share/forecaster"
 
 def settled(text: str) -> str:
     """Without what differs from one time to the next: seconds and rates."""
+    text = re.sub(r"(?<=seconds=)\d+\.\d\d$", "…", text, flags=re.MULTILINE)
     text = re.sub(r"^(seconds +).*$", r"\1…", text, flags=re.MULTILINE)
     return re.sub(r"^(tracks per second +).*$", r"\1…", text, flags=re.MULTILINE)
 

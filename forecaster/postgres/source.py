@@ -186,21 +186,26 @@ class Source:
         )
 
     def cutoffs(self, track_ids: Sequence[int] | pl.Series) -> pl.DataFrame:
-        """Of each track with a stored forecast, the last day that it can have known: cm_track_id, cutoff.
+        """Of each track with a stored forecast, the last day that it can have known.
 
-        That is the last date among the rows that were there when it was stored; NULL if none was.
+        cm_track_id; cutoff: the last date among the rows that were there when the forecast was stored, else
+        among all; is_known: whether there was one.
         """
-        streams, made = self.tables.name(STREAMS_TABLE), self.tables.instant(FORECAST_TABLE)
+        date = self.tables.day_of_streams()
+        last = f"""SELECT {_day(f"max({date})")} FROM {self.tables.name(STREAMS_TABLE)} s
+                   WHERE s.cm_track_id = f.id AND NOT {self._unusable}"""
         days = self._read(f"""
-            SELECT f.id::bigint AS cm_track_id,
-                   (SELECT {_day("max(" + self.tables.day_of_streams() + ")")}
-                    FROM {streams} s WHERE s.cm_track_id = f.id AND NOT {self._unusable}
-                      AND {self.tables.instant(STREAMS_TABLE)} <= f.made) AS day
-            FROM (SELECT s.cm_track_id AS id, max({made}) AS made
+            SELECT f.id::bigint AS cm_track_id, ({last}) AS last_day,
+                   ({last} AND {self.tables.instant(STREAMS_TABLE)} <= f.made) AS known_day
+            FROM (SELECT s.cm_track_id AS id, max({self.tables.instant(FORECAST_TABLE)}) AS made
                   FROM {self.tables.name(FORECAST_TABLE)} s
                   WHERE s.cm_track_id = ANY ({integer_array(track_ids)}) GROUP BY 1) f
             ORDER BY 1""")
-        return days.select("cm_track_id", pl.col("day").cast(pl.Int32).cast(pl.Date).alias("cutoff"))
+        return days.select(
+            "cm_track_id",
+            cutoff=pl.coalesce("known_day", "last_day").cast(pl.Int32).cast(pl.Date),
+            is_known=pl.col("known_day").is_not_null(),
+        )
 
     @property
     def reads_by_index(self) -> bool:

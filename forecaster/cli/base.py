@@ -1,0 +1,137 @@
+"""What all commands have in common: options that are variables too, how they speak, how they end."""
+
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+import click
+
+from forecaster.console import Console, color_of, log
+from forecaster.errors import ForecasterError
+from forecaster.interrupt import Interrupted
+from forecaster.secrecy import masked
+
+ID = click.IntRange(-(2**63), 2**63 - 1)
+"""A track or an artist."""
+
+_WITHOUT_VARIABLE = ("help", "version")
+
+
+class Option(click.Option):
+    """An option that is also a variable, FORECASTER_ and its name, which the help shows."""
+
+    def __init__(self, *arguments: Any, **attributes: Any) -> None:  # noqa: ANN401 - click's own
+        super().__init__(*arguments, **attributes)
+        if self.envvar is None and self.name not in _WITHOUT_VARIABLE:
+            longest = max((name for name in self.opts if name.startswith("--")), key=len)
+            self.envvar = "FORECASTER_" + longest.removeprefix("--").replace("-", "_").upper()
+        self.show_envvar = self.envvar is not None
+
+
+class Command(click.Command):
+    """A command with the options that every command has; it says its errors in one paragraph."""
+
+    def __init__(self, *arguments: Any, **attributes: Any) -> None:  # noqa: ANN401 - click's own
+        super().__init__(*arguments, **attributes)
+        self.params += [
+            Option(
+                ["-v", "--verbose"], count=True, help="Say more; -vv also shows where an error came from."
+            ),
+            Option(
+                ["-q", "--quiet"], is_flag=True, help="Say nothing but warnings, errors and the last line."
+            ),
+            Option(
+                ["--log-format"],
+                type=click.Choice(["text", "json"]),
+                default="text",
+                show_default=True,
+                help="What is said on stderr: text, or one JSON object per line.",
+            ),
+            Option(
+                ["--color"],
+                type=click.Choice(["auto", "always", "never"]),
+                default="auto",
+                show_default=True,
+                help="Colours; NO_COLOR counts for auto.",
+            ),
+        ]
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Set up how it speaks, and run it."""
+        started = time.perf_counter()
+        own = {name: ctx.params.pop(name) for name in ("verbose", "quiet", "log_format")}
+        ctx.color = color_of(ctx.params.pop("color"))
+        console = Console(**own, color=ctx.color)
+        console.set_up()
+        ctx.meta.update({_CONSOLE: console, _STARTED: started})
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # by Polars, ahead of our own handler; click would call it "Aborted!"
+            raise Interrupted(signal.SIGINT) from None
+        except ForecasterError as error:
+            _fail(ctx, error, console)
+
+
+_CONSOLE, _STARTED = f"{__name__}.console", f"{__name__}.started"
+
+
+class Group(click.Group):
+    """The program: its commands are of our kind, and no usage error shows a password."""
+
+    command_class = Command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command that is named."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            raise click.UsageError(masked(error.format_message()), error.ctx) from None
+
+
+def console() -> Console:
+    """How the command that is running speaks."""
+    found: Console = click.get_current_context().meta[_CONSOLE]
+    return found
+
+
+def finish(table: Mapping[str, str], /, *, seconds: float | None = None, **counts: object) -> None:
+    """End a command: the table of what it did, and one line that grep can find.
+
+    Its seconds are those since the command began, unless it knows better.
+    """
+    context = click.get_current_context()
+    if table and not console().quiet:
+        width = max(21, *(len(name) + 2 for name in table))
+        click.echo("\n".join(f"{name:<{width}}{value}" for name, value in table.items()))
+    if seconds is None:
+        seconds = time.perf_counter() - context.meta[_STARTED]
+    click.echo(" ".join(f"{name}={value}" for name, value in counts.items()) + f" seconds={seconds:.2f}")
+
+
+def say(text: str) -> None:
+    """Print a part of the result, unless the command is to be quiet."""
+    if not console().quiet:
+        click.echo(text)
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Say what the user should know, and the command goes on."""
+    for warning in warnings:
+        log.warning("%s", warning)
+
+
+def was_typed(option: str) -> bool:
+    """Whether the user has given the option now, and not by a variable."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def _fail(ctx: click.Context, error: ForecasterError, console: Console) -> NoReturn:
+    if console.verbose > 1:
+        click.echo(masked("".join(traceback.format_exception(error))), err=True)
+    log.error("%s", error, extra={"hint": error.hint, "exit_code": error.exit_code})
+    sys.stdout.flush()
+    ctx.exit(error.exit_code)

@@ -1,0 +1,171 @@
+"""The commands to begin with: try it, make the tables, fill them, complete words in the shell."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from forecaster.cli.base import ID, Command, finish, say, warn, was_typed
+from forecaster.cli.look import show_track
+from forecaster.cli.nightly import summarise
+from forecaster.cli.options import (
+    Where,
+    data_dir_option,
+    database_options,
+    embedded,
+    option,
+    out_option,
+)
+from forecaster.console import log
+from forecaster.errors import InvalidOptionError
+
+if TYPE_CHECKING:
+    from forecaster.intake import Intake
+
+
+@click.command(cls=Command)
+@option(
+    "--tracks",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help="Tracks in the sample catalogue.  [default: 300]",
+)
+@data_dir_option
+@out_option("CSV or Parquet file for the one track.  [default: track_<id>_forecast.csv]")
+def demo(tracks: int | None, data_dir: Path | None, out: Path | None) -> None:
+    """Try it: embedded server, sample catalogue, run, dump of one track.
+
+    It works in a schema of its own, "demo". Again is fine: it reuses what is there. Another number of
+    --tracks than is there begins anew.
+
+    \b
+    Example:
+      forecaster demo --tracks 8459
+    """
+    from forecaster.demo import SCHEMA, fill, first_forecast
+    from forecaster.model.parameters import Parameters
+    from forecaster.run import RunConfig, run
+
+    with embedded(data_dir) as dsn:
+        filled = fill(dsn, tracks)
+        if filled:
+            say(f"sample catalogue: {filled.streams:,} daily rows and {filled.mldr:,} artists loaded")
+        else:
+            say("sample catalogue: there already")
+        done = run(RunConfig(dsn, SCHEMA))
+        summarise(done)
+        say("")
+        show_track(dsn, SCHEMA, Parameters(), first_forecast(dsn), out)
+    where = f" --data-dir {shlex.quote(str(data_dir))}" if was_typed("data_dir") else ""
+    say(
+        f"""
+Next:
+  forecaster run{where} --schema {SCHEMA}
+  forecaster dump{where} --schema {SCHEMA} --track-id 7
+  forecaster report{where} --schema {SCHEMA} --out report.html
+  forecaster init{where}
+  forecaster load{where} STREAMS.csv --mldr MLDR.csv"""
+    )
+
+
+@click.command(cls=Command)
+@database_options
+def init(where: Where) -> None:
+    """Create what is missing of the three tables; what exists is left as it is.
+
+    Only a unique key on (cm_track_id, month) is added to a forecast table that has none, where its rows
+    and the user's rights allow it.
+
+    \b
+    Example:
+      forecaster init --database-url postgresql://me@localhost/music
+    """
+    from forecaster.initialise import initialise
+
+    with where.database() as dsn:
+        result = initialise(dsn, where.schema)
+    warn(result.warnings)
+    say("\n".join(f"created {name}" for name in result.created) or "nothing to create: all is there")
+    finish({}, created=len(result.created), warnings=len(result.warnings))
+
+
+@click.command(cls=Command)
+@click.argument("streams", type=click.Path(path_type=Path), required=False)
+@option("--mldr", type=click.Path(path_type=Path), help="File with cm_artist_id and mldr.")
+@option("--track-id", type=ID, metavar="ID", help="Track of an exported STREAMS file, which names none.")
+@option("--artist-id", type=ID, metavar="ID", help="Artist of an exported STREAMS file.")
+@database_options
+def load(
+    streams: Path | None,
+    mldr: Path | None,
+    track_id: int | None,
+    artist_id: int | None,
+    where: Where,
+) -> None:
+    """Load STREAMS and decay rates, CSV or Parquet, into the two source tables: all rows or none.
+
+    STREAMS has the columns cm_track_id, cm_artist_id, date, daily_streams and, if known,
+    days_from_release; or it is one track's export of a music-analytics service (Date, Value,
+    Days from release), with --track-id and --artist-id.
+
+    \b
+    Examples:
+      forecaster load streams.parquet --mldr mldr.csv
+      forecaster load export.csv --track-id 42 --artist-id 7
+    """
+    from forecaster.intake import read_mldr, read_streams
+    from forecaster.load import load as load_rows
+
+    if streams is None and mldr is None:
+        raise InvalidOptionError("nothing to load", hint="name a file of STREAMS, or --mldr FILE, or both")
+    daily = read_streams(streams, track_id=track_id, artist_id=artist_id) if streams else None
+    rates = read_mldr(mldr) if mldr else None
+    _say_what_is_not_loaded(streams, daily)
+    _say_what_is_not_loaded(mldr, rates)
+    with where.database() as dsn:
+        loaded = load_rows(
+            dsn, where.schema, streams=daily.rows if daily else None, mldr=rates.rows if rates else None
+        )
+    finish(
+        {"daily rows loaded": f"{loaded.streams:,}", "decay rates loaded": f"{loaded.mldr:,}"},
+        streams=loaded.streams,
+        mldr=loaded.mldr,
+    )
+
+
+def _say_what_is_not_loaded(path: Path | None, intake: "Intake | None") -> None:
+    from forecaster.files import counted
+
+    if intake and intake.ignored:
+        log.info("%s: columns not needed: %s", path, ", ".join(intake.ignored))
+    if intake and len(intake.left_out):
+        row, day, reason = intake.left_out.row(0)
+        log.warning(
+            "%s: %s left out, whose daily streams are not known; the first is row %s, %s: %s",
+            path,
+            counted(len(intake.left_out), "record"),
+            row,
+            day,
+            reason,
+        )
+
+
+@click.command(cls=Command)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes the shell complete commands and options.
+
+    \b
+    Examples:
+      forecaster completion bash >> ~/.bashrc
+      forecaster completion zsh >> ~/.zshrc
+      forecaster completion fish > ~/.config/fish/completions/forecaster.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    of_shell = get_completion_class(shell)
+    if of_shell is None:
+        raise InvalidOptionError(f"no completion for {shell}")
+    program = click.get_current_context().find_root()
+    click.echo(of_shell(program.command, {}, "forecaster", "_FORECASTER_COMPLETE").source())

@@ -1,0 +1,214 @@
+"""The commands that look at what is there and store nothing: one track, the catalogue, the tables."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from forecaster.cli.base import Command, console, finish, say, warn
+from forecaster.cli.options import (
+    Where,
+    database_options,
+    model_options,
+    option,
+    out_option,
+    track_option,
+    track_options,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from forecaster.doctor import Finding
+    from forecaster.dsn import Dsn
+    from forecaster.model.parameters import Parameters
+
+_COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
+_CHART_HEIGHT = 24
+
+
+@click.command(cls=Command)
+@track_option("The track.  [default: the first pending one with a forecast]")
+@out_option("CSV or Parquet, by its ending.  [default: track_<id>_forecast.csv]")
+@model_options
+@database_options
+def dump(track_id: int | None, out: Path | None, parameters: "Parameters", where: Where) -> None:
+    """Forecast one track into a file, and show all that its numbers follow from. Stores nothing.
+
+    \b
+    Example:
+      forecaster dump --track-id 42 --out track_42.parquet
+    """
+    with where.database() as dsn:
+        show_track(dsn, where.schema, parameters, track_id, out)
+
+
+def show_track(
+    dsn: "Dsn", schema: str, parameters: "Parameters", track_id: int | None, out: Path | None
+) -> None:
+    """Forecast one track into a file, and print all that its numbers follow from."""
+    from forecaster.diagnosis import diagnose
+    from forecaster.files import check_output_path, write_table
+
+    if out:
+        check_output_path(out)
+    diagnosis = diagnose(dsn, schema, parameters, track_id)
+    track = diagnosis.track["cm_track_id"]
+    path = out or Path(f"track_{track}_forecast.csv")
+    write_table(diagnosis.forecasts, path)
+    say(str(diagnosis))
+    say(f"written to {path}")
+    total = diagnosis.forecasts["forecasted_value"].sum()
+    finish({}, track=track, months=len(diagnosis.forecasts), streams=total)
+
+
+@click.command(cls=Command)
+@track_option("The track.", required=True)
+@out_option("HTML, PNG or SVG, by its ending.  [default: a chart in the terminal]")
+@model_options
+@database_options
+def plot(track_id: int, out: Path | None, parameters: "Parameters", where: Where) -> None:
+    """Draw one track: its history, its forecast, the lifecycle segments, the base curve.
+
+    A file needs the extra "plot", and the terminal the extra "term".
+
+    \b
+    Examples:
+      forecaster plot --track-id 42
+      forecaster plot --track-id 42 --out track_42.html
+    """
+    from forecaster.chart import as_text, check_chart_path, picture, write_chart
+    from forecaster.diagnosis import diagnose
+
+    if out:
+        check_chart_path(out)
+    with where.database() as dsn:
+        diagnosis = diagnose(dsn, where.schema, parameters, track_id)
+    drawn = picture(diagnosis, diagnosis.history)
+    if out:
+        write_chart(drawn, out)
+        say(f"written to {out}")
+    else:
+        width = shutil.get_terminal_size().columns
+        wanted = console().color
+        color = sys.stdout.isatty() if wanted is None else wanted
+        say(as_text(drawn, width=width, height=_CHART_HEIGHT, color=color))
+    total = diagnosis.forecasts["forecasted_value"].sum()
+    finish({}, track=track_id, months=len(diagnosis.forecasts), streams=total)
+
+
+@click.command(cls=Command)
+@out_option("The HTML file.", required=True)
+@track_options
+@database_options
+def report(out: Path, parameters: "Parameters", where: Where) -> None:
+    """Draw the catalogue as it is stored: one page that holds all it needs.
+
+    Totals per month, segments and influence ranges, skipped tracks by reason, the largest tracks, and a
+    table of all of them with a chart each.
+
+    \b
+    Example:
+      forecaster report --out report.html
+    """
+    from forecaster.catalogue import read_catalogue
+    from forecaster.files import check_output_path, write_text
+    from forecaster.page import render
+
+    check_output_path(out, any_ending=True)
+    with where.database() as dsn:
+        catalogue = read_catalogue(dsn, where.schema, parameters)
+    page = render(catalogue)
+    write_text(page, out)
+    tracks = catalogue.tracks
+    stored, skipped = tracks["months"].count(), tracks.filter(months=None)["reason"].count()
+    finish(
+        {
+            "tracks": f"{len(tracks):,}",
+            "with a forecast": f"{stored:,}",
+            "skipped": f"{skipped:,}",
+            "pending": f"{len(tracks) - stored - skipped:,}",
+            "written to": f"{out} ({len(page.encode()) / 1e6:.2f} MB)",
+        },
+        tracks=len(tracks),
+        forecast=stored,
+        skipped=skipped,
+    )
+
+
+@click.command(cls=Command)
+@option(
+    "--format", "form", type=click.Choice(["nixtla"]), default="nixtla", show_default=True, help="Columns."
+)
+@out_option("CSV or Parquet, by its ending.", required=True)
+@option(
+    "--as-of",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="DATE",
+    help="The --as-of that the forecasts were made with.  [default: the last date that each could know]",
+)
+@database_options
+def export(form: str, out: Path, as_of: "datetime | None", where: Where) -> None:  # noqa: ARG001 - one so far
+    """Write the stored forecasts in the form that the field's tools take.
+
+    nixtla: unique_id, ds, y, cutoff, h. Month h covers the 30 days up to ds; cutoff is the day before the
+    first of them.
+
+    \b
+    Example:
+      forecaster export --format nixtla --out forecasts.parquet
+    """
+    from forecaster.export import nixtla
+    from forecaster.files import check_output_path, write_table
+    from forecaster.postgres.source import open_source
+
+    check_output_path(out)
+    with where.database() as dsn, open_source(dsn, where.schema) as source:
+        exported = nixtla(source, as_of=as_of.date() if as_of else None)
+    warn(exported.warnings)
+    write_table(exported.rows, out)
+    tracks = exported.rows["unique_id"].n_unique()
+    finish(
+        {"tracks": f"{tracks:,}", "rows": f"{len(exported.rows):,}", "written to": f"{out}"},
+        tracks=tracks,
+        rows=len(exported.rows),
+    )
+
+
+@click.command(cls=Command)
+@option("--json", "as_json", is_flag=True, help="Print the findings as JSON, and nothing else, on stdout.")
+@track_options
+@database_options
+def doctor(as_json: bool, parameters: "Parameters", where: Where) -> None:
+    """Look at the configuration, the server, the tables and the data, and say how to mend what is wrong.
+
+    Changes nothing. The exit code is that with which a run would fail, or 0.
+
+    \b
+    Example:
+      forecaster doctor
+    """
+    from forecaster.doctor import examine
+
+    with where.database() as dsn:
+        examination = examine(dsn, where.schema, parameters)
+    if as_json:
+        click.echo(json.dumps(examination.to_dict(), indent=2))
+    else:
+        for finding in examination.findings:
+            _show_finding(finding)
+        levels = [finding.level for finding in examination.findings]
+        finish({}, ok=levels.count("ok"), warnings=levels.count("warning"), errors=levels.count("error"))
+    click.get_current_context().exit(examination.exit_code)
+
+
+def _show_finding(finding: "Finding") -> None:
+    if finding.level == "ok" and console().quiet:
+        return
+    level = click.style(f"{finding.level:<8}", fg=_COLORS[finding.level], bold=finding.level != "ok")
+    click.echo(f"{level}{finding.about}: {finding.found}")
+    if finding.fix:
+        click.echo("\n".join(f"        {line}" for line in f"fix: {finding.fix}".splitlines()))

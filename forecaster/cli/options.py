@@ -1,0 +1,155 @@
+"""The options that several commands have: which database, and the model's parameters."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from forecaster.cli.base import ID, Option, was_typed
+from forecaster.console import log
+from forecaster.errors import InvalidOptionError
+
+if TYPE_CHECKING:
+    from forecaster.dsn import Dsn
+    from forecaster.model.parameters import AgeFrom
+
+Command = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which database and schema: what `database_options` were given."""
+
+    url: str | None
+    data_dir: Path | None
+    schema: str
+
+    @contextmanager
+    def database(self) -> "Iterator[Dsn]":
+        """The configured database, else the embedded server; which one is said on stderr."""
+        from forecaster.dsn import resolve
+
+        dsn = resolve(self.url)
+        if dsn is None:
+            if self.url is not None:  # as from "$UNSET" in a script
+                raise InvalidOptionError("--database-url is empty", hint="give a URL, or leave it out")
+            with embedded(self.data_dir) as own:
+                yield own
+        else:
+            unused = "; --data-dir is not used" if was_typed("data_dir") else ""
+            log.info("database: %s%s", dsn, unused)
+            yield dsn
+
+
+@contextmanager
+def embedded(data_dir: Path | None) -> "Iterator[Dsn]":
+    """The embedded server, for as long as the block lasts."""
+    from forecaster.postgres.embedded import default_data_dir, running_server
+
+    if data_dir is not None and not data_dir.parts:  # "" is the path "."
+        raise InvalidOptionError("--data-dir is empty", hint="give a directory, or leave it out")
+    directory = data_dir or default_data_dir()
+    log.info("database: embedded server in %s", directory)
+    with running_server(directory) as dsn:
+        yield dsn
+
+
+def option(*names: str, **attributes: object) -> Callable[[Command], Command]:
+    """An option of our kind."""
+    return click.option(*names, cls=Option, **attributes)
+
+
+data_dir_option = option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory of the embedded server, which is used if no database is configured.  "
+    "[default: forecaster, in the user's data home]",
+)
+
+
+def out_option(text: str, *, required: bool = False) -> Callable[[Command], Command]:
+    """--out FILE."""
+    return option(
+        "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", required=required, help=text
+    )
+
+
+def track_option(text: str, *, required: bool = False) -> Callable[[Command], Command]:
+    """--track-id ID, of one track."""
+    return option("--track-id", type=ID, metavar="ID", required=required, help=text)
+
+
+def database_options(command: Command) -> Command:
+    """--database-url, --data-dir and --schema; the command gets them as one `where`."""
+
+    @option(
+        "--database-url",
+        metavar="URL",
+        envvar="DATABASE_URL",
+        help="postgresql://USER:PASSWORD@HOST:PORT/DATABASE.  "
+        "[default: PGHOST and the others, else the embedded server]",
+    )
+    @data_dir_option
+    @option("--schema", default="public", show_default=True, help="Schema of the tables.")
+    @wraps(command)
+    def with_where(*, database_url: str | None, data_dir: Path | None, schema: str, **others: object) -> None:
+        command(where=Where(database_url, data_dir, schema), **others)
+
+    return with_where
+
+
+def model_options(command: Command) -> Command:
+    """All parameters of the model; the command gets them as one `parameters`."""
+    horizon = option(
+        "--horizon",
+        type=click.IntRange(1, 400),
+        metavar="N",
+        default=24,
+        show_default=True,
+        help="Months to forecast.",
+    )
+    return horizon(track_options(command))
+
+
+def track_options(command: Command) -> Command:
+    """The parameters that tell what a track is like; the command gets them as one `parameters`."""
+
+    @option(
+        "--age-from",
+        type=click.Choice(["release", "first-date"]),
+        default="release",
+        show_default=True,
+        help="What a track's age is measured from.",
+    )
+    @option(
+        "--as-of",
+        type=click.DateTime(["%Y-%m-%d"]),
+        metavar="DATE",
+        help="Day that ages are measured on.  [default: each track's own last date]",
+    )
+    @option(
+        "--influence",
+        type=click.FloatRange(0),
+        metavar="VALUE",
+        help="One influence for all tracks.  [default: 10 x streams of the last 30 records]",
+    )
+    @wraps(command)
+    def with_parameters(
+        *,
+        age_from: "AgeFrom",
+        as_of: datetime | None,
+        influence: float | None,
+        horizon: int = 24,
+        **others: object,
+    ) -> None:
+        from forecaster.model.parameters import Parameters
+
+        day = as_of.date() if as_of else None
+        command(parameters=Parameters(horizon, age_from, day, influence), **others)
+
+    return with_parameters

@@ -1,0 +1,90 @@
+"""What is said on stderr: notes, warnings and errors as lines of text or JSON, in colour or not."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import click
+
+from forecaster.secrecy import masked
+
+LogFormat = Literal["text", "json"]
+Color = Literal["auto", "always", "never"]
+
+log = logging.getLogger("forecaster")
+
+_STYLES: Mapping[int, tuple[str, str]] = {
+    logging.WARNING: ("Warning", "yellow"),
+    logging.ERROR: ("Error", "red"),
+}
+
+
+@dataclass(frozen=True)
+class Console:
+    """How this command speaks."""
+
+    verbose: int = 0
+    quiet: bool = False
+    log_format: LogFormat = "text"
+    color: bool | None = None
+    """None: where the stream is a terminal."""
+
+    @property
+    def is_interactive(self) -> bool:
+        """Whether a picture that changes can be drawn on stderr."""
+        can_move = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        return can_move and self.log_format == "text" and not self.quiet
+
+    def set_up(self) -> None:
+        """Have all that is logged said from now on, in this way."""
+        handler = _Stderr()
+        handler.setFormatter(_Json() if self.log_format == "json" else _Text())
+        log.handlers[:] = [handler]
+        log.propagate = False
+        quietest = logging.WARNING if self.quiet else logging.INFO
+        log.setLevel(logging.DEBUG if self.verbose else quietest)
+
+
+def color_of(choice: Color, environ: Mapping[str, str] = os.environ) -> bool | None:
+    """Whether to colour; None leaves it to what is a terminal. NO_COLOR counts unless a choice is made."""
+    if choice != "auto":
+        return choice == "always"
+    return False if environ.get("NO_COLOR") else None
+
+
+class _Stderr(logging.Handler):
+    """By way of click, which takes colours off where there are to be none."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = masked(record.getMessage())
+        if record.levelno in _STYLES:
+            name, color = _STYLES[record.levelno]
+            text = f"{click.style(f'{name}:', fg=color, bold=True)} {text}"
+        hint = getattr(record, "hint", None)
+        return text + (f"\n  {masked(hint)}" if hint else "")
+
+
+class _Json(logging.Formatter):
+    """One object per line: time, level, message, and what else is known of it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        known = {
+            name: getattr(record, name) for name in ("stage", "hint", "exit_code") if hasattr(record, name)
+        }
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **known,
+        }
+        return masked(json.dumps(line))

@@ -1,0 +1,117 @@
+"""How far a run is, on stderr: a picture that changes on a terminal, and lines elsewhere."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from forecaster.console import Console, log
+from forecaster.report import STAGES, RunReport
+
+HEARTBEAT = 30.0
+"""Seconds without a line after which a run that is not on a terminal says that it is still at work."""
+
+_LOOKS = 0.1  # seconds between two looks at the report
+
+
+@contextmanager
+def shown(report: RunReport, console: Console, *, heartbeat: float = HEARTBEAT) -> Iterator[None]:
+    """Show how far the run is that fills in the report, for as long as the block lasts."""
+    if console.quiet:
+        yield
+    elif console.is_interactive:
+        with _picture(report, console) as look, _looking(look):
+            yield
+    else:
+        look = _Lines(report, heartbeat)
+        with _looking(look):
+            yield
+
+
+@contextmanager
+def _looking(look: Callable[[], None]) -> Iterator[None]:
+    """Call `look` again and again in a thread of its own, and once at the end."""
+    over = threading.Event()
+
+    def again_and_again() -> None:
+        while not over.wait(_LOOKS):
+            look()
+
+    thread = threading.Thread(target=again_and_again, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        look()
+
+
+class _Lines:
+    """A line for each stage that begins, and a sign of life where nothing else is said for long."""
+
+    def __init__(self, report: RunReport, heartbeat: float) -> None:
+        self.report = report
+        self.heartbeat = heartbeat
+        self.said: set[str] = set()
+        self.start = self.last = time.monotonic()
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        begun = [stage for stage in STAGES if stage in self.report.active and stage not in self.said]
+        for stage in begun:
+            log.info("stage: %s", stage, extra={"stage": stage})
+        self.said.update(begun)
+        if begun:
+            self.last = now
+        elif now - self.last >= self.heartbeat:
+            log.info("still at work after %.0f s%s", now - self.start, self._how_far(now - self.start))
+            self.last = now
+
+    def _how_far(self, seconds: float) -> str:
+        total, done = self.report.pending, self.report.done
+        counts = ", ".join(f"{stage} {done[stage]:,}" for stage in STAGES if done.get(stage))
+        if not counts:
+            at_work = ", ".join(stage for stage in STAGES if self.report.active.get(stage))
+            return f": {at_work}" if at_work else ""
+        last = done.get(STAGES[-2 if self.report.dry_run else -1], 0)
+        left = f"; about {seconds * (total - last) / last:.0f} s left" if last else ""
+        return f": {counts} of {total:,} tracks{left}"
+
+
+@contextmanager
+def _picture(report: RunReport, console: Console) -> Iterator[Callable[[], None]]:
+    """A bar for each stage with its count, rate and time left. It is gone at the end."""
+    # Only here, because nothing else needs it.
+    from rich.console import Console as Screen  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[count]}", justify="right"),
+        TextColumn("{task.fields[rate]}", justify="right"),
+        TimeRemainingColumn(compact=True),
+        console=Screen(stderr=True, no_color=console.color is False),
+        transient=True,
+    ) as bars:
+        stages = [stage for stage in STAGES if not (report.dry_run and stage == "write")]
+        tasks = {stage: bars.add_task(stage, total=None, start=False, count="", rate="") for stage in stages}
+
+        def look() -> None:
+            for stage, task in tasks.items():
+                if stage == "connect":
+                    is_over = report.active.get(stage) == 0
+                    bars.update(task, total=1 if is_over else None, completed=int(is_over))
+                elif stage in report.active:
+                    done, seconds = report.done.get(stage, 0), report.stages.get(stage, 0.0)
+                    bars.start_task(task)
+                    bars.update(
+                        task,
+                        total=report.pending or None,
+                        completed=done,
+                        count=f"{done:,} of {report.pending:,} tracks" if report.pending else "",
+                        rate=f"{done / seconds:,.0f}/s" if done and seconds else "",
+                    )
+
+        yield look

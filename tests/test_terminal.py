@@ -1,0 +1,307 @@
+"""What the commands say: on a terminal and elsewhere, in colour or not, as text or as JSON, loud or quiet."""
+
+import json
+import logging
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+import polars as pl
+import pytest
+
+from forecaster import progress
+from forecaster.cli import main
+from forecaster.cli.base import Option
+from forecaster.console import Console, color_of
+from forecaster.dsn import Dsn
+from forecaster.load import load
+from forecaster.report import STAGES, RunReport
+from tests import sql
+from tests.conftest import Cli
+from tests.tables import golden_mldr, golden_streams, initialise
+
+ESCAPE = "\x1b["
+RESULT = re.compile(r"^forecast=(\d+) skipped=(\d+) rows=(\d+) seconds=\d+\.\d\d$", re.MULTILINE)
+
+
+@pytest.fixture
+def catalogue(embedded_database: Dsn) -> Dsn:
+    initialise(embedded_database)
+    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    return embedded_database
+
+
+@pytest.fixture
+def unlogged() -> Iterator[None]:
+    """The handlers that a console in this process sets up are taken away again."""
+    yield
+    logging.getLogger("forecaster").handlers.clear()
+
+
+def on_terminal(*arguments: str, env: Mapping[str, str], interrupt_at: str = "") -> tuple[int, str]:
+    """Exit code and all that a terminal gets; SIGINT is sent once it shows `interrupt_at`."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "forecaster", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={"PATH": os.environ["PATH"], "TERM": "xterm", "COLUMNS": "100", "LC_ALL": "C.UTF-8", **env},
+    )
+    os.close(theirs)
+    shown, deadline = b"", time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if select.select([ours], [], [], 0.05)[0]:
+            try:
+                shown += os.read(ours, 65536)
+            except OSError:  # the other end is closed
+                break
+            if interrupt_at and interrupt_at.encode() in shown:
+                process.send_signal(signal.SIGINT)
+                interrupt_at = ""
+    os.close(ours)
+    return process.wait(timeout=10), shown.decode()
+
+
+def test_a_terminal_gets_a_picture_and_then_the_table(catalogue: Dsn) -> None:
+    code, shown = on_terminal("run", env={"DATABASE_URL": catalogue.uri})
+    assert code == 0, shown
+    assert ESCAPE in shown
+    for stage in STAGES:
+        assert stage in shown
+    assert re.search(r"\d+ of 250 tracks", shown)
+    assert "stage: " not in shown
+    # The cursor, hidden for the picture, is there again.
+    assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l") > 0
+    assert "tracks pending       250" in shown
+    assert RESULT.search(shown.replace("\r", ""))
+
+
+def test_a_forced_end_gives_the_cursor_back(catalogue: Dsn) -> None:
+    sql.run(catalogue, "ALTER TABLE backtest_track_streams_forecast ADD CHECK (pg_sleep(0.01) IS NULL)")
+    code, shown = on_terminal("run", env={"DATABASE_URL": catalogue.uri}, interrupt_at="write")
+    assert code == 130, shown
+    assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l")
+    assert "Interrupted by SIGINT" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "coloured"),
+    [
+        ((), {}, True),
+        ((), {"NO_COLOR": "1"}, False),
+        (("--color", "never"), {}, False),
+        (("--color", "always"), {"NO_COLOR": "1"}, True),
+        ((), {"FORECASTER_COLOR": "never"}, False),
+    ],
+)
+def test_colours_on_a_terminal(
+    embedded_database: Dsn, arguments: tuple[str, ...], env: Mapping[str, str], *, coloured: bool
+) -> None:
+    code, shown = on_terminal("run", "-q", *arguments, env={"DATABASE_URL": embedded_database.uri, **env})
+    assert code == 4
+    assert ("\x1b[31m" in shown) == coloured
+    assert "Error:" in shown
+
+
+def test_without_a_terminal_there_are_colours_only_if_they_are_asked_for(
+    cli: Cli, embedded_database: Dsn
+) -> None:
+    env = {"DATABASE_URL": embedded_database.uri}
+    assert ESCAPE not in cli("run", env=env).stderr
+    assert "\x1b[31m" in cli("run", "--color", "always", env=env).stderr
+
+
+def test_no_colour_in_the_picture_but_the_picture(catalogue: Dsn) -> None:
+    _, shown = on_terminal("run", "--dry-run", env={"DATABASE_URL": catalogue.uri, "NO_COLOR": "1"})
+    assert "of 250 tracks" in shown
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", shown)
+
+
+def test_a_dumb_terminal_gets_lines(catalogue: Dsn) -> None:
+    _, shown = on_terminal("run", env={"DATABASE_URL": catalogue.uri, "TERM": "dumb"})
+    assert "stage: read" in shown
+    assert ESCAPE not in shown
+
+
+def test_a_line_per_stage_elsewhere(cli: Cli, catalogue: Dsn) -> None:
+    result = cli("run", env={"DATABASE_URL": catalogue.uri})
+    assert result.stderr.splitlines() == [f"database: {catalogue}", *(f"stage: {stage}" for stage in STAGES)]
+    last = result.stdout.splitlines()[-1]
+    match = RESULT.fullmatch(last)
+    assert match
+    assert match.groups() == ("247", "3", "5928")
+
+
+def test_quiet_says_one_line(cli: Cli, catalogue: Dsn) -> None:
+    for quiet in ({"FORECASTER_QUIET": "1"}, {}):
+        result = cli(
+            "run", "--replace", *(() if quiet else ("-q",)), env={"DATABASE_URL": catalogue.uri, **quiet}
+        )
+        assert result.stderr == ""
+        assert RESULT.fullmatch(result.stdout.strip())
+    result = cli("run", "-q", "--schema", "nowhere", env={"DATABASE_URL": catalogue.uri})
+    assert result.stderr.startswith("Error: ")
+
+
+def test_verbose_says_what_each_stage_took(cli: Cli, catalogue: Dsn) -> None:
+    said = cli("run", "-v", env={"DATABASE_URL": catalogue.uri}).stderr
+    for stage in ("read", "features", "fit", "projection", "write"):
+        assert re.search(rf"^{stage}: \d+\.\d{{3}} s, 250 tracks$", said, re.MULTILINE), said
+
+
+def test_json_lines(cli: Cli, catalogue: Dsn) -> None:
+    sql.run(
+        catalogue,
+        "ALTER TABLE backtest_track_streams_forecast DROP CONSTRAINT IF EXISTS "
+        "backtest_track_streams_forecast_cm_track_id_month_key",
+    )
+    result = cli("run", "--log-format", "json", env={"DATABASE_URL": catalogue.uri})
+    lines = [json.loads(line) for line in result.stderr.splitlines()]
+    assert [line.get("stage") for line in lines if "stage" in line] == list(STAGES)
+    assert {line["level"] for line in lines} == {"info", "warning"}
+    assert all(re.match(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00$", line["time"]) for line in lines)
+    failed = cli("run", "--log-format", "json", "--schema", "nowhere", env={"DATABASE_URL": catalogue.uri})
+    error = json.loads(failed.stderr.splitlines()[-1])
+    assert (error["level"], error["exit_code"]) == ("error", 4)
+    assert "forecaster init" in error["hint"]
+
+
+def test_the_report_as_json_and_nothing_else(cli: Cli, catalogue: Dsn, tmp_path: Path) -> None:
+    env = {"DATABASE_URL": catalogue.uri}
+    result = cli("run", "--json", "--report", str(tmp_path / "report.json"), env=env)
+    report = json.loads(result.stdout)
+    assert report["counts"]["forecast"] == 247
+    assert report == json.loads((tmp_path / "report.json").read_text())
+    # Of a run that fails as well.
+    failed = cli("run", "--json", "--schema", "nowhere", env=env)
+    assert failed.returncode == 4
+    assert "does not" in (error := json.loads(failed.stdout)["error"]) or "do not fit" in error
+
+
+def test_an_error_is_a_paragraph_and_a_traceback_only_where_it_is_asked_for(
+    cli: Cli, embedded_database: Dsn
+) -> None:
+    env = {"DATABASE_URL": embedded_database.uri}
+    for arguments in (("run",), ("dump", "--track-id", "1"), ("run", "-v")):
+        said = cli(*arguments, env=env).stderr
+        assert "Traceback" not in said
+        assert said.count("Error:") == 1
+        paragraph = said[said.index("Error:") :]
+        assert "\n\n" not in paragraph
+        assert "`forecaster init` creates" in paragraph.splitlines()[-1]
+    said = cli("run", "-vv", env=env).stderr
+    assert "Traceback" in said
+    assert "SchemaMismatchError" in said
+
+
+def test_each_option_is_a_variable_and_says_so() -> None:
+    variables = set()
+    for name, command in main.commands.items():
+        text = " ".join(click.Context(command, info_name=name).get_help().split())
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and parameter.name != "help":
+                assert isinstance(parameter, Option), (name, parameter.name)
+                assert parameter.envvar == "DATABASE_URL" or str(parameter.envvar).startswith("FORECASTER_")
+                assert f"env var: {parameter.envvar}" in text, (name, parameter.name)
+                variables.add(parameter.envvar)
+    assert {"DATABASE_URL", "FORECASTER_HORIZON", "FORECASTER_DRY_RUN", "FORECASTER_REPORT"} <= variables
+
+
+def test_options_by_variables(cli: Cli, catalogue: Dsn, tmp_path: Path) -> None:
+    result = cli(
+        "run",
+        env={
+            "DATABASE_URL": catalogue.uri,
+            "FORECASTER_HORIZON": "3",
+            "FORECASTER_TRACK_ID": "1 2 5",
+            "FORECASTER_SKIPPED": str(tmp_path / "skipped.csv"),
+            "FORECASTER_AGE_FROM": "first-date",
+        },
+    )
+    assert result.returncode == 0, result.stderr
+    rows = sql.rows(catalogue, "SELECT DISTINCT cm_track_id FROM backtest_track_streams_forecast")
+    skipped = pl.read_csv(tmp_path / "skipped.csv")
+    assert len(rows) + len(skipped) == 3
+    [(months,)] = sql.rows(catalogue, "SELECT max(month) FROM backtest_track_streams_forecast")
+    assert months == 3
+    refused = cli("run", env={"DATABASE_URL": catalogue.uri, "FORECASTER_HORIZON": "0"})
+    assert refused.returncode == 2
+    assert "FORECASTER_HORIZON" in refused.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(cli: Cli, shell: str) -> None:
+    script = cli("completion", shell)
+    assert script.returncode == 0, script.stderr
+    assert "_FORECASTER_COMPLETE" in script.stdout
+    words = {"bash": ("forecaster run --hor", "2"), "zsh": ("forecaster run --hor", "2")}
+    typed, at = words.get(shell, ("forecaster run", "--hor"))
+    program = str(Path(sys.executable).with_name("forecaster"))
+    completed = subprocess.run(
+        [program],
+        env={
+            "PATH": os.environ["PATH"],
+            "_FORECASTER_COMPLETE": f"{shell}_complete",
+            "COMP_WORDS": typed,
+            "COMP_CWORD": at,
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--horizon" in completed.stdout
+
+
+def test_completion_in_a_real_bash(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "completion").write_text(cli("completion", "bash").stdout)
+    script = f"""
+        source {tmp_path / "completion"}
+        COMP_WORDS=(forecaster pl); COMP_CWORD=1
+        _forecaster_completion forecaster; echo "${{COMPREPLY[@]}}" """
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    result = subprocess.run(
+        ["bash", "-c", script], env={"PATH": path}, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "plot"
+
+
+def test_version(cli: Cli) -> None:
+    assert re.fullmatch(r"forecaster, version \d+\.\d+\.\d+\n", cli("--version").stdout)
+
+
+@pytest.mark.usefixtures("unlogged")
+def test_a_sign_of_life_where_nothing_else_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    console.set_up()
+    report = RunReport(pending=10_000)
+    with progress.shown(report, console, heartbeat=0.3):
+        with report.stage("read") as stage:
+            time.sleep(0.8)
+            stage.tracks = 5_000
+        with report.stage("write") as stage:
+            stage.tracks = 2_500
+        time.sleep(0.8)
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if line.startswith("stage: ")] == ["stage: read", "stage: write"]
+    signs = [line for line in said if line.startswith("still at work")]
+    assert signs[0] == "still at work after 0 s: read"
+    assert re.fullmatch(
+        r"still at work after \d s: read 5,000, write 2,500 of 10,000 tracks; about \d s left", signs[-1]
+    )
+
+
+def test_whether_to_colour() -> None:
+    assert color_of("auto", {}) is None
+    assert color_of("auto", {"NO_COLOR": ""}) is None
+    assert color_of("auto", {"NO_COLOR": "1"}) is False
+    assert color_of("always", {"NO_COLOR": "1"}) is True
+    assert color_of("never", {}) is False
