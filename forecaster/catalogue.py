@@ -53,6 +53,16 @@ class Catalogue:
     created_at: when they were stored. NULL without a forecast.
     """
 
+    @property
+    def with_forecast(self) -> int:
+        """How many tracks have a stored forecast."""
+        return self.tracks["months"].count()
+
+    @property
+    def skipped(self) -> int:
+        """How many tracks have none, and no run would give them one."""
+        return self.tracks.filter(pl.col("months").is_null())["reason"].count()
+
 
 def read_catalogue(dsn: Dsn, schema: str, parameters: Parameters) -> Catalogue:
     """Read all tracks as one snapshot shows them. Of the parameters all but the horizon count.

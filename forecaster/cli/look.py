@@ -123,17 +123,16 @@ def report(out: Path, parameters: "Parameters", where: Where) -> None:
         catalogue = read_catalogue(dsn, where.schema, parameters)
     page = render(catalogue)
     write_text(page, out)
-    tracks = catalogue.tracks
-    stored, skipped = tracks["months"].count(), tracks.filter(months=None)["reason"].count()
+    tracks, stored, skipped = len(catalogue.tracks), catalogue.with_forecast, catalogue.skipped
     finish(
         {
-            "tracks": f"{len(tracks):,}",
+            "tracks": f"{tracks:,}",
             "with a forecast": f"{stored:,}",
             "skipped": f"{skipped:,}",
-            "pending": f"{len(tracks) - stored - skipped:,}",
+            "pending": f"{tracks - stored - skipped:,}",
             "written to": f"{out} ({len(page.encode()) / 1e6:.2f} MB)",
         },
-        tracks=len(tracks),
+        tracks=tracks,
         forecast=stored,
         skipped=skipped,
     )

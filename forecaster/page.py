@@ -1,0 +1,214 @@
+"""One HTML page of a whole catalogue: no library, no network, the data compressed inside it."""
+
+import base64
+import gzip
+import hashlib
+import html
+import json
+import re
+from datetime import UTC
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import polars as pl
+from polars import selectors
+
+from forecaster.model.rates import REASONS
+from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES
+
+if TYPE_CHECKING:
+    from forecaster.catalogue import Catalogue
+
+LARGEST_TRACKS = 20_000
+"""Tracks that a page lists; of a larger catalogue the largest ones. All sums are over all tracks."""
+
+POINTS = 40
+"""Months of a forecast that a track's chart is drawn from, at most."""
+
+_PENDING = "without a forecast, though one can be made"
+_YEAR = 12
+_TIME = "%Y-%m-%d %H:%M UTC"
+_PLACE = re.compile(r"\{\{(\w+)\}\}")
+_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+
+
+def render(catalogue: "Catalogue") -> str:
+    """The whole page, the same for the same catalogue. Values that are no finite number are left out.
+
+    A track's chart has at most `POINTS` months, the same for all tracks, rounded to four digits. Totals are
+    whole and exact. Of more than `LARGEST_TRACKS` tracks those are listed whose forecast is largest, then
+    those with the most streams.
+    """
+    tracks = _cleaned(catalogue.tracks)
+    largest = _largest(tracks)
+    totals = _totals(tracks)
+    months = _drawn_months(totals.height)
+    template = resources.files("forecaster").joinpath("page.html").read_text("utf-8")
+    script = _SCRIPT.search(template)
+    assert script  # noqa: S101 - the template is part of the package
+    values = {
+        "script_hash": _base64(hashlib.sha256(script[1].encode()).digest()),
+        "database": html.escape(catalogue.database),
+        "schema": html.escape(catalogue.schema),
+        "read_at": catalogue.read_at.astimezone(UTC).strftime(_TIME),
+        "summary": _json(_summary(tracks, totals) | {"rows": largest.height, "drawn": months}),
+        "rows": _compressed(_json(_rows(largest, months))),
+        **{name: f"{count:,}" for name, count in _counts(tracks).items()},
+    }
+    return _PLACE.sub(lambda place: values[place[1]], template)
+
+
+def _json(value: object) -> str:
+    """JSON that ends no script element."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _compressed(text: str) -> str:
+    # The highest level takes seven times as long to save a twentieth. No time: it would differ.
+    return _base64(gzip.compress(text.encode(), compresslevel=6, mtime=0))
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _cleaned(tracks: pl.DataFrame) -> pl.DataFrame:
+    """NULL for what is no finite number; a state: forecast, pending, or the reason for having no forecast."""
+    number = pl.element()
+    return (
+        tracks.with_columns(
+            pl.when(selectors.float().is_finite()).then(selectors.float()),
+            pl.col("history", "forecast").list.eval(pl.when(number.is_finite()).then(number)),
+        )
+        .with_columns(
+            total=pl.when(_is_forecast()).then(pl.col("total").fill_null(pl.col("forecast").list.sum()))
+        )
+        .with_columns(
+            state=pl.when(_is_forecast())
+            .then(pl.lit("forecast"))
+            .otherwise(pl.col("reason").fill_null("pending"))
+        )
+    )
+
+
+def _is_forecast() -> pl.Expr:
+    return (pl.col("forecast").list.len() > 0).fill_null(value=False)
+
+
+def _counts(tracks: pl.DataFrame) -> dict[str, int]:
+    forecast, pending = (tracks.filter(state=state).height for state in ("forecast", "pending"))
+    return {
+        "tracks": tracks.height,
+        "forecast": forecast,
+        "pending": pending,
+        "skipped": tracks.height - forecast - pending,
+        "streams": round(tracks["total"].sum()),
+    }
+
+
+def _summary(tracks: pl.DataFrame, totals: pl.DataFrame) -> dict[str, object]:
+    """What is said of all tracks together."""
+    return {
+        "tracks": tracks.height,
+        "total": tracks["total"].sum(),
+        "months": totals.to_dict(as_series=False),
+        "segments": _groups(tracks, "segment", range(1, len(FORECAST_SEGMENT_STARTS) + 1)),
+        "segment_starts": FORECAST_SEGMENT_STARTS,
+        "ranges": _groups(tracks, "influence_range", range(len(INFLUENCE_EDGES))),
+        "range_edges": INFLUENCE_EDGES,
+        "states": _states(tracks),
+    }
+
+
+def _totals(tracks: pl.DataFrame) -> pl.DataFrame:
+    """One row per forecast month: month, streams, tracks."""
+    length = pl.col("forecast").list.len().cast(pl.Int64)
+    return (
+        tracks.filter(_is_forecast())
+        .select("forecast", month=pl.int_ranges(1, length + 1))
+        .explode("forecast", "month")
+        .group_by("month", maintain_order=True)
+        .agg(streams=pl.col("forecast").sum(), tracks=pl.len())
+        .sort("month")
+    )
+
+
+def _groups(tracks: pl.DataFrame, column: str, numbers: range) -> dict[str, list[object]]:
+    """Tracks, their forecast and their last 30 records per number; last of all those that have none."""
+    known = pl.when(pl.col(column).is_in(numbers)).then(column).alias("number")
+    sums = tracks.group_by(known, maintain_order=True).agg(
+        tracks=pl.len(), forecast=pl.col("total").sum(), streams_30=pl.col("streams_30").sum()
+    )
+    every = pl.DataFrame({"number": [*numbers, None]}, schema={"number": pl.Int64})
+    return (
+        every.join(sums, on="number", how="left", nulls_equal=True, maintain_order="left")
+        .with_columns(pl.exclude("number").fill_null(0))
+        .to_dict(as_series=False)
+    )
+
+
+def _states(tracks: pl.DataFrame) -> list[dict[str, object]]:
+    """The ways to have no forecast: name, meaning, tracks, and tracks that have one from before."""
+    without = dict(tracks["state"].value_counts().iter_rows())
+    stored = dict(tracks.filter(_is_forecast())["reason"].drop_nulls().value_counts().iter_rows())
+    meanings = {**REASONS, **dict.fromkeys(sorted({*without, *stored} - {"forecast", *REASONS}), "")}
+    return [
+        {"name": name, "meaning": meaning, "tracks": without.get(name, 0), "stored": stored.get(name, 0)}
+        for name, meaning in {**meanings, "pending": _PENDING}.items()
+    ]
+
+
+def _largest(tracks: pl.DataFrame) -> pl.DataFrame:
+    order = ("total", "streams_30", "cm_track_id")
+    return (
+        tracks.sort(order, descending=[True, True, False], nulls_last=True)
+        .head(LARGEST_TRACKS)
+        .sort("cm_track_id")
+    )
+
+
+def _drawn_months(months: int) -> list[int]:
+    """All of them or, dense at first where a forecast is curved, `POINTS` of them with both ends."""
+    if months <= POINTS:
+        return [*range(1, months + 1)]
+    steps = (step / (POINTS - 1) for step in range(POINTS))
+    return sorted({1 + round((months - 1) * step**1.5) for step in steps})
+
+
+def _rows(tracks: pl.DataFrame, months: list[int]) -> dict[str, list[object]]:
+    """The columns that the page reads; ids are texts, for they may exceed what JavaScript counts exactly."""
+    drawn = pl.element().round_sig_figs(4)
+    places = pl.lit([month - 1 for month in months], dtype=pl.List(pl.Int64))
+    return tracks.select(
+        track=pl.col("cm_track_id").cast(pl.String),
+        artist=pl.col("cm_artist_id").cast(pl.String),
+        state="state",
+        reason="reason",
+        as_of=pl.col("as_of").dt.to_string("%Y-%m-%d"),
+        age="months_since_release",
+        segment="segment",
+        range=pl.col("influence_range") + 1,
+        last_30=pl.col("streams_30").round(),
+        last_365=pl.col("streams_365").round(),
+        total=pl.col("total").round(),
+        months="months",
+        change=_change().round_sig_figs(6),
+        mldr=pl.col("mldr").round_sig_figs(6),
+        k=pl.col("k").round_sig_figs(6),
+        multiplier=pl.col("multiplier").round_sig_figs(6),
+        stored=pl.col("created_at").dt.to_string(_TIME),
+        history=pl.col("history").list.eval(drawn),
+        forecast=pl.col("forecast").list.gather(places, null_on_oob=True).list.eval(drawn),
+    ).to_dict(as_series=False)
+
+
+def _change() -> pl.Expr:
+    """The next twelve months as a part of the last twelve sums, less one; NULL without both."""
+    past, ahead = (
+        pl.when(year.list.len() == _YEAR).then(year.list.sum())
+        for year in (
+            pl.col("history").list.tail(_YEAR).list.drop_nulls(),
+            pl.col("forecast").list.head(_YEAR).list.drop_nulls(),
+        )
+    )
+    return pl.when(past > 0).then(ahead / past - 1)

@@ -1,0 +1,74 @@
+"""The catalogue as it is stored."""
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from forecaster import catalogue
+from forecaster.catalogue import read_catalogue
+from forecaster.dsn import Dsn
+from forecaster.errors import NoForecastError
+from forecaster.load import load
+from forecaster.model.parameters import Parameters
+from forecaster.run import RunConfig, run
+from tests import sql
+from tests.tables import golden_mldr, golden_streams, initialise
+
+
+@pytest.fixture
+def forecast(database: Dsn) -> Dsn:
+    initialise(database)
+    load(database, "public", streams=golden_streams(), mldr=golden_mldr())
+    run(RunConfig(database, track_ids=tuple(range(1, 101))))
+    return database
+
+
+def test_every_track_with_what_is_stored(forecast: Dsn) -> None:
+    tracks = read_catalogue(forecast, "public", Parameters()).tracks
+    assert tracks["cm_track_id"].to_list() == sorted(golden_streams()["cm_track_id"].unique())
+    stored = dict(
+        sql.rows(
+            forecast,
+            "SELECT cm_track_id, array_agg(forecasted_value ORDER BY month) "
+            "FROM backtest_track_streams_forecast GROUP BY 1",
+        )
+    )
+    with_forecast = tracks.filter(pl.col("months").is_not_null())
+    assert dict(with_forecast.select("cm_track_id", "forecast").iter_rows()) == stored
+    assert with_forecast["total"].to_list() == [float(sum(stored[t])) for t in with_forecast["cm_track_id"]]
+    assert with_forecast["segment"].is_between(1, 12).all()
+    assert tracks.filter(pl.col("months").is_null())["forecast"].list.len().sum() == 0
+    skipped = tracks.filter(pl.col("reason").is_not_null())
+    assert skipped["reason"].to_list() == ["no_mldr"] * 3
+
+
+def test_history_ends_with_the_last_30_records(forecast: Dsn) -> None:
+    tracks = read_catalogue(forecast, "public", Parameters()).tracks
+    streams = golden_streams().sort("date").group_by("cm_track_id").agg("daily_streams")
+    for track, daily in streams.iter_rows():
+        sums = [sum(daily[-30 * back : len(daily) - 30 * (back - 1)]) for back in range(12, 0, -1)]
+        full = min(12, len(daily) // 30)
+        row = tracks.row(by_predicate=pl.col("cm_track_id") == track, named=True)
+        assert row["history"] == [float(s) for s in sums[len(sums) - full :]], track
+        if full:
+            assert row["history"][-1] == row["streams_30"]
+
+
+def test_it_does_not_depend_on_the_chunks(forecast: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = read_catalogue(forecast, "public", Parameters()).tracks
+    monkeypatch.setattr(catalogue, "CHUNK", 17)
+    # The last digits of k depend on how many tracks are fitted at once.
+    assert_frame_equal(read_catalogue(forecast, "public", Parameters()).tracks, whole, rel_tol=1e-9)
+
+
+def test_a_forecast_without_streams_is_there_too(forecast: Dsn) -> None:
+    sql.run(forecast, "DELETE FROM backtest_track_daily_training_data WHERE cm_track_id = 7")
+    row = read_catalogue(forecast, "public", Parameters()).tracks.filter(cm_track_id=7).row(0, named=True)
+    assert (row["months"], row["streams_30"], row["history"]) == (24, None, [])
+    assert row["cm_artist_id"] == golden_streams().filter(cm_track_id=7)["cm_artist_id"][0]
+
+
+def test_nothing_at_all(embedded_database: Dsn) -> None:
+    initialise(embedded_database)
+    with pytest.raises(NoForecastError, match="neither streams nor forecasts"):
+        read_catalogue(embedded_database, "public", Parameters())

