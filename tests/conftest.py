@@ -41,7 +41,7 @@ def _no_settings_of_the_developer() -> Iterator[None]:
     """No database that the person running the tests has set up is ever found, or written to."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [*os.environ]:
-            if name == "DATABASE_URL" or name.startswith("PG"):
+            if name in ("DATABASE_URL", "NO_COLOR") or name.startswith(("PG", "FORECASTER_")):
                 patch.delenv(name)
         patch.setenv("PGPASSFILE", "/nonexistent/pgpass")
         yield

@@ -96,7 +96,7 @@ def failing(
     def read(source: Source, track_ids: pl.Series) -> History:
         calls.append(track_ids)
         if len(calls) > 1:
-            source._read(sql)
+            source.read(sql)
         return history(source, track_ids)
 
     return read

@@ -3,11 +3,15 @@
 `UPDATE_README=1 pytest tests/test_readme.py` puts into it what they print now.
 """
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+from forecaster.dsn import Dsn
+from tests.tables import initialise
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -18,6 +22,7 @@ SHOWN_DATA_DIR = "~/.local/share/forecaster"
 
 def settled(text: str) -> str:
     """Without what differs from one time to the next: seconds and rates."""
+    text = re.sub(r"\(\d+\.\d\d MB\)", "(… MB)", text)
     text = re.sub(r"(?<=seconds=)\d+\.\d\d$", "…", text, flags=re.MULTILINE)
     text = re.sub(r"^(seconds +).*$", r"\1…", text, flags=re.MULTILINE)
     return re.sub(r"^(tracks per second +).*$", r"\1…", text, flags=re.MULTILINE)
@@ -60,6 +65,18 @@ def test_commands_print_what_the_readme_shows(short_dir: Path, tmp_path: Path) -
         README.write_text(text)
     for match in CONSOLE.finditer(README.read_text()):
         assert settled(outputs[match["command"]]) == settled(match["output"]), match["command"]
+
+
+def test_the_line_for_cron(embedded_database: Dsn, tmp_path: Path) -> None:
+    initialise(embedded_database)
+    [line] = re.findall(r"^15 2 \* \* \*  (.+)$", README.read_text(), re.MULTILINE)
+    command = line.replace("postgresql://nightly@db/music", f"'{embedded_database.uri}'")
+    command = command.replace("/var/log/", f"{tmp_path}/")
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    result = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"forecast=0 skipped=0 rows=0 seconds=\d+\.\d\d\n", result.stdout)
+    assert result.stderr == ""
+    assert json.loads((tmp_path / "forecaster.json").read_text())["error"] is None
 
 
 def test_the_python_example_works_as_shown(tmp_path: Path) -> None:

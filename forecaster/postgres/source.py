@@ -110,15 +110,15 @@ class Source:
                 f"WHERE EXISTS (SELECT FROM {streams} s WHERE s.cm_track_id = t.id)"
             )
         elif self.reads_by_index:
-            return self._read(_loose_index_scans(streams))["id"].cast(pl.Int64).sort()
+            return self.read(_loose_index_scans(streams))["id"].cast(pl.Int64).sort()
         else:
             tracks = f"SELECT DISTINCT cm_track_id AS id FROM {streams} WHERE cm_track_id IS NOT NULL"
-        return self._read(f"SELECT t.id::bigint AS id FROM ({tracks}) AS t")["id"].cast(pl.Int64).sort()
+        return self.read(f"SELECT t.id::bigint AS id FROM ({tracks}) AS t")["id"].cast(pl.Int64).sort()
 
     def stored(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.DataFrame:
         """One row per track that has forecasts, with the columns of `stored_months`."""
         among = "true" if track_ids is None else f"cm_track_id = ANY ({integer_array(track_ids)})"
-        return self._read(f"{stored_months(self.tables)} AND {among} GROUP BY 1")
+        return self.read(f"{stored_months(self.tables)} AND {among} GROUP BY 1")
 
     def rows_without_track(self) -> int:
         """How many rows name no track, so that they are in no forecast."""
@@ -126,13 +126,13 @@ class Source:
             return 0
         streams = self.tables.name(STREAMS_TABLE)
         return int(
-            self._read(f"SELECT count(*)::bigint AS n FROM {streams} WHERE cm_track_id IS NULL")["n"][0]
+            self.read(f"SELECT count(*)::bigint AS n FROM {streams} WHERE cm_track_id IS NULL")["n"][0]
         )
 
     def mldr(self) -> pl.LazyFrame:
         """Each artist's newest decay rate: `NEWEST_MLDR`. What is no finite number becomes NULL."""
         # The cast of an absurd numeric would fail, and with it the whole read.
-        frame = self._read(f"""
+        frame = self.read(f"""
             SELECT DISTINCT ON (cm_artist_id) s.cm_artist_id::bigint AS cm_artist_id,
                    CASE WHEN s.mldr BETWEEN -{LARGEST_FLOAT} AND {LARGEST_FLOAT}
                         THEN {self.tables.as_float(MLDR_TABLE, "mldr")} END AS mldr
@@ -149,18 +149,18 @@ class Source:
             FROM (SELECT cm_track_id FROM {self.tables.name(STREAMS_TABLE)}
                   WHERE {self.tables.unusable_streams()}) s
             JOIN unnest({integer_array(track_ids)}) AS t (id) ON t.id = s.cm_track_id"""
-        return int(self._read(sql)["n"][0])
+        return int(self.read(sql)["n"][0])
 
     def history(self, track_ids: pl.Series) -> History:
         """The last 365 records of each track as one array, and the facts about it; read in parallel."""
         query = self._history_by_index if self.reads_by_index else self._history_in_one_pass
         size = max(1, -(-len(track_ids) // CONNECTIONS))
-        wire = self._read([query(integer_array(part)) for part in _slices(track_ids, size)])
+        wire = self.read([query(integer_array(part)) for part in _slices(track_ids, size)])
         return History(_records(wire), _facts(wire), duplicates=int(wire["duplicates"].sum()))
 
     def daily(self, track_id: int) -> pl.DataFrame:
         """One row per day on which a track has a record, in order: date, daily_streams."""
-        days = self._read(f"""
+        days = self.read(f"""
             SELECT DISTINCT ON (1) {_day(self.tables.day_of_streams())} AS day,
                    {self._streams} AS daily_streams
             FROM {self.tables.name(STREAMS_TABLE)} s
@@ -172,7 +172,7 @@ class Source:
         """The stored rows that name a track and a month, ordered by both; `STORED_FORECASTS`."""
         forecasts = self.tables.name(FORECAST_TABLE)
         among = "true" if track_ids is None else f"s.cm_track_id = ANY ({integer_array(track_ids)})"
-        return self._read(f"""
+        return self.read(f"""
             SELECT s.cm_track_id::bigint AS cm_track_id, s.cm_artist_id::bigint AS cm_artist_id,
                    s.month::bigint AS month, {self.tables.as_float(FORECAST_TABLE, "forecasted_value")}
                    AS forecasted_value, s.segment_used::bigint AS segment_used,
@@ -194,7 +194,7 @@ class Source:
         date = self.tables.day_of_streams()
         last = f"""SELECT {_day(f"max({date})")} FROM {self.tables.name(STREAMS_TABLE)} s
                    WHERE s.cm_track_id = f.id AND NOT {self._unusable}"""
-        days = self._read(f"""
+        days = self.read(f"""
             SELECT f.id::bigint AS cm_track_id, ({last}) AS last_day,
                    ({last} AND {self.tables.instant(STREAMS_TABLE)} <= f.made) AS known_day
             FROM (SELECT s.cm_track_id AS id, max({self.tables.instant(FORECAST_TABLE)}) AS made
@@ -275,21 +275,8 @@ class Source:
                 GROUP BY v.cm_track_id
             ) g ON g.cm_track_id = t.id"""
 
-    @property
-    def _unusable(self) -> str:
-        return self.tables.unusable_streams()
-
-    @property
-    def _streams(self) -> str:
-        return self.tables.as_float(STREAMS_TABLE, "daily_streams")
-
-    @property
-    def _row_id(self) -> str:
-        """A row's id under the name that it has in the forecasts; uuid as text, integers as bigint."""
-        type_ = "text" if self.tables.type(STREAMS_TABLE, "id") == "uuid" else "bigint"
-        return f"s.id::{type_} AS training_data_id"
-
-    def _read(self, sql: str | list[str]) -> pl.DataFrame:
+    def read(self, sql: str | list[str]) -> pl.DataFrame:
+        """What statements select on the snapshot; several are parts of one frame and read at once."""
         # The name is in the URI, because the connection that asks for the result's columns, and may wait for
         # a lock, takes no other statement.
         uri = replace(self.dsn, parameters=(*self.dsn.parameters, ("application_name", self.name))).uri
@@ -308,6 +295,20 @@ class Source:
             raise
         except BaseException as error:  # noqa: BLE001 - its panics are no Exceptions
             raise self._failure(error) from None
+
+    @property
+    def _unusable(self) -> str:
+        return self.tables.unusable_streams()
+
+    @property
+    def _streams(self) -> str:
+        return self.tables.as_float(STREAMS_TABLE, "daily_streams")
+
+    @property
+    def _row_id(self) -> str:
+        """A row's id under the name that it has in the forecasts; uuid as text, integers as bigint."""
+        type_ = "text" if self.tables.type(STREAMS_TABLE, "id") == "uuid" else "bigint"
+        return f"s.id::{type_} AS training_data_id"
 
     def _failure(self, error: BaseException) -> DatabaseError:
         reason = " ".join(self.dsn.redact(str(error)).split())

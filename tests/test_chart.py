@@ -1,0 +1,389 @@
+"""One track as a picture: its numbers, and what becomes of them in a browser, a file and a terminal."""
+
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import click
+import polars as pl
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from polars.testing import assert_frame_equal
+
+from forecaster import chart
+from forecaster.chart import CHART_ENDINGS, Picture, as_text, check_chart_path, picture, write_chart
+from forecaster.diagnosis import Diagnosis
+from forecaster.errors import BadFileError, InvalidOptionError
+from forecaster.model import build_tracks
+from forecaster.model.features import clean, track_facts, usable_records
+from forecaster.model.parameters import Parameters
+from forecaster.model.projection import project
+from forecaster.model.segments import base_rate
+from tests import reference
+from tests.catalogues import daily_frame, days, mldr_frame
+from tests.reference import Mldr, Row
+
+LAST = date(2024, 6, 30)
+
+
+def diagnosis(rows: list[Row], *, mldr: float = 0.1, **options: Any) -> Diagnosis:
+    """Of the one track in `rows`, without a server."""
+    daily, parameters = clean(daily_frame(rows)), Parameters(**options)
+    rates = mldr_frame([Mldr(1, mldr, 1, None)]).select("cm_artist_id", "mldr")
+    track = build_tracks(usable_records(daily), track_facts(daily), rates, parameters).collect()
+    assert track["reason"].to_list() == [None]
+    base = track.select(base_rate(pl.col("influence_range"), j).alias(str(j)) for j in range(1, 13)).row(0)
+    forecasts = project(track.lazy(), horizon=parameters.horizon).with_columns(
+        pl.col("forecasted_value").round().cast(pl.Int64)
+    )
+    row = track.row(0, named=True)
+    adjusted = tuple((rate, rate * row["multiplier"]) for rate in base)
+    history = daily.select("date", "daily_streams").sort("date").collect()
+    return Diagnosis(row, forecasts.collect(), adjusted, history)
+
+
+def falling(number: int, *, first_age: int | None = None, last: date = LAST) -> list[Row]:
+    """So many days up to the last one, each with a hundredth less streams than the one before."""
+    first = last - timedelta(days=number - 1)
+    return days([1000.0 * 0.99**day for day in range(number)], first=first, first_age=first_age)
+
+
+def drawn(rows: list[Row], **options: Any) -> Picture:
+    found = diagnosis(rows, **options)
+    return picture(found, found.history)
+
+
+def of_history(*records: tuple[date, float]) -> pl.DataFrame:
+    history = pl.DataFrame(records, schema={"date": pl.Date, "daily_streams": pl.Float64}, orient="row")
+    return picture(diagnosis(falling(100)), history).history
+
+
+def test_history_is_summed_in_windows_back_from_its_last_day() -> None:
+    history = of_history(
+        (date(2024, 3, 1), 1000.0),  # in the 31st of the days that no full window has
+        (date(2024, 3, 2), 2000.0),
+        (date(2024, 3, 3), 17.0),
+        # No record at all from 2 April to 1 May.
+        (date(2024, 5, 2), 13.0),
+        (date(2024, 5, 31), 11.0),
+        (date(2024, 6, 1), 5.0),
+        (date(2024, 6, 30), 7.0),
+    )
+    assert history.select("first_day", "last_day", "streams").rows() == [
+        (date(2024, 3, 3), date(2024, 4, 1), 17.0),
+        (date(2024, 4, 2), date(2024, 5, 1), 0.0),
+        (date(2024, 5, 2), date(2024, 5, 31), 24.0),
+        (date(2024, 6, 1), date(2024, 6, 30), 12.0),
+    ]
+    assert history["middle"].to_list() == [day + timedelta(days=14) for day in history["first_day"]]
+
+
+@pytest.mark.parametrize(
+    ("number", "windows", "said"),
+    [
+        (1, 0, "fewer than 30 days of history"),
+        (29, 0, "fewer than 30 days of history"),
+        (30, 1, None),
+        (1829, 60, None),
+        (1830, 60, "the last 60 of 61 totals"),
+        (3000, 60, "the last 60 of 100 totals"),
+    ],
+)
+def test_only_full_windows_are_shown_and_what_is_cut_is_said(
+    number: int, windows: int, said: str | None
+) -> None:
+    got = drawn(falling(number, first_age=100))
+    assert len(got.history) == windows
+    facts = got.subtitle.split(" · ")
+    assert facts[4:] == ([said] if said else [])
+    assert len(facts[:4]) == 4
+    assert not windows or got.history["last_day"][-1] == LAST
+
+
+def test_the_title_and_the_subtitle_name_what_the_forecast_follows_from() -> None:
+    found = diagnosis(falling(400))
+    total = found.forecasts["forecasted_value"].sum()
+    got = picture(found, found.history)
+    assert got.title == "Track 1 · artist 1"
+    assert got.subtitle == (
+        f"24 months: {total:,} streams · k {found.track['k']:.4g} · MLDR 0.1 · "
+        f"multiplier {found.track['multiplier']:.4g}"
+    )
+
+
+@pytest.mark.parametrize("as_of", [LAST, LAST + timedelta(days=700), LAST - timedelta(days=200)])
+def test_months_follow_on_the_day_that_the_age_is_measured_on(as_of: date) -> None:
+    got = drawn(falling(400), as_of=as_of, horizon=3)
+    assert got.as_of == as_of
+    assert got.forecast.select("month", "first_day", "last_day", "middle").rows() == [
+        (month, *(as_of + timedelta(days=30 * (month - 1) + day) for day in (1, 30, 15)))
+        for month in (1, 2, 3)
+    ]
+    # The history ends where it ends, before that day or after it.
+    assert got.history["last_day"][-1] == LAST
+    assert len(got.history) == 13
+
+
+def test_bands_are_the_segments_of_the_months() -> None:
+    got = drawn(falling(40), horizon=24)  # a month old: the segments begin in its months 1, 2, 5, 8 ...
+    months = {1: (1, 1), 2: (2, 4), 3: (5, 7), 4: (8, 10), 5: (11, 13), 6: (14, 16), 7: (17, 19), 8: (20, 22)}
+    assert got.bands.rows() == [
+        (segment, LAST + timedelta(days=30 * (first - 1) + 1), LAST + timedelta(days=30 * last))
+        for segment, (first, last) in (months | {9: (23, 24)}).items()
+    ]
+    assert drawn(falling(40, first_age=3000), horizon=400).bands["segment"].to_list() == [12]
+
+
+def test_the_base_curve_is_the_forecast_without_an_adjustment() -> None:
+    found = diagnosis(falling(400), horizon=60)
+    got = picture(found, found.history).forecast
+    track = found.track
+    steps = reference.forecast(
+        track["streams_30"], track["months_since_release"], track["influence_range"] + 1, 1.0, horizon=60
+    )
+    assert track["multiplier"] > 1.5
+    assert got["base_streams"].to_list() == [round(step.value) for step in steps]
+    assert (got["streams"] < got["base_streams"]).all()
+
+    growing = diagnosis([row._replace(streams=float(row.id or 0)) for row in falling(400)], mldr=-1.0)
+    assert growing.track["multiplier"] == 1.0
+    got = picture(growing, growing.history).forecast
+    assert got["base_streams"].to_list() == got["streams"].to_list()
+
+
+def test_each_month_has_its_segment_and_the_rates_of_it() -> None:
+    found = diagnosis(falling(40), horizon=60)
+    got = picture(found, found.history).forecast
+    expected = found.forecasts.select(
+        "month",
+        streams="forecasted_value",
+        segment="segment_used",
+        months_since_release="time_used",
+    )
+    assert_frame_equal(got.select(expected.columns), expected)
+    rates = [found.rates[segment - 1] for segment in got["segment"]]
+    assert got.select("base_rate", "rate").rows() == rates
+    assert got["segment"].n_unique() == 12
+
+
+@pytest.mark.parametrize(
+    ("rows", "options"),
+    [
+        (days([2.0**58] * 200, first=LAST - timedelta(days=199)), {}),
+        (days([1.7e308] * 60 + [2.0**58] * 400), {"horizon": 1}),
+        (days([0.0] * 200), {}),
+        (days([0.01] * 200), {}),
+        (days([-50.0] * 100 + [10.0] * 400), {}),
+        (days([5.0], first_age=40), {"horizon": 400}),
+        (days([5.0] * 400, first=date(9998, 11, 27)), {"horizon": 400}),
+    ],
+    ids=["2^63", "overflow", "nothing", "hundredths", "negative", "one day", "the last year"],
+)
+def test_whatever_can_be_forecast_can_be_drawn(
+    rows: list[Row], options: dict[str, Any], tmp_path: Path
+) -> None:
+    got = drawn(rows, **options)
+    write_chart(got, tmp_path / "chart.svg")
+    texts = [text.text or "" for text in svg(tmp_path / "chart.svg").iter("{http://www.w3.org/2000/svg}text")]
+    assert {got.title, got.subtitle, f"as of {got.as_of}", "base curve"} < set(texts)
+    assert ("30-day totals" in texts) == (len(got.history) > 0)
+    # Half a stream is no mark on the axis, and nothing is not a number.
+    assert not [text for text in texts if text.endswith("m") or "NaN" in text or "Infinity" in text]
+    assert "NaN" not in (tmp_path / "chart.svg").read_text("utf-8")
+    lines = as_text(got, width=100, height=24, color=False).splitlines()
+    assert [len(line) for line in lines[3:]] == [100] * 21
+
+
+def svg(path: Path) -> ET.Element:
+    return ET.parse(path).getroot()
+
+
+@pytest.mark.parametrize("ending", [".svg", ".PNG"])  # HTML: see what a browser makes of it
+def test_the_ending_says_what_is_written(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"track{ending}"
+    write_chart(drawn(falling(200)), path)
+    data = path.read_bytes()
+    if ending == ".svg":
+        assert ET.fromstring(data).tag == "{http://www.w3.org/2000/svg}svg"
+    else:
+        assert data.startswith(b"\x89PNG\r\n\x1a\n")
+        width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
+        assert 1750 < width < 1850
+        assert 800 < height < 950
+
+
+@pytest.mark.parametrize("ending", [*CHART_ENDINGS, ".Html", ".SVG"])
+def test_known_endings_are_known_in_any_case(ending: str, tmp_path: Path) -> None:
+    check_chart_path(tmp_path / f"chart{ending}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["chart.jpg", "chart", "chart.svg.gz", ".png"])
+def test_another_ending_is_refused_with_those_that_are_known(name: str, tmp_path: Path) -> None:
+    for refusing in (check_chart_path, lambda path: write_chart(drawn(falling(40)), path)):
+        with pytest.raises(InvalidOptionError, match="does not say") as caught:
+            refusing(tmp_path / name)
+        assert caught.value.hint == "known are .html, .png, .svg"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_is_missing_is_said_early(tmp_path: Path) -> None:
+    with pytest.raises(BadFileError, match="no directory"):
+        check_chart_path(tmp_path / "missing" / "chart.svg")
+
+
+def elsewhere(script: str, got: Picture, **environ: str) -> str:
+    """What a process of its own prints, with the picture in `picture` and the names of the module."""
+    start = "import pickle, sys\nfrom pathlib import Path\n"
+    load = "from forecaster.chart import *\npicture = pickle.load(sys.stdin.buffer)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", start + script.replace("LOAD\n", load)],
+        check=True,
+        input=pickle.dumps(got),
+        stdout=subprocess.PIPE,
+        env=os.environ | environ,
+    )
+    return done.stdout.decode()
+
+
+def test_the_same_picture_gives_the_same_bytes_in_any_time_zone(tmp_path: Path) -> None:
+    got, path = drawn(falling(200)), tmp_path / "there.svg"
+    elsewhere(f"LOAD\nwrite_chart(picture, Path({str(path)!r}))", got, TZ="America/Los_Angeles")
+    write_chart(drawn(falling(40), horizon=400), tmp_path / "here.svg")  # leaves nothing behind
+    write_chart(got, tmp_path / "here.svg")
+    assert (tmp_path / "here.svg").read_bytes() == path.read_bytes()
+
+
+def test_a_missing_extra_is_named() -> None:
+    script = """
+class Blocker:
+    blocked = {"altair", "vl_convert", "plotext"}
+    def find_spec(self, name, path=None, target=None):
+        if name in self.blocked:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+LOAD
+from forecaster.errors import MissingExtraError
+
+def say(draw):
+    try:
+        draw()
+    except MissingExtraError as error:
+        print(error, error.hint, sep="; ")
+
+say(lambda: as_text(picture, width=80, height=24, color=False))
+say(lambda: check_chart_path(Path("chart.svg")))
+Blocker.blocked = {"vl_convert"}
+say(lambda: write_chart(picture, Path("chart.svg")))
+"""
+    told = "drawing this needs the extra '{0}', which is not installed (No module named '{1}'); "
+    told += "pip install 'forecaster[{0}]'"
+    assert elsewhere(script, drawn(falling(40))).splitlines() == [
+        told.format(extra, module)
+        for extra, module in (("term", "plotext"), ("plot", "altair"), ("plot", "vl_convert"))
+    ]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    assert program, "these tests need the program chromium"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """One that is offline, in a time zone far from UTC, and may neither complain nor ask for more."""
+    events: list[str] = []
+    context = browser.new_context(offline=True, timezone_id="America/Los_Angeles")
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    page.on("console", lambda message: events.append(message.text))
+    page.on("pageerror", lambda error: events.append(error.message))
+    page.on("request", lambda request: events.append(request.url))
+    yield page
+    assert events == [page.url]
+    context.close()
+
+
+@pytest.mark.parametrize("horizon", [24, 400])
+def test_the_page_draws_itself_without_a_network(page: Page, horizon: int, tmp_path: Path) -> None:
+    got = drawn(falling(400, first_age=10), horizon=horizon)
+    path = tmp_path / "chart.html"
+    write_chart(got, path)
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", path.read_text("utf-8"))
+    page.goto(path.as_uri())
+    page.wait_for_selector("#chart svg.marks")
+    assert page.title() == got.title
+    assert page.locator(".vega-actions a").all_text_contents() == ["Save as SVG", "Save as PNG"]
+    assert page.locator("g.mark-line > path").count() == 3
+    assert page.locator("g.mark-rect > path").count() == len(got.bands)
+    points = page.locator("g.mark-symbol[role=graphics-object] > path")
+    assert points.count() == len(got.history) + horizon
+    points.nth(len(got.history) + 1).hover(force=True)
+    month = got.forecast.row(1, named=True)
+    tooltip = page.locator("#vg-tooltip-element.visible")
+    if horizon == 24:  # of 400 several lie on top of each other
+        assert [line.strip() for line in tooltip.inner_text().splitlines() if line.strip()] == [
+            *("month", "2", "days", f"{month['first_day']} to {month['last_day']}"),
+            *("streams", f"{month['streams']:,}", "streams, base curve", f"{month['base_streams']:,.0f}"),
+            *("segment", str(month["segment"]), "month since release", str(month["months_since_release"])),
+            *("base rate per month", f"{month['base_rate']:.6f}", "rate per month", f"{month['rate']:.6f}"),
+        ]
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 60), (40, 12), (80, 8), (13, 5), (1, 1)])
+@pytest.mark.parametrize("color", [True, False])
+def test_text_fits_and_is_coloured_only_if_wanted(width: int, height: int, color: bool) -> None:  # noqa: FBT001
+    got = drawn(falling(3000))
+    text = as_text(got, width=width, height=height, color=color)
+    lines = click.unstyle(text).split("\n")
+    assert len(lines) == height
+    assert max(map(len, lines)) == width
+    assert ("\x1b[" in text) == (color and width > 1)
+    assert click.unstyle(text) == as_text(got, width=width, height=height, color=False)
+
+
+def test_text_shows_both_series_the_day_between_them_and_the_numbers_of_the_axes() -> None:
+    got = drawn(falling(900), horizon=30)  # as long as the history
+    title, subtitle, legend, *plot = as_text(got, width=120, height=30, color=False).splitlines()
+    assert title == "Track 1 · artist 1"
+    assert subtitle == got.subtitle
+    assert legend == "⠒⠒ 30-day totals   •• forecast   ┊ as of 2024-06-30"
+    rule = {line.index("┊") for line in plot if "┊" in line}
+    assert len(rule) == 1
+    assert 55 < min(rule) < 67  # in the middle
+    before, after = (
+        {line[start:end] for line in plot} for start, end in ((0, min(rule)), (min(rule) + 1, 120))
+    )
+    assert not any("•" in part for part in before)
+    assert any("•" in part for part in after)
+    braille = {chr(code) for code in range(0x2801, 0x2900)}
+    assert any(braille & set(part) for part in before)
+    assert not any(braille & set(part) for part in after)
+    first, last = got.history["first_day"][0] - timedelta(days=1), got.forecast["last_day"][-1]
+    dates = plot[-1].split()
+    assert (dates[0], dates[-1]) == (str(first), str(last))
+    numbers = [line.partition("┤")[0].strip() for line in plot if "┤" in line]
+    assert numbers == ["25k", "20k", "15k", "10k", "5k", "0"]
+
+
+def test_numbers_of_the_axis_are_short_and_round() -> None:
+    assert chart._ticks(0, 9.2e18, 4) == [0, 5e18]
+    assert chart._ticks(-30, 70, 5) == [-20, 0, 20, 40, 60]
+    assert chart._ticks(0, 1, 4) == [0, 1]
+    assert [chart._short(value) for value in (0, -999, 1500, 2e6, 1.25e9, 9e18)] == [
+        "0", "-999", "1.5k", "2M", "1.25B", "9E",
+    ]  # fmt: skip
