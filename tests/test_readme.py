@@ -21,7 +21,8 @@ SHOWN_DATA_DIR = "~/.local/share/forecaster"
 
 
 def settled(text: str) -> str:
-    """Without what differs from one time to the next: seconds and rates."""
+    """Without what differs from one time and machine to the next: seconds, rates, sizes, versions."""
+    text = re.sub(r"^(ok      (?:versions|server version): ).*$", r"\1…", text, flags=re.MULTILINE)
     text = re.sub(r"\(\d+\.\d\d MB\)", "(… MB)", text)
     text = re.sub(r"(?<=seconds=)\d+\.\d\d$", "…", text, flags=re.MULTILINE)
     text = re.sub(r"^(seconds +).*$", r"\1…", text, flags=re.MULTILINE)
@@ -65,6 +66,23 @@ def test_commands_print_what_the_readme_shows(short_dir: Path, tmp_path: Path) -
         README.write_text(text)
     for match in CONSOLE.finditer(README.read_text()):
         assert settled(outputs[match["command"]]) == settled(match["output"]), match["command"]
+
+
+def test_the_pictures_at_the_top_are_of_these_commands(short_dir: Path, tmp_path: Path) -> None:
+    top = README.read_text().partition("## Two commands")[0]
+    for picture in re.findall(r"!\[[^]]*\]\((\S+)\)", top):
+        assert (ROOT / picture).read_bytes().startswith(b"\x89PNG")
+    commands = ["forecaster demo -q", *re.findall(r"`(forecaster [^`]+)`", top)]
+    assert [command.split()[1] for command in commands] == ["demo", "plot", "report"]
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "FORECASTER_DATA_DIR": str(short_dir / "server"),
+    }
+    for command in commands:
+        subprocess.run(command.split(), cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert (tmp_path / "forecast.png").read_bytes().startswith(b"\x89PNG")
+    assert "<!doctype html>" in (tmp_path / "report.html").read_text()
 
 
 def test_the_line_for_cron(embedded_database: Dsn, tmp_path: Path) -> None:

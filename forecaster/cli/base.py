@@ -14,8 +14,19 @@ from forecaster.errors import ForecasterError
 from forecaster.interrupt import Interrupted
 from forecaster.secrecy import masked
 
-ID = click.IntRange(-(2**63), 2**63 - 1)
-"""A track or an artist."""
+
+class _Id(click.ParamType[int]):
+    """A track or an artist. The range of 64 bits, which IntRange shows in the help, is of no use there."""
+
+    name = "integer"
+
+    def convert(self, value: int | str, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        in_range: int = _INT64.convert(value, param, ctx)  # type: ignore[arg-type]
+        return in_range
+
+
+_INT64 = click.IntRange(-(2**63), 2**63 - 1)
+ID = _Id()
 
 _WITHOUT_VARIABLE = ("help", "version")
 
