@@ -1,0 +1,98 @@
+"""What state the configuration, the server and the tables are in, and how to mend what is wrong."""
+
+import platform
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib.metadata import version
+
+from forecaster.doctor import forecasts, server, streams, tables
+from forecaster.doctor.context import Context
+from forecaster.doctor.findings import Examination, Finding, Level, Seen
+from forecaster.dsn import Dsn
+from forecaster.errors import ConnectionLostError, ForecasterError
+from forecaster.model.parameters import Parameters
+from forecaster.postgres.connection import connect, statement_errors
+from forecaster.postgres.tables import Tables
+from forecaster.report import PACKAGES
+from forecaster.secrecy import masked
+
+__all__ = ["Examination", "Finding", "Level", "examine"]
+
+_Check = Callable[[Context], Iterator[Seen]]
+
+# Everything that takes a connection, in the order in which a run would come upon it. Later checks need what
+# the drivers and the tables put into the context.
+_CHECKS: tuple[tuple[str, _Check], ...] = (
+    ("connection", server.drivers),
+    ("server version", server.version),
+    ("encryption", server.encryption),
+    ("pooler", server.pooler),
+    ("tables", tables.contract),
+    ("rights", tables.rights),
+    ("rights", tables.sequences),
+    ("row security", tables.row_security),
+    ("triggers", tables.triggers),
+    ("read-only", server.read_only),
+    ("key of the streams", streams.key),
+    ("key of the forecasts", forecasts.key),
+    ("indexes", tables.indexes),
+    ("stored forecasts", forecasts.stored),
+    ("lock", forecasts.lock),
+    ("tracks", streams.tracks),
+    ("decay rates", streams.decay_rates),
+)
+_OTHERWISE = "see that the user may do this, and that --schema names the right one"
+
+
+def examine(dsn: Dsn, schema: str, parameters: Parameters) -> Examination:
+    """Look at everything that a run with these parameters depends on, and change nothing.
+
+    What cannot be looked at is a finding as well, and ends only what needs it. Raises no `ForecasterError`.
+    """
+    result = Examination(f"{dsn}", schema)
+    result.versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    result.findings += [_configuration(dsn, schema), _versions(result.versions)]
+    try:
+        with connect(dsn, repeatable_read=True) as reader, connect(dsn, beside=reader) as connection:
+            context = Context(dsn, parameters, reader, connection, result, Tables(schema, {}, ()))
+            for about, check in _CHECKS:
+                _look(context, about, check)
+    except ForecasterError as error:
+        is_it_up = f"pg_isready -h {shlex.quote(dsn.host)} -p {dsn.port}"
+        fix = f"{error.hint or 'look into the log of the server'}; {is_it_up} says whether it runs"
+        result.findings.append(Finding("connection", "error", f"{error}", fix, error.exit_code))
+    result.findings = [
+        replace(finding, found=masked(finding.found), fix=masked(finding.fix) if finding.fix else None)
+        for finding in result.findings
+    ]
+    return result
+
+
+def _configuration(dsn: Dsn, schema: str) -> Finding:
+    given = ", ".join(f"{name}={value}" for name, value in dsn.parameters)
+    parameters = f"with {dsn.redact(given)}" if given else "without parameters"
+    return Finding("configuration", "ok", f"{dsn}, {parameters}; schema {schema!r}")
+
+
+def _versions(versions: dict[str, str]) -> Finding:
+    return Finding("versions", "ok", ", ".join(f"{name} {number}" for name, number in versions.items()))
+
+
+def _look(context: Context, about: str, check: _Check) -> None:
+    findings = context.result.findings
+    try:
+        with statement_errors(context.dsn):
+            for seen in check(context):  # what was found before an error stays
+                findings.append(Finding(about, *seen))
+    except ConnectionLostError:
+        raise
+    except ForecasterError as error:
+        context.connection.rollback()
+        fix = error.hint or _OTHERWISE
+        findings.append(Finding(about, "error", _one_line(error), fix, error.exit_code))
+
+
+def _one_line(error: ForecasterError) -> str:
+    first, *others = (line.strip() for line in f"{error}".split("\n"))
+    return f"{first} {'; '.join(others)}" if others else first

@@ -1,0 +1,179 @@
+"""What the checks know: two connections, and what was asked on them so far."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import polars as pl
+
+from forecaster.doctor.findings import Examination
+from forecaster.dsn import Dsn
+from forecaster.errors import DatabaseError, SchemaMismatchError
+from forecaster.model.parameters import Parameters
+from forecaster.postgres.connection import Connection, query, quote_identifier
+from forecaster.postgres.source import Source, export_snapshot
+from forecaster.postgres.stored import stored_months
+from forecaster.postgres.tables import CONTRACT, STREAMS_TABLE, Tables, check_rights
+
+_SERVER = """
+    SELECT current_setting('server_version') AS version, current_setting('server_version_num')::int AS number,
+           current_user::text AS "user", current_database()::text AS database,
+           coalesce((SELECT s.ssl FROM pg_catalog.pg_stat_ssl s WHERE s.pid = pg_backend_pid()), false)
+               AS encrypted,
+           (SELECT s.version FROM pg_catalog.pg_stat_ssl s WHERE s.pid = pg_backend_pid()) AS protocol,
+           current_setting('ssl', true) = 'on' AS offers_tls,
+           pg_is_in_recovery() AS standby, p.setting = 'on' AS read_only, p.source AS read_only_by
+    FROM pg_catalog.pg_settings p WHERE p.name = 'default_transaction_read_only'"""
+_RELATIONS = """
+    SELECT c.relname::text AS "table", c.relkind::text AS kind, c.reltuples::float8 AS rows,
+           c.oid::int8 AS oid, has_schema_privilege(n.oid, 'USAGE') AS usable,
+           row_security_active(c.oid) AS filtered,
+           EXISTS (SELECT FROM pg_catalog.pg_index i
+                   WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NOT NULL) AS has_partial
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname IN ($2, $3, $4) ORDER BY 1"""
+
+_NOT_TABLES = "vmf"  # views, materialised ones, foreign tables
+
+
+@dataclass(frozen=True)
+class Server:
+    """The server as a connection of ours sees it."""
+
+    version: str
+    number: int
+    """Of the version: that of the release times 10,000, and so on."""
+    user: str
+    database: str
+    encrypted: bool
+    protocol: str | None
+    """Of the encryption."""
+    offers_tls: bool
+    standby: bool
+    read_only: bool
+    """Whether transactions are, unless they say otherwise."""
+    read_only_by: str
+    """Where that is set, as `pg_settings.source` has it."""
+
+
+@dataclass(frozen=True)
+class Relation:
+    """What the catalogue says of a table, besides its columns and indexes."""
+
+    kind: str
+    rows: float
+    """As the server estimates them; -1 if it does not."""
+    oid: int
+    usable: bool
+    """Whether the user may use its schema."""
+    filtered: bool
+    """Whether policies decide which rows the user sees."""
+    has_partial: bool
+    """Whether there is an index of some of its rows."""
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it can have indexes and a unique key of its own."""
+        return self.kind not in _NOT_TABLES
+
+
+@dataclass
+class Context:
+    """What all checks start from; what is asked of the server once is kept."""
+
+    dsn: Dsn
+    parameters: Parameters
+    reader: Connection
+    """Its transaction is what the source sees, and nothing else is asked on it."""
+    connection: Connection
+    result: Examination
+    tables: Tables
+    """Without any table until they were looked at."""
+    has_connectorx: bool = False
+    """Whether it was seen to connect."""
+
+    def query(self, sql: str, *parameters: str | int) -> pl.DataFrame:
+        """The rows of a statement."""
+        return query(self.connection, sql, parameters)
+
+    def command(self, words: str) -> str:
+        """A command for this schema."""
+        schema = self.tables.schema
+        return f"forecaster {words}" + ("" if schema == "public" else f" --schema {shlex.quote(schema)}")
+
+    def fits(self, table: str) -> bool:
+        """Whether it is there, and as it must be."""
+        try:
+            self.tables.check(table)
+        except SchemaMismatchError:
+            return False
+        return True
+
+    def lacking(self, rights: Mapping[str, Sequence[str]]) -> DatabaseError | None:
+        """What names those of the rights on tables that the user lacks; None if that is none."""
+        try:
+            if rights:
+                check_rights(self.connection, self.tables, rights)
+        except DatabaseError as error:
+            return error
+        return None
+
+    @cached_property
+    def readable(self) -> set[str]:
+        """The tables that fit and that the user may read."""
+        return {table for table in CONTRACT if self.fits(table) and not self.lacking({table: ("SELECT",)})}
+
+    @property
+    def can_count(self) -> bool:
+        """Whether everything can be read that a run reads."""
+        return self.has_connectorx and self.readable == set(CONTRACT)
+
+    @cached_property
+    def server(self) -> Server:
+        """What it says of itself."""
+        return Server(**self.query(_SERVER).row(0, named=True))
+
+    @property
+    def user(self) -> str:
+        """Quoted, for SQL."""
+        return quote_identifier(self.server.user)
+
+    @property
+    def database(self) -> str:
+        """Quoted, for SQL."""
+        return quote_identifier(self.server.database)
+
+    @cached_property
+    def relations(self) -> dict[str, Relation]:
+        """Those of the three tables that there are, whether they fit or not."""
+        found = self.query(_RELATIONS, self.tables.schema, *CONTRACT)
+        return {table: Relation(*facts) for table, *facts in found.iter_rows()}
+
+    @property
+    def names(self) -> dict[str, str]:
+        """For the statements about the streams table, which has to fit."""
+        return {
+            "table": self.tables.name(STREAMS_TABLE),
+            "day": self.tables.day_of_streams(),
+            "unusable": self.tables.unusable_streams(),
+        }
+
+    @cached_property
+    def stored(self) -> pl.DataFrame:
+        """One row per track that has forecasts, with the columns of `stored_months`."""
+        return self.query(f"{stored_months(self.tables)} GROUP BY 1")
+
+    @cached_property
+    def _snapshot(self) -> str:
+        return export_snapshot(self.reader)
+
+    @property
+    def source(self) -> Source:
+        """What a run would read from."""
+        return Source(self.dsn, self.tables, self._snapshot)
+
+    @cached_property
+    def streamed(self) -> pl.Series:
+        """The tracks that have streams."""
+        return self.source.tracks()

@@ -1,0 +1,52 @@
+"""What an examination results in."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Level = Literal["ok", "warning", "error"]
+
+Seen = tuple[Level, str, str | None]
+"""What a check yields: level, what was found, and the fix."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    about: str
+    """In a few words."""
+    level: Level
+    found: str
+    """What is, in a sentence."""
+    fix: str | None = None
+    """A command or SQL, ready to paste, or what else to do; None where nothing is to be done."""
+    exit_code: int = 1
+    """What `run` would end with, if it is an error."""
+
+
+@dataclass
+class Examination:
+    """All that was found, in the order in which a run would come upon it."""
+
+    database: str = ""
+    """Without password."""
+    schema: str = "public"
+    findings: list[Finding] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of Python, the server (if it was reached) and the libraries."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Tracks, rows and artists, as far as they could be counted."""
+    skipped_by_reason: dict[str, int] = field(default_factory=dict)
+    """Of the pending tracks those that a run would skip, most frequent reason first."""
+
+    @property
+    def exit_code(self) -> int:
+        """What `run` would end with for the first error; 0 without one."""
+        return next((finding.exit_code for finding in self.findings if finding.level == "error"), 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, in types that JSON has."""
+        found = asdict(self)
+        for finding in found["findings"]:
+            del finding["exit_code"]
+        return {**found, "exit_code": self.exit_code}

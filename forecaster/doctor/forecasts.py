@@ -1,0 +1,71 @@
+"""The stored forecasts, and who is writing some."""
+
+import re
+from collections.abc import Iterator
+
+import polars as pl
+
+from forecaster.doctor.context import Context
+from forecaster.doctor.findings import Seen
+from forecaster.postgres.lock import holder
+from forecaster.postgres.stored import describe_irregular, has_key, missing_key
+from forecaster.postgres.tables import FORECAST_TABLE
+
+_NAMED_TRACKS = 10  # of more than so many, a command does not name each
+# What `describe_irregular` says of those that it has counted.
+_LEFT_AS_THEY_ARE = re.compile(r"; they are left as they are.*", re.DOTALL)
+_MENDS_ONE = re.compile(r"`(?P<mend>forecaster .+) --track-id -?\d+`", re.DOTALL)
+
+_WITHOUT_TRACK = "DELETE FROM {table} WHERE cm_track_id IS NULL"
+
+
+def key(context: Context) -> Iterator[Seen]:
+    """Whether the server keeps a month from being stored twice."""
+    if not context.fits(FORECAST_TABLE):
+        return
+    if has_key(context.tables):
+        yield "ok", "unique on (cm_track_id, month)", None
+        return
+    found, fix = next(missing_key(context.tables)).partition(". `")[0], context.command("init")
+    if FORECAST_TABLE in context.readable:
+        twice = context.stored.filter(pl.col("rows") > pl.col("months"))["cm_track_id"].drop_nulls().sort()
+        if len(twice):
+            found += f"; in the way are tracks with a month twice or NULL: {len(twice):,}"
+            fix = f"{_replacing(context, twice)} && {fix}"
+    yield "warning", found, fix
+
+
+def _replacing(context: Context, doubled: pl.Series) -> str:
+    """The command that replaces the forecasts of all these tracks, at the length that most have."""
+    tracks = context.stored.filter(pl.col("cm_track_id").is_not_null())
+    first, *_ = filter(None, map(_MENDS_ONE.search, describe_irregular(tracks, context.tables.schema)))
+    ids = doubled if len(doubled) <= _NAMED_TRACKS else doubled.clear()
+    return " ".join((first["mend"], *(f"--track-id {track}" for track in ids)))
+
+
+def stored(context: Context) -> Iterator[Seen]:
+    """Whether each track has all its months, and each row a track."""
+    if FORECAST_TABLE not in context.readable:
+        return
+    irregular = list(describe_irregular(context.stored, context.tables.schema))
+    for sentence in irregular:
+        mends = _MENDS_ONE.search(sentence)
+        found = _LEFT_AS_THEY_ARE.sub("", sentence)
+        if mends:
+            yield "warning", f"{found}; the command mends that one", mends[0].strip("`")
+        else:
+            yield "warning", found, _WITHOUT_TRACK.format(table=context.tables.name(FORECAST_TABLE))
+    if not irregular:
+        yield "ok", f"{len(context.stored):,} tracks, each with all its months", None
+
+
+def lock(context: Context) -> Iterator[Seen]:
+    """Whether a run is writing."""
+    if FORECAST_TABLE not in context.relations or not context.relations[FORECAST_TABLE].usable:
+        return
+    context.connection.commit()
+    by = holder(context.connection, context.tables.name(FORECAST_TABLE))
+    if by:
+        yield "warning", f"held by another run: {by}", context.command("run --wait 3600")
+    else:
+        yield "ok", "free: no run is writing", None

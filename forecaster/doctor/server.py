@@ -1,0 +1,140 @@
+"""The server, and what lies between it and us."""
+
+import ipaddress
+from collections.abc import Iterator
+
+from forecaster.doctor.context import Context, Server
+from forecaster.doctor.findings import Seen
+from forecaster.dsn import Dsn
+from forecaster.errors import ConnectionLostError, DatabaseError
+from forecaster.postgres.connection import connect, query
+
+_TESTED = "tested with 15 and 18"
+_LEAST, _GOOD = 12, 14  # versions
+_READ_ONLY = "default_transaction_read_only"
+# A run has up to six connections.
+_CONNECTION_LIMITS = (
+    "SELECT rolconnlimit, current_setting('max_connections') FROM pg_roles WHERE rolname = current_user"
+)
+
+
+def drivers(context: Context) -> Iterator[Seen]:
+    """Both, one with the snapshot of the other, as in a run."""
+    yield "ok", f"ADBC connects as user {context.server.user!r}", None
+    try:
+        context.source.read("SELECT 1::bigint AS one")
+    except DatabaseError as error:
+        raise DatabaseError(f"connectorx: {error}", hint=_CONNECTION_LIMITS) from None
+    context.has_connectorx = True
+    yield "ok", "connectorx connects, and reads what ADBC sees", None
+
+
+def version(context: Context) -> Iterator[Seen]:
+    """Whether the server is new enough."""
+    context.result.versions["postgresql"] = context.server.version
+    yield of_version(context.server)
+
+
+def of_version(server: Server) -> Seen:
+    """What there is to say of it."""
+    release = server.number // 10_000
+    move = f"move the database to PostgreSQL {_GOOD} or newer ({_TESTED})"
+    named = f"PostgreSQL {server.version}"
+    if release < _LEAST:
+        return "error", f"{named} is too old: its catalogue lacks what is read of tables", move
+    if release < _GOOD:
+        slow = "does not notice while it works that a run was killed, and keeps its lock as long"
+        return "warning", f"{named} {slow}", move
+    return "ok", f"{named} ({_TESTED})", None
+
+
+def encryption(context: Context) -> Iterator[Seen]:
+    """Whether others can read what is sent."""
+    yield of_encryption(context.server, context.dsn)
+
+
+def of_encryption(server: Server, dsn: Dsn) -> Seen:
+    """What there is to say of it."""
+    parameters = dict(dsn.parameters)
+    if server.encrypted:
+        verified = "is" if "sslrootcert" in parameters else "is not"
+        return "ok", f"{server.protocol}; the server's certificate {verified} verified", None
+    if parameters.get("sslmode") == "require":
+        between = "TLS is required, and the server sees none: what is between takes it off"
+        return "warning", between, "connect to the server itself"
+    if _is_local(dsn.host):
+        return "ok", "none, and none needed: the server is on this machine", None
+    fix = "set PGSSLMODE=require, or add ?sslmode=require to the URL"
+    if not server.offers_tls:
+        fix = f"give the server a certificate and a key, ALTER SYSTEM SET ssl = on; then {fix}"
+    return "warning", f"none: what {dsn.host} is sent can be read on the way", fix
+
+
+def _is_local(host: str) -> bool:
+    if host.startswith("/") or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def pooler(context: Context) -> Iterator[Seen]:
+    """Whether two transactions of a connection are served alike, with one of another between."""
+    try:
+        pids = _pids_in_turn(context)
+    except ConnectionLostError:
+        raise
+    except DatabaseError:  # another process does not know the statement that was prepared in the first
+        pids = ()
+    yield of_pooler(pids)
+
+
+def _pids_in_turn(context: Context) -> tuple[int, ...]:
+    """The server processes that serve a connection, another one, and the first again."""
+    mine = "SELECT pg_backend_pid() AS pid"
+    with connect(context.dsn, beside=context.connection) as one:
+        one.adbc_connection.set_autocommit(enabled=True)  # else the next transaction begins at once
+        before = query(one, mine).item()
+        with connect(context.dsn, beside=context.connection) as other:
+            return before, query(other, mine).item(), query(one, mine).item()
+
+
+def of_pooler(pids: tuple[int, ...]) -> Seen:
+    """What there is to say by the processes that served two connections in turn; none if that failed."""
+    match pids:
+        case (before, between, after) if before == after != between:
+            return "ok", "none, or one that hands out whole sessions: each keeps its server process", None
+        case _:
+            return (
+                "warning",
+                "there is one that hands out transactions, and a run's lock needs a session of its own",
+                "connect to the server itself, or set pool_mode = session in the pooler",
+            )
+
+
+def read_only(context: Context) -> Iterator[Seen]:
+    """Whether anything can be stored."""
+    server = context.server
+    if server.standby:
+        to_primary = "connect to the primary server; if this is to be it: SELECT pg_promote()"
+        yield "error", "the server is a standby, which nothing can be stored on", to_primary
+    elif server.read_only:
+        found = f"nothing can be stored: {_READ_ONLY} is on, by {server.read_only_by}"
+        yield "error", found, _writable(context)
+    else:
+        yield "ok", "the server takes what is stored", None
+
+
+def _writable(context: Context) -> str:
+    """What makes transactions writable; the session that says so has to be able to write itself."""
+    if context.server.read_only_by == "client":
+        return f"take {_READ_ONLY} out of PGOPTIONS, or out of the URL's options"
+    mends = {
+        "database": f"ALTER DATABASE {context.database} RESET {_READ_ONLY}",
+        "user": f"ALTER ROLE {context.user} RESET {_READ_ONLY}",
+        "database user": f"ALTER ROLE {context.user} IN DATABASE {context.database} RESET {_READ_ONLY}",
+        "global": f"ALTER ROLE ALL RESET {_READ_ONLY}",
+    }
+    everywhere = f"ALTER SYSTEM SET {_READ_ONLY} = off; SELECT pg_reload_conf()"
+    return f"SET {_READ_ONLY} = off; {mends.get(context.server.read_only_by, everywhere)}"

@@ -1,0 +1,171 @@
+"""The streams and the decay rates: what a run would read, and what it would make of it."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import polars as pl
+
+from forecaster.catalogue import CHUNK
+from forecaster.doctor.context import Context
+from forecaster.doctor.findings import Seen
+from forecaster.interrupt import interruptible
+from forecaster.model import build_tracks
+from forecaster.postgres.connection import integer_array
+from forecaster.postgres.source import Source
+from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE
+
+_KEY = "CREATE UNIQUE INDEX ON {table} (cm_track_id, date)"
+_DUPLICATES = """
+    SELECT coalesce(sum(d.rows - 1), 0)::bigint AS rows
+    FROM (SELECT count(*) AS rows FROM {table} s WHERE s.cm_track_id IS NOT NULL AND s.date IS NOT NULL
+          GROUP BY s.cm_track_id, {day} HAVING count(*) > 1) d"""
+# What is left is the row that a run goes by: the newest of those that are records.
+_DELETE_DUPLICATES = (
+    "DELETE FROM {table} s USING (SELECT s.tableoid AS part, s.ctid AS place, row_number() OVER "
+    "(PARTITION BY s.cm_track_id, {day} ORDER BY {unusable}, s.created_at DESC NULLS LAST, "
+    "s.id DESC NULLS LAST, s.daily_streams DESC, s.days_from_release DESC NULLS LAST, "
+    "s.cm_artist_id DESC NULLS LAST) AS nth FROM {table} s "
+    "WHERE s.cm_track_id IS NOT NULL AND s.date IS NOT NULL) d "
+    "WHERE s.tableoid = d.part AND s.ctid = d.place AND d.nth > 1"
+)
+_AS_DATE = "ALTER TABLE {table} ALTER COLUMN date TYPE date USING {day}"
+_NOT_RECORDS = "SELECT * FROM {table} WHERE cm_track_id IS NULL OR {unusable}"
+_ARTISTS = "SELECT DISTINCT s.cm_artist_id::bigint AS id FROM {table} s WHERE NOT {unusable}"
+_ARTISTS_BY_INDEX = """
+    SELECT DISTINCT a.id FROM unnest({tracks}) AS t (id)
+    CROSS JOIN LATERAL (
+        SELECT s.cm_artist_id::bigint AS id FROM {table} s
+        WHERE s.cm_track_id = t.id AND NOT {unusable} ORDER BY s.date DESC LIMIT 1) a"""
+_SEVERAL_RATES = """
+    SELECT count(*)::bigint AS artists
+    FROM (SELECT FROM {table} s WHERE s.cm_artist_id IS NOT NULL GROUP BY s.cm_artist_id
+          HAVING count(*) > 1) a"""
+
+
+def key(context: Context) -> Iterator[Seen]:
+    """Whether a track is read by index, and what is in the way of the key."""
+    if not context.fits(STREAMS_TABLE):
+        return
+    if Source(context.dsn, context.tables, snapshot="").reads_by_index:
+        yield "ok", "unique on (cm_track_id, date): a track is read by index", None
+        return
+    names, steps = context.names, []
+    found = f"{STREAMS_TABLE} has no unique key on (cm_track_id, date): a run reads and sorts all its rows"
+    is_date = context.tables.type(STREAMS_TABLE, "date") == "date"
+    if not is_date:
+        found = f"date of {STREAMS_TABLE} is a timestamp: no key keeps a day from being there twice"
+    may_count = STREAMS_TABLE in context.readable
+    doubled = context.query(_DUPLICATES.format(**names)).item() if may_count else 0
+    if doubled:
+        found += f"; {doubled:,} rows are of a day of which there is another, and have to go first"
+        steps.append(_DELETE_DUPLICATES.format(**names))
+    if not is_date:
+        steps.append(_AS_DATE.format(**names | {"day": names["day"].replace("s.date", "date")}))
+    if not context.tables.has_key(STREAMS_TABLE, "cm_track_id", "date"):
+        steps.append(_KEY.format(**names))
+    if not context.relations[STREAMS_TABLE].is_table:
+        steps = ["make a unique index on (cm_track_id, date) of the table below, and have a table here"]
+    yield "warning", found, "; ".join(steps)
+
+
+def tracks(context: Context) -> Iterator[Seen]:
+    """How many there are, what would become of the pending ones, and which rows are left out."""
+    if not context.can_count:
+        return
+    # The transaction idles while the model is computed.
+    context.query("SELECT set_config('idle_in_transaction_session_timeout', '0', true)")
+    source, streamed, counts = context.source, context.streamed, context.result.counts
+    with_forecast = context.stored["cm_track_id"].drop_nulls()
+    pending = streamed.filter(~streamed.is_in(with_forecast.implode()))
+    counts |= {"tracks": len(streamed), "with_forecast": len(with_forecast), "pending": len(pending)}
+    counts["rows_without_track"] = source.rows_without_track()
+    counts["unusable_rows"] = source.unusable_rows(pending) + counts["rows_without_track"]
+    _run_model(context, source, pending)
+    found = (
+        f"{len(streamed):,} with streams, {len(with_forecast):,} with a forecast, {len(pending):,} pending"
+    )
+    if len(streamed):
+        yield "ok", found, None
+    else:
+        fix = context.command("load STREAMS.csv --mldr MLDR.csv")
+        yield "warning", f"there are no streams ({found})", fix
+    yield from _pending(context)
+    yield _daily_rows(context)
+
+
+def _run_model(context: Context, source: Source, pending: pl.Series) -> None:
+    """As far as it says why a track is skipped, and count."""
+    mldr, duplicates = source.mldr(), 0
+    reasons: Counter[str | None] = Counter()
+    for start in range(0, len(pending), CHUNK):
+        history = source.history(pending.slice(start, CHUNK))
+        built = build_tracks(history.records, history.facts, mldr, context.parameters)
+        counted = built.group_by("reason").agg(tracks=pl.len())
+        reasons.update(dict(interruptible(counted.collect, cancel=None).iter_rows()))
+        duplicates += history.duplicates
+    forecastable = reasons.pop(None, 0)
+    context.result.skipped_by_reason = {
+        f"{reason}": number
+        for reason, number in sorted(reasons.items(), key=lambda item: (-item[1], f"{item[0]}"))
+    }
+    context.result.counts |= {
+        "forecastable": forecastable,
+        "skipped": reasons.total(),
+        "duplicate_rows": duplicates,
+    }
+
+
+def _pending(context: Context) -> Iterator[Seen]:
+    counts, by_reason = context.result.counts, context.result.skipped_by_reason
+    of_pending = f"of {counts['pending']:,} pending ones"
+    if counts["forecastable"]:
+        yield "ok", f"{counts['forecastable']:,} {of_pending} can be forecast", context.command("run")
+    if by_reason:
+        reasons = ", ".join(f"{reason} {number:,}" for reason, number in by_reason.items())
+        yield "ok", f"{counts['skipped']:,} {of_pending} would be skipped ({reasons})", None
+
+
+def _daily_rows(context: Context) -> Seen:
+    counts = context.result.counts
+    found = (
+        f"daily rows left out: {counts['unusable_rows']:,} unusable, of them "
+        f"{counts['rows_without_track']:,} without a track; {counts['duplicate_rows']:,} duplicate"
+    )
+    if counts["unusable_rows"]:
+        shows = f"{found}; the statement shows what to complete or delete"
+        return "warning", shows, _NOT_RECORDS.format(**context.names)
+    return "ok", found, None  # duplicate ones are what the key of the streams is about
+
+
+def decay_rates(context: Context) -> Iterator[Seen]:
+    """Which artists have one that can be used."""
+    if not context.can_count:
+        return
+    rates = interruptible(context.source.mldr().collect, cancel=None)
+    artists = _artists(context)
+    without = artists.filter(~artists.is_in(rates["cm_artist_id"].implode())).sort()
+    useless = rates.filter(pl.col("mldr").is_null())["cm_artist_id"].sort()
+    several = context.query(_SEVERAL_RATES.format(table=context.tables.name(MLDR_TABLE))).item()
+    context.result.counts |= {
+        "artists": len(artists),
+        "artists_without_rate": len(without),
+        "artists_with_unusable_rate": len(useless),
+        "artists_with_several_rates": several,
+    }
+    yield "ok", f"{len(rates):,} artists have one, {several:,} of them several: the newest counts", None
+    for missing, what in (
+        (without, f"of the {len(artists):,} artists with streams, without one"),
+        (useless, "artists whose newest one is NULL or no finite number"),
+    ):
+        if len(missing):
+            found = f"{what}: {len(missing):,}, the first is {missing[0]}"
+            yield "warning", found, context.command("load --mldr MLDR.csv")
+
+
+def _artists(context: Context) -> pl.Series:
+    """Those that the tracks are of."""
+    if context.source.reads_by_index:
+        sql = _ARTISTS_BY_INDEX.format(**context.names, tracks=integer_array(context.streamed))
+    else:
+        sql = _ARTISTS.format(**context.names)
+    return context.query(sql)["id"].drop_nulls()

@@ -1,0 +1,145 @@
+"""The tables as the catalogue has them: what they are, and what stands between them and this user."""
+
+from collections.abc import Iterator, Mapping
+
+import polars as pl
+
+from forecaster.doctor.context import Context
+from forecaster.doctor.findings import Level, Seen
+from forecaster.errors import SchemaMismatchError
+from forecaster.postgres.connection import quote_identifier
+from forecaster.postgres.tables import CONTRACT, FORECAST_TABLE, MLDR_TABLE, STREAMS_TABLE, read_tables
+from forecaster.schema import FORECASTS
+
+_MANY_ROWS = 10_000_000  # from here on it takes seconds to count the rows that are no records
+
+_ELSEWHERE = """
+    SELECT n.nspname::text AS schema
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname <> $1 AND c.relname IN ($2, $3, $4)
+    GROUP BY 1 HAVING count(*) = 3 ORDER BY 1"""
+_SEQUENCES = """
+    SELECT a.attname::text AS "column", n.nspname::text AS schema, q.relname::text AS name
+    FROM pg_catalog.pg_attrdef v
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = v.adrelid AND a.attnum = v.adnum
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = v.oid
+         AND d.refclassid = 'pg_catalog.pg_class'::regclass
+    JOIN pg_catalog.pg_class q ON q.oid = d.refobjid
+    JOIN pg_catalog.pg_namespace n ON n.oid = q.relnamespace
+    WHERE v.adrelid = $1::int8::oid
+      AND CASE WHEN q.relkind = 'S' THEN NOT has_sequence_privilege(q.oid, 'USAGE, UPDATE') END
+    ORDER BY 1"""
+# Such as fire, or are applied, when rows are stored or deleted.
+_TRIGGERS = """
+    SELECT 'TRIGGER' AS kind, t.tgname::text AS name
+    FROM pg_catalog.pg_trigger t
+    WHERE t.tgrelid = $1::int8::oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+      AND t.tgtype & 12 <> 0
+    UNION ALL
+    SELECT 'RULE', r.rulename::text
+    FROM pg_catalog.pg_rewrite r
+    WHERE r.ev_class = $1::int8::oid AND r.ev_type IN ('3', '4') AND r.ev_enabled IN ('O', 'A')
+    ORDER BY 1 DESC, 2"""
+_INVALID_INDEXES = """
+    SELECT c.relname::text AS "table", x.relname::text AS index
+    FROM pg_catalog.pg_index i
+    JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+    JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid AND x.relkind = 'i'
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname IN ($2, $3, $4) AND NOT i.indisvalid ORDER BY 1, 2"""
+_PARTIAL_INDEX = "CREATE INDEX ON {table} (cm_track_id) WHERE {unusable}"
+
+_NEEDS: tuple[tuple[str, Mapping[str, tuple[str, ...]], Level], ...] = (
+    ("read", dict.fromkeys(CONTRACT, ("SELECT",)), "error"),
+    ("store forecasts", {FORECAST_TABLE: ("INSERT",)}, "error"),
+    ("replace forecasts", {FORECAST_TABLE: ("DELETE",)}, "warning"),
+    ("load files, which no run does", dict.fromkeys((STREAMS_TABLE, MLDR_TABLE), ("INSERT",)), "ok"),
+)
+"""What for, the rights that it takes, and how bad it is to lack them."""
+
+
+def contract(context: Context) -> Iterator[Seen]:
+    """Whether all three are there, and fit; from here on the context has them."""
+    context.tables = tables = read_tables(context.connection, context.tables.schema)
+    try:
+        tables.check(*CONTRACT)
+    except SchemaMismatchError as error:
+        if all(table in tables.columns for table in CONTRACT):
+            raise
+        others = context.query(_ELSEWHERE, tables.schema, *CONTRACT)["schema"].to_list()
+        there = f"; schemas that have all three: {', '.join(others)}" if others else ""
+        raise SchemaMismatchError(f"{error}{there}", hint=context.command("init")) from None
+    yield "ok", "all three are there, and fit", None
+
+
+def rights(context: Context) -> Iterator[Seen]:
+    """Those on the tables that there are."""
+    for what, needed, level in _NEEDS:
+        wanted = {table: names for table, names in needed.items() if table in context.tables.columns}
+        if lacking := context.lacking(wanted):
+            yield level, f"to {what}: {lacking}", None if level == "ok" else lacking.hint
+        elif wanted:
+            yield "ok", f"to {what}: all that it takes", None
+    if not context.query("SELECT has_database_privilege(current_database(), 'TEMPORARY') AS may").item():
+        yield (
+            "warning",
+            "to store where other programs do as well: the user lacks TEMPORARY on the database",
+            f"GRANT TEMPORARY ON DATABASE {context.database} TO {context.user}",
+        )
+
+
+def sequences(context: Context) -> Iterator[Seen]:
+    """The rights on those that the forecasts' columns take their defaults from."""
+    if FORECAST_TABLE not in context.relations:
+        return
+    found = context.query(_SEQUENCES, context.relations[FORECAST_TABLE].oid)
+    ours = [*FORECASTS, "created_at"]  # these never take their default
+    for column, schema, name in found.filter(~pl.col("column").is_in(ours)).iter_rows():
+        sequence = f"{quote_identifier(schema)}.{quote_identifier(name)}"
+        yield (
+            "error",
+            f"to store forecasts: the user lacks USAGE on sequence {name}, the default of {column}",
+            f"GRANT USAGE ON SEQUENCE {sequence} TO {context.user}",
+        )
+
+
+def row_security(context: Context) -> Iterator[Seen]:
+    """Whether the user sees all rows."""
+    filtered = [table for table, relation in context.relations.items() if relation.filtered]
+    if filtered:
+        found = f"policies decide which rows this user sees and stores in {', '.join(filtered)}"
+        yield "warning", found, f"ALTER ROLE {context.user} BYPASSRLS"
+    elif context.relations:
+        yield "ok", "this user sees all rows", None
+
+
+def triggers(context: Context) -> Iterator[Seen]:
+    """Those on the forecasts, and rules."""
+    if FORECAST_TABLE not in context.relations:
+        return
+    found = context.query(_TRIGGERS, context.relations[FORECAST_TABLE].oid).rows()
+    if found:
+        table = context.tables.name(FORECAST_TABLE)
+        named = ", ".join(f"{kind.lower()} {name}" for kind, name in found)
+        yield (
+            "warning",
+            f"{FORECAST_TABLE} has {named}: a run fails if it changes or leaves out what is stored",
+            "; ".join(f"ALTER TABLE {table} DISABLE {kind} {quote_identifier(name)}" for kind, name in found),
+        )
+    else:
+        yield "ok", f"none on {FORECAST_TABLE}", None
+
+
+def indexes(context: Context) -> Iterator[Seen]:
+    """Such as are not valid, and the one without which a large table takes long."""
+    schema = context.tables.schema
+    invalid = context.query(_INVALID_INDEXES, schema, *CONTRACT).rows()
+    for table, name in invalid:
+        found = f"{name} of {table} is not valid: its making was broken off, and nothing is read by it"
+        yield "warning", found, f"REINDEX INDEX {quote_identifier(schema)}.{quote_identifier(name)}"
+    streams = context.relations[STREAMS_TABLE] if context.fits(STREAMS_TABLE) else None
+    if streams and streams.is_table and streams.rows >= _MANY_ROWS and not streams.has_partial:
+        found = f"a run goes over all {streams.rows:,.0f} daily rows to count those that are no records"
+        yield "warning", found, _PARTIAL_INDEX.format(**context.names)
+    elif context.relations and not invalid:
+        yield "ok", "all are valid", None
