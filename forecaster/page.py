@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 import polars as pl
 from polars import selectors
 
+from forecaster.evaluation import BASELINES, FORECASTER, FORMULAS, GROUPS, LEFT_OUT
 from forecaster.model.rates import REASONS
 from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES
 
 if TYPE_CHECKING:
     from forecaster.catalogue import Catalogue
+    from forecaster.evaluation import Evaluation
 
 LARGEST_TRACKS = 20_000
 """Tracks that a page lists; of a larger catalogue the largest ones. All sums are over all tracks."""
@@ -25,25 +27,32 @@ LARGEST_TRACKS = 20_000
 POINTS = 40
 """Months of a forecast that a track's chart is drawn from, at most."""
 
+_GROUP_SCORES = ("series", "windows", "wape", "bias", "within_20", "skill")
 _PENDING = "without a forecast, though one can be made"
 _YEAR = 12
 _TIME = "%Y-%m-%d %H:%M UTC"
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
+_PART = re.compile(
+    r"^[^\n]*\{\{#evaluation\}\}[^\n]*\n(.*?)^[^\n]*\{\{/evaluation\}\}[^\n]*\n", re.DOTALL | re.MULTILINE
+)
+"""What the page has only with an evaluation, from a line with its name to a line with its end."""
+
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
-def render(catalogue: "Catalogue") -> str:
-    """The whole page, the same for the same catalogue. Values that are no finite number are left out.
+def render(catalogue: "Catalogue", evaluation: "Evaluation | None" = None) -> str:
+    """The whole page, the same for the same arguments. Values that are no finite number are left out.
 
     A track's chart has at most `POINTS` months, the same for all tracks, rounded to four digits. Totals are
     whole and exact. Of more than `LARGEST_TRACKS` tracks those are listed whose forecast is largest, then
-    those with the most streams.
+    those with the most streams. With an evaluation, a section says how good forecasts were: its scores
+    are rounded to eight digits.
     """
     tracks = _cleaned(catalogue.tracks)
     largest = _largest(tracks)
     totals = _totals(tracks)
     months = _drawn_months(totals.height)
-    template = resources.files("forecaster").joinpath("page.html").read_text("utf-8")
+    template = _template(evaluated=evaluation is not None)
     script = _SCRIPT.search(template)
     assert script  # noqa: S101 - the template is part of the package
     values = {
@@ -54,8 +63,15 @@ def render(catalogue: "Catalogue") -> str:
         "summary": _json(_summary(tracks, totals) | {"rows": largest.height, "drawn": months}),
         "rows": _compressed(_json(_rows(largest, months))),
         **{name: f"{count:,}" for name, count in _counts(tracks).items()},
+        **({"evaluation": _json(_evaluated(evaluation))} if evaluation else {}),
     }
     return _PLACE.sub(lambda place: values[place[1]], template)
+
+
+def _template(*, evaluated: bool) -> str:
+    """The page without its values, and without the part for an evaluation if there is none."""
+    template = resources.files("forecaster").joinpath("page.html").read_text("utf-8")
+    return _PART.sub(r"\1" if evaluated else "", template)
 
 
 def _json(value: object) -> str:
@@ -118,6 +134,35 @@ def _summary(tracks: pl.DataFrame, totals: pl.DataFrame) -> dict[str, object]:
         "range_edges": INFLUENCE_EDGES,
         "states": _states(tracks),
     }
+
+
+def _evaluated(evaluation: "Evaluation") -> dict[str, object]:
+    """What is said of an evaluation: its frames as columns, and the words for their names."""
+    worst = evaluation.worst_cutoff
+    return {
+        "overall": _scores(evaluation.overall),
+        **{
+            name: _scores(getattr(evaluation, name).select(by, *_GROUP_SCORES)) for name, by in GROUPS.items()
+        },
+        "rivals": _scores(evaluation.by_month.select(f"wape_{name}" for name in BASELINES)),
+        "scored": evaluation.windows_scored,
+        "left_out": [
+            {"name": name, "meaning": LEFT_OUT.get(name, ""), "months": months}
+            for name, months in evaluation.left_out.items()
+        ],
+        "best": evaluation.best_baseline,
+        "worst": worst.isoformat() if worst else None,
+        "forecaster": FORECASTER,
+        "baselines": dict(BASELINES),
+        "formulas": dict(FORMULAS),
+    }
+
+
+def _scores(frame: pl.DataFrame) -> dict[str, list[object]]:
+    numbers, dates = selectors.float(), selectors.date()
+    return frame.with_columns(
+        pl.when(numbers.is_finite()).then(numbers.round_sig_figs(8)), dates.dt.to_string("%Y-%m-%d")
+    ).to_dict(as_series=False)
 
 
 def _totals(tracks: pl.DataFrame) -> pl.DataFrame:

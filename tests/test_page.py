@@ -1,8 +1,10 @@
 """The page of a catalogue in a real browser without a network: what it shows, and that it can be used."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, sync_playwright
 
 from forecaster.catalogue import Catalogue
+from forecaster.evaluation import BASELINES, FORMULAS, GROUPS, Evaluation, evaluate
 from forecaster.page import LARGEST_TRACKS, POINTS, render
 from tests.test_imports import loaded_by
 
-TRACKS = 8_459
+TRACKS = 1_530
+REAL_TRACKS = 8_459
 NONE, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 MEGABYTES_2 = 2_000_000
 READ_AT = datetime(2025, 1, 2, 3, 4, tzinfo=UTC)
@@ -96,6 +100,36 @@ def synthetic(tracks: int, months: int) -> pl.DataFrame:
     )
 
 
+ORIGIN = date(2023, 12, 31)
+
+
+def evaluated(*, cutoffs: int = 1) -> Evaluation:
+    """Forecasts of 30 tracks, one without streams: too high at first, too low in month 4.
+
+    At the last cutoff the fifth month is not over.
+    """
+    chance = np.random.default_rng(3)
+    tracks = chance.lognormal(8, 2, 30)
+    tracks[0] = 0.0
+    days = pl.DataFrame({"day": range(-400, 130)})
+    numbered = pl.DataFrame({"cm_track_id": range(1, 31), "size": tracks})
+    daily = numbered.join(days, how="cross").select(
+        "cm_track_id",
+        date=pl.lit(ORIGIN) + pl.duration(days="day"),
+        daily_streams=(pl.col("size") * (-pl.col("day") / 300).exp()).round(),
+    )  # fmt: skip
+    months = pl.DataFrame({"month": range(1, 6), "factor": [1.5, 4.0, 1.0, 0.5, 1.0]})
+    at = pl.DataFrame({"back": [60 * number for number in range(cutoffs)]})
+    forecasts = numbered.join(months, how="cross").join(at, how="cross").select(
+        "cm_track_id", "month",
+        cutoff=pl.lit(ORIGIN) - pl.duration(days="back"),
+        as_of=pl.lit(ORIGIN) - pl.duration(days="back"),
+        forecasted_value=pl.col("size") * 30 * pl.col("factor"),
+        segment_used=pl.when(pl.col("cm_track_id") == 1).then(3).otherwise(12),
+    )  # fmt: skip
+    return evaluate(forecasts, daily)
+
+
 Opener = Callable[..., Page]
 
 
@@ -109,37 +143,65 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
+@pytest.fixture(scope="module")
+def windows(browser: Browser) -> Iterator[Opener]:
+    """Pages without a network, one for each width, colour scheme and use of scripts: to start one is slow."""
+    pages: dict[tuple[int, bool, bool], Page] = {}
+
+    def window(width: int, *, dark: bool, scripts: bool) -> Page:
+        if (width, dark, scripts) not in pages:
+            context = browser.new_context(
+                viewport={"width": width, "height": 800},
+                color_scheme="dark" if dark else "light",
+                java_script_enabled=scripts,
+                offline=True,
+            )
+            pages[width, dark, scripts] = context.new_page()
+            pages[width, dark, scripts].set_default_timeout(10_000)
+        return pages[width, dark, scripts]
+
+    yield window
+    for page in pages.values():
+        page.context.close()
+
+
 @contextmanager
-def opener(browser: Browser, path: Path) -> Iterator[Opener]:
+def opener(windows: Opener, path: Path) -> Iterator[Opener]:
     """Opens the page of a file; none may complain, or ask for anything but itself."""
     complaints: list[str] = []
-    contexts = []
+    listened: set[Page] = set()
+
+    def said(message: ConsoleMessage) -> None:
+        complaints.append(message.text)
+
+    def failed(error: Error) -> None:
+        complaints.append(error.message)
+
+    def requested(request: Request) -> None:
+        if request.url.partition("#")[0] not in {path.as_uri(), "about:blank"}:
+            complaints.append(request.url)
 
     def start(address: str = "", *, width: int = 1280, dark: bool = False, scripts: bool = True) -> Page:
-        context = browser.new_context(
-            viewport={"width": width, "height": 800},
-            color_scheme="dark" if dark else "light",
-            java_script_enabled=scripts,
-            offline=True,
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(error.message))
-        page.on("request", lambda request: complaints.append(request.url) if not own(request.url) else None)
+        page = windows(width, dark=dark, scripts=scripts)
+        page.emulate_media(media="screen")
+        page.goto("about:blank")  # else an address with another fragment would not be loaded anew
+        page.mouse.move(0, 0)
+        if page not in listened:
+            listened.add(page)
+            page.on("console", said)
+            page.on("pageerror", failed)
+            page.on("request", requested)
         page.goto(path.as_uri() + address)
         if scripts:
             page.wait_for_selector("html[data-ready]")
             assert page.locator("#problem").is_hidden()
         return page
 
-    def own(address: str) -> bool:
-        return address.partition("#")[0] == path.as_uri()
-
     yield start
-    for context in contexts:
-        context.close()
+    for page in listened:
+        page.remove_listener("console", said)
+        page.remove_listener("pageerror", failed)
+        page.remove_listener("request", requested)
     assert complaints == []
 
 
@@ -156,21 +218,23 @@ def written(frame: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture
-def show(browser: Browser, written: Path) -> Iterator[Opener]:
+def show(windows: Opener, written: Path) -> Iterator[Opener]:
     """Opens the page of the synthetic catalogue."""
-    with opener(browser, written) as start:
+    with opener(windows, written) as start:
         yield start
 
 
 @pytest.fixture
-def show_other(browser: Browser, tmp_path: Path) -> Iterator[Opener]:
+def show_other(windows: Opener, tmp_path: Path) -> Iterator[Opener]:
     """Opens the page of the catalogue that is given."""
     path = tmp_path / "other.html"
-    with opener(browser, path) as start:
+    with opener(windows, path) as start:
 
-        def write_and_start(shown: Catalogue, address: str = "", *, width: int = 1280) -> Page:
-            path.write_text(render(shown), "utf-8")
-            return start(address, width=width)
+        def write_and_start(
+            shown: Catalogue, address: str = "", *, evaluation: Evaluation | None = None, **window: Any
+        ) -> Page:
+            path.write_text(render(shown, evaluation), "utf-8")
+            return start(address, **window)
 
         yield write_and_start
 
@@ -394,12 +458,9 @@ def test_names_are_text_whatever_they_hold(show_other: Opener) -> None:
     assert "<b>&</script>" in page.inner_text("#reasons")
 
 
-def test_a_page_of_8459_tracks_is_no_larger_than_2_megabytes(
-    written: Path, show_other: Opener, tmp_path: Path
-) -> None:
-    frame = synthetic(TRACKS, 400)
+def test_a_page_of_8459_tracks_is_no_larger_than_2_megabytes(show_other: Opener, tmp_path: Path) -> None:
+    frame = synthetic(REAL_TRACKS, 400)
     page = show_other(catalogue(tracks=frame), "#track-1")
-    assert written.stat().st_size <= MEGABYTES_2
     assert (tmp_path / "other.html").stat().st_size <= MEGABYTES_2
     last = frame["forecast"].list.get(399, null_on_oob=True).sum()
     totals = page.locator("#totals tbody tr:last-child td").all_text_contents()
@@ -420,6 +481,122 @@ def test_of_a_big_catalogue_the_largest_are_listed_and_all_are_counted(show_othe
         page.evaluate(f"location.hash = '#track-{number}'")
         page.wait_for_selector(f"dialog[open] h2:text-is('Track {number}')")
         assert page.inner_text("dialog .dialog-head p").startswith(title)
+
+
+def percent(values: pl.Series, sign: str = "") -> list[str]:
+    """As the page writes them: negative numbers have a true minus sign, none has a sign for zero."""
+    written = (NONE if value is None else f"{value:{sign}.1%}" for value in values)
+    return [{"+0.0%": "0.0%", "-0.0%": "0.0%"}.get(value, value).replace("-", MINUS) for value in written]
+
+
+def column(page: Page, place: str, name: str) -> list[str]:
+    number = texts(page, f"{place} thead th").index(name) + 1
+    return texts(page, f"{place} tbody tr > :nth-child({number})")
+
+
+def test_an_evaluation_says_how_good_the_forecasts_were(show_other: Opener) -> None:
+    evaluation = evaluated(cutoffs=2)
+    page = show_other(catalogue(track()), evaluation=evaluation, width=690)  # paper
+    own = evaluation.overall.head(1)
+    assert page.locator("section:has(#totals) + #evaluation").count() == 1
+    best = evaluation.best_baseline.replace("_", " ")
+    for name, value, more in (
+        ("wape", percent(own["wape"])[0], ""),
+        ("bias", percent(own["bias"], "+")[0], "too high"),
+        ("within_20", percent(own["within_20"])[0], "of 60 series"),
+        ("skill", percent(own["skill"], "+")[0], best),
+        ("windows", f"{evaluation.windows_scored}", f"{sum(evaluation.left_out.values())} left out"),
+    ):
+        assert page.inner_text(f"#score-{name} dd").startswith(value)
+        assert more in page.inner_text(f"#score-{name} small")
+    note = page.inner_text("#scored-note")
+    assert f"Worst cutoff: {evaluation.worst_cutoff}" in note
+    assert f"{evaluation.left_out['not_over']} not_over" in note
+
+    assert column(page, "#models", "WAPE") == percent(evaluation.overall["wape"])
+    assert column(page, "#models", "Model")[1:] == [name.replace("_", " ") for name in BASELINES]
+    frames = (evaluation.by_segment, evaluation.by_influence, evaluation.by_volume, evaluation.by_cutoff)
+    for number, frame in enumerate(frames, start=1):
+        box = f"#score-groups .box:nth-child({number})"
+        assert column(page, box, "WAPE") == percent(frame["wape"])
+        assert column(page, box, "Bias") == percent(frame["bias"], "+")
+        assert column(page, box, "Series") == whole(frame["series"])
+    assert column(page, "#score-groups .box:nth-child(1)", "WAPE")[0] == NONE  # nothing came of that track
+    titles = page.locator("#models thead [title]").evaluate_all("heads => heads.map((head) => head.title)")
+    assert {*titles} - {"tracks at a cutoff"} < {*FORMULAS.values()}
+    assert len(titles) == 12
+    page.click("#formulas summary")
+    assert {*titles, *BASELINES.values()} - {"tracks at a cutoff"} <= {*texts(page, "#formulas dd")}
+    page.emulate_media(media="print")
+    assert overflow(page) <= 0
+
+
+def test_the_error_of_each_month_ahead_is_drawn_and_can_be_read(show_other: Opener) -> None:
+    evaluation = evaluated()
+    by_month = evaluation.by_month
+    page = show_other(catalogue(track()), evaluation=evaluation, width=360, dark=True)
+    assert by_month["month"].to_list() == [1, 2, 3, 4]
+    assert page.locator("#errors .chart path.error-line").count() == 1 + len(BASELINES)
+    up, down = page.evaluate("""() => {
+      const box = (element) => element.getBoundingClientRect();
+      const bars = [...document.querySelectorAll("#errors rect.bar")].map(box);
+      const zero = box([...document.querySelectorAll("#errors .base")].at(-1)).top;
+      return [bars.map((bar) => bar.top < zero - 1), bars.map((bar) => bar.bottom > zero + 1)];
+    }""")
+    assert up == (by_month["bias"] > 0).to_list() == [True, True, True, False]
+    assert down == [not above for above in up]
+    page.hover("#errors .chart svg", position={"x": 70, "y": 100})
+    tip = page.inner_text("#errors .tip").splitlines()
+    assert tip[:2] == ["Month 1", f"WAPE {percent(by_month['wape'])[0]}"]
+    page.focus("#errors .chart svg")
+    page.keyboard.press("End")
+    tip = page.inner_text("#errors .tip").splitlines()
+    assert tip[0] == "Month 4"
+    assert tip[2] == f"Bias {percent(by_month['bias'], '+')[3]}, too low"
+    names = {name: name.replace("_", " ") for name in BASELINES}
+    rivals = {name: percent(by_month[f"wape_{name}"]) for name in BASELINES}
+    assert tip[3:7] == [f"{names[name]} {rivals[name][3]}" for name in BASELINES]
+    assert f"{names[evaluation.best_baseline]} (best baseline)" in texts(page, "#errors .key .line")
+    page.click("#errors summary")
+    for name in BASELINES:
+        assert column(page, "#errors", names[name]) == rivals[name]
+    assert page.locator("#score-groups .box").count() == 3  # one cutoff needs no table
+    assert overflow(page) <= 0
+    assert page.evaluate(CONTRAST)[1] >= 4.5
+
+
+def test_an_evaluation_that_hurts_is_drawn(show_other: Opener) -> None:
+    number = pl.selectors.float()
+    good = evaluated()
+    none = {name: getattr(good, name).with_columns(number * np.nan) for name in ("overall", *GROUPS)}
+    name = "</script><b>&"
+    undefined = replace(good, **none, left_out={name: 1}, worst_cutoff=None)
+    huge = {name: getattr(good, name).with_columns(number * 1e200) for name in ("overall", *GROUPS)}
+    long = pl.concat([good.by_month.with_columns(month=pl.lit(month)) for month in range(1, 401)])
+    long = long.unique("month", keep="first", maintain_order=True).with_columns(
+        wape=pl.when(pl.col("month") % 7 > 0).then("wape"), wape_last_30_days=pl.lit(1e6)
+    )
+    for evaluation in (undefined, replace(good, **huge), replace(good, by_month=long)):
+        shown = catalogue(track())
+        page = show_other(shown, evaluation=evaluation, width=360)
+        if evaluation is undefined:
+            assert page.inner_text("#errors .empty") == "There is nothing to draw."
+            assert {*column(page, "#models", "WAPE")} == {NONE}
+            assert name in page.inner_text("#scored-note")
+        else:
+            page.focus("#errors .chart svg")
+            page.keyboard.press("Home")
+            assert page.inner_text("#errors .tip b") == "Month 1"
+        assert not re.search("NaN|Infinity|undefined|null", page.inner_html("#evaluation"))
+        assert overflow(page) <= 0
+        assert render(shown, evaluation) == render(shown, evaluation)
+    assert "leave the chart" in page.inner_text("#errors")
+
+
+def test_without_an_evaluation_nothing_is_said_of_one() -> None:
+    page = render(catalogue(track()))
+    assert not re.search("evaluation|error-line|WAPE|[{]{2}", page)
+    assert "error-line" in render(catalogue(track()), evaluated())
 
 
 HURT = {
