@@ -6,12 +6,14 @@ import os
 import signal
 
 from forecaster.secrecy import hide_password
+from forecaster.standard import tolerate
 
 
 def start() -> None:
     """Run the command line."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a traceback of the imports is of no use to anyone
     hide_password()
+    tolerate()
     # Imports make some hundred thousand objects that live until the end: not to be looked at again and again.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)

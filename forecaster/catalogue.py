@@ -1,5 +1,6 @@
 """The catalogue as it is stored: of every track what it is like, and its forecast if it has one."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,9 +11,10 @@ from forecaster.dsn import Dsn
 from forecaster.errors import NoForecastError
 from forecaster.interrupt import interruptible
 from forecaster.model import build_tracks
-from forecaster.model.features import DAYS_PER_MONTH, WINDOW
-from forecaster.model.parameters import Parameters
-from forecaster.postgres.source import History, Source, open_source
+from forecaster.model.features import WINDOW
+from forecaster.model.parameters import DAYS_PER_MONTH, Parameters
+from forecaster.postgres.source import Source, open_source
+from forecaster.postgres.stored import describe_irregular
 
 CHUNK = 10_000
 """Tracks that are read at once."""
@@ -41,6 +43,8 @@ class Catalogue:
     schema: str
     read_at: datetime
     """In UTC."""
+    warnings: tuple[str, ...]
+    """What is wrong with the stored forecasts, and how to mend it."""
     tracks: pl.DataFrame
     """One row per track, ordered by it.
 
@@ -49,8 +53,10 @@ class Catalogue:
     reason: why no forecast can be made of them; NULL where one can.
     history: its last up to twelve sums of 30 records, oldest first; the last one is `streams_30`.
     forecast: its stored streams per month, in order; empty where none is stored.
-    months, total: how many months are stored and their sum; segment (1 to 12): of the first of them;
-    created_at: when they were stored. NULL without a forecast.
+    months, total: how many months are stored and their sum; segment (1 to 12) and age (in months): of the
+    first of them; created_at: when they were stored; cutoff: the last date that they can have known.
+    NULL without a forecast.
+    is_stale: whether there are streams after the cutoff; false without a forecast.
     """
 
     @property
@@ -71,35 +77,46 @@ def read_catalogue(dsn: Dsn, schema: str, parameters: Parameters) -> Catalogue:
     """
     with open_source(dsn, schema) as source:
         read_at = datetime.now(UTC)
-        parts = list(_parts(source, parameters))
+        stored = source.stored()
+        parts = list(_parts(source, stored, parameters))
     if not parts:
         raise NoForecastError(
             f"schema {schema!r} has neither streams nor forecasts",
             hint="`forecaster load` loads a catalogue; --schema names another schema",
         )
-    return Catalogue(f"{dsn}", schema, read_at, pl.concat(parts))
+    tracks = pl.concat(parts)
+    warnings = [
+        *describe_irregular(stored, schema),
+        *_stale(tracks.filter("is_stale")["cm_track_id"], schema),
+    ]
+    return Catalogue(f"{dsn}", schema, read_at, tuple(warnings), tracks)
 
 
-def _parts(source: Source, parameters: Parameters) -> Iterator[pl.DataFrame]:
-    with_streams = source.tracks()
-    stored = source.stored()["cm_track_id"].drop_nulls()
-    tracks = pl.concat([with_streams, stored.cast(pl.Int64)]).unique().sort()
-    mldr = source.mldr()
-    for start in range(0, len(tracks), CHUNK):
-        chunk = tracks.slice(start, CHUNK)
-        history, forecasts = source.history(chunk), source.forecasts(chunk)
-        yield interruptible(
-            _joined(
-                chunk, history, forecasts, build_tracks(history.records, history.facts, mldr, parameters)
-            ).collect,
-            cancel=None,
+def _stale(tracks: pl.Series, schema: str) -> Iterator[str]:
+    if len(tracks):
+        where = "" if schema == "public" else f" --schema {shlex.quote(schema)}"
+        yield (
+            f"tracks with streams that came after their forecast: {len(tracks):,}, the first is {tracks[0]}; "
+            f"`forecaster run --replace{where}` computes forecasts anew"
         )
 
 
-def _joined(
-    tracks: pl.Series, history: History, forecasts: pl.DataFrame, built: pl.LazyFrame
-) -> pl.LazyFrame:
-    stored = (
+def _parts(source: Source, stored: pl.DataFrame, parameters: Parameters) -> Iterator[pl.DataFrame]:
+    with_forecast = stored["cm_track_id"].drop_nulls().cast(pl.Int64)
+    tracks = pl.concat([source.tracks(), with_forecast]).unique().sort()
+    mldr = source.mldr()
+    for start in range(0, len(tracks), CHUNK):
+        chunk = tracks.slice(start, CHUNK)
+        history = source.history(chunk)
+        built = build_tracks(history.records, history.facts, mldr, parameters).select(_OF_TRACK)
+        now = built.join(_totals(history.records), on="cm_track_id", how="left")
+        then = _stored(source.forecasts(chunk), source.cutoffs(chunk))
+        yield interruptible(_joined(chunk, now, then).collect, cancel=None)
+
+
+def _stored(forecasts: pl.DataFrame, cutoffs: pl.DataFrame) -> pl.LazyFrame:
+    """One row per track with a forecast."""
+    return (
         forecasts.lazy()
         .group_by("cm_track_id")
         .agg(
@@ -108,21 +125,27 @@ def _joined(
             months=pl.len().cast(pl.Int64),
             total=pl.col("forecasted_value").sum(),
             segment=pl.col("segment_used").first(),
+            age=pl.col("time_used").first(),
             created_at=pl.col("created_at").max(),
         )
+        .join(cutoffs.lazy(), on="cm_track_id", how="left")
     )
+
+
+def _joined(tracks: pl.Series, now: pl.LazyFrame, stored: pl.LazyFrame) -> pl.LazyFrame:
+    is_stale = pl.col("is_known") & (pl.col("as_of") > pl.col("cutoff"))
     return (
         tracks.alias("cm_track_id")
         .to_frame()
         .lazy()
-        .join(built.select(_OF_TRACK), on="cm_track_id", how="left")
-        .join(_totals(history.records), on="cm_track_id", how="left")
+        .join(now, on="cm_track_id", how="left")
         .join(stored, on="cm_track_id", how="left")
         .with_columns(
             pl.coalesce("cm_artist_id", "_artist").alias("cm_artist_id"),
             pl.col("history", "forecast").fill_null(pl.lit([], dtype=pl.List(pl.Float64))),
+            is_stale=is_stale.fill_null(value=False),
         )
-        .drop("_artist")
+        .drop("_artist", "is_known")
         .sort("cm_track_id")
     )
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import click
 
+from forecaster.interrupt import set_last_words
 from forecaster.secrecy import masked
 
 LogFormat = Literal["text", "json"]
@@ -22,6 +23,9 @@ _STYLES: Mapping[int, tuple[str, str]] = {
     logging.WARNING: ("Warning", "yellow"),
     logging.ERROR: ("Error", "red"),
 }
+
+
+_KNOWN = ("stage", "hint", "exit_code", "traceback")
 
 
 @dataclass(frozen=True)
@@ -44,17 +48,20 @@ class Console:
         """Have all that is logged said from now on, in this way."""
         handler = _Stderr()
         handler.setFormatter(_Json() if self.log_format == "json" else _Text())
+        if self.is_interactive:  # the picture shows when a stage begins
+            handler.addFilter(lambda record: not hasattr(record, "begins"))
         log.handlers[:] = [handler]
         log.propagate = False
-        quietest = logging.WARNING if self.quiet else logging.INFO
-        log.setLevel(logging.DEBUG if self.verbose else quietest)
+        loudest = logging.DEBUG if self.verbose else logging.INFO
+        log.setLevel(logging.WARNING if self.quiet else loudest)
+        set_last_words(_interrupted if self.log_format == "json" else None)
 
 
 def color_of(choice: Color, environ: Mapping[str, str] = os.environ) -> bool | None:
-    """Whether to colour; None leaves it to what is a terminal. NO_COLOR counts unless a choice is made."""
+    """Whether to colour; None leaves it to what is a terminal. NO_COLOR and TERM=dumb count for auto."""
     if choice != "auto":
         return choice == "always"
-    return False if environ.get("NO_COLOR") else None
+    return False if environ.get("NO_COLOR") or environ.get("TERM") == "dumb" else None
 
 
 class _Stderr(logging.Handler):
@@ -70,17 +77,15 @@ class _Text(logging.Formatter):
         if record.levelno in _STYLES:
             name, color = _STYLES[record.levelno]
             text = f"{click.style(f'{name}:', fg=color, bold=True)} {text}"
-        hint = getattr(record, "hint", None)
-        return text + (f"\n  {masked(hint)}" if hint else "")
+        hint, trace = getattr(record, "hint", None), getattr(record, "traceback", None)
+        return (f"{masked(trace)}\n" if trace else "") + text + (f"\n  {masked(hint)}" if hint else "")
 
 
 class _Json(logging.Formatter):
     """One object per line: time, level, message, and what else is known of it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        known = {
-            name: getattr(record, name) for name in ("stage", "hint", "exit_code") if hasattr(record, name)
-        }
+        known = {name: getattr(record, name) for name in _KNOWN if hasattr(record, name)}
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -88,3 +93,8 @@ class _Json(logging.Formatter):
             **known,
         }
         return masked(json.dumps(line))
+
+
+def _interrupted(words: str, exit_code: int) -> str:
+    record = log.makeRecord(log.name, logging.ERROR, "", 0, words, (), None, extra={"exit_code": exit_code})
+    return _Json().format(record)

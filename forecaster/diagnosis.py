@@ -10,6 +10,7 @@ import polars as pl
 from forecaster.dsn import Dsn
 from forecaster.errors import NoForecastError
 from forecaster.model import build_tracks, forecastable
+from forecaster.model.features import looks_ahead
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
 from forecaster.model.rates import REASONS
@@ -32,6 +33,11 @@ class Diagnosis:
     """Base rate and rate per month of each of the twelve segments."""
     history: pl.DataFrame
     """One row per day with a record, in order: date, daily_streams."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the reader of it should know."""
+        return list(looks_ahead(int(self.track["as_of"] < self.track["last_date"]), self.track["as_of"]))
 
     def __str__(self) -> str:
         return "\n".join((*self._inputs(), *self._rates(), *self._months()))

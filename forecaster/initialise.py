@@ -1,4 +1,4 @@
-"""Create what is missing of the three tables, and say what is wrong with those that are there."""
+"""Create what is missing of the tables, and say what is wrong with those that are there."""
 
 from dataclasses import dataclass
 

@@ -85,6 +85,35 @@ def read_mldr(path: Path, /) -> Intake:
     return Intake(rows, file.ignored(MLDR_FORM), _NOTHING_LEFT_OUT)
 
 
+def read_listeners(path: Path, /, *, artist_id: int | None = None) -> Intake:
+    """Monthly listeners from a CSV or Parquet file, in the form of the source table or of an export.
+
+    The table's form: cm_artist_id, date, monthly_listeners. The form of a music analytics service's export:
+    Date, Monthly Listeners. `artist_id` is for a file that does not name the artist, as an export.
+
+    The rows: cm_artist_id, date, monthly_listeners (NULL where empty), in the order of the file.
+    Raises like `read_streams`.
+    """
+    file = _File(path, read_table(path), wanted=_LISTENERS_WANTED)
+    is_export = {"Date", "Monthly Listeners"} <= file.columns and "date" not in file.columns
+    form = LISTENERS_EXPORT_FORM if is_export else LISTENERS_FORM
+    ids = {} if artist_id is None else {"cm_artist_id": _checked_id("cm_artist_id", artist_id)}
+    if ids and "cm_artist_id" in file.columns:
+        raise InvalidOptionError(f"{path} has its own cm_artist_id", hint="do not give it again")
+    if is_export and not ids:
+        raise InvalidOptionError(
+            f"{path} is an export, which does not say what artist it is about", hint="give --artist-id"
+        )
+    rows = file.read({column: field for column, field in form.items() if column not in ids})
+    rows = rows.rename(
+        dict(zip(LISTENERS_EXPORT_FORM, ("date", "monthly_listeners"), strict=True)), strict=False
+    )
+    file.check_unique(rows, [c for c in ("cm_artist_id", "date") if c not in ids], what="artist and day")
+    return Intake(
+        rows.with_columns(**_constant(ids)).select(*LISTENERS_FORM), file.ignored(form), _NOTHING_LEFT_OUT
+    )
+
+
 def _checked_id(column: str, value: int) -> int:
     if not -(2**63) <= value < 2**63:
         raise InvalidOptionError(f"{column} is {value}: expected an integer of at most 64 bits")
@@ -239,6 +268,21 @@ EXPORT_FORM: Mapping[str, _Field] = {
     "Days from release": _AGE,
 }
 
+_LISTENERS = _Field("an integer of at least 0, or nothing", _integer_from_0, pl.Int64, may_be_empty=True)
+
+# One row per artist and day.
+LISTENERS_FORM: Mapping[str, _Field] = {
+    "cm_artist_id": _ID,
+    "date": _Field("a day like 2024-01-31, without a time but midnight", _day, pl.Date),
+    "monthly_listeners": _LISTENERS,
+}
+
+# One row per day of one artist.
+LISTENERS_EXPORT_FORM: Mapping[str, _Field] = {
+    "Date": _Field("a day like Jan 31, 2024 or 2024-01-31", _day_of_export, pl.Date),
+    "Monthly Listeners": _LISTENERS,
+}
+
 # One row per artist.
 MLDR_FORM: Mapping[str, _Field] = {
     "cm_artist_id": _ID,
@@ -248,6 +292,9 @@ MLDR_FORM: Mapping[str, _Field] = {
 _STREAMS_WANTED = (
     "expected are cm_track_id, cm_artist_id, date, daily_streams and, if known, days_from_release; "
     "or of an export Date, Value and, if known, Days from release"
+)
+_LISTENERS_WANTED = (
+    "expected are cm_artist_id, date and monthly_listeners; or of an export Date and Monthly Listeners"
 )
 _NOTHING_LEFT_OUT = pl.DataFrame(schema={"row": pl.Int64, "date": pl.Date, "reason": pl.String})
 

@@ -22,6 +22,8 @@ _STDERR = 2
 _MAIN_THREAD = threading.main_thread().ident or 0
 _to_say = threading.Lock()  # held by the thread that says it, until the end
 
+_in_form: Callable[[str, int], str] | None = None  # what makes a log line of the last words
+
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -30,8 +32,14 @@ class Interrupted(BaseException):
     """A signal asked the program to end. No `Exception`, so that nothing handles it by mistake."""
 
     def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
+        super().__init__(f"interrupted by {signal.Signals(signum).name}")
         self.signum = signum
+
+
+def set_last_words(in_form: Callable[[str, int], str] | None) -> None:
+    """Have what is said at the end go through this, with the exit code; None leaves it as it is."""
+    global _in_form  # noqa: PLW0603 - of the process, which has one end
+    _in_form = in_form
 
 
 @contextmanager
@@ -184,12 +192,13 @@ def _end_in_time(woken: socket.socket, _wakes: socket.socket) -> None:
 
 def _end(signum: int) -> NoReturn:
     """End the process here and now: a thread may still be at work in a driver."""
+    words, exit_code = f"Interrupted by {signal.Signals(signum).name}: nothing is half done", 128 + signum
     # A picture of the progress may have hidden the cursor.
     cursor = "\r\x1b[?25h" if os.isatty(_STDERR) else ""
-    line = f"{cursor}Interrupted by {signal.Signals(signum).name}: nothing is half done\n"
+    line = f"{cursor}{_in_form(words, exit_code) if _in_form else words}\n"
     with suppress(OSError):
         # Not by way of sys.stderr, whose lock the other thread may hold. A terminal that takes nothing (as
         # after Ctrl-S) would keep us.
         if _to_say.acquire(timeout=_AGAIN) and select.select([], [_STDERR], [], 0)[1]:
             os.write(_STDERR, line.encode())
-    os._exit(128 + signum)
+    os._exit(exit_code)

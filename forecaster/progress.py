@@ -1,4 +1,4 @@
-"""How far a run is, on stderr: a picture that changes on a terminal, and lines elsewhere."""
+"""How far the work is, on stderr: a picture that changes on a terminal, and lines elsewhere."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from forecaster.console import Console, log
-from forecaster.report import STAGES, RunReport
+from forecaster.report import Report
 
 HEARTBEAT = 30.0
 """Seconds without a line after which a run that is not on a terminal says that it is still at work."""
@@ -15,7 +15,7 @@ _LOOKS = 0.1  # seconds between two looks at the report
 
 
 @contextmanager
-def shown(report: RunReport, console: Console, *, heartbeat: float = HEARTBEAT) -> Iterator[None]:
+def shown(report: Report, console: Console, *, heartbeat: float = HEARTBEAT) -> Iterator[None]:
     """Show how far the run is that fills in the report, for as long as the block lasts."""
     if console.quiet:
         yield
@@ -23,9 +23,31 @@ def shown(report: RunReport, console: Console, *, heartbeat: float = HEARTBEAT) 
         with _picture(report, console) as look, _looking(look):
             yield
     else:
-        look = _Lines(report, heartbeat)
+        look = _Signs(report, heartbeat)
         with _looking(look):
             yield
+
+
+@contextmanager
+def doing(stage: str, console: Console, *, heartbeat: float = HEARTBEAT) -> Iterator[None]:
+    """Show that a stage goes on of which nothing is counted."""
+    log.info("stage: %s", stage, extra={"stage": stage, "begins": True})
+    if console.is_interactive:
+        from rich.console import Console as Screen  # noqa: PLC0415 - nothing else needs it
+
+        with Screen(stderr=True, no_color=console.color is False).status(stage):
+            yield
+        return
+    start = last = time.monotonic()
+
+    def look() -> None:
+        nonlocal last
+        if time.monotonic() - last >= heartbeat:
+            last = time.monotonic()
+            log.info("still at work after %.0f s: %s", last - start, stage, extra={"stage": stage})
+
+    with _looking(look):
+        yield
 
 
 @contextmanager
@@ -47,40 +69,36 @@ def _looking(look: Callable[[], None]) -> Iterator[None]:
         look()
 
 
-class _Lines:
-    """A line for each stage that begins, and a sign of life where nothing else is said for long."""
+class _Signs:
+    """A sign of life where nothing is said for long."""
 
-    def __init__(self, report: RunReport, heartbeat: float) -> None:
+    def __init__(self, report: Report, heartbeat: float) -> None:
         self.report = report
         self.heartbeat = heartbeat
-        self.said: set[str] = set()
+        self.begun = 0
         self.start = self.last = time.monotonic()
 
     def __call__(self) -> None:
-        now = time.monotonic()
-        begun = [stage for stage in STAGES if stage in self.report.active and stage not in self.said]
-        for stage in begun:
-            log.info("stage: %s", stage, extra={"stage": stage})
-        self.said.update(begun)
-        if begun:
-            self.last = now
+        now, begun = time.monotonic(), len(self.report.active)
+        if begun != self.begun:  # that is said by itself
+            self.begun, self.last = begun, now
         elif now - self.last >= self.heartbeat:
-            log.info("still at work after %.0f s%s", now - self.start, self._how_far(now - self.start))
             self.last = now
+            log.info("still at work after %.0f s%s", now - self.start, self._how_far(now - self.start))
 
     def _how_far(self, seconds: float) -> str:
         total, done = self.report.pending, self.report.done
-        counts = ", ".join(f"{stage} {done[stage]:,}" for stage in STAGES if done.get(stage))
+        counts = ", ".join(f"{stage} {done[stage]:,}" for stage in self.report.STAGES if done.get(stage))
         if not counts:
-            at_work = ", ".join(stage for stage in STAGES if self.report.active.get(stage))
+            at_work = ", ".join(stage for stage in self.report.STAGES if self.report.active.get(stage))
             return f": {at_work}" if at_work else ""
-        last = done.get(STAGES[-2 if self.report.dry_run else -1], 0)
+        last = done.get(self.report.STAGES[-2 if self.report.dry_run else -1], 0)
         left = f"; about {seconds * (total - last) / last:.0f} s left" if last else ""
-        return f": {counts} of {total:,} tracks{left}"
+        return f": {counts} of {total:,} {self.report.UNIT}{left}"
 
 
 @contextmanager
-def _picture(report: RunReport, console: Console) -> Iterator[Callable[[], None]]:
+def _picture(report: Report, console: Console) -> Iterator[Callable[[], None]]:
     """A bar for each stage with its count, rate and time left. It is gone at the end."""
     # Only here, because nothing else needs it.
     from rich.console import Console as Screen  # noqa: PLC0415
@@ -95,7 +113,7 @@ def _picture(report: RunReport, console: Console) -> Iterator[Callable[[], None]
         console=Screen(stderr=True, no_color=console.color is False),
         transient=True,
     ) as bars:
-        stages = [stage for stage in STAGES if not (report.dry_run and stage == "write")]
+        stages = [stage for stage in report.STAGES if not (report.dry_run and stage == "write")]
         tasks = {stage: bars.add_task(stage, total=None, start=False, count="", rate="") for stage in stages}
 
         def look() -> None:
@@ -110,7 +128,7 @@ def _picture(report: RunReport, console: Console) -> Iterator[Callable[[], None]
                         task,
                         total=report.pending or None,
                         completed=done,
-                        count=f"{done:,} of {report.pending:,} tracks" if report.pending else "",
+                        count=f"{done:,} of {report.pending:,} {report.UNIT}" if report.pending else "",
                         rate=f"{done / seconds:,.0f}/s" if done and seconds else "",
                     )
 

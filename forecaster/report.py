@@ -1,4 +1,4 @@
-"""What a run does and did: counts, skipped tracks, seconds per stage; as an object and as JSON."""
+"""What a run does and did: counts, what was skipped, seconds per stage; as an object and as JSON."""
 
 import json
 import logging
@@ -8,17 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 
 from forecaster.interrupt import interruptible
 from forecaster.model.parameters import Parameters
-from forecaster.schema import SKIPPED
+from forecaster.schema import RATELESS, SKIPPED
 from forecaster.secrecy import masked
-
-STAGES: tuple[str, ...] = ("connect", "read", "features", "fit", "projection", "write")
-"""What a run consists of, in the order in which the stages begin."""
 
 PACKAGES: tuple[str, ...] = (
     "forecaster",
@@ -36,43 +33,44 @@ _log = logging.getLogger("forecaster")
 class Stage:
     """A stage that goes on just now."""
 
-    tracks: int = 0
-    """How many tracks it will be done with at its end."""
+    count: int = 0
+    """How many tracks or artists it will be done with at its end."""
 
 
 @dataclass
-class RunReport:
-    """What a run did. A track that was looked at is forecast, skipped, taken or refused."""
+class Report:
+    """What a run does, and did: of the forecasts or of the decay rates."""
 
-    parameters: Parameters = field(default_factory=Parameters)
+    STAGES: ClassVar[tuple[str, ...]]
+    """What it consists of, in the order in which the stages begin."""
+    UNIT: ClassVar[str]
+    """What is counted."""
+    KEY: ClassVar[str]
+    """The column that identifies it."""
+
     database: str = ""
     """Without password."""
     schema: str = ""
     server: str = ""
     """The server's version."""
-    track_ids: Sequence[int] = ()
-    """The tracks that the run was limited to. Empty: all."""
-    limit: int | None = None
+    ids: Sequence[int] = ()
+    """The tracks or artists that the run was limited to. Empty: all."""
     replace: bool = False
     dry_run: bool = False
     started_at: str = ""
     """The instant that is stored as `created_at`."""
     pending: int = 0
-    """Tracks looked at: with streams and without a forecast, or all with streams if they are replaced."""
-    forecast: int = 0
-    """Tracks that got a forecast."""
-    rows: int = 0
-    """Forecast rows stored; 0 in a dry run."""
+    """How many were looked at: those that have their days and no result, or all if results are replaced."""
     unusable_rows: int = 0
-    """Daily rows left out because their streams, date or track are NULL, or no number or date."""
+    """Rows left out because their value, date or id is NULL, or no number or date."""
     duplicate_rows: int = 0
-    """Daily rows left out because a newer row has the same track and date."""
-    skipped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SKIPPED))
-    """Tracks that get no forecast, and why."""
+    """Rows left out because a newer row has the same id and date."""
+    skipped: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """What gets no result, and why."""
     taken: list[int] = field(default_factory=list)
-    """Tracks whose forecast another writer stored meanwhile; it stays."""
+    """Whose result another writer stored meanwhile; it stays."""
     refused: dict[int, str] = field(default_factory=dict)
-    """Tracks whose forecast the table cannot hold, and why. Any of them makes the run a failure."""
+    """Whose result the table cannot hold, and why. Any of them makes the run a failure."""
     warnings: list[str] = field(default_factory=list)
     """What is wrong with the tables, and how to mend it."""
     stages: dict[str, float] = field(default_factory=dict)
@@ -80,49 +78,48 @@ class RunReport:
     active: dict[str, int] = field(default_factory=dict)
     """For each stage that has begun, in how many places it goes on just now."""
     done: dict[str, int] = field(default_factory=dict)
-    """How many tracks each stage is done with."""
+    """How many each stage is done with."""
     seconds: float = 0.0
     error: str | None = None
     """Why the run failed or was ended; all else is what it did until then."""
 
     @property
     def skipped_by_reason(self) -> dict[str, int]:
-        """Number of skipped tracks for each reason that occurs, most frequent first."""
+        """Number of those skipped for each reason that occurs, most frequent first."""
         counts = self.skipped.group_by("reason").len().sort(["len", "reason"], descending=[True, False])
         return dict(counts.iter_rows())
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
-        """Add the time spent inside to the stage's seconds, and the tracks to those that it is done with."""
+        """Add the time spent inside to the stage's seconds, and its count to what it is done with."""
         start = time.perf_counter()
+        if name not in self.active:
+            _log.info("stage: %s", name, extra={"stage": name, "begins": True})
         self.active[name] = self.active.get(name, 0) + 1
         stage = Stage()
         try:
             yield stage
-            self.done[name] = self.done.get(name, 0) + stage.tracks
+            self.done[name] = self.done.get(name, 0) + stage.count
         finally:
             seconds = time.perf_counter() - start
             self.active[name] -= 1
             self.stages[name] = self.stages.get(name, 0.0) + seconds
-            of_tracks = f", {stage.tracks:,} tracks" if stage.tracks else ""
-            _log.debug("%s: %.3f s%s", name, seconds, of_tracks, extra={"stage": name})
+            counted = f", {stage.count:,} {self.UNIT}" if stage.count else ""
+            _log.debug("%s: %.3f s%s", name, seconds, counted, extra={"stage": name})
 
     def checkpoint(self, name: str, frame: pl.LazyFrame, /) -> pl.LazyFrame:
         """Compute a stage of the model here and now, so that its time is its own."""
         with self.stage(name) as stage:
-            tracks = interruptible(frame.collect, cancel=None)
-            stage.tracks = len(tracks)
-        return tracks.lazy()
+            rows = interruptible(frame.collect, cancel=None)
+            stage.count = len(rows)
+        return rows.lazy()
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has."""
-        as_of = self.parameters.as_of
         return {
-            "parameters": asdict(self.parameters) | {"as_of": as_of.isoformat() if as_of else None},
+            **self._asked(),
             "database": self.database,
             "schema": self.schema,
-            "track_ids": list(self.track_ids),
-            "limit": self.limit,
             "replace": self.replace,
             "dry_run": self.dry_run,
             "started_at": self.started_at,
@@ -133,11 +130,10 @@ class RunReport:
             },
             "counts": {
                 "pending": self.pending,
-                "forecast": self.forecast,
+                **self._results(),
                 "skipped": len(self.skipped),
                 "taken": len(self.taken),
                 "refused": len(self.refused),
-                "rows": self.rows,
                 "unusable_rows": self.unusable_rows,
                 "duplicate_rows": self.duplicate_rows,
             },
@@ -148,9 +144,62 @@ class RunReport:
             "warnings": self.warnings,
             "skipped": self.skipped.to_dicts(),
             "taken": self.taken,
-            "refused": [{"cm_track_id": track, "reason": why} for track, why in self.refused.items()],
+            "refused": [{self.KEY: number, "reason": why} for number, why in self.refused.items()],
         }
 
     def to_json(self) -> str:
         """`to_dict` as JSON text, without a password that was given in the wrong place."""
-        return masked(json.dumps(self.to_dict(), indent=2))
+        return masked(json.dumps(self.to_dict(), indent=2, default=str))
+
+    def _asked(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _results(self) -> dict[str, int]:
+        raise NotImplementedError
+
+
+@dataclass
+class RunReport(Report):
+    """A run of the forecasts. A track that was looked at is forecast, skipped, taken or refused."""
+
+    STAGES = ("connect", "read", "features", "fit", "projection", "write")
+    UNIT = "tracks"
+    KEY = "cm_track_id"
+
+    parameters: Parameters = field(default_factory=Parameters)
+    limit: int | None = None
+    skipped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SKIPPED))
+    forecast: int = 0
+    """Tracks that got a forecast."""
+    rows: int = 0
+    """Forecast rows stored; 0 in a dry run."""
+
+    def _asked(self) -> dict[str, Any]:
+        as_of = self.parameters.as_of
+        return {
+            "parameters": asdict(self.parameters) | {"as_of": as_of.isoformat() if as_of else None},
+            "track_ids": list(self.ids),
+            "limit": self.limit,
+        }
+
+    def _results(self) -> dict[str, int]:
+        return {"forecast": self.forecast, "rows": self.rows}
+
+
+@dataclass
+class RatesReport(Report):
+    """A run of the decay rates. An artist that was looked at is rated, skipped, taken or refused."""
+
+    STAGES = ("connect", "read", "fit", "write")
+    UNIT = "artists"
+    KEY = "cm_artist_id"
+
+    skipped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=RATELESS))
+    rated: int = 0
+    """Artists that got a rate, stored unless it is a dry run."""
+
+    def _asked(self) -> dict[str, Any]:
+        return {"artist_ids": list(self.ids)}
+
+    def _results(self) -> dict[str, int]:
+        return {"rated": self.rated}

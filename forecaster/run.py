@@ -1,6 +1,5 @@
 """Forecast every pending track and store the result: lock, read, build, write, chunk by chunk."""
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -10,32 +9,31 @@ from typing import NamedTuple
 
 import polars as pl
 
+from forecaster.attempts import persevere
 from forecaster.dsn import Dsn
 from forecaster.errors import (
     ConnectionLostError,
     DatabaseError,
-    DatabaseUnreachableError,
     InvalidOptionError,
     NoForecastError,
 )
 from forecaster.interrupt import both, cancel_all, interruptible, outcome
 from forecaster.model import build_tracks, forecastable, skipped
+from forecaster.model.features import looks_ahead
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
 from forecaster.postgres.connection import Connection, connect, end_connections, query, statement_errors
-from forecaster.postgres.lock import take_lock
+from forecaster.postgres.lock import ENDS_WITHIN, take_lock
 from forecaster.postgres.sink import Fitted, Stored, fit, store_forecasts, uuid_bytes
 from forecaster.postgres.source import History, Source, export_snapshot
 from forecaster.postgres.stored import describe_irregular, missing_key
-from forecaster.postgres.tables import CONTRACT, FORECAST_TABLE, check_rights, read_tables
+from forecaster.postgres.tables import FORECAST_TABLE, TO_FORECAST, check_rights, read_tables
 from forecaster.report import RunReport
 
 CHUNK = 2_500
 """Tracks per chunk, which is one transaction. Four are in memory at most: read, computed, waiting, stored."""
 
 _IN_ONE_PASS = 4  # times the size of a chunk where each read goes over all rows of the table
-_ENDS_WITHIN = 1.0  # seconds in which the server is done with a connection that was lost
-_PAUSES = (0.5, 1.0, 2.0)  # seconds before each new try after the connection was lost while reading
 
 
 @dataclass(frozen=True)
@@ -73,22 +71,9 @@ def run(config: RunConfig, report: RunReport | None = None) -> RunReport:
     another run writes to the same table; `NoForecastError` for track ids without streams;
     `WriteRefusedError` for rows that the table cannot hold; `DatabaseError` for all else the server refuses.
     """
-    start = time.perf_counter()
     work = _Run(config, report or RunReport())
-    try:
-        for pause in (*_PAUSES, None):
-            try:
-                work.attempt()
-                work.report.warnings += work.outdated()
-                break
-            except (ConnectionLostError, DatabaseUnreachableError) as error:
-                never_connected = not work.report.server
-                if pause is None or never_connected:
-                    raise
-                work.report.warnings.append(f"connected anew: {error}")
-                time.sleep(pause)
-    finally:
-        work.report.seconds = time.perf_counter() - start
+    persevere(work.attempt, work.report)
+    work.report.warnings += work.remarks()
     return work.report
 
 
@@ -116,6 +101,8 @@ class _Run:
         """The tracks still to be looked at, once they are known."""
         self.replaced = pl.Series(dtype=pl.Int64)
         """The tracks looked at that have a forecast."""
+        self.looking_ahead = 0
+        """The tracks that have streams after the as-of date."""
         self.counted = False
         """Whether the daily rows that are no records have been."""
         self.holder: str | None = None
@@ -123,7 +110,7 @@ class _Run:
         report.parameters = config.parameters
         report.database = str(config.dsn)
         report.schema = config.schema
-        report.track_ids = config.track_ids
+        report.ids = config.track_ids
         report.limit = config.limit
         report.replace = config.replace
         report.dry_run = config.dry_run
@@ -137,7 +124,7 @@ class _Run:
                 reader = stack.enter_context(connect(config.dsn, repeatable_read=True))
                 report.server = query(reader, "SELECT current_setting('server_version')").item()
                 tables = read_tables(reader, config.schema)
-                tables.check(*CONTRACT)
+                tables.check(*TO_FORECAST)
                 check_rights(reader, tables, self._rights)
                 reader.commit()  # the snapshot has to be younger than the lock
                 writer = None
@@ -145,7 +132,7 @@ class _Run:
                     writer = stack.enter_context(connect(config.dsn, beside=reader))
                     if self.holder:  # the server need not have noticed that it is gone
                         end_connections(config.dsn, self.holder)
-                    wait = max(config.wait, _ENDS_WITHIN if self.holder else 0)
+                    wait = max(config.wait, ENDS_WITHIN if self.holder else 0)
                     self.holder = take_lock(writer, tables, wait=wait)
                 source = Source(config.dsn, tables, export_snapshot(reader))
             with report.stage("read"):
@@ -153,8 +140,9 @@ class _Run:
             if len(todo):
                 self._forecast_all(source, writer, todo)
 
-    def outdated(self) -> Iterator[str]:
-        """A sentence on forecasts that were to be replaced, and are as they were."""
+    def remarks(self) -> Iterator[str]:
+        """Sentences on forecasts that look ahead, and on those that were to be replaced."""
+        yield from looks_ahead(self.looking_ahead, self.config.parameters.as_of)
         got_none = [*self.report.skipped["cm_track_id"], *self.report.refused]
         kept = self.replaced.filter(self.replaced.is_in(got_none)).sort()
         if len(kept):
@@ -166,7 +154,7 @@ class _Run:
     @property
     def _rights(self) -> dict[str, tuple[str, ...]]:
         write = ("INSERT", *(["DELETE"] if self.config.replace else []))
-        return dict.fromkeys(CONTRACT, ("SELECT",)) | {
+        return dict.fromkeys(TO_FORECAST, ("SELECT",)) | {
             FORECAST_TABLE: ("SELECT", *(() if self.config.dry_run else write))
         }
 
@@ -244,18 +232,21 @@ class _Run:
 
     def _read(self, source: Source, track_ids: pl.Series) -> History:
         with self.report.stage("read") as stage:
-            stage.tracks = len(track_ids)
+            stage.count = len(track_ids)
             return source.history(track_ids)
 
     def _compute(self, source: Source, chunk: pl.Series, history: History, mldr: pl.LazyFrame) -> _Computed:
         report, parameters = self.report, self.config.parameters
+        if parameters.as_of:
+            later = history.facts.select((pl.col("last_date") > parameters.as_of).sum())
+            self.looking_ahead += later.collect().item()
         tracks = build_tracks(history.records, history.facts, mldr, parameters, checkpoint=report.checkpoint)
         with report.stage("projection") as stage:
-            stage.tracks = len(chunk)
+            stage.count = len(chunk)
             frames = [self._rows(source, tracks), skipped(tracks)]
             forecasts, bad = interruptible(lambda: pl.collect_all(frames), cancel=None)
             fitted = fit(forecasts, source.tables, FORECAST_TABLE)
-            refused = fitted.by_track()
+            refused = fitted.by("cm_track_id")
             if refused:
                 unfit = pl.Series(list(refused), dtype=pl.Int64).implode()
                 good = forecasts.filter(~pl.col("cm_track_id").is_in(unfit))
@@ -271,7 +262,7 @@ class _Run:
         rows = len(computed.forecasts.rows)
         if writer and rows:
             with report.stage("write") as stage:
-                stage.tracks = len(computed.track_ids)
+                stage.count = len(computed.track_ids)
                 stored = self._store(source, writer, computed.forecasts)
             rows = stored.rows
             report.rows += rows

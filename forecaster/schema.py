@@ -94,6 +94,9 @@ FORECASTS: tuple[str, ...] = (
     "training_data_id",
 )
 
+# One row per track and date, cleaned.
+TRACK_DAYS: tuple[str, ...] = ("cm_track_id", "cm_artist_id", "date", "daily_streams", "days_from_release")
+
 # One row per track and forecast month as stored. `created_at` is in UTC.
 STORED_FORECASTS: tuple[str, ...] = (
     "cm_track_id",
@@ -114,6 +117,9 @@ SKIPPED = pl.Schema(
         "months_since_release": pl.Int64,
     }
 )
+
+# One row per artist that gets no decay rate.
+RATELESS = pl.Schema({"cm_artist_id": pl.Int64, "reason": pl.String, "records": pl.Int64, "months": pl.Int64})
 
 
 def check(*frames: tuple[str, pl.LazyFrame, Mapping[str, Column]]) -> None:

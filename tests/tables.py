@@ -35,7 +35,7 @@ def create_tables(
     streams_key: str = "",
     forecast_key: str = "UNIQUE (cm_track_id, month)",
 ) -> None:
-    """The three tables in other types, with more columns than `init` gives them and fewer promises."""
+    """The tables in other types, with more columns than `init` gives them and fewer promises."""
     id_type = row_id.split(maxsplit=1)[0]
     sql.run(
         dsn,
@@ -58,10 +58,16 @@ def create_tables(
             training_data_id {id_type}, created_at {created_at} DEFAULT now()
             {f", {forecast_key}" if forecast_key else ""})""",
     )
+    sql.run(
+        dsn,
+        f"""CREATE TABLE backtest_artist_daily_training_data (
+            id {row_id}, cm_artist_id {cm_id}, date {date}, monthly_listeners {streams},
+            created_at {created_at} DEFAULT now(), remark text)""",
+    )
 
 
 def initialise(dsn: Dsn, schema: str = "public") -> None:
-    """The three tables as `forecaster init` makes them."""
+    """The tables as `forecaster init` makes them."""
     with connect(dsn) as connection:
         create_missing(connection, schema)
         connection.commit()

@@ -72,3 +72,20 @@ def test_nothing_at_all(embedded_database: Dsn) -> None:
     initialise(embedded_database)
     with pytest.raises(NoForecastError, match="neither streams nor forecasts"):
         read_catalogue(embedded_database, "public", Parameters())
+
+
+def test_a_stale_forecast_is_told_from_one_that_is_not(forecast: Dsn) -> None:
+    fresh = read_catalogue(forecast, "public", Parameters())
+    assert not fresh.tracks["is_stale"].any()
+    assert fresh.warnings == ()
+    sql.run(
+        forecast,
+        "INSERT INTO backtest_track_daily_training_data (cm_track_id, cm_artist_id, date, daily_streams) "
+        "SELECT cm_track_id, min(cm_artist_id), max(date) + 1, 5 FROM backtest_track_daily_training_data "
+        "WHERE cm_track_id IN (7, 200) GROUP BY 1",
+    )
+    catalogue = read_catalogue(forecast, "public", Parameters())
+    [stale] = catalogue.tracks.filter("is_stale").rows(named=True)
+    assert stale["cm_track_id"] == 7  # 200 has no forecast
+    assert (stale["as_of"] - stale["cutoff"]).days == 1
+    assert "came after their forecast: 1, the first is 7" in catalogue.warnings[0]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -18,8 +19,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from polars.testing import assert_frame_equal
 
-from forecaster import chart
-from forecaster.chart import CHART_ENDINGS, Picture, as_text, check_chart_path, picture, write_chart
+from forecaster.chart import CHART_ENDINGS, Picture, as_text, check_chart_path, picture, text, write_chart
 from forecaster.diagnosis import Diagnosis
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.model import build_tracks
@@ -92,9 +92,9 @@ def test_history_is_summed_in_windows_back_from_its_last_day() -> None:
         (1, 0, "fewer than 30 days of history"),
         (29, 0, "fewer than 30 days of history"),
         (30, 1, None),
-        (1829, 60, None),
-        (1830, 60, "the last 60 of 61 totals"),
-        (3000, 60, "the last 60 of 100 totals"),
+        (1109, 36, None),
+        (1110, 36, "the last 36 of 37 totals"),
+        (3000, 36, "the last 36 of 100 totals"),
     ],
 )
 def test_only_full_windows_are_shown_and_what_is_cut_is_said(
@@ -133,12 +133,15 @@ def test_months_follow_on_the_day_that_the_age_is_measured_on(as_of: date) -> No
 
 
 def test_bands_are_the_segments_of_the_months() -> None:
-    got = drawn(falling(40), horizon=24)  # a month old: the segments begin in its months 1, 2, 5, 8 ...
+    found = diagnosis(falling(40), horizon=24)
+    got = picture(found, found.history)  # a month old: the segments begin in its months 1, 2, 5, 8 ...
     months = {1: (1, 1), 2: (2, 4), 3: (5, 7), 4: (8, 10), 5: (11, 13), 6: (14, 16), 7: (17, 19), 8: (20, 22)}
-    assert got.bands.rows() == [
+    assert got.bands.select("segment", "first_day", "last_day").rows() == [
         (segment, LAST + timedelta(days=30 * (first - 1) + 1), LAST + timedelta(days=30 * last))
         for segment, (first, last) in (months | {9: (23, 24)}).items()
     ]
+    rates = [found.rates[segment - 1] for segment in got.bands["segment"]]
+    assert got.bands.select("base_rate", "rate").rows() == rates
     assert drawn(falling(40, first_age=3000), horizon=400).bands["segment"].to_list() == [12]
 
 
@@ -183,9 +186,10 @@ def test_each_month_has_its_segment_and_the_rates_of_it() -> None:
         (days([0.01] * 200), {}),
         (days([-50.0] * 100 + [10.0] * 400), {}),
         (days([5.0], first_age=40), {"horizon": 400}),
-        (days([5.0] * 400, first=date(9998, 11, 27)), {"horizon": 400}),
+        (days([5.0] * 390, first=date(1, 1, 1)), {"horizon": 1}),
+        (falling(400, last=date(9999, 12, 31) - timedelta(days=360)), {"horizon": 12}),
     ],
-    ids=["2^63", "overflow", "nothing", "hundredths", "negative", "one day", "the last year"],
+    ids=["2^63", "overflow", "nothing", "hundredths", "negative", "one day", "the first year", "the last"],
 )
 def test_whatever_can_be_forecast_can_be_drawn(
     rows: list[Row], options: dict[str, Any], tmp_path: Path
@@ -198,8 +202,9 @@ def test_whatever_can_be_forecast_can_be_drawn(
     # Half a stream is no mark on the axis, and nothing is not a number.
     assert not [text for text in texts if text.endswith("m") or "NaN" in text or "Infinity" in text]
     assert "NaN" not in (tmp_path / "chart.svg").read_text("utf-8")
-    lines = as_text(got, width=100, height=24, color=False).splitlines()
-    assert [len(line) for line in lines[3:]] == [100] * 21
+    _, plot, rates = parts(as_text(got, width=100, height=24, color=False).splitlines())
+    assert {len(line) for line in plot[:-1]} == {100}
+    assert len(rates) >= 1
 
 
 def svg(path: Path) -> ET.Element:
@@ -318,9 +323,14 @@ def page(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
-@pytest.mark.parametrize("horizon", [24, 400])
-def test_the_page_draws_itself_without_a_network(page: Page, horizon: int, tmp_path: Path) -> None:
-    got = drawn(falling(400, first_age=10), horizon=horizon)
+def told(page: Page) -> list[str]:
+    """What the tooltip says."""
+    tooltip = page.locator("#vg-tooltip-element.visible")
+    return [line.strip() for line in tooltip.inner_text().splitlines() if line.strip()]
+
+
+def test_the_page_draws_itself_without_a_network(page: Page, tmp_path: Path) -> None:
+    got = drawn(falling(900, first_age=10), horizon=400)
     path = tmp_path / "chart.html"
     write_chart(got, path)
     assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", path.read_text("utf-8"))
@@ -329,39 +339,120 @@ def test_the_page_draws_itself_without_a_network(page: Page, horizon: int, tmp_p
     assert page.title() == got.title
     assert page.locator(".vega-actions a").all_text_contents() == ["Save as SVG", "Save as PNG"]
     assert page.locator("g.mark-line > path").count() == 3
-    assert page.locator("g.mark-rect > path").count() == len(got.bands)
+    bands = page.locator("g.mark-rect > path")
+    assert bands.count() == len(got.bands)
     points = page.locator("g.mark-symbol[role=graphics-object] > path")
-    assert points.count() == len(got.history) + horizon
-    points.nth(len(got.history) + 1).hover(force=True)
-    month = got.forecast.row(1, named=True)
-    tooltip = page.locator("#vg-tooltip-element.visible")
-    if horizon == 24:  # of 400 several lie on top of each other
-        assert [line.strip() for line in tooltip.inner_text().splitlines() if line.strip()] == [
-            *("month", "2", "days", f"{month['first_day']} to {month['last_day']}"),
-            *("streams", f"{month['streams']:,}", "streams, base curve", f"{month['base_streams']:,.0f}"),
-            *("segment", str(month["segment"]), "month since release", str(month["months_since_release"])),
-            *("base rate per month", f"{month['base_rate']:.6f}", "rate per month", f"{month['rate']:.6f}"),
-        ]
+    assert points.count() == len(got.history) + 400
+
+    points.last.hover(force=True)  # the others lie below it
+    month = got.forecast.row(-1, named=True)
+    assert told(page) == [
+        *("month", "400", "days", f"{month['first_day']} to {month['last_day']}"),
+        *("streams", f"{month['streams']:,}", "streams, base curve", f"{month['base_streams']:,.0f}"),
+        *("segment", str(month["segment"]), "month since release", str(month["months_since_release"])),
+        *("base rate per month", f"{month['base_rate']:.6f}", "rate per month", f"{month['rate']:.6f}"),
+    ]
+    # The first band has no room for a label.
+    labels = {*page.locator("svg.marks text").all_text_contents()}
+    assert "segment 12" in labels
+    assert not {"segment 10", "10"} & labels
+    bands.first.hover(force=True)
+    segment, first, last, base, rate = got.bands.row(0)
+    assert told(page) == [
+        *("lifecycle", f"segment {segment}", "days", f"{first} to {last}"),
+        *("base rate per month", f"{base:.6f}", "rate per month", f"{rate:.6f}"),
+    ]
 
 
-@pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 60), (40, 12), (80, 8), (13, 5), (1, 1)])
+def test_the_page_fits_narrow_screens_and_follows_the_colour_scheme(page: Page, tmp_path: Path) -> None:
+    got = drawn(falling(3000, first_age=10), horizon=60)
+    write_chart(got, tmp_path / "chart.html")
+
+    def see(width: int, ink: str, background: str) -> None:
+        """Wait until the page has drawn itself anew, and look at its colours and where it ends."""
+        subtitle = page.locator(f".role-title-subtitle text[fill='{ink}']")
+        subtitle.wait_for()
+        for place in ("body", "svg.marks"):
+            color = page.locator(place).evaluate("place => getComputedStyle(place).backgroundColor")
+            assert color == background
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert 0.8 * width < page.locator("svg.marks").evaluate("svg => svg.getBoundingClientRect().width")
+        ends = "texts => Math.max(...texts.map(text => text.getBoundingClientRect().right))"
+        assert page.locator("svg.marks text").evaluate_all(ends) < width
+        assert (subtitle.text_content() == got.subtitle) == (width == 1000)
+
+    page.set_viewport_size({"width": 360, "height": 640})
+    page.emulate_media(color_scheme="dark")
+    page.goto((tmp_path / "chart.html").as_uri())
+    see(360, "#E5E7EA", "rgb(26, 29, 33)")
+    page.emulate_media(color_scheme="light")
+    see(360, "#222222", "rgb(255, 255, 255)")
+    page.set_viewport_size({"width": 1000, "height": 640})
+    page.get_by_text(got.subtitle).wait_for()
+    see(1000, "#222222", "rgb(255, 255, 255)")
+
+
+@pytest.mark.parametrize("width", [20, 33, 80, 300])
 @pytest.mark.parametrize("color", [True, False])
-def test_text_fits_and_is_coloured_only_if_wanted(width: int, height: int, color: bool) -> None:  # noqa: FBT001
-    got = drawn(falling(3000))
-    text = as_text(got, width=width, height=height, color=color)
+def test_text_fits_and_is_coloured_only_if_wanted(width: int, color: bool) -> None:  # noqa: FBT001
+    got = drawn(falling(40, first_age=10), horizon=60)
+    text = as_text(got, width=width, height=24, color=color)
     lines = click.unstyle(text).split("\n")
-    assert len(lines) == height
     assert max(map(len, lines)) == width
-    assert ("\x1b[" in text) == (color and width > 1)
-    assert click.unstyle(text) == as_text(got, width=width, height=height, color=False)
+    above, plot, below = parts(lines)  # ten rows of the plot, and one of segments
+    assert len(lines) == max(24, len(above) + 11 + len(below))
+    assert len(plot) >= 11
+    assert ("\x1b[" in text) == color
+    assert click.unstyle(text) == as_text(got, width=width, height=24, color=False)
 
 
-def test_text_shows_both_series_the_day_between_them_and_the_numbers_of_the_axes() -> None:
+def words(lines: list[str]) -> list[str]:
+    return " ".join(lines).replace("·", " ").split()
+
+
+@pytest.mark.parametrize(("width", "length"), [(20, 4), (24, 7), (40, 10)])
+def test_the_axis_of_days_has_its_first_and_its_last_day(width: int, length: int) -> None:
+    got = drawn(days([20_000.0] * 900, first_age=10), horizon=24)  # "600k" is as wide as a number gets
+    dates = parts(as_text(got, width=width, height=24, color=False).splitlines())[1][-2].split()
+    first, last = str(got.history["first_day"][0] - timedelta(days=1)), str(got.forecast["last_day"][-1])
+    assert (dates[0], dates[-1]) == (first[:length], last[:length])
+
+
+def test_no_word_above_or_below_the_plot_is_cut() -> None:
+    got = drawn(falling(1200, first_age=10), horizon=60)
+    above, _, rates = parts(as_text(got, width=300, height=24, color=False).splitlines())
+    for width in range(20, 61):
+        lines = as_text(got, width=width, height=24, color=False).splitlines()
+        assert max(map(len, lines)) == width
+        narrow, _, below = parts(lines)
+        assert words(narrow) == words(above)
+        assert decimals(below) == decimals(rates)
+
+
+def decimals(lines: list[str]) -> list[str]:
+    return re.findall(r"\d+\.\d{4}", " ".join(lines))
+
+
+def parts(lines: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """What is above the plot, the plot with the row of the segments, what is below it."""
+    top = next(i for i, line in enumerate(lines) if "┌" in line)
+    bottom = next(i for i, line in enumerate(lines) if "└" in line) + 3
+    return lines[:top], lines[top:bottom], lines[bottom:]
+
+
+def test_less_than_the_least_width_is_as_good_as_that() -> None:
+    got = drawn(falling(100))
+    least = as_text(got, width=20, height=24, color=False)
+    assert as_text(got, width=1, height=1, color=False).splitlines()[-1] == least.splitlines()[-1]
+    assert as_text(got, width=1, height=24, color=False) == least
+
+
+def test_text_shows_the_series_the_day_between_them_and_the_numbers_of_the_axes() -> None:
     got = drawn(falling(900), horizon=30)  # as long as the history
-    title, subtitle, legend, *plot = as_text(got, width=120, height=30, color=False).splitlines()
+    (title, subtitle, legend), plot, _ = parts(as_text(got, width=120, height=34, color=False).splitlines())
     assert title == "Track 1 · artist 1"
     assert subtitle == got.subtitle
-    assert legend == "⠒⠒ 30-day totals   •• forecast   ┊ as of 2024-06-30"
+    assert legend == ("⠒⠒ 30-day totals  •• forecast  ·· base curve  ┊ as of 2024-06-30  │1│ segment")
     rule = {line.index("┊") for line in plot if "┊" in line}
     assert len(rule) == 1
     assert 55 < min(rule) < 67  # in the middle
@@ -374,16 +465,59 @@ def test_text_shows_both_series_the_day_between_them_and_the_numbers_of_the_axes
     assert any(braille & set(part) for part in before)
     assert not any(braille & set(part) for part in after)
     first, last = got.history["first_day"][0] - timedelta(days=1), got.forecast["last_day"][-1]
-    dates = plot[-1].split()
+    dates = plot[-2].split()
     assert (dates[0], dates[-1]) == (str(first), str(last))
     numbers = [line.partition("┤")[0].strip() for line in plot if "┤" in line]
     assert numbers == ["25k", "20k", "15k", "10k", "5k", "0"]
 
 
+def test_the_base_curve_is_seen_where_it_is_not_the_forecast() -> None:
+    apart, alike = drawn(falling(40)), drawn(days([100.0] * 200), mldr=-1.0)
+    assert (alike.forecast["streams"] == alike.forecast["base_streams"]).all()
+    plots = [parts(as_text(got, width=80, height=30, color=False).splitlines())[1] for got in (apart, alike)]
+    assert ["·" in "".join(plot) for plot in plots] == [True, False]
+    assert all("•" in "".join(plot) for plot in plots)
+    for column in range(80):  # the base curve is the upper one
+        marks = "".join(line[column] for line in plots[0][:-1] if line[column] in "·•")
+        assert re.fullmatch("·*•*", marks)
+
+
+def test_segments_stand_under_their_months_between_their_borders() -> None:
+    got = drawn(falling(40, first_age=10), horizon=60)
+    plot = parts(as_text(got, width=300, height=24, color=False).splitlines())[1]
+    row = plot[-1]
+    assert re.findall(r"\d+", row) == [str(segment) for segment in got.bands["segment"]]
+    borders = [i for i, mark in enumerate(row) if mark == "│"]
+    assert borders[0] == plot[1].index("┊")
+    lengths = [(last - first).days + 1 for first, last in got.bands.select("first_day", "last_day").rows()]
+    per_column = sum(lengths) / (borders[-1] - borders[0])
+    assert [round(length / per_column) for length in lengths] == pytest.approx(
+        [after - before for before, after in pairwise(borders)], abs=1
+    )
+    narrow = parts(as_text(got, width=20, height=24, color=False).splitlines())[1]
+    assert set(re.findall(r"\d+", narrow[-1])) < set(re.findall(r"\d+", row))  # what has room
+
+
+def test_the_rates_of_the_segments_of_the_forecast_stand_below() -> None:
+    got = drawn(falling(900), horizon=24)
+    lines = as_text(got, width=80, height=24, color=False).splitlines()
+    assert parts(lines)[2] == [
+        f"segment {segment}: base rate {base:.4f}, rate {rate:.4f} per month"
+        for segment, base, rate in got.bands.select("segment", "base_rate", "rate").rows()
+    ]
+    narrow = parts(as_text(got, width=40, height=24, color=False).splitlines())[2]
+    assert narrow[0] == "segment: base rate, rate per month"
+    assert [cell for line in narrow[1:] for cell in re.split(" {3,}", line)] == [
+        f"{segment}: {base:.4f}, {rate:.4f}"
+        for segment, base, rate in got.bands.select("segment", "base_rate", "rate").rows()
+    ]
+    assert len(narrow) == 3  # two columns
+
+
 def test_numbers_of_the_axis_are_short_and_round() -> None:
-    assert chart._ticks(0, 9.2e18, 4) == [0, 5e18]
-    assert chart._ticks(-30, 70, 5) == [-20, 0, 20, 40, 60]
-    assert chart._ticks(0, 1, 4) == [0, 1]
-    assert [chart._short(value) for value in (0, -999, 1500, 2e6, 1.25e9, 9e18)] == [
+    assert text._ticks(0, 9.2e18, 4) == [0, 5e18]
+    assert text._ticks(-30, 70, 5) == [-20, 0, 20, 40, 60]
+    assert text._ticks(0, 1, 4) == [0, 1]
+    assert [text._short(value) for value in (0, -999, 1500, 2e6, 1.25e9, 9e18)] == [
         "0", "-999", "1.5k", "2M", "1.25B", "9E",
     ]  # fmt: skip

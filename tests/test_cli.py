@@ -38,7 +38,7 @@ def test_init_load_run_dump(cli: Cli, database: Dsn, files: Path) -> None:
         result = cli("init", *where)
         assert result.returncode == 0, result.stderr
         printed, _, last = result.stdout.removesuffix("\n").rpartition("\n")
-        assert re.fullmatch(rf"created={3 if created else 0} warnings=0 seconds=\d+\.\d\d", last)
+        assert re.fullmatch(rf"created={4 if created else 0} warnings=0 seconds=\d+\.\d\d", last)
         assert printed == (
             "\n".join(f"created {table}" for table in CONTRACT)
             if created

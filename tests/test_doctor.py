@@ -190,7 +190,7 @@ def test_tables_that_are_missing_or_do_not_fit(embedded_database: Dsn) -> None:
         finding = the("tables", result)
         assert (result.exit_code, finding.level, unwell(result)) == (4, "error", [finding])
         assert f"{MLDR}: the table is missing" in finding.found
-        assert ("schemas that have all three: public" in finding.found) == (name == schema)
+        assert ("schemas that have all of them: public" in finding.found) == (name == schema)
         assert shlex.split(finding.fix or "") == ["forecaster", "init", *option]
         initialise(dsn, name)
 
@@ -349,7 +349,7 @@ def test_all_at_once(filled: Dsn) -> None:
     assert "has trigger Keeps out, rule stays:" in triggers.found
     assert (result.exit_code, read_only.about, read_only.level) == (1, "read-only", "error")
     assert key.about == "key of the streams"
-    assert index.fix == 'REINDEX INDEX "public"."Half"'
+    assert index.fix == 'REINDEX INDEX "public"."Half";'
     assert "20,000,000" in large.found
     assert (lock.about, lock.fix) == ("lock", "forecaster run --wait 3600")
     assert "held by another run: process " in lock.found

@@ -28,8 +28,7 @@ def forecast(database: Dsn) -> Dsn:
 
 def exported(dsn: Dsn, *, as_of: date | None = None) -> tuple[pl.DataFrame, list[str]]:
     with open_source(dsn, "public") as source:
-        result = nixtla(source, as_of=as_of)
-    return result.rows, result.warnings
+        return nixtla(source, as_of=as_of)
 
 
 def test_columns_and_dates(forecast: Dsn) -> None:

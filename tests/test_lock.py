@@ -148,11 +148,11 @@ def test_sessions_may_be_idle_for_as_long_as_a_run_takes(embedded_database: Dsn)
     dsn = embedded_database
     expected = fill(dsn)
     for setting in ("idle_session_timeout", "idle_in_transaction_session_timeout"):
-        sql.run(dsn, f"ALTER DATABASE {dsn.dbname} SET {setting} = '300ms'")
+        sql.run(dsn, f"ALTER DATABASE {dsn.dbname} SET {setting} = '1s'")
     with started(dsn) as process:
         with locked(dsn, STREAMS):
             until(lambda: blocked(dsn), process)
-            time.sleep(1)
+            time.sleep(2)
         code, _, stderr = end_of(process)
     assert (code, "connected anew" in stderr) == (0, False), stderr
     assert_frame_equal(stored(dsn), expected)

@@ -23,7 +23,7 @@ def shown() -> dict[str, str]:
     return {name: result for name, result in rows if name != "step"}
 
 
-def least_squares(x: tuple[int, ...], y: tuple[float, ...]) -> float:
+def least_squares(x: tuple[int, ...], y: tuple[float, ...], *, low: float = 0.1) -> float:
     """The k at which S exp(-k x) comes closest to y, by halving the interval again and again."""
 
     def squares(k: float) -> float:
@@ -31,7 +31,7 @@ def least_squares(x: tuple[int, ...], y: tuple[float, ...]) -> float:
         s = sum(a * b for a, b in zip(y, e, strict=True)) / sum(b * b for b in e)
         return sum((a - s * b) ** 2 for a, b in zip(y, e, strict=True))
 
-    low, high = 0.1, 0.11
+    high = 0.11
     for _ in range(60):
         third = (high - low) / 3
         if squares(low + third) < squares(high - third):
@@ -113,3 +113,8 @@ def test_the_boundaries_that_the_page_names() -> None:
     [named] = re.findall(r"from month ([\d, ]+) and (\d+) on", PAGE)
     assert tuple(int(month) for month in re.findall(r"\d+", " ".join(named))) == SEGMENT_STARTS
     assert "time_used" in CONTRACT["backtest_track_streams_forecast"]
+
+
+def test_an_even_track_has_the_k_that_the_page_says() -> None:
+    k = least_squares((20 - 11, 20 - 2, 20), (275 / 9, 30.0, 30.0), low=0.0)
+    assert k == pytest.approx(0.002, abs=0.0005)

@@ -50,7 +50,7 @@ def assert_kept(dsn: Dsn, schemas: list[str]) -> None:
 
 def test_schemas(kept: Dsn) -> None:
     for name in NAMES:
-        assert len(initialise(kept, name).created) == 4
+        assert len(initialise(kept, name).created) == 5
         assert initialise(kept, name).created == []
         assert load(kept, name, streams=FEW, mldr=golden_mldr()).streams == len(FEW)
         assert run(RunConfig(kept, name)).rows == 48

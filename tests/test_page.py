@@ -31,13 +31,16 @@ SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
     "streams_30": pl.Float64, "streams_365": pl.Float64, "influence_range": pl.Int64, "mldr": pl.Float64,
     "k": pl.Float64, "multiplier": pl.Float64, "reason": pl.String, "history": pl.List(pl.Float64),
     "forecast": pl.List(pl.Float64), "months": pl.Int64, "total": pl.Float64, "segment": pl.Int64,
-    "created_at": pl.Datetime("us", "UTC"),
+    "created_at": pl.Datetime("us", "UTC"), "age": pl.Int64, "cutoff": pl.Date, "is_stale": pl.Boolean,
 }  # fmt: skip
 NO_STREAMS: Row = {
     "as_of": None, "months_since_release": None, "streams_30": None, "streams_365": None, "mldr": None,
     "influence_range": None, "k": None, "multiplier": None, "history": [],
 }  # fmt: skip
-NO_FORECAST: Row = {"forecast": [], "months": None, "total": None, "segment": None, "created_at": None}
+NO_FORECAST: Row = {
+    "forecast": [], "months": None, "total": None, "segment": None, "created_at": None, "age": None,
+    "cutoff": None,
+}  # fmt: skip
 
 
 def track(track_id: int = 1, **columns: object) -> Row:
@@ -46,7 +49,7 @@ def track(track_id: int = 1, **columns: object) -> Row:
         "cm_track_id": track_id, "cm_artist_id": 7, "as_of": date(2024, 12, 31), "months_since_release": 30,
         "streams_30": 1000.0, "streams_365": 13000.0, "influence_range": 1, "mldr": 0.03, "k": 0.01,
         "multiplier": 1.5, "reason": None, "history": [1100.0, 1000.0], "forecast": [900.0, 800.0, 700.0],
-        "segment": 10, "created_at": STORED_AT,
+        "segment": 10, "created_at": STORED_AT, "age": 30, "cutoff": date(2024, 12, 31), "is_stale": False,
     }  # fmt: skip
     row = good | columns
     forecast = row["forecast"]
@@ -58,9 +61,10 @@ def catalogue(
     database: str = "postgresql://user@host:5432/music",
     schema: str = "public",
     tracks: pl.DataFrame | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> Catalogue:
     frame = pl.DataFrame([*rows], schema=pl.Schema(SCHEMA.items())) if tracks is None else tracks
-    return Catalogue(database, schema, READ_AT, frame)
+    return Catalogue(database, schema, READ_AT, warnings, frame)
 
 
 def synthetic(tracks: int, months: int) -> pl.DataFrame:
@@ -92,6 +96,9 @@ def synthetic(tracks: int, months: int) -> pl.DataFrame:
             forecast=pl.when(has).then("forecast").otherwise(pl.lit([], dtype=pl.List(pl.Float64))),
             segment=pl.when(has).then("segment"),
             created_at=pl.when(has).then(pl.lit(STORED_AT)),
+            age=pl.when(has).then("months_since_release"),
+            cutoff=pl.when(has).then(pl.lit(date(2024, 12, 31))),
+            is_stale=pl.lit(value=False),
         )
         .with_columns(
             months=pl.when(has).then(pl.lit(months)), total=pl.when(has).then(pl.col("forecast").list.sum())
@@ -308,7 +315,7 @@ def test_every_column_sorts_both_ways_with_nothing_last(show: Opener, frame: pl.
             assert listed(page, name) == ([f"{value}" for value in values] if name in ids else whole(values))
     page.click("#last")
     assert {*listed(page, "Forecast total")} == {NONE}
-    for name in ("State", "As of", "Age", "Segment", "Influence", "Last 30", "Months", "Change"):
+    for name in ("State", "Forecast from", "Age", "Segment", "Influence", "Last 30", "Months", "Change"):
         page.focus(f"#list th button:text-is('{name}')")
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.textContent") == name
@@ -389,6 +396,11 @@ def test_a_phone_shows_it_without_scrolling_sideways(show: Opener, address: str)
     assert page.evaluate(
         "(box => box.scrollWidth > box.clientWidth)(document.querySelector('.list .scroll'))"
     )
+    rights = page.locator("#list th").evaluate_all(
+        "heads => heads.map((head) => head.getBoundingClientRect().right)"
+    )
+    heads = [head for head, right in zip(texts(page, "#list th"), rights, strict=True) if right <= 360]
+    assert heads[:3] == ["Track", "Forecast total", "Last 30"]
 
 
 def test_paper_shows_it_in_light_colours_and_whole(show: Opener) -> None:
@@ -441,6 +453,78 @@ def test_light_and_dark_can_both_be_read(show: Opener) -> None:
     assert pages[0].evaluate(CONTRAST)[1] >= 4.5
     pages[0].reload()
     assert pages[0].evaluate("getComputedStyle(document.body).backgroundColor") == light
+
+
+STALE: Row = {
+    "as_of": date(2024, 12, 31), "cutoff": date(2024, 10, 17), "is_stale": True,  # 75 days
+    "age": 27, "months_since_release": 30, "segment": 9, "history": [1000.0] * 12, "forecast": [900.0] * 24,
+}  # fmt: skip
+
+
+def facts(page: Page, title: str) -> dict[str, str]:
+    place = f"dialog h3:text-is('{title}') + dl"
+    return dict(zip(texts(page, f"{place} dt"), texts(page, f"{place} dd"), strict=True))
+
+
+def test_a_stale_forecast_is_told_from_the_streams_as_they_are_now(show_other: Opener) -> None:
+    fresh, without = track(2), track(3, reason="no_mldr", months_since_release=5, **NO_FORECAST)
+    page = show_other(catalogue(track(1, **STALE), fresh, without), "#track-1")
+    assert "knew the streams up to 2024-10-17; streams up to 2024-12-31" in page.inner_text("dialog .stale")
+    stored, now = facts(page, "Forecast, as it is stored"), facts(page, "Now, from the streams as they are")
+    assert (stored["Forecast from"], stored["Age in months"], stored["Segment"]) == ("2024-10-17", "27", "9")
+    assert (now["As of"], now["Age in months, now"]) == ("2024-12-31", "30")
+    assert stored["Change over twelve months"] == NONE
+    page.click("dialog summary")
+    ends = dict(zip(column(page, "dialog", "Month"), column(page, "dialog", "30 days to"), strict=True))
+    last, first = (page.locator("dialog tbody td:first-child").nth(at).inner_text() for at in (11, 12))
+    assert (ends[last], ends[first]) == ("2024-12-31", "2024-11-16")
+
+    bars, dots = (
+        page.locator(f"dialog svg {shape}").evaluate_all(
+            "shapes => shapes.map((shape) => shape.getBBox()).map((box) => box.x + box.width / 2)"
+        )
+        for shape in ("rect.past", "circle")
+    )
+    slot = bars[1] - bars[0]
+    assert (len(bars), len(dots)) == (12, 24)
+    assert dots[0] == pytest.approx(bars[-1] + slot * (1 - 75 / 30), abs=0.1)
+    assert overflow(page) <= 0
+    page.click("#dialog-close")
+    page.click("#list th button:text-is('Track')")
+    assert listed(page, "State") == ["stale", "forecast", "skipped: no_mldr"]
+    assert listed(page, "Forecast from") == ["2024-10-17", "2024-12-31", NONE]
+    assert listed(page, "Age") == ["27", "30", "5"]
+    assert [count(page, name) for name in ("forecast", "pending", "skipped")] == [2, 0, 1]
+    page.select_option("#state", "stale")
+    assert listed(page) == ["1"]
+    assert "of 3 to 24 months" in page.inner_text(".counts")
+    page.evaluate("location.hash = '#track-2'")
+    page.wait_for_selector("dialog[open]")
+    assert page.locator("dialog .stale").count() == 0
+
+
+def test_warnings_are_shown_where_there_are_any(show_other: Opener) -> None:
+    words = "tracks of <b>: 2; `forecaster run --schema '<i>'` and `forecaster init` mend them"
+    page = show_other(catalogue(track(), warnings=(words, "more")), width=360, dark=True)
+    assert texts(page, ".warnings p") == [f"Warning: {words.replace('`', '')}", "Warning: more"]
+    assert texts(page, ".warnings code") == ["forecaster run --schema '<i>'", "forecaster init"]
+    assert overflow(page) <= 0
+    assert page.evaluate(CONTRAST)[1] >= 4.5
+    assert show_other(catalogue(track())).locator(".warnings").count() == 0
+
+
+def test_totals_that_no_float_holds_are_exact(show_other: Opener) -> None:
+    most = float(2**62)
+    rows = [track(1, forecast=[2.0**53, 1.0]), track(2, forecast=[most, 1.0, 1.0]), track(3, forecast=[5.0])]
+    page = show_other(catalogue(*rows), "#track-1")
+    assert facts(page, "Forecast, as it is stored")["Forecast total"] == f"{2**53 + 1:,}"
+    page.click("#dialog-close")
+    assert listed(page, "Forecast total") == [f"{2**62 + 2:,}", f"{2**53 + 1:,}", "5"]
+    assert count(page, "streams") == 2**62 + 2**53 + 8
+    page.click("#totals summary")
+    assert column(page, "#totals", "Streams") == [f"{2**62 + 2**53 + 5:,}", "2", "1"]
+    title = page.get_attribute("#segments tbody td[title]:not([title='0 streams'])", "title")
+    assert title == f"{2**62 + 2**53 + 8:,} streams"
 
 
 def test_without_scripts_the_counts_are_there_and_the_rest_is_explained(show: Opener) -> None:
@@ -612,6 +696,12 @@ HURT = {
         track(2, forecast=[np.nan], k=np.inf, mldr=-np.inf, total=np.inf),
     ],
     "ids at the limits": [track(number) for number in (-(2**63), -5, 0, 2**63 - 2, 2**63 - 1)],
+    "stale": [
+        track(1, **STALE | {"cutoff": date(1, 1, 1)}),
+        track(2, **STALE | {"as_of": date(9999, 12, 31), "forecast": [7.0]}),
+        track(3, cutoff=date(2025, 12, 31)),
+        track(4, **STALE | {"history": []}),
+    ],
     "outside the tables": [track(segment=13, influence_range=None)],
 }  # fmt: skip
 

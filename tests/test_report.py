@@ -180,7 +180,7 @@ def test_a_run_that_is_ended_says_so(embedded_database: Dsn, tmp_path: Path) -> 
             process.terminate()
     assert process.returncode == 143
     report = json.loads((tmp_path / "r.json").read_text())
-    assert report["error"] == "SIGTERM"
+    assert report["error"] == "interrupted by SIGTERM"
     assert report["versions"]["postgresql"]
 
 

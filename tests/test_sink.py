@@ -559,7 +559,7 @@ def test_which_track_cannot_be_stored_and_why(embedded_database: Dsn, changes: A
     create_tables(embedded_database, value="double precision")
     with connect(embedded_database) as connection:
         tables = read_tables(connection, "public")
-    assert fit(forecasts(**changes), tables, FORECAST_TABLE).by_track() == {8: reason}
+    assert fit(forecasts(**changes), tables, FORECAST_TABLE).by("cm_track_id") == {8: reason}
 
 
 @pytest.mark.parametrize("type_", ["numeric(9)", "numeric(12, 3)", "few"])
@@ -568,7 +568,7 @@ def test_a_numeric_column_of_limited_precision(embedded_database: Dsn, type_: st
     create_tables(embedded_database, value=type_)
     with connect(embedded_database) as connection:
         tables = read_tables(connection, "public")
-        refused = fit(forecasts(forecasted_value=10**9), tables, FORECAST_TABLE).by_track()
+        refused = fit(forecasts(forecasted_value=10**9), tables, FORECAST_TABLE).by("cm_track_id")
         assert refused == {8: "forecasted_value: a value that does not fit numeric"}
         assert ingest(connection, tables, FORECAST_TABLE, forecasts(forecasted_value=10**9 - 1)) == 3
         connection.commit()

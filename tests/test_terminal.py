@@ -23,11 +23,15 @@ from forecaster.cli.base import Option
 from forecaster.console import Console, color_of
 from forecaster.dsn import Dsn
 from forecaster.load import load
-from forecaster.report import STAGES, RunReport
+from forecaster.postgres.connection import connect
+from forecaster.postgres.lock import take_lock
+from forecaster.postgres.tables import read_tables
+from forecaster.report import RunReport
 from tests import sql
 from tests.conftest import Cli
 from tests.tables import golden_mldr, golden_streams, initialise
 
+PROGRAM = f"{sys.executable} -m forecaster"
 ESCAPE = "\x1b["
 RESULT = re.compile(r"^forecast=(\d+) skipped=(\d+) rows=(\d+) seconds=\d+\.\d\d$", re.MULTILINE)
 
@@ -75,7 +79,7 @@ def test_a_terminal_gets_a_picture_and_then_the_table(catalogue: Dsn) -> None:
     code, shown = on_terminal("run", env={"DATABASE_URL": catalogue.uri})
     assert code == 0, shown
     assert ESCAPE in shown
-    for stage in STAGES:
+    for stage in RunReport.STAGES:
         assert stage in shown
     assert re.search(r"\d+ of 250 tracks", shown)
     assert "stage: " not in shown
@@ -134,7 +138,10 @@ def test_a_dumb_terminal_gets_lines(catalogue: Dsn) -> None:
 
 def test_a_line_per_stage_elsewhere(cli: Cli, catalogue: Dsn) -> None:
     result = cli("run", env={"DATABASE_URL": catalogue.uri})
-    assert result.stderr.splitlines() == [f"database: {catalogue}", *(f"stage: {stage}" for stage in STAGES)]
+    assert result.stderr.splitlines() == [
+        f"database: {catalogue}",
+        *(f"stage: {stage}" for stage in RunReport.STAGES),
+    ]
     last = result.stdout.splitlines()[-1]
     match = RESULT.fullmatch(last)
     assert match
@@ -166,7 +173,7 @@ def test_json_lines(cli: Cli, catalogue: Dsn) -> None:
     )
     result = cli("run", "--log-format", "json", env={"DATABASE_URL": catalogue.uri})
     lines = [json.loads(line) for line in result.stderr.splitlines()]
-    assert [line.get("stage") for line in lines if "stage" in line] == list(STAGES)
+    assert [line.get("stage") for line in lines if "stage" in line] == list(RunReport.STAGES)
     assert {line["level"] for line in lines} == {"info", "warning"}
     assert all(re.match(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00$", line["time"]) for line in lines)
     failed = cli("run", "--log-format", "json", "--schema", "nowhere", env={"DATABASE_URL": catalogue.uri})
@@ -213,7 +220,11 @@ def test_each_option_is_a_variable_and_says_so() -> None:
                 assert parameter.envvar == "DATABASE_URL" or str(parameter.envvar).startswith("FORECASTER_")
                 assert f"env var: {parameter.envvar}" in text, (name, parameter.name)
                 variables.add(parameter.envvar)
-    assert {"DATABASE_URL", "FORECASTER_HORIZON", "FORECASTER_DRY_RUN", "FORECASTER_REPORT"} <= variables
+    of_all, of_one = (
+        {"DATABASE_URL", "FORECASTER_HORIZON"},
+        {"FORECASTER_RUN_DRY_RUN", "FORECASTER_MLDR_REPORT"},
+    )
+    assert of_all | of_one <= variables
 
 
 def test_options_by_variables(cli: Cli, catalogue: Dsn, tmp_path: Path) -> None:
@@ -222,8 +233,8 @@ def test_options_by_variables(cli: Cli, catalogue: Dsn, tmp_path: Path) -> None:
         env={
             "DATABASE_URL": catalogue.uri,
             "FORECASTER_HORIZON": "3",
-            "FORECASTER_TRACK_ID": "1 2 5",
-            "FORECASTER_SKIPPED": str(tmp_path / "skipped.csv"),
+            "FORECASTER_RUN_TRACK_ID": "1 2 5",
+            "FORECASTER_RUN_SKIPPED": str(tmp_path / "skipped.csv"),
             "FORECASTER_AGE_FROM": "first-date",
         },
     )
@@ -286,9 +297,9 @@ def test_a_sign_of_life_where_nothing_else_is_said(capsys: pytest.CaptureFixture
     with progress.shown(report, console, heartbeat=0.3):
         with report.stage("read") as stage:
             time.sleep(0.8)
-            stage.tracks = 5_000
+            stage.count = 5_000
         with report.stage("write") as stage:
-            stage.tracks = 2_500
+            stage.count = 2_500
         time.sleep(0.8)
     said = capsys.readouterr().err.splitlines()
     assert [line for line in said if line.startswith("stage: ")] == ["stage: read", "stage: write"]
@@ -305,3 +316,98 @@ def test_whether_to_colour() -> None:
     assert color_of("auto", {"NO_COLOR": "1"}) is False
     assert color_of("always", {"NO_COLOR": "1"}) is True
     assert color_of("never", {}) is False
+
+
+@pytest.mark.usefixtures("unlogged")
+def test_a_sign_of_life_of_what_is_not_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    console.set_up()
+    with progress.doing("draw", console, heartbeat=0.3):
+        time.sleep(0.8)
+    said = capsys.readouterr().err.splitlines()
+    assert said[:2] == ["stage: draw", "still at work after 0 s: draw"]
+
+
+def test_a_stage_is_said_when_it_begins(cli: Cli, catalogue: Dsn) -> None:
+    said = cli("run", "-v", env={"DATABASE_URL": catalogue.uri}).stderr.splitlines()
+    for stage in RunReport.STAGES:
+        ends = [number for number, line in enumerate(said) if re.match(rf"{stage}: \d", line)]
+        assert said.index(f"stage: {stage}") < ends[0]
+
+
+def test_what_is_set_for_one_command_does_not_change_another(cli: Cli, catalogue: Dsn) -> None:
+    env = {"DATABASE_URL": catalogue.uri, "FORECASTER_PLOT_TRACK_ID": "1", "FORECASTER_PLOT_OUT": "x.png"}
+    assert "forecast=247 " in cli("run", "-q", env=env).stdout
+
+
+@pytest.mark.parametrize("redirect", ["2>/dev/full", "2>&-", "2> >(true)", ">/dev/null 2>&1"])
+def test_a_log_that_cannot_be_written_does_not_keep_a_run_from_storing(catalogue: Dsn, redirect: str) -> None:
+    assert in_shell(f"{PROGRAM} run {redirect}", catalogue).returncode == 0
+    assert sql.rows(catalogue, "SELECT count(*) FROM backtest_track_streams_forecast") == [(247 * 24,)]
+
+
+def test_a_reader_that_has_enough_ends_nothing(catalogue: Dsn) -> None:
+    for arguments in ("dump --track-id 1", "run --help", "run -q", "doctor"):
+        result = in_shell(f"set -o pipefail; {PROGRAM} {arguments} | head -1", catalogue)
+        assert (result.returncode, "Traceback" in result.stderr) == (0, False), arguments
+
+
+@pytest.mark.parametrize("redirect", [">&-", "</dev/null >&- 2>&-"])
+def test_output_that_is_closed(catalogue: Dsn, redirect: str) -> None:
+    for arguments in ("run", "plot --track-id 1", "doctor"):
+        result = in_shell(f"{PROGRAM} {arguments} {redirect}", catalogue)
+        assert (result.returncode, "Traceback" in result.stderr) == (0, False), arguments
+
+
+def test_a_full_disk_is_an_error_and_no_traceback(catalogue: Dsn) -> None:
+    for arguments in ("run", "--help", "doctor"):
+        result = in_shell(f"{PROGRAM} {arguments} >/dev/full", catalogue)
+        last = result.stderr.splitlines()[-1]
+        assert (result.returncode, last) == (
+            1,
+            "Error: standard output cannot be written: No space left on device",
+        )
+        assert "Traceback" not in result.stderr
+    assert sql.rows(catalogue, "SELECT count(*) FROM backtest_track_streams_forecast") == [(247 * 24,)]
+
+
+def test_a_wrong_call_is_json_as_well_where_that_is_asked_for(cli: Cli) -> None:
+    result = cli("run", "--json", "--log-format", "json", "--horizon", "0")
+    assert result.returncode == 2
+    assert "--horizon" in json.loads(result.stdout)["error"]
+    assert json.loads(result.stderr)["exit_code"] == 2
+    result = cli("run", "--bogus", env={"FORECASTER_LOG_FORMAT": "json"})
+    assert "bogus" in json.loads(result.stderr)["message"]
+    assert result.stdout == ""
+
+
+def test_json_lines_to_the_end(cli: Cli, catalogue: Dsn) -> None:
+    env = {"DATABASE_URL": catalogue.uri, "FORECASTER_LOG_FORMAT": "json"}
+    failed = cli("run", "-vv", "--schema", "nowhere", env=env)
+    assert "Traceback" in json.loads(failed.stderr.splitlines()[-1])["traceback"]
+    with connect(catalogue) as connection:
+        take_lock(connection, read_tables(connection, "public"))
+        with subprocess.Popen(
+            [*PROGRAM.split(), "run", "--wait", "60"],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={"PATH": os.environ["PATH"], **env},
+        ) as process:
+            assert process.stderr
+            while "connect" not in process.stderr.readline():
+                pass
+            time.sleep(0.3)
+            process.terminate()
+            last = process.stderr.read().splitlines()[-1]
+    assert json.loads(last)["message"] == "Interrupted by SIGTERM: nothing is half done"
+    assert json.loads(last)["exit_code"] == process.wait() == 143
+
+
+def in_shell(command: str, dsn: Dsn) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", command],
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": dsn.uri, "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -5,7 +5,8 @@ import click
 from forecaster.cli.base import Group
 from forecaster.cli.begin import completion, demo, init, load
 from forecaster.cli.look import doctor, dump, export, plot, report
-from forecaster.cli.nightly import run
+from forecaster.cli.nightly import mldr, run
+from forecaster.cli.score import evaluate
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -19,5 +20,5 @@ def main() -> None:
     """
 
 
-for _command in (demo, init, load, run, dump, plot, report, export, doctor, completion):
+for _command in (demo, init, load, mldr, run, dump, plot, report, export, evaluate, doctor, completion):
     main.add_command(_command)

@@ -1,10 +1,14 @@
 """What all commands have in common: options that are variables too, how they speak, how they end."""
 
+import json
+import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import click
@@ -13,6 +17,7 @@ from forecaster.console import Console, color_of, log
 from forecaster.errors import ForecasterError
 from forecaster.interrupt import Interrupted
 from forecaster.secrecy import masked
+from forecaster.standard import OutputError
 
 
 class _Id(click.ParamType[int]):
@@ -28,18 +33,27 @@ class _Id(click.ParamType[int]):
 _INT64 = click.IntRange(-(2**63), 2**63 - 1)
 ID = _Id()
 
-_WITHOUT_VARIABLE = ("help", "version")
-
 
 class Option(click.Option):
-    """An option that is also a variable, FORECASTER_ and its name, which the help shows."""
+    """An option that is also a variable, which the help shows.
 
-    def __init__(self, *arguments: Any, **attributes: Any) -> None:  # noqa: ANN401 - click's own
+    It is FORECASTER_ and the option's name where that means the same for all commands, else with the
+    command's name between: what is set for one must not change what another does.
+    """
+
+    def __init__(self, *arguments: Any, shared: bool = False, **attributes: Any) -> None:  # noqa: ANN401
         super().__init__(*arguments, **attributes)
-        if self.envvar is None and self.name not in _WITHOUT_VARIABLE:
+        self.is_shared = shared
+
+    def belong_to(self, command: str) -> None:
+        """Take the variable's name, now that the command is known."""
+        if self.envvar is None:
             longest = max((name for name in self.opts if name.startswith("--")), key=len)
-            self.envvar = "FORECASTER_" + longest.removeprefix("--").replace("-", "_").upper()
-        self.show_envvar = self.envvar is not None
+            of = "" if self.is_shared else f"{command}_"
+            self.envvar = f"FORECASTER_{of}{longest.removeprefix('--')}".replace("-", "_").upper()
+        self.show_envvar = True
+        if self.multiple:
+            self.help = f"{self.help} Can be repeated; in the variable, blanks separate."
 
 
 class Command(click.Command):
@@ -49,16 +63,23 @@ class Command(click.Command):
         super().__init__(*arguments, **attributes)
         self.params += [
             Option(
-                ["-v", "--verbose"], count=True, help="Say more; -vv also shows where an error came from."
+                ["-v", "--verbose"],
+                count=True,
+                shared=True,
+                help="Say more; -vv also shows where an error came from.",
             ),
             Option(
-                ["-q", "--quiet"], is_flag=True, help="Say nothing but warnings, errors and the last line."
+                ["-q", "--quiet"],
+                is_flag=True,
+                shared=True,
+                help="Say nothing but warnings, errors and the last line.",
             ),
             Option(
                 ["--log-format"],
                 type=click.Choice(["text", "json"]),
                 default="text",
                 show_default=True,
+                shared=True,
                 help="What is said on stderr: text, or one JSON object per line.",
             ),
             Option(
@@ -66,9 +87,13 @@ class Command(click.Command):
                 type=click.Choice(["auto", "always", "never"]),
                 default="auto",
                 show_default=True,
+                shared=True,
                 help="Colours; NO_COLOR counts for auto.",
             ),
         ]
+        for parameter in self.params:
+            if isinstance(parameter, Option):
+                parameter.belong_to(self.name or "")
 
     def invoke(self, ctx: click.Context) -> object:
         """Set up how it speaks, and run it."""
@@ -99,13 +124,42 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            raise click.UsageError(masked(error.format_message()), error.ctx) from None
+            message = masked(error.format_message())
+            if "--json" in sys.argv:
+                click.echo(json.dumps({"error": message}, indent=2))
+            if _wants_json_lines(sys.argv, os.environ):
+                Console(log_format="json").set_up()
+                log.error("%s", message, extra={"exit_code": error.exit_code})
+                ctx.exit(error.exit_code)
+            raise click.UsageError(message, error.ctx) from None
+
+    def main(self, *arguments: Any, **attributes: Any) -> Any:  # noqa: ANN401 - click's own
+        """Run the program."""
+        try:
+            return super().main(*arguments, **attributes)
+        except OutputError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(1)
+
+
+def _wants_json_lines(arguments: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """Whether --log-format json was given, on a command line that cannot be read."""
+    pairs = pairwise(arguments)
+    typed = "--log-format=json" in arguments or ("--log-format", "json") in pairs
+    return typed or environ.get("FORECASTER_LOG_FORMAT") == "json"
 
 
 def console() -> Console:
     """How the command that is running speaks."""
     found: Console = click.get_current_context().meta[_CONSOLE]
     return found
+
+
+def doing(stage: str) -> AbstractContextManager[None]:
+    """Show, for as long as the block lasts, that a stage goes on."""
+    from forecaster.progress import doing as shown
+
+    return shown(stage, console())
 
 
 def finish(table: Mapping[str, str], /, *, seconds: float | None = None, **counts: object) -> None:
@@ -141,8 +195,9 @@ def was_typed(option: str) -> bool:
 
 
 def _fail(ctx: click.Context, error: ForecasterError, console: Console) -> NoReturn:
+    extra = {"hint": error.hint, "exit_code": error.exit_code}
     if console.verbose > 1:
-        click.echo(masked("".join(traceback.format_exception(error))), err=True)
-    log.error("%s", error, extra={"hint": error.hint, "exit_code": error.exit_code})
+        extra["traceback"] = "".join(traceback.format_exception(error))
+    log.error("%s", error, extra=extra)
     sys.stdout.flush()
     ctx.exit(error.exit_code)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from forecaster.cli.base import ID, Command, finish, say, warn, was_typed
+from forecaster.cli.base import ID, Command, console, doing, finish, say, warn, was_typed
 from forecaster.cli.look import show_track
 from forecaster.cli.nightly import summarise
 from forecaster.cli.options import (
@@ -45,15 +45,20 @@ def demo(tracks: int | None, data_dir: Path | None, out: Path | None) -> None:
     """
     from forecaster.demo import SCHEMA, fill, first_forecast
     from forecaster.model.parameters import Parameters
+    from forecaster.progress import shown
+    from forecaster.report import RunReport
     from forecaster.run import RunConfig, run
 
     with embedded(data_dir) as dsn:
-        filled = fill(dsn, tracks)
+        with doing("sample"):
+            filled = fill(dsn, tracks)
         if filled:
             say(f"sample catalogue: {filled.streams:,} daily rows and {filled.mldr:,} artists loaded")
         else:
             say("sample catalogue: there already")
-        done = run(RunConfig(dsn, SCHEMA))
+        done = RunReport()
+        with shown(done, console()):
+            run(RunConfig(dsn, SCHEMA), done)
         summarise(done)
         say("")
         show_track(dsn, SCHEMA, Parameters(), first_forecast(dsn), out)
@@ -72,7 +77,7 @@ Next:
 @click.command(cls=Command)
 @database_options
 def init(where: Where) -> None:
-    """Create what is missing of the three tables; what exists is left as it is.
+    """Create what is missing of the tables; what exists is left as it is.
 
     Only a unique key on (cm_track_id, month) is added to a forecast table that has none, where its rows
     and the user's rights allow it.
@@ -93,44 +98,63 @@ def init(where: Where) -> None:
 @click.command(cls=Command)
 @click.argument("streams", type=click.Path(path_type=Path), required=False)
 @option("--mldr", type=click.Path(path_type=Path), help="File with cm_artist_id and mldr.")
+@option(
+    "--listeners",
+    type=click.Path(path_type=Path),
+    help="File with cm_artist_id, date and monthly_listeners, or one artist's export.",
+)
 @option("--track-id", type=ID, metavar="ID", help="Track of an exported STREAMS file, which names none.")
-@option("--artist-id", type=ID, metavar="ID", help="Artist of an exported STREAMS file.")
+@option("--artist-id", type=ID, metavar="ID", help="Artist of an exported file.")
 @database_options
 def load(
     streams: Path | None,
     mldr: Path | None,
+    listeners: Path | None,
     track_id: int | None,
     artist_id: int | None,
     where: Where,
 ) -> None:
-    """Load STREAMS and decay rates, CSV or Parquet, into the two source tables: all rows or none.
+    """Load STREAMS, decay rates and listeners, CSV or Parquet, into their tables: all rows or none.
 
     STREAMS has the columns cm_track_id, cm_artist_id, date, daily_streams and, if known,
     days_from_release; or it is one track's export of a music-analytics service (Date, Value,
-    Days from release), with --track-id and --artist-id.
+    Days from release), with --track-id and --artist-id. An export of listeners has Date and
+    Monthly Listeners.
 
     \b
     Examples:
       forecaster load streams.parquet --mldr mldr.csv
       forecaster load export.csv --track-id 42 --artist-id 7
+      forecaster load --listeners listeners.parquet
     """
-    from forecaster.intake import read_mldr, read_streams
+    from forecaster.intake import read_listeners, read_mldr, read_streams
     from forecaster.load import load as load_rows
 
-    if streams is None and mldr is None:
-        raise InvalidOptionError("nothing to load", hint="name a file of STREAMS, or --mldr FILE, or both")
-    daily = read_streams(streams, track_id=track_id, artist_id=artist_id) if streams else None
-    rates = read_mldr(mldr) if mldr else None
-    _say_what_is_not_loaded(streams, daily)
-    _say_what_is_not_loaded(mldr, rates)
-    with where.database() as dsn:
-        loaded = load_rows(
-            dsn, where.schema, streams=daily.rows if daily else None, mldr=rates.rows if rates else None
+    if streams is None and mldr is None and listeners is None:
+        raise InvalidOptionError(
+            "nothing to load",
+            hint="name a file of STREAMS, --mldr FILE, --listeners FILE, or several of them",
         )
+    with doing("read"):
+        given = {
+            "streams": read_streams(streams, track_id=track_id, artist_id=artist_id) if streams else None,
+            "mldr": read_mldr(mldr) if mldr else None,
+            "listeners": read_listeners(listeners, artist_id=artist_id) if listeners else None,
+        }
+    for path, intake in zip((streams, mldr, listeners), given.values(), strict=True):
+        _say_what_is_not_loaded(path, intake)
+    with where.database() as dsn, doing("write"):
+        rows = {name: intake.rows for name, intake in given.items() if intake}
+        loaded = load_rows(dsn, where.schema, **rows)
     finish(
-        {"daily rows loaded": f"{loaded.streams:,}", "decay rates loaded": f"{loaded.mldr:,}"},
+        {
+            "daily rows loaded": f"{loaded.streams:,}",
+            "decay rates loaded": f"{loaded.mldr:,}",
+            "listeners loaded": f"{loaded.listeners:,}",
+        },
         streams=loaded.streams,
         mldr=loaded.mldr,
+        listeners=loaded.listeners,
     )
 
 
@@ -168,4 +192,6 @@ def completion(shell: str) -> None:
     if of_shell is None:
         raise InvalidOptionError(f"no completion for {shell}")
     program = click.get_current_context().find_root()
+    if shell == "zsh":  # which has no completion before this is loaded
+        click.echo("(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }")
     click.echo(of_shell(program.command, {}, "forecaster", "_FORECASTER_COMPLETE").source())

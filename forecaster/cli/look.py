@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from forecaster.cli.base import Command, console, finish, say, warn
+from forecaster.cli.base import Command, console, doing, finish, say, warn
 from forecaster.cli.options import (
     Where,
+    age_option,
     database_options,
     model_options,
     option,
@@ -18,16 +19,18 @@ from forecaster.cli.options import (
     track_option,
     track_options,
 )
+from forecaster.errors import InvalidOptionError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from forecaster.doctor import Finding
     from forecaster.dsn import Dsn
-    from forecaster.model.parameters import Parameters
+    from forecaster.model.parameters import AgeFrom, Parameters
 
 _COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
-_CHART_HEIGHT = 24
+_CHART_HEIGHTS = (12, 24)  # lines, from and to
+_PAGE_ENDINGS = (".html", ".htm")
 
 
 @click.command(cls=Command)
@@ -55,7 +58,9 @@ def show_track(
 
     if out:
         check_output_path(out)
-    diagnosis = diagnose(dsn, schema, parameters, track_id)
+    with doing("read"):
+        diagnosis = diagnose(dsn, schema, parameters, track_id)
+    warn(diagnosis.warnings)
     track = diagnosis.track["cm_track_id"]
     path = out or Path(f"track_{track}_forecast.csv")
     write_table(diagnosis.forecasts, path)
@@ -85,26 +90,28 @@ def plot(track_id: int, out: Path | None, parameters: "Parameters", where: Where
 
     if out:
         check_chart_path(out)
-    with where.database() as dsn:
+    with where.database() as dsn, doing("read"):
         diagnosis = diagnose(dsn, where.schema, parameters, track_id)
+    warn(diagnosis.warnings)
     drawn = picture(diagnosis, diagnosis.history)
     if out:
         write_chart(drawn, out)
         say(f"written to {out}")
     else:
-        width = shutil.get_terminal_size().columns
+        width, lines = shutil.get_terminal_size()
+        height = min(max(lines - 6, _CHART_HEIGHTS[0]), _CHART_HEIGHTS[1])
         wanted = console().color
         color = sys.stdout.isatty() if wanted is None else wanted
-        say(as_text(drawn, width=width, height=_CHART_HEIGHT, color=color))
+        say(as_text(drawn, width=width, height=height, color=color))
     total = diagnosis.forecasts["forecasted_value"].sum()
     finish({}, track=track_id, months=len(diagnosis.forecasts), streams=total)
 
 
 @click.command(cls=Command)
 @out_option("The HTML file.", required=True)
-@track_options
+@age_option
 @database_options
-def report(out: Path, parameters: "Parameters", where: Where) -> None:
+def report(out: Path, age_from: "AgeFrom", where: Where) -> None:
     """Draw the catalogue as it is stored: one page that holds all it needs.
 
     Totals per month, segments and influence ranges, skipped tracks by reason, the largest tracks, and a
@@ -115,12 +122,14 @@ def report(out: Path, parameters: "Parameters", where: Where) -> None:
       forecaster report --out report.html
     """
     from forecaster.catalogue import read_catalogue
-    from forecaster.files import check_output_path, write_text
+    from forecaster.files import write_text
+    from forecaster.model.parameters import Parameters
     from forecaster.page import render
 
-    check_output_path(out, any_ending=True)
-    with where.database() as dsn:
-        catalogue = read_catalogue(dsn, where.schema, parameters)
+    check_page_path(out)
+    with where.database() as dsn, doing("read"):
+        catalogue = read_catalogue(dsn, where.schema, Parameters(age_from=age_from))
+    warn(catalogue.warnings)
     page = render(catalogue)
     write_text(page, out)
     tracks, stored, skipped = len(catalogue.tracks), catalogue.with_forecast, catalogue.skipped
@@ -165,15 +174,15 @@ def export(form: str, out: Path, as_of: "datetime | None", where: Where) -> None
     from forecaster.postgres.source import open_source
 
     check_output_path(out)
-    with where.database() as dsn, open_source(dsn, where.schema) as source:
-        exported = nixtla(source, as_of=as_of.date() if as_of else None)
-    warn(exported.warnings)
-    write_table(exported.rows, out)
-    tracks = exported.rows["unique_id"].n_unique()
+    with where.database() as dsn, doing("read"), open_source(dsn, where.schema) as source:
+        rows, warnings = nixtla(source, as_of=as_of.date() if as_of else None)
+    warn(warnings)
+    write_table(rows, out)
+    tracks = rows["unique_id"].n_unique()
     finish(
-        {"tracks": f"{tracks:,}", "rows": f"{len(exported.rows):,}", "written to": f"{out}"},
+        {"tracks": f"{tracks:,}", "rows": f"{len(rows):,}", "written to": f"{out}"},
         tracks=tracks,
-        rows=len(exported.rows),
+        rows=len(rows),
     )
 
 
@@ -192,8 +201,8 @@ def doctor(as_json: bool, parameters: "Parameters", where: Where) -> None:
     """
     from forecaster.doctor import examine
 
-    with where.database() as dsn:
-        examination = examine(dsn, where.schema, parameters)
+    with where.database() as dsn, doing("examine"):
+        examination = examine(dsn, where.schema, parameters, options=where.options(dsn))
     if as_json:
         click.echo(json.dumps(examination.to_dict(), indent=2))
     else:
@@ -202,6 +211,17 @@ def doctor(as_json: bool, parameters: "Parameters", where: Where) -> None:
         levels = [finding.level for finding in examination.findings]
         finish({}, ok=levels.count("ok"), warnings=levels.count("warning"), errors=levels.count("error"))
     click.get_current_context().exit(examination.exit_code)
+
+
+def check_page_path(path: Path) -> None:
+    """Say early what would keep a page from being written."""
+    from forecaster.files import check_output_path
+
+    if not path.name.lower().endswith(_PAGE_ENDINGS):
+        raise InvalidOptionError(
+            f"{path}: a page is HTML", hint=f"give a name that ends in {' or '.join(_PAGE_ENDINGS)}"
+        )
+    check_output_path(path, any_ending=True)
 
 
 def _show_finding(finding: "Finding") -> None:

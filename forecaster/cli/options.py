@@ -1,5 +1,6 @@
 """The options that several commands have: which database, and the model's parameters."""
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +46,17 @@ class Where:
             log.info("database: %s%s", dsn, unused)
             yield dsn
 
+    def options(self, dsn: "Dsn") -> str:
+        """What has to be typed for a command to find the same tables; the password is left to a variable."""
+        words = []
+        if was_typed("database_url"):
+            words.append('--database-url "$DATABASE_URL"' if dsn.password else f"--database-url {dsn}")
+        elif was_typed("data_dir"):
+            words.append(f"--data-dir {shlex.quote(str(self.data_dir))}")
+        if self.schema != "public":
+            words.append(f"--schema {shlex.quote(self.schema)}")
+        return "".join(f" {word}" for word in words)
+
 
 @contextmanager
 def embedded(data_dir: Path | None) -> "Iterator[Dsn]":
@@ -60,15 +72,26 @@ def embedded(data_dir: Path | None) -> "Iterator[Dsn]":
 
 
 def option(*names: str, **attributes: object) -> Callable[[Command], Command]:
-    """An option of our kind."""
+    """An option of our kind; `shared` if it means the same for all commands that have it."""
     return click.option(*names, cls=Option, **attributes)
 
 
 data_dir_option = option(
     "--data-dir",
+    shared=True,
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory of the embedded server, which is used if no database is configured.  "
     "[default: forecaster, in the user's data home]",
+)
+
+
+age_option = option(
+    "--age-from",
+    shared=True,
+    type=click.Choice(["release", "first-date"]),
+    default="release",
+    show_default=True,
+    help="What a track's age is measured from.",
 )
 
 
@@ -89,13 +112,14 @@ def database_options(command: Command) -> Command:
 
     @option(
         "--database-url",
+        shared=True,
         metavar="URL",
         envvar="DATABASE_URL",
         help="postgresql://USER:PASSWORD@HOST:PORT/DATABASE.  "
         "[default: PGHOST and the others, else the embedded server]",
     )
     @data_dir_option
-    @option("--schema", default="public", show_default=True, help="Schema of the tables.")
+    @option("--schema", shared=True, default="public", show_default=True, help="Schema of the tables.")
     @wraps(command)
     def with_where(*, database_url: str | None, data_dir: Path | None, schema: str, **others: object) -> None:
         command(where=Where(database_url, data_dir, schema), **others)
@@ -107,6 +131,7 @@ def model_options(command: Command) -> Command:
     """All parameters of the model; the command gets them as one `parameters`."""
     horizon = option(
         "--horizon",
+        shared=True,
         type=click.IntRange(1, 400),
         metavar="N",
         default=24,
@@ -119,21 +144,17 @@ def model_options(command: Command) -> Command:
 def track_options(command: Command) -> Command:
     """The parameters that tell what a track is like; the command gets them as one `parameters`."""
 
-    @option(
-        "--age-from",
-        type=click.Choice(["release", "first-date"]),
-        default="release",
-        show_default=True,
-        help="What a track's age is measured from.",
-    )
+    @age_option
     @option(
         "--as-of",
+        shared=True,
         type=click.DateTime(["%Y-%m-%d"]),
         metavar="DATE",
         help="Day that ages are measured on.  [default: each track's own last date]",
     )
     @option(
         "--influence",
+        shared=True,
         type=click.FloatRange(0),
         metavar="VALUE",
         help="One influence for all tracks.  [default: 10 x streams of the last 30 records]",

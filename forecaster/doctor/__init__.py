@@ -1,6 +1,7 @@
 """What state the configuration, the server and the tables are in, and how to mend what is wrong."""
 
 import platform
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -42,11 +43,14 @@ _CHECKS: tuple[tuple[str, _Check], ...] = (
     ("tracks", streams.tracks),
     ("decay rates", streams.decay_rates),
 )
+_SQL = re.compile(r"(?:ALTER|CREATE|DELETE|DROP|GRANT|REINDEX|SELECT)\b")
 _OTHERWISE = "see that the user may do this, and that --schema names the right one"
 
 
-def examine(dsn: Dsn, schema: str, parameters: Parameters) -> Examination:
+def examine(dsn: Dsn, schema: str, parameters: Parameters, *, options: str | None = None) -> Examination:
     """Look at everything that a run with these parameters depends on, and change nothing.
+
+    `options`: what commands in the fixes need to find the same tables. None: --schema, where it takes it.
 
     What cannot be looked at is a finding as well, and ends only what needs it. Raises no `ForecasterError`.
     """
@@ -55,7 +59,7 @@ def examine(dsn: Dsn, schema: str, parameters: Parameters) -> Examination:
     result.findings += [_configuration(dsn, schema), _versions(result.versions)]
     try:
         with connect(dsn, repeatable_read=True) as reader, connect(dsn, beside=reader) as connection:
-            context = Context(dsn, parameters, reader, connection, result, Tables(schema, {}, ()))
+            context = Context(dsn, parameters, reader, connection, result, Tables(schema, {}, ()), options)
             for about, check in _CHECKS:
                 _look(context, about, check)
     except ForecasterError as error:
@@ -63,7 +67,7 @@ def examine(dsn: Dsn, schema: str, parameters: Parameters) -> Examination:
         fix = f"{error.hint or 'look into the log of the server'}; {is_it_up} says whether it runs"
         result.findings.append(Finding("connection", "error", f"{error}", fix, error.exit_code))
     result.findings = [
-        replace(finding, found=masked(finding.found), fix=masked(finding.fix) if finding.fix else None)
+        replace(finding, found=masked(finding.found), fix=_to_paste(masked(finding.fix or "")))
         for finding in result.findings
     ]
     return result
@@ -91,6 +95,11 @@ def _look(context: Context, about: str, check: _Check) -> None:
         context.connection.rollback()
         fix = error.hint or _OTHERWISE
         findings.append(Finding(about, "error", _one_line(error), fix, error.exit_code))
+
+
+def _to_paste(fix: str) -> str | None:
+    """SQL ends in a semicolon, so that several can be pasted one after the other."""
+    return f"{fix};" if _SQL.match(fix) and not fix.endswith(";") else fix or None
 
 
 def _one_line(error: ForecasterError) -> str:

@@ -14,7 +14,7 @@ from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import Connection, query, quote_identifier
 from forecaster.postgres.source import Source, export_snapshot
 from forecaster.postgres.stored import stored_months
-from forecaster.postgres.tables import CONTRACT, STREAMS_TABLE, Tables, check_rights
+from forecaster.postgres.tables import STREAMS_TABLE, TO_FORECAST, Tables, check_rights
 
 _SERVER = """
     SELECT current_setting('server_version') AS version, current_setting('server_version_num')::int AS number,
@@ -90,6 +90,8 @@ class Context:
     result: Examination
     tables: Tables
     """Without any table until they were looked at."""
+    options: str | None = None
+    """What commands need to find the same tables; None: --schema, where it takes it."""
     has_connectorx: bool = False
     """Whether it was seen to connect."""
 
@@ -100,7 +102,8 @@ class Context:
     def command(self, words: str) -> str:
         """A command for this schema."""
         schema = self.tables.schema
-        return f"forecaster {words}" + ("" if schema == "public" else f" --schema {shlex.quote(schema)}")
+        with_schema = "" if schema == "public" else f" --schema {shlex.quote(schema)}"
+        return f"forecaster {words}{with_schema if self.options is None else self.options}"
 
     def fits(self, table: str) -> bool:
         """Whether it is there, and as it must be."""
@@ -122,12 +125,12 @@ class Context:
     @cached_property
     def readable(self) -> set[str]:
         """The tables that fit and that the user may read."""
-        return {table for table in CONTRACT if self.fits(table) and not self.lacking({table: ("SELECT",)})}
+        return {table for table in TO_FORECAST if self.fits(table) and not self.lacking({table: ("SELECT",)})}
 
     @property
     def can_count(self) -> bool:
         """Whether everything can be read that a run reads."""
-        return self.has_connectorx and self.readable == set(CONTRACT)
+        return self.has_connectorx and self.readable == set(TO_FORECAST)
 
     @cached_property
     def server(self) -> Server:
@@ -146,8 +149,8 @@ class Context:
 
     @cached_property
     def relations(self) -> dict[str, Relation]:
-        """Those of the three tables that there are, whether they fit or not."""
-        found = self.query(_RELATIONS, self.tables.schema, *CONTRACT)
+        """Those of the tables that there are, whether they fit or not."""
+        found = self.query(_RELATIONS, self.tables.schema, *TO_FORECAST)
         return {table: Relation(*facts) for table, *facts in found.iter_rows()}
 
     @property
@@ -155,8 +158,8 @@ class Context:
         """For the statements about the streams table, which has to fit."""
         return {
             "table": self.tables.name(STREAMS_TABLE),
-            "day": self.tables.day_of_streams(),
-            "unusable": self.tables.unusable_streams(),
+            "day": self.tables.day(STREAMS_TABLE),
+            "unusable": self.tables.unusable(STREAMS_TABLE),
         }
 
     @cached_property

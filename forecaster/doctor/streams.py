@@ -12,7 +12,7 @@ from forecaster.interrupt import interruptible
 from forecaster.model import build_tracks
 from forecaster.postgres.connection import integer_array
 from forecaster.postgres.source import Source
-from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE
+from forecaster.postgres.tables import LISTENERS_TABLE, MLDR_TABLE, STREAMS_TABLE
 
 _KEY = "CREATE UNIQUE INDEX ON {table} (cm_track_id, date)"
 _DUPLICATES = """
@@ -40,6 +40,7 @@ _SEVERAL_RATES = """
     SELECT count(*)::bigint AS artists
     FROM (SELECT FROM {table} s WHERE s.cm_artist_id IS NOT NULL GROUP BY s.cm_artist_id
           HAVING count(*) > 1) a"""
+_LISTENED = "SELECT count(DISTINCT cm_artist_id) FROM {table} WHERE cm_artist_id = ANY ({artists})"
 
 
 def key(context: Context) -> Iterator[Seen]:
@@ -159,7 +160,20 @@ def decay_rates(context: Context) -> Iterator[Seen]:
     ):
         if len(missing):
             found = f"{what}: {len(missing):,}, the first is {missing[0]}"
-            yield "warning", found, context.command("load --mldr MLDR.csv")
+            listened = _with_listeners(context, missing)
+            if listened:
+                yield "warning", f"{found}; {listened:,} of them have listeners", context.command("mldr")
+            else:
+                yield "warning", found, context.command("load --mldr MLDR.csv")
+
+
+def _with_listeners(context: Context, artists: pl.Series) -> int:
+    """Of how many artists there are listeners to compute a rate from."""
+    if not context.fits(LISTENERS_TABLE) or context.lacking({LISTENERS_TABLE: ("SELECT",)}):
+        return 0
+    table = context.tables.name(LISTENERS_TABLE)
+    sql = _LISTENED.format(table=table, artists=integer_array(artists))
+    return int(context.query(sql).item())
 
 
 def _artists(context: Context) -> pl.Series:

@@ -8,7 +8,14 @@ from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Level, Seen
 from forecaster.errors import SchemaMismatchError
 from forecaster.postgres.connection import quote_identifier
-from forecaster.postgres.tables import CONTRACT, FORECAST_TABLE, MLDR_TABLE, STREAMS_TABLE, read_tables
+from forecaster.postgres.tables import (
+    FORECAST_TABLE,
+    LISTENERS_TABLE,
+    MLDR_TABLE,
+    STREAMS_TABLE,
+    TO_FORECAST,
+    read_tables,
+)
 from forecaster.schema import FORECASTS
 
 _MANY_ROWS = 10_000_000  # from here on it takes seconds to count the rows that are no records
@@ -50,7 +57,7 @@ _INVALID_INDEXES = """
 _PARTIAL_INDEX = "CREATE INDEX ON {table} (cm_track_id) WHERE {unusable}"
 
 _NEEDS: tuple[tuple[str, Mapping[str, tuple[str, ...]], Level], ...] = (
-    ("read", dict.fromkeys(CONTRACT, ("SELECT",)), "error"),
+    ("read", dict.fromkeys(TO_FORECAST, ("SELECT",)), "error"),
     ("store forecasts", {FORECAST_TABLE: ("INSERT",)}, "error"),
     ("replace forecasts", {FORECAST_TABLE: ("DELETE",)}, "warning"),
     ("load files, which no run does", dict.fromkeys((STREAMS_TABLE, MLDR_TABLE), ("INSERT",)), "ok"),
@@ -59,17 +66,25 @@ _NEEDS: tuple[tuple[str, Mapping[str, tuple[str, ...]], Level], ...] = (
 
 
 def contract(context: Context) -> Iterator[Seen]:
-    """Whether all three are there, and fit; from here on the context has them."""
+    """Whether those that a run needs are there, and fit; from here on the context has them."""
     context.tables = tables = read_tables(context.connection, context.tables.schema)
     try:
-        tables.check(*CONTRACT)
+        tables.check(*TO_FORECAST)
     except SchemaMismatchError as error:
-        if all(table in tables.columns for table in CONTRACT):
+        if all(table in tables.columns for table in TO_FORECAST):
             raise
-        others = context.query(_ELSEWHERE, tables.schema, *CONTRACT)["schema"].to_list()
-        there = f"; schemas that have all three: {', '.join(others)}" if others else ""
+        others = context.query(_ELSEWHERE, tables.schema, *TO_FORECAST)["schema"].to_list()
+        there = f"; schemas that have all of them: {', '.join(others)}" if others else ""
         raise SchemaMismatchError(f"{error}{there}", hint=context.command("init")) from None
-    yield "ok", "all three are there, and fit", None
+    yield "ok", "those that a run needs are there, and fit", None
+    try:
+        tables.check(LISTENERS_TABLE)
+        yield "ok", f"{LISTENERS_TABLE}, which `mldr` needs, is there, and fits", None
+    except SchemaMismatchError as error:
+        if LISTENERS_TABLE in tables.columns:
+            yield "warning", f"for `mldr`: {error}", error.hint
+        else:
+            yield "ok", f"{LISTENERS_TABLE} is not there: only `mldr` needs it", context.command("init")
 
 
 def rights(context: Context) -> Iterator[Seen]:
@@ -133,7 +148,7 @@ def triggers(context: Context) -> Iterator[Seen]:
 def indexes(context: Context) -> Iterator[Seen]:
     """Such as are not valid, and the one without which a large table takes long."""
     schema = context.tables.schema
-    invalid = context.query(_INVALID_INDEXES, schema, *CONTRACT).rows()
+    invalid = context.query(_INVALID_INDEXES, schema, *TO_FORECAST).rows()
     for table, name in invalid:
         found = f"{name} of {table} is not valid: its making was broken off, and nothing is read by it"
         yield "warning", found, f"REINDEX INDEX {quote_identifier(schema)}.{quote_identifier(name)}"

@@ -6,8 +6,9 @@ import numpy as np
 import polars as pl
 
 from forecaster.evaluation.windows import LARGEST, Days, Floats, Integers
-from forecaster.model.features import DAYS_PER_MONTH, WINDOW
+from forecaster.model.features import WINDOW
 from forecaster.model.fit import decay_rate, with_points
+from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.model.segments import INFLUENCE_MAX, INFLUENCE_PER_STREAM, influence_range
 
 BASELINES: Mapping[str, str] = {

@@ -9,8 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from forecaster.errors import NoForecastError, SchemaMismatchError
-from forecaster.model.features import DAYS_PER_MONTH
-from forecaster.model.parameters import HORIZON_MAX
+from forecaster.model.parameters import DAYS_PER_MONTH, HORIZON_MAX
 from forecaster.schema import DAY, ID, NUMBER, Column, check, conform
 
 Floats = npt.NDArray[np.float64]

@@ -1,13 +1,13 @@
 """Daily streams -> one row per track: recent sums, age, and what may keep it from a forecast."""
 
 import sys
+from collections.abc import Iterator
 from datetime import date
 
 import polars as pl
 
-from forecaster.model.parameters import AgeFrom
+from forecaster.model.parameters import DAYS_PER_MONTH, AgeFrom
 
-DAYS_PER_MONTH = 30
 WINDOW = 365
 """No feature looks further back than this many of a track's records, but for its first date and id."""
 
@@ -84,6 +84,15 @@ def track_features(
         .with_columns(as_of=pl.lit(as_of, dtype=pl.Date) if as_of else pl.col("last_date"))
         .with_columns(months_since_release=_age_in_days(age_from) // DAYS_PER_MONTH)
     )
+
+
+def looks_ahead(tracks: int, as_of: date | None) -> Iterator[str]:
+    """What it means that so many tracks have streams after the as-of date."""
+    if tracks and as_of:
+        yield (
+            f"tracks with streams after --as-of {as_of}: {tracks:,}; these streams count as well: it only "
+            "says how old a track is. `forecaster evaluate --cutoff DATE` forecasts from what was before one"
+        )
 
 
 def _age_in_days(age_from: AgeFrom) -> pl.Expr:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Literal, get_args
 
 from forecaster.errors import InvalidOptionError
@@ -10,6 +10,7 @@ from forecaster.errors import InvalidOptionError
 AgeFrom = Literal["release", "first-date"]
 
 HORIZON_MAX = 400
+DAYS_PER_MONTH = 30
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Parameters:
             raise InvalidOptionError(f"age_from is {self.age_from!r}: expected 'release' or 'first-date'")
         if self.as_of is not None and type(self.as_of) is not date:
             raise InvalidOptionError(f"as_of is {self.as_of!r}: expected a date")
+        months = timedelta(days=DAYS_PER_MONTH * self.horizon)
+        if self.as_of and self.as_of > date.max - months:
+            raise InvalidOptionError(
+                f"as_of is {self.as_of}: {self.horizon} months later the year has more than four digits"
+            )
         is_number = isinstance(self.influence, int | float)
         if self.influence is not None and not (is_number and 0 <= self.influence < math.inf):
             raise InvalidOptionError(

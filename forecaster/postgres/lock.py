@@ -10,6 +10,9 @@ from forecaster.errors import LockedError
 from forecaster.postgres.connection import Connection, client_name, query
 from forecaster.postgres.tables import FORECAST_TABLE, Tables
 
+ENDS_WITHIN = 1.0
+"""Seconds in which the server is done with a connection that was lost."""
+
 _LOCK_CLASS = 0x666F7265  # "fore": keeps clear of other programs' locks on the same table's number
 _POLL = 0.25  # seconds between two tries
 _INSTANT = "%Y%m%dT%H%M%SZ"
@@ -34,21 +37,24 @@ _HOLDER = """
 _NAMED = re.compile(r"forecaster (?P<host>\S+) (?P<pid>\d+) (?P<since>\d{8}T\d{6}Z)")
 
 
-def take_lock(connection: Connection, tables: Tables, *, wait: float = 0.0) -> str:
-    """Lock the forecast table against other runs until the connection ends, however it ends.
+def take_lock(
+    connection: Connection, tables: Tables, *, table: str = FORECAST_TABLE, wait: float = 0.0
+) -> str:
+    """Lock a table against other runs that write to it until the connection ends, however it ends.
 
     Returns the application name that the connection goes by from now on.
 
     Raises `LockedError`, which says who holds it, if it is not free within `wait` seconds.
     """
-    table = tables.name(FORECAST_TABLE)
+    name_of_table = tables.name(table)
     deadline = time.monotonic() + wait
     _tie_to_this_process(connection)
-    while not _try(connection, table, name := _holders_name()):
+    while not _try(connection, name_of_table, name := _holders_name()):
         left = deadline - time.monotonic()
         if left <= 0:
             raise LockedError(
-                f"another run is writing to {table}: {holder(connection, table) or 'it has just ended'}",
+                f"another run is writing to {name_of_table}: "
+                f"{holder(connection, name_of_table) or 'it has just ended'}",
                 hint="let it finish; --wait SECONDS waits for it",
             )
         time.sleep(min(_POLL, left))

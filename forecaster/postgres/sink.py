@@ -22,7 +22,15 @@ from forecaster.postgres.connection import (
     quote_identifier,
 )
 from forecaster.postgres.stored import has_key, stored_months
-from forecaster.postgres.tables import FORECAST_TABLE, MLDR_TABLE, STREAMS_TABLE, ColumnInfo, Tables
+from forecaster.postgres.tables import (
+    FORECAST_TABLE,
+    LARGEST_FLOAT,
+    LISTENERS_TABLE,
+    MLDR_TABLE,
+    STREAMS_TABLE,
+    ColumnInfo,
+    Tables,
+)
 from forecaster.schema import Dtype
 
 # What a column of each type takes. The driver copies bits without looking: a frame of another type would be
@@ -43,7 +51,8 @@ _INGESTED_AS: Mapping[str, Dtype] = {
 # Our columns in which a row may have no value; in all others there is one, whatever the table lets through.
 _MAY_BE_NULL: Mapping[str, frozenset[str]] = {
     STREAMS_TABLE: frozenset({"daily_streams", "days_from_release"}),
-    MLDR_TABLE: frozenset({"mldr"}),
+    MLDR_TABLE: frozenset({"mldr", "backtest_artist_daily_training_data_id"}),
+    LISTENERS_TABLE: frozenset({"monthly_listeners"}),
     FORECAST_TABLE: frozenset({"training_data_id"}),
 }
 
@@ -77,12 +86,12 @@ class Fitted:
     given: pl.DataFrame
     """The rows before."""
 
-    def by_track(self) -> dict[int, str]:
-        """For each track with a row that cannot be stored, the first reason."""
+    def by(self, column: str) -> dict[int, str]:
+        """For each track, or artist, with a row that cannot be stored, the first reason."""
         reasons: dict[int, str] = {}
         for reason, mask in self.problems.items():
-            tracks = self.given["cm_track_id"].filter(mask).unique().sort()
-            reasons |= dict.fromkeys(tracks.to_list(), reason) | reasons
+            ids = self.given[column].filter(mask).unique().sort()
+            reasons |= dict.fromkeys(ids.to_list(), reason) | reasons
         return reasons
 
 
@@ -163,6 +172,53 @@ def store_forecasts(
                 raise
             connection.rollback()
     return write.around_others()
+
+
+def store_rates(connection: Connection, tables: Tables, rates: Fitted, /, *, replace: bool) -> Stored:
+    """Store one new decay rate for each artist in one transaction, and commit it.
+
+    An artist that has got a rate meanwhile keeps it, unless rates are to be replaced: then all the artists'
+    present rows are deleted in the same transaction. Raises `WriteRefusedError`, with nothing stored, if
+    then the table does not hold just what was written.
+    """
+    ours = rates.rows["cm_artist_id"].cast(pl.Int64)
+    if replace:
+        execute(
+            connection,
+            f"DELETE FROM {tables.name(MLDR_TABLE)} WHERE cm_artist_id = ANY ({integer_array(ours)})",
+        )
+    before = _rates_of(connection, tables, ours)
+    taken = before.filter("is_rated")["cm_artist_id"].sort()
+    rows = rates.rows.filter(~ours.is_in(taken.implode()))
+    written = rows["cm_artist_id"].cast(pl.Int64)
+    _append(connection, tables, MLDR_TABLE, rows)
+    after = _rates_of(connection, tables, written).join(
+        before, on="cm_artist_id", how="left", suffix="_before"
+    )
+    one_more = after.filter("is_rated", pl.col("rows") == pl.col("rows_before").fill_null(0) + 1)
+    if len(one_more) != len(written):
+        missing = written.filter(~written.is_in(one_more["cm_artist_id"].implode()))
+        raise WriteRefusedError(
+            f"{MLDR_TABLE}: of {len(missing):,} artists, the first is {missing[0]}, the table would not hold "
+            "the one rate that was written; nothing was stored",
+            hint="a trigger or rule on the table changes what is written, or the artist has a row without a "
+            "rate that is dated in the future",
+        )
+    commit(connection)
+    return Stored(len(rows), taken.to_list())
+
+
+def _rates_of(connection: Connection, tables: Tables, artist_ids: pl.Series) -> pl.DataFrame:
+    """cm_artist_id, rows, is_rated: whether the newest of them is a finite number. None without rows."""
+    finite = f"s.mldr BETWEEN -{LARGEST_FLOAT} AND {LARGEST_FLOAT}"
+    newest = "ORDER BY s.created_at DESC NULLS LAST, s.id DESC NULLS LAST"
+    return query(
+        connection,
+        f"SELECT s.cm_artist_id::bigint AS cm_artist_id, count(*)::bigint AS rows, "
+        f"coalesce((array_agg({finite} {newest}))[1], false) AS is_rated "
+        f"FROM {tables.name(MLDR_TABLE)} s "
+        f"WHERE s.cm_artist_id = ANY ({integer_array(artist_ids)}) GROUP BY 1",
+    )
 
 
 class _DisturbedError(WriteRefusedError):

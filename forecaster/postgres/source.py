@@ -23,16 +23,16 @@ from forecaster.postgres.connection import (
 )
 from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import (
-    CONTRACT,
     FORECAST_TABLE,
     LARGEST_FLOAT,
     MLDR_TABLE,
     STREAMS_TABLE,
+    TO_FORECAST,
     Tables,
     check_rights,
     read_tables,
 )
-from forecaster.schema import NEWEST_MLDR, RECORDS, STORED_FORECASTS, TRACK_FACTS
+from forecaster.schema import NEWEST_MLDR, RECORDS, STORED_FORECASTS, TRACK_DAYS, TRACK_FACTS
 
 os.environ.setdefault("RUST_LOG", "off")  # else its connection pool writes to stderr
 import connectorx as cx
@@ -64,15 +64,18 @@ def export_snapshot(connection: Connection) -> str:
 
 
 @contextmanager
-def open_source(dsn: Dsn, schema: str) -> "Iterator[Source]":
-    """The tables of a schema as they are now, to be read and not written.
+def open_source(
+    dsn: Dsn, schema: str, *, needed: Sequence[str] = TO_FORECAST, streams: str = STREAMS_TABLE
+) -> "Iterator[Source]":
+    """The tables of a schema as they are now, to be read and not written; `streams` may have another name.
 
-    Raises `SchemaMismatchError` if they do not fit, `DatabaseError` where the user may not read them.
+    Raises `SchemaMismatchError` if those `needed` do not fit, `DatabaseError` where the user may not read
+    them.
     """
     with connect(dsn, repeatable_read=True) as connection:
-        tables = read_tables(connection, schema)
-        tables.check(*CONTRACT)
-        check_rights(connection, tables, dict.fromkeys(CONTRACT, ("SELECT",)))
+        tables = read_tables(connection, schema, streams=streams)
+        tables.check(*needed, to_write=())
+        check_rights(connection, tables, dict.fromkeys(needed, ("SELECT",)))
         yield Source(dsn, tables, export_snapshot(connection))
 
 
@@ -147,7 +150,7 @@ class Source:
         sql = f"""
             SELECT count(*)::bigint AS n
             FROM (SELECT cm_track_id FROM {self.tables.name(STREAMS_TABLE)}
-                  WHERE {self.tables.unusable_streams()}) s
+                  WHERE {self.tables.unusable(STREAMS_TABLE)}) s
             JOIN unnest({integer_array(track_ids)}) AS t (id) ON t.id = s.cm_track_id"""
         return int(self.read(sql)["n"][0])
 
@@ -155,18 +158,52 @@ class Source:
         """The last 365 records of each track as one array, and the facts about it; read in parallel."""
         query = self._history_by_index if self.reads_by_index else self._history_in_one_pass
         size = max(1, -(-len(track_ids) // CONNECTIONS))
-        wire = self.read([query(integer_array(part)) for part in _slices(track_ids, size)])
+        wire = self.read([query(integer_array(part)) for part in slices(track_ids, size)])
         return History(_records(wire), _facts(wire), duplicates=int(wire["duplicates"].sum()))
 
     def daily(self, track_id: int) -> pl.DataFrame:
         """One row per day on which a track has a record, in order: date, daily_streams."""
         days = self.read(f"""
-            SELECT DISTINCT ON (1) {_day(self.tables.day_of_streams())} AS day,
+            SELECT DISTINCT ON (1) {epoch_day(self.tables.day(STREAMS_TABLE))} AS day,
                    {self._streams} AS daily_streams
             FROM {self.tables.name(STREAMS_TABLE)} s
             WHERE s.cm_track_id = {int(track_id)} AND NOT {self._unusable}
             ORDER BY 1, s.created_at DESC NULLS LAST, s.id DESC NULLS LAST, daily_streams DESC""")
         return days.select(pl.col("day").cast(pl.Int32).cast(pl.Date).alias("date"), "daily_streams")
+
+    def days(self, track_ids: pl.Series) -> pl.DataFrame:
+        """Every record of the tracks: `TRACK_DAYS`, in no order; read in parallel."""
+        size = max(1, -(-len(track_ids) // CONNECTIONS))
+        query = self._days_by_index if self.reads_by_index else self._days_in_one_pass
+        wire = self.read([query(integer_array(part)) for part in slices(track_ids, size)])
+        if self.reads_by_index:  # as arrays the rows take half the time
+            wire = wire.filter(pl.col("date").is_not_null()).explode(
+                [name for name in TRACK_DAYS if name != "cm_track_id"]
+            )
+        return wire.with_columns(pl.col("date").cast(pl.Int32).cast(pl.Date)).select(TRACK_DAYS)
+
+    def _days_by_index(self, track_ids: str) -> str:
+        return f"""
+            SELECT t.id AS cm_track_id, a.*
+            FROM unnest({track_ids}) AS t (id)
+            CROSS JOIN LATERAL (
+                SELECT array_agg(r.date) AS date, array_agg(r.cm_artist_id) AS cm_artist_id,
+                       array_agg(r.daily_streams) AS daily_streams,
+                       array_agg(r.days_from_release) AS days_from_release
+                FROM ({self._day_rows("s.cm_track_id = t.id")}) r) a"""
+
+    def _days_in_one_pass(self, track_ids: str) -> str:
+        rows = self._day_rows(f"s.cm_track_id = ANY ({track_ids})", one="DISTINCT ON (1, 3) ")
+        return f"""{rows}
+            ORDER BY 1, 3, s.created_at DESC NULLS LAST, s.id DESC NULLS LAST, daily_streams DESC,
+                     s.days_from_release DESC NULLS LAST, s.cm_artist_id DESC NULLS LAST"""
+
+    def _day_rows(self, condition: str, *, one: str = "") -> str:
+        return f"""
+            SELECT {one}s.cm_track_id::bigint AS cm_track_id, s.cm_artist_id::bigint AS cm_artist_id,
+                   {epoch_day(self.tables.day(STREAMS_TABLE))} AS date, {self._streams} AS daily_streams,
+                   {_DAYS_FROM_RELEASE}
+            FROM {self.tables.name(STREAMS_TABLE)} s WHERE {condition} AND NOT {self._unusable}"""
 
     def forecasts(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.DataFrame:
         """The stored rows that name a track and a month, ordered by both; `STORED_FORECASTS`."""
@@ -191,8 +228,8 @@ class Source:
         cm_track_id; cutoff: the last date among the rows that were there when the forecast was stored, else
         among all; is_known: whether there was one.
         """
-        date = self.tables.day_of_streams()
-        last = f"""SELECT {_day(f"max({date})")} FROM {self.tables.name(STREAMS_TABLE)} s
+        date = self.tables.day(STREAMS_TABLE)
+        last = f"""SELECT {epoch_day(f"max({date})")} FROM {self.tables.name(STREAMS_TABLE)} s
                    WHERE s.cm_track_id = f.id AND NOT {self._unusable}"""
         days = self.read(f"""
             SELECT f.id::bigint AS cm_track_id, ({last}) AS last_day,
@@ -234,10 +271,10 @@ class Source:
                       ORDER BY s.date DESC LIMIT {WINDOW}) r) recent
             LEFT JOIN LATERAL (
                 SELECT s.cm_artist_id::bigint AS cm_artist_id, {_DAYS_FROM_RELEASE},
-                       {_day("s.date")} AS last_day {record}
+                       {epoch_day("s.date")} AS last_day {record}
                 ORDER BY s.date DESC LIMIT 1) newest ON true
             LEFT JOIN LATERAL (
-                SELECT {self._row_id}, {_day("s.date")} AS first_day {record}
+                SELECT {self._row_id}, {epoch_day("s.date")} AS first_day {record}
                 ORDER BY s.date LIMIT 1) earliest ON true"""
 
     def _history_in_one_pass(self, track_ids: str) -> str:
@@ -268,7 +305,7 @@ class Source:
                            ) IS DISTINCT FROM r.day AS is_newest
                     FROM (SELECT s.cm_track_id, s.cm_artist_id, {self._streams} AS daily_streams,
                                  {_DAYS_FROM_RELEASE}, s.id, {self._row_id}, s.created_at,
-                                 {_day(self.tables.day_of_streams())} AS day
+                                 {epoch_day(self.tables.day(STREAMS_TABLE))} AS day
                           FROM {self.tables.name(STREAMS_TABLE)} s
                           WHERE s.cm_track_id = ANY ({track_ids}) AND NOT {self._unusable}) r
                 ) v
@@ -298,7 +335,7 @@ class Source:
 
     @property
     def _unusable(self) -> str:
-        return self.tables.unusable_streams()
+        return self.tables.unusable(STREAMS_TABLE)
 
     @property
     def _streams(self) -> str:
@@ -360,10 +397,11 @@ def _loose_index_scans(streams: str) -> list[str]:
     ]
 
 
-def _slices(track_ids: pl.Series, size: int) -> list[pl.Series]:
-    return [track_ids.slice(start, size) for start in range(0, max(1, len(track_ids)), size)]
+def slices(ids: pl.Series, size: int) -> list[pl.Series]:
+    """The ids in parts of at most so many; one empty part if there are none."""
+    return [ids.slice(start, size) for start in range(0, max(1, len(ids)), size)]
 
 
-def _day(date: str) -> str:
-    """Days since 1970-01-01: unlike a date, a number has no bounds that a driver could fail at."""
+def epoch_day(date: str) -> str:
+    """SQL expression: days since 1970-01-01. A number has no bounds that a driver could fail at."""
     return f"({date} - DATE '1970-01-01')"

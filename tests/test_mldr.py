@@ -1,0 +1,289 @@
+"""Decay rates from monthly listeners, end to end on real servers."""
+
+import json
+import threading
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from forecaster import mldr as module
+from forecaster.dsn import Dsn
+from forecaster.errors import (
+    BadFileError,
+    DatabaseError,
+    InvalidOptionError,
+    LockedError,
+    NoForecastError,
+    SchemaMismatchError,
+    WriteRefusedError,
+)
+from forecaster.intake import read_listeners
+from forecaster.load import load
+from forecaster.mldr import RatesConfig, compute_rates
+from forecaster.postgres.connection import connect
+from forecaster.postgres.lock import take_lock
+from forecaster.postgres.tables import LISTENERS_TABLE, MLDR_TABLE, read_tables
+from tests import sql
+from tests.conftest import Cli
+from tests.tables import GOLDEN, initialise
+
+TRUTH = pl.read_parquet(GOLDEN / "artist_mldr.parquet").cast({"cm_artist_id": pl.Int64})
+LISTENERS = pl.read_parquet(GOLDEN / "artist_listeners.parquet").select(
+    pl.col("cm_artist_id").cast(pl.Int64), "date", pl.col("monthly_listeners").cast(pl.Int64)
+)
+THYME = GOLDEN / "listeners_thyme.csv"
+
+
+@pytest.fixture
+def loaded(database: Dsn) -> Dsn:
+    initialise(database)
+    load(database, "public", listeners=LISTENERS)
+    return database
+
+
+@pytest.fixture
+def loaded_embedded(embedded_database: Dsn) -> Dsn:
+    initialise(embedded_database)
+    load(embedded_database, "public", listeners=LISTENERS)
+    return embedded_database
+
+
+def stored(dsn: Dsn) -> dict[int, float]:
+    return dict(sql.rows(dsn, f"SELECT cm_artist_id, mldr FROM {MLDR_TABLE} ORDER BY id"))
+
+
+def rows(dsn: Dsn) -> list[tuple[object, ...]]:
+    return sql.rows(dsn, f"SELECT id, cm_artist_id, mldr, created_at FROM {MLDR_TABLE} ORDER BY id")
+
+
+def test_every_artist_gets_its_rate_once(loaded: Dsn) -> None:
+    report = compute_rates(RatesConfig(loaded))
+    assert (report.pending, report.rated, len(report.skipped)) == (60, 60, 0)
+    rates = stored(loaded)
+    for artist, rate in TRUTH.select("cm_artist_id", "mldr").iter_rows():
+        assert rates[artist] == pytest.approx(rate, abs=1e-5), artist
+    earliest = sql.rows(
+        loaded,
+        f"SELECT DISTINCT ON (cm_artist_id) cm_artist_id, id FROM {LISTENERS_TABLE} "
+        "ORDER BY cm_artist_id, date",
+    )
+    references = f"SELECT cm_artist_id, backtest_artist_daily_training_data_id FROM {MLDR_TABLE} ORDER BY 1"
+    assert sql.rows(loaded, references) == earliest
+    before = rows(loaded)
+    assert compute_rates(RatesConfig(loaded)).pending == 0
+    assert rows(loaded) == before
+
+
+def test_the_real_artist(cli: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
+    initialise(embedded_database)
+    env = {"DATABASE_URL": embedded_database.uri}
+    loaded = cli("load", "--listeners", str(THYME), "--artist-id", "7", env=env)
+    assert "listeners loaded     1,505" in loaded.stdout, loaded.stderr
+    result = cli("mldr", "--report", "r.json", env=env, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "rated=1 skipped=0 seconds=" in result.stdout.splitlines()[-1]
+    assert stored(embedded_database)[7] == pytest.approx(-0.0058586831, abs=1e-5)
+    assert json.loads((tmp_path / "r.json").read_text())["counts"]["rated"] == 1
+    sql.run(embedded_database, f"DELETE FROM {LISTENERS_TABLE} WHERE date >= '2023-04-01'")
+    assert cli("mldr", "--replace", env=env).returncode == 0
+    assert stored(embedded_database) == {7: pytest.approx(-0.0779305701, abs=1e-5)}
+
+
+def test_only_artists_without_a_rate_unless_they_are_replaced(loaded: Dsn) -> None:
+    load(loaded, "public", mldr=pl.DataFrame({"cm_artist_id": [1, 2], "mldr": [0.5, None]}))
+    report = compute_rates(RatesConfig(loaded, artist_ids=(1, 2, 3)))
+    assert (report.pending, report.rated) == (2, 2)
+    found = sql.rows(loaded, f"SELECT cm_artist_id, mldr FROM {MLDR_TABLE} ORDER BY id")
+    assert found[:2] == [(1, 0.5), (2, None)]
+    assert [artist for artist, _ in found[2:]] == [2, 3]
+    report = compute_rates(RatesConfig(loaded, artist_ids=(1, 2), replace=True))
+    assert (report.pending, report.rated) == (2, 2)
+    # One row for each is left.
+    assert sorted(artist for artist, _ in stored(loaded).items()) == [1, 2, 3]
+    assert len(rows(loaded)) == 3
+    assert stored(loaded)[1] == pytest.approx(TRUTH.filter(cm_artist_id=1)["mldr"][0], abs=1e-5)
+
+
+def test_who_gets_none_is_reported_and_keeps_what_there_is(loaded: Dsn) -> None:
+    few = pl.DataFrame(
+        {
+            "cm_artist_id": [900, 900, 901, 901, 901, 902],
+            "date": [date(2024, 1, 1 + day) for day in (0, 1, 0, 1, 2, 0)],
+            "monthly_listeners": [5, 5, 5, 5, 5, None],
+        }
+    )
+    load(loaded, "public", listeners=few, mldr=pl.DataFrame({"cm_artist_id": [900], "mldr": [0.25]}))
+    report = compute_rates(RatesConfig(loaded, replace=True))
+    reasons = dict(report.skipped.select("cm_artist_id", "reason").iter_rows())
+    assert reasons == {900: "too_few_records", 901: "too_few_months", 902: "too_few_records"}
+    assert stored(loaded)[900] == 0.25
+    assert report.warnings == ["artists that get no new rate and keep the one they have: 1, the first is 900"]
+    assert report.unusable_rows == 1
+    report.to_json()
+
+
+def test_dirty_rows_are_left_out_and_counted(database: Dsn) -> None:
+    sql.run(
+        database,
+        f"CREATE TABLE {LISTENERS_TABLE} (id uuid DEFAULT gen_random_uuid(), cm_artist_id integer, "
+        "date timestamptz, monthly_listeners double precision, created_at timestamp DEFAULT now())",
+    )
+    initialise(database)
+    load(database, "public", listeners=LISTENERS)
+    sql.run(
+        database,
+        f"INSERT INTO {LISTENERS_TABLE} (cm_artist_id, date, monthly_listeners, created_at) "
+        "SELECT cm_artist_id, date, 1, '2000-01-01' FROM " + LISTENERS_TABLE + " WHERE cm_artist_id < 4",
+    )
+    sql.run(
+        database,
+        f"INSERT INTO {LISTENERS_TABLE} (cm_artist_id, date, monthly_listeners) VALUES "
+        "(1, NULL, 5), (1, 'infinity', 5), (1, '2030-01-01', 'NaN'), (2, '2030-01-01', 'Infinity'), "
+        "(NULL, '2030-01-01', 5), (3, '2030-01-01', NULL)",
+    )
+    report = compute_rates(RatesConfig(database))
+    assert report.rated == 60
+    assert report.unusable_rows == 6
+    assert report.duplicate_rows == LISTENERS.filter(pl.col("cm_artist_id") < 4).height
+    for artist, rate in TRUTH.select("cm_artist_id", "mldr").iter_rows():
+        assert stored(database)[artist] == pytest.approx(rate, abs=1e-5), artist
+    [(matching,)] = sql.rows(
+        database,
+        f"SELECT count(*) FROM {MLDR_TABLE} m JOIN {LISTENERS_TABLE} l "
+        "ON l.id = m.backtest_artist_daily_training_data_id AND l.cm_artist_id = m.cm_artist_id",
+    )
+    assert matching == 60
+
+
+def test_chunks(loaded: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 7)
+    assert compute_rates(RatesConfig(loaded)).rated == 60
+    for artist, rate in TRUTH.select("cm_artist_id", "mldr").iter_rows():
+        assert stored(loaded)[artist] == pytest.approx(rate, abs=1e-5), artist
+
+
+def test_a_dry_run_stores_nothing_and_takes_no_lock(loaded_embedded: Dsn) -> None:
+    with connect(loaded_embedded) as other:
+        take_lock(other, read_tables(other, "public"), table=MLDR_TABLE)
+        report = compute_rates(RatesConfig(loaded_embedded, dry_run=True))
+    assert report.rated == 60
+    assert stored(loaded_embedded) == {}
+
+
+def test_one_at_a_time(loaded_embedded: Dsn) -> None:
+    with connect(loaded_embedded) as other:
+        take_lock(other, read_tables(other, "public"), table=MLDR_TABLE)
+        with pytest.raises(LockedError, match=rf"another run is writing to .*{MLDR_TABLE}.*: process \d+"):
+            compute_rates(RatesConfig(loaded_embedded))
+    found: list[int] = []
+    both = [
+        threading.Thread(
+            target=lambda: found.append(compute_rates(RatesConfig(loaded_embedded, wait=30)).rated)
+        )
+        for _ in range(2)
+    ]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert sorted(found) == [0, 60]
+    assert len(rows(loaded_embedded)) == 60
+
+
+def test_a_forecast_run_does_not_keep_it_waiting(loaded_embedded: Dsn) -> None:
+    with connect(loaded_embedded) as other:
+        take_lock(other, read_tables(other, "public"))
+        assert compute_rates(RatesConfig(loaded_embedded)).rated == 60
+
+
+def test_nothing_is_kept_of_a_chunk_that_a_trigger_changes(loaded_embedded: Dsn) -> None:
+    sql.run(
+        loaded_embedded,
+        "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN IF NEW.cm_artist_id = 9 THEN RETURN NULL; END IF; RETURN NEW; END $$",
+    )
+    sql.run(
+        loaded_embedded,
+        f"CREATE TRIGGER lose BEFORE INSERT ON {MLDR_TABLE} FOR EACH ROW EXECUTE FUNCTION lose()",
+    )
+    with pytest.raises(WriteRefusedError, match="of 1 artists, the first is 9"):
+        compute_rates(RatesConfig(loaded_embedded))
+    assert stored(loaded_embedded) == {}
+
+
+def test_a_rate_that_the_column_cannot_hold_is_refused(cli: Cli, loaded_embedded: Dsn) -> None:
+    sql.run(loaded_embedded, f"ALTER TABLE {MLDR_TABLE} ALTER mldr TYPE numeric(2, 2)")
+    days = pl.date_range(date(2024, 1, 1), date(2024, 2, 29), eager=True)
+    falling = pl.DataFrame({"cm_artist_id": 950, "date": days, "monthly_listeners": [10**9] * 31 + [1] * 29})
+    load(loaded_embedded, "public", listeners=falling)
+    result = cli("mldr", env={"DATABASE_URL": loaded_embedded.uri})
+    assert result.returncode == 1
+    assert "cannot hold the rates of 1 artists, the first is 950" in result.stderr
+    assert len(stored(loaded_embedded)) == 60
+
+
+def test_what_is_missing_is_named(embedded_database: Dsn) -> None:
+    with pytest.raises(SchemaMismatchError, match=f"{LISTENERS_TABLE}: the table is missing"):
+        compute_rates(RatesConfig(embedded_database))
+    initialise(embedded_database)
+    with pytest.raises(NoForecastError, match="no listeners of these artists: 5"):
+        compute_rates(RatesConfig(embedded_database, artist_ids=(5,)))
+    assert compute_rates(RatesConfig(embedded_database)).pending == 0
+    with pytest.raises(InvalidOptionError, match="wait"):
+        RatesConfig(embedded_database, wait=-1)
+
+
+def test_rights(loaded_embedded: Dsn) -> None:
+    sql.run(loaded_embedded, "CREATE ROLE rater LOGIN")
+    try:
+        sql.run(loaded_embedded, f"GRANT SELECT ON {LISTENERS_TABLE}, {MLDR_TABLE} TO rater")
+        dsn = Dsn(loaded_embedded.host, loaded_embedded.dbname, "rater", port=loaded_embedded.port)
+        assert compute_rates(RatesConfig(dsn, dry_run=True)).rated == 60
+        with pytest.raises(DatabaseError, match="INSERT on backtest_artist_mldr") as raised:
+            compute_rates(RatesConfig(dsn))
+        sql.run(loaded_embedded, raised.value.hint or "")
+        assert compute_rates(RatesConfig(dsn)).rated == 60
+    finally:
+        sql.run(loaded_embedded, "DROP OWNED BY rater")
+        sql.run(loaded_embedded, "DROP ROLE rater")
+
+
+class TestFiles:
+    def test_a_table_and_an_export(self, tmp_path: Path) -> None:
+        LISTENERS.with_columns(note=pl.lit("x")).write_csv(tmp_path / "listeners.csv")
+        intake = read_listeners(tmp_path / "listeners.csv")
+        assert intake.rows.equals(LISTENERS)
+        assert intake.ignored == ("note",)
+        export = read_listeners(THYME, artist_id=7)
+        assert export.rows.row(0) == (7, date(2021, 2, 27), 680)
+        assert export.ignored == ("Change",)
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("cm_artist_id,date\n1,2024-01-01\n", "lacks the column monthly_listeners"),
+            ("cm_artist_id,date,monthly_listeners\n1,2024-01-01,-5\n", "monthly_listeners is '-5'"),
+            ("cm_artist_id,date,monthly_listeners\n1,2024-13-01,5\n", "date is '2024-13-01'"),
+            ("cm_artist_id,date,monthly_listeners\n1,2024-01-01,5\n1,2024-01-01,6\n", "one artist and day"),
+            ("cm_artist_id,date,monthly_listeners\n", "has no rows"),
+        ],
+    )
+    def test_bad_rows(self, tmp_path: Path, text: str, said: str) -> None:
+        (tmp_path / "bad.csv").write_text(text)
+        with pytest.raises(BadFileError, match=said):
+            read_listeners(tmp_path / "bad.csv")
+
+    def test_ids(self, tmp_path: Path) -> None:
+        with pytest.raises(InvalidOptionError, match="does not say what artist"):
+            read_listeners(THYME)
+        LISTENERS.head(3).write_parquet(tmp_path / "own.parquet")
+        with pytest.raises(InvalidOptionError, match="has its own cm_artist_id"):
+            read_listeners(tmp_path / "own.parquet", artist_id=1)
+
+    def test_days_that_are_there_already(self, loaded_embedded: Dsn) -> None:
+        with pytest.raises(
+            WriteRefusedError, match=f"rows are in {LISTENERS_TABLE} already, the first for artist 1 "
+        ):
+            load(loaded_embedded, "public", listeners=LISTENERS.head(3))
