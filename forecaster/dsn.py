@@ -7,7 +7,7 @@ import stat
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -116,6 +116,24 @@ def resolve(url: str | None, environ: Mapping[str, str] = os.environ) -> Dsn | N
             hint="unset them; to name the server use a URL, or PGHOST and the others",
         )
     return _complete(_parse_url(url) if url else {}, environ)
+
+
+def with_own_password(dsn: Dsn, environ: Mapping[str, str] = os.environ) -> Dsn:
+    """The same database with the password that this process's environment has for it, if any.
+
+    By PGPASSWORD, by DATABASE_URL if it names the same host, port, database and user, or by the password
+    file.
+    """
+    wanted = (dsn.host, dsn.port, dsn.dbname, dsn.user)
+    try:
+        named = resolve(None, environ) if environ.get("DATABASE_URL") else None
+    except InvalidOptionError:
+        named = None
+    if named and named.password and (named.host, named.port, named.dbname, named.user) == wanted:
+        return replace(dsn, password=named.password)
+    filed = (_filed_as(dsn.host), str(dsn.port), dsn.dbname, dsn.user)
+    password = environ.get("PGPASSWORD") or _from_password_file(filed, environ)
+    return replace(dsn, password=password or None)
 
 
 @contextmanager

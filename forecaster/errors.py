@@ -53,6 +53,16 @@ class BadFileError(ForecasterError):
     """A file cannot be read, or holds rows that cannot be stored."""
 
 
+class BucketsFailedError(ForecasterError):
+    """Some buckets of a catalogue could not be worked; the others are done."""
+
+
+class EngineError(ForecasterError):
+    """What spreads the work over processes cannot be reached, or is lost."""
+
+    exit_code = 3
+
+
 class NoForecastError(ForecasterError):
     """The track asked for is unknown or gets no forecast."""
 

@@ -32,7 +32,7 @@ def read_table(path: Path, /) -> pl.DataFrame:
     Only an empty line is a row of NULLs, and none at the end of a CSV with several columns.
     """
     ending = _ending(path)
-    with _refusing(path, "read", hint="it is damaged, cut off, or not what its ending says"):
+    with refusing(path, "read", hint="it is damaged, cut off, or not what its ending says"):
         if not path.is_file():
             problem = "is no file" if path.exists() else "does not exist"
             raise BadFileError(f"{path} {problem}", hint="give the path of one CSV or Parquet file")
@@ -87,7 +87,7 @@ def check_output_path(path: Path, /, *, any_ending: bool = False) -> None:
         )
     if not any_ending:
         _ending(path)
-    with _refusing(path, "written"):
+    with refusing(path, "written"):
         directory = _target(path).parent
         if not directory.is_dir():
             raise BadFileError(f"{path}: there is no directory {directory}", hint="create it first")
@@ -104,6 +104,19 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+@contextlib.contextmanager
+def refusing(path: Path | str, done: str, *, hint: str | None = None) -> Iterator[None]:
+    """Whatever the system, a codec or Polars says about a file, as the one error that a user meets."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, pa.ArrowInvalid, PolarsError, PanicException) as error:
+        reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
+        is_of_content = isinstance(error, gzip.BadGzipFile) or not isinstance(error, OSError)
+        raise BadFileError(
+            f"{path} cannot be {done}: {reason}", hint=hint if is_of_content else None
+        ) from error
+
+
 def _target(path: Path) -> Path:
     """The file itself: a link stays, and what it points to is replaced."""
     return Path(os.path.realpath(path))
@@ -118,19 +131,6 @@ def _ending(path: Path) -> str:
         f"{path}: the ending {path.suffix!r} does not say what the file is",
         hint=f"known are {', '.join(TABLE_ENDINGS)}",
     )
-
-
-@contextlib.contextmanager
-def _refusing(path: Path, done: str, *, hint: str | None = None) -> Iterator[None]:
-    """Whatever the system, a codec or Polars says about a file, as the one error that a user meets."""
-    try:
-        yield
-    except (OSError, EOFError, zlib.error, pa.ArrowInvalid, PolarsError, PanicException) as error:
-        reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
-        is_of_content = isinstance(error, gzip.BadGzipFile) or not isinstance(error, OSError)
-        raise BadFileError(
-            f"{path} cannot be {done}: {reason}", hint=hint if is_of_content else None
-        ) from error
 
 
 def _read_csv(data: bytes, path: Path) -> pl.DataFrame:
@@ -224,7 +224,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     target = _target(path)
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        with _refusing(path, "written"):
+        with refusing(path, "written"):
             with temporary.open("xb") as file:
                 yield file
                 file.flush()
@@ -232,13 +232,13 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             if target.exists():
                 shutil.copymode(target, temporary)
             temporary.replace(target)
-        _sync_directory(target.parent)
+        sync_directory(target.parent)
     finally:
         # Also after Ctrl-C; once it has taken its place there is none.
         temporary.unlink(missing_ok=True)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Make the new name outlive a power failure, where the system lets a directory be synced."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)

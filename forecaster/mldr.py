@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from forecaster.attempts import persevere
+from forecaster.columns import Fitted
 from forecaster.dsn import Dsn
 from forecaster.errors import ConnectionLostError, DatabaseError, InvalidOptionError, NoForecastError
 from forecaster.interrupt import interruptible
@@ -15,7 +16,7 @@ from forecaster.model.listeners import artist_rates
 from forecaster.postgres.connection import Connection, connect, end_connections, query, statement_errors
 from forecaster.postgres.listeners import artists, rated, read_listeners, unusable_rows
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
-from forecaster.postgres.sink import Fitted, Stored, fit, store_rates, uuid_bytes
+from forecaster.postgres.sink import Stored, fit, store_rates, uuid_bytes
 from forecaster.postgres.source import Source, export_snapshot
 from forecaster.postgres.tables import LISTENERS_TABLE, MLDR_TABLE, TO_RATE, Tables, check_rights, read_tables
 from forecaster.report import RatesReport

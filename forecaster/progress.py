@@ -87,7 +87,7 @@ class _Signs:
             log.info("still at work after %.0f s%s", now - self.start, self._how_far(now - self.start))
 
     def _how_far(self, seconds: float) -> str:
-        total, done = self.report.pending, self.report.done
+        total, done = self.report.total, self.report.done
         counts = ", ".join(f"{stage} {done[stage]:,}" for stage in self.report.STAGES if done.get(stage))
         if not counts:
             at_work = ", ".join(stage for stage in self.report.STAGES if self.report.active.get(stage))
@@ -126,9 +126,9 @@ def _picture(report: Report, console: Console) -> Iterator[Callable[[], None]]:
                     bars.start_task(task)
                     bars.update(
                         task,
-                        total=report.pending or None,
+                        total=report.total or None,
                         completed=done,
-                        count=f"{done:,} of {report.pending:,} {report.UNIT}" if report.pending else "",
+                        count=f"{done:,} of {report.total:,} {report.UNIT}" if report.total else "",
                         rate=f"{done / seconds:,.0f}/s" if done and seconds else "",
                     )
 

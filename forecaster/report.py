@@ -29,6 +29,14 @@ PACKAGES: tuple[str, ...] = (
 _log = logging.getLogger("forecaster")
 
 
+def versions() -> dict[str, str]:
+    """Of Python, and of the packages that a result depends on."""
+    return {
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+    }
+
+
 @dataclass
 class Stage:
     """A stage that goes on just now."""
@@ -48,6 +56,8 @@ class Report:
     KEY: ClassVar[str]
     """The column that identifies it."""
 
+    announced: bool = True
+    """Whether a log line says when a stage begins."""
     database: str = ""
     """Without password."""
     schema: str = ""
@@ -93,7 +103,7 @@ class Report:
     def stage(self, name: str) -> Iterator[Stage]:
         """Add the time spent inside to the stage's seconds, and its count to what it is done with."""
         start = time.perf_counter()
-        if name not in self.active:
+        if name not in self.active and self.announced:
             _log.info("stage: %s", name, extra={"stage": name, "begins": True})
         self.active[name] = self.active.get(name, 0) + 1
         stage = Stage()
@@ -118,16 +128,11 @@ class Report:
         """Everything, in types that JSON has."""
         return {
             **self._asked(),
-            "database": self.database,
-            "schema": self.schema,
+            **self._place(),
             "replace": self.replace,
             "dry_run": self.dry_run,
             "started_at": self.started_at,
-            "versions": {
-                "python": platform.python_version(),
-                "postgresql": self.server,
-                **{package: version(package) for package in PACKAGES},
-            },
+            "versions": versions() | ({"postgresql": self.server} if self.server else {}),
             "counts": {
                 "pending": self.pending,
                 **self._results(),
@@ -151,6 +156,14 @@ class Report:
         """`to_dict` as JSON text, without a password that was given in the wrong place."""
         return masked(json.dumps(self.to_dict(), indent=2, default=str))
 
+    @property
+    def total(self) -> int:
+        """How many each stage will be done with at the end; 0 as long as that is not known."""
+        return self.pending
+
+    def _place(self) -> dict[str, Any]:
+        return {"database": self.database, "schema": self.schema}
+
     def _asked(self) -> dict[str, Any]:
         raise NotImplementedError
 
@@ -162,7 +175,7 @@ class Report:
 class RunReport(Report):
     """A run of the forecasts. A track that was looked at is forecast, skipped, taken or refused."""
 
-    STAGES = ("connect", "read", "features", "fit", "projection", "write")
+    STAGES: ClassVar[tuple[str, ...]] = ("connect", "read", "features", "fit", "projection", "write")
     UNIT = "tracks"
     KEY = "cm_track_id"
 
@@ -184,6 +197,43 @@ class RunReport(Report):
 
     def _results(self) -> dict[str, int]:
         return {"forecast": self.forecast, "rows": self.rows}
+
+
+@dataclass
+class BucketsReport(RunReport):
+    """A run of the forecasts in Parquet: the sum of its buckets' manifests.
+
+    What is in a bucket that was left alone counts as well, but for the seconds.
+    """
+
+    STAGES = ("connect", "buckets")
+    UNIT = "buckets"
+
+    source: str = ""
+    sink: str = ""
+    buckets: int = 0
+    left_alone: int = 0
+    """Buckets whose forecasts were there and whole."""
+    failed: dict[int, str] = field(default_factory=dict)
+    """Buckets that could not be worked, and why. Any of them makes the run a failure."""
+    looking_ahead: int = 0
+    """Tracks that have streams after the as-of date."""
+
+    @property
+    def total(self) -> int:
+        """The buckets."""
+        return self.buckets
+
+    def _place(self) -> dict[str, Any]:
+        return {"source": self.source, "sink": self.sink, "buckets": self.buckets}
+
+    def _asked(self) -> dict[str, Any]:
+        failed = [{"bucket": bucket, "reason": why} for bucket, why in sorted(self.failed.items())]
+        return super()._asked() | {"failed_buckets": failed}
+
+    def _results(self) -> dict[str, int]:
+        buckets = {"buckets_left_alone": self.left_alone, "buckets_failed": len(self.failed)}
+        return super()._results() | buckets
 
 
 @dataclass

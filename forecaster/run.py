@@ -5,29 +5,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 import polars as pl
 
 from forecaster.attempts import persevere
+from forecaster.chunk import Computed, Done, Worker
 from forecaster.dsn import Dsn
 from forecaster.errors import (
-    ConnectionLostError,
-    DatabaseError,
     InvalidOptionError,
     NoForecastError,
 )
-from forecaster.interrupt import both, cancel_all, interruptible, outcome
-from forecaster.model import build_tracks, forecastable, skipped
+from forecaster.interrupt import both, cancel_all, outcome
 from forecaster.model.features import looks_ahead
 from forecaster.model.parameters import Parameters
-from forecaster.model.projection import project
-from forecaster.postgres.connection import Connection, connect, end_connections, query, statement_errors
+from forecaster.postgres.connection import Connection, connect, end_connections, query
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
-from forecaster.postgres.sink import Fitted, Stored, fit, store_forecasts, uuid_bytes
-from forecaster.postgres.source import History, Source, export_snapshot
+from forecaster.postgres.source import Source, export_snapshot, slices
 from forecaster.postgres.stored import describe_irregular, missing_key
-from forecaster.postgres.tables import FORECAST_TABLE, TO_FORECAST, check_rights, read_tables
+from forecaster.postgres.tables import FORECAST_TABLE, TO_FORECAST, Tables, check_rights, read_tables
 from forecaster.report import RunReport
 
 CHUNK = 2_500
@@ -71,27 +66,14 @@ def run(config: RunConfig, report: RunReport | None = None) -> RunReport:
     another run writes to the same table; `NoForecastError` for track ids without streams;
     `WriteRefusedError` for rows that the table cannot hold; `DatabaseError` for all else the server refuses.
     """
-    work = _Run(config, report or RunReport())
-    persevere(work.attempt, work.report)
-    work.report.warnings += work.remarks()
-    return work.report
+    return Run(config, report or RunReport()).finished()
 
 
-class _Computed(NamedTuple):
-    """A chunk of tracks on its way into the table."""
+class Run:
+    """A run in progress: what is done stays done when the connection is lost and made anew.
 
-    track_ids: pl.Series
-    forecasts: Fitted
-    """Of the tracks that the table can hold."""
-    skipped: pl.DataFrame
-    refused: dict[int, str]
-    """Tracks that the table cannot hold, and why."""
-    duplicates: int
-    """Daily rows left out."""
-
-
-class _Run:
-    """A run in progress: what is done stays done when the connection is lost and made anew."""
+    A subclass may have chunks worked elsewhere, by `work_all`.
+    """
 
     def __init__(self, config: RunConfig, report: RunReport) -> None:
         self.config = config
@@ -116,7 +98,13 @@ class _Run:
         report.dry_run = config.dry_run
         report.started_at = self.created_at.isoformat()
 
-    def attempt(self) -> None:
+    def finished(self) -> RunReport:
+        """Do it, and say what is to be said about it."""
+        persevere(self._attempt, self.report)
+        self.report.warnings += self._remarks()
+        return self.report
+
+    def _attempt(self) -> None:
         """Do all that is still to do."""
         config, report = self.config, self.report
         with ExitStack() as stack:
@@ -125,6 +113,7 @@ class _Run:
                 report.server = query(reader, "SELECT current_setting('server_version')").item()
                 tables = read_tables(reader, config.schema)
                 tables.check(*TO_FORECAST)
+                self.check(tables)
                 check_rights(reader, tables, self._rights)
                 reader.commit()  # the snapshot has to be younger than the lock
                 writer = None
@@ -138,9 +127,12 @@ class _Run:
             with report.stage("read"):
                 todo = self._find_work(source)
             if len(todo):
-                self._forecast_all(source, writer, todo)
+                self.work_all(self._worker(source, writer), todo)
 
-    def remarks(self) -> Iterator[str]:
+    def check(self, tables: Tables) -> None:
+        """Raise what is against this kind of run, once it is known what the tables are like."""
+
+    def _remarks(self) -> Iterator[str]:
         """Sentences on forecasts that look ahead, and on those that were to be replaced."""
         yield from looks_ahead(self.looking_ahead, self.config.parameters.as_of)
         got_none = [*self.report.skipped["cm_track_id"], *self.report.refused]
@@ -188,111 +180,69 @@ class _Run:
             ]
         return self.todo
 
-    def _forecast_all(self, source: Source, writer: Connection | None, todo: pl.Series) -> None:
+    def work_all(self, worker: Worker, todo: pl.Series) -> None:
         """While a chunk is computed, the next one is read and those before are stored, each in a thread."""
-        size = CHUNK if source.reads_by_index else CHUNK * _IN_ONE_PASS
-        chunks = [todo.slice(start, size) for start in range(0, len(todo), size)]
+        size = CHUNK if worker.source.reads_by_index else CHUNK * _IN_ONE_PASS
+        chunks = slices(todo, size)
         with (
             ThreadPoolExecutor(1) as reading,
             ThreadPoolExecutor(1) as beside,
             ThreadPoolExecutor(1) as writing,
         ):
-            ahead = [reading.submit(self._read, source, chunk) for chunk in chunks[:1]]
-            mldr = beside.submit(source.mldr)
-            left_out = beside.submit(self._count_unusable, source, todo)
+            ahead = [reading.submit(worker.read, chunk) for chunk in chunks[:1]]
+            mldr = beside.submit(worker.source.mldr)
+            left_out = beside.submit(self.count_unusable, worker.source, todo)
             behind: list[Future[None]] = []
             try:
                 for number, chunk in enumerate(chunks, start=1):
                     history = outcome(ahead[0], beside=behind)
                     following = chunks[number : number + 1]
-                    ahead[:] = [reading.submit(self._read, source, next_one) for next_one in following]
-                    computed = self._compute(source, chunk, history, outcome(mldr, beside=behind))
+                    ahead[:] = [reading.submit(worker.read, next_one) for next_one in following]
+                    computed = worker.compute(chunk, history, outcome(mldr, beside=behind))
                     for write in behind[:-1]:  # one may still wait for its turn
                         outcome(write)
-                    behind[:] = [*behind[-1:], writing.submit(self._finish, source, writer, computed)]
+                    behind[:] = [*behind[-1:], writing.submit(self._store, worker, computed)]
                 outcome(left_out, beside=behind)
                 for write in behind:
                     outcome(write)
             except Exception:
                 # What is being stored is not broken off. Should it fail, that is what counts: it must not be
                 # tried again, while what could not be read may be.
-                cancel_all([mldr, *ahead, left_out], source.cancel)
+                cancel_all([mldr, *ahead, left_out], worker.source.cancel)
                 for write in behind:
                     outcome(write)
                 raise
             except BaseException:
-                cancel_all([mldr, *ahead, left_out, *behind], lambda: _cancel(source, writer))
+                cancel_all([mldr, *ahead, left_out, *behind], worker.cancel)
                 raise
 
-    def _count_unusable(self, source: Source, todo: pl.Series) -> None:
+    def count_unusable(self, source: Source, todo: pl.Series) -> None:
         """Once, however often the connection is made anew."""
         if not self.counted:
             self.report.unusable_rows += source.unusable_rows(todo)
             self.counted = True
 
-    def _read(self, source: Source, track_ids: pl.Series) -> History:
-        with self.report.stage("read") as stage:
-            stage.count = len(track_ids)
-            return source.history(track_ids)
-
-    def _compute(self, source: Source, chunk: pl.Series, history: History, mldr: pl.LazyFrame) -> _Computed:
-        report, parameters = self.report, self.config.parameters
-        if parameters.as_of:
-            later = history.facts.select((pl.col("last_date") > parameters.as_of).sum())
-            self.looking_ahead += later.collect().item()
-        tracks = build_tracks(history.records, history.facts, mldr, parameters, checkpoint=report.checkpoint)
-        with report.stage("projection") as stage:
-            stage.count = len(chunk)
-            frames = [self._rows(source, tracks), skipped(tracks)]
-            forecasts, bad = interruptible(lambda: pl.collect_all(frames), cancel=None)
-            fitted = fit(forecasts, source.tables, FORECAST_TABLE)
-            refused = fitted.by("cm_track_id")
-            if refused:
-                unfit = pl.Series(list(refused), dtype=pl.Int64).implode()
-                good = forecasts.filter(~pl.col("cm_track_id").is_in(unfit))
-                fitted = fit(good, source.tables, FORECAST_TABLE)
-        return _Computed(chunk, fitted, bad, refused, history.duplicates)
-
-    def _finish(self, source: Source, writer: Connection | None, computed: _Computed) -> None:
-        """Count and store a chunk, in one transaction; without a writer, only count. Then it is done."""
+    def count_computed(self, done: Done) -> None:
+        """Add up what is known of a chunk before it is stored, and whether it can be."""
         report = self.report
-        report.skipped = report.skipped.vstack(computed.skipped)
-        report.refused |= computed.refused
-        report.duplicate_rows += computed.duplicates
-        rows = len(computed.forecasts.rows)
-        if writer and rows:
-            with report.stage("write") as stage:
-                stage.count = len(computed.track_ids)
-                stored = self._store(source, writer, computed.forecasts)
-            rows = stored.rows
-            report.rows += rows
-            report.taken += stored.taken
-        report.forecast += rows // self.config.parameters.horizon
+        report.skipped = report.skipped.vstack(done.skipped)
+        report.refused |= done.refused
+        report.duplicate_rows += done.duplicates
+        self.looking_ahead += done.looking_ahead
+
+    def count_stored(self, done: Done) -> None:
+        """Add up what became of a chunk. Then it is done."""
+        report = self.report
+        report.taken += done.taken
+        report.forecast += done.rows // self.config.parameters.horizon
+        report.rows += 0 if self.config.dry_run else done.rows
         if self.todo is not None:
-            self.todo = self.todo.slice(len(computed.track_ids))
+            self.todo = self.todo.filter(~self.todo.is_in(done.track_ids.implode()))
 
-    def _rows(self, source: Source, tracks: pl.LazyFrame) -> pl.LazyFrame:
-        """Forecasts as they are stored, in whole streams."""
-        if source.tables.type(FORECAST_TABLE, "training_data_id") == "uuid":
-            tracks = tracks.with_columns(uuid_bytes(pl.col("training_data_id")))
-        return project(forecastable(tracks), horizon=self.config.parameters.horizon).with_columns(
-            pl.col("forecasted_value").round(), created_at=self.created_at
-        )
+    def _store(self, worker: Worker, computed: Computed) -> None:
+        self.count_computed(computed.done)
+        self.count_stored(worker.store(computed))
 
-    def _store(self, source: Source, writer: Connection, forecasts: Fitted) -> Stored:
-        horizon, replace = self.config.parameters.horizon, self.config.replace
-        try:
-            with statement_errors(self.config.dsn):
-                return store_forecasts(writer, source.tables, forecasts, horizon=horizon, replace=replace)
-        except ConnectionLostError as error:
-            # Not to be tried again blindly: the server may have got the commit.
-            raise DatabaseError(
-                f"the connection was lost while writing: {error}",
-                hint="each track has all its months or none; the next run completes the rest",
-            ) from None
-
-
-def _cancel(source: Source, writer: Connection | None) -> None:
-    source.cancel()
-    if writer:
-        writer.adbc_cancel()
+    def _worker(self, source: Source, writer: Connection | None) -> Worker:
+        config = self.config
+        return Worker(source, writer, config.parameters, self.created_at, config.replace, self.report)

@@ -189,7 +189,7 @@ class TestLostWhileReading:
         dsn = embedded_database
         fill(dsn)
         lost: set[int] = set()
-        at_once = "import forecaster.run; forecaster.run._PAUSES = (0.1, 0.1, 0.1)"
+        at_once = "import forecaster.attempts; forecaster.attempts._PAUSES = (0.1, 0.1, 0.1)"
         with locked(dsn, STREAMS), started(dsn, before=at_once) as process:
             while process.poll() is None:
                 for session in blocked(dsn):

@@ -55,7 +55,7 @@ Reached = Callable[[Process], object]
 
 # A result that takes minutes to compute, and little memory.
 HEAVY = """
-import forecaster.run, polars as pl
+import forecaster.chunk, polars as pl
 def heavy(*_, **__):
     print("computing", flush=True)
     many = pl.LazyFrame({"a": range(20_000)}).join(pl.LazyFrame({"b": range(20_000)}), how="cross")
@@ -166,9 +166,9 @@ STAGES = {
     "waiting for another run": Stage(waiting_for_another_run, arguments=("--wait", "600")),
     "waiting for a source": Stage(waiting_for_a_source),
     "reading": Stage(reading),
-    "computing": Stage(computing, f"{HEAVY}\nforecaster.run.project = heavy"),
+    "computing": Stage(computing, f"{HEAVY}\nforecaster.chunk.project = heavy"),
     "waiting to write": Stage(waiting_to_write),
-    "deaf": Stage(computing, f"{HEAVY}\nforecaster.run.fit = lambda *_: heavy().collect()"),
+    "deaf": Stage(computing, f"{HEAVY}\nforecaster.chunk.fit = lambda *_: heavy().collect()"),
     "committing": Stage(committing),
 }
 
@@ -341,7 +341,7 @@ class TestEmbeddedServer:
             assert_all_gone(process, signum, short_dir)
 
     def test_while_it_is_used(self, short_dir: Path) -> None:
-        with demo(short_dir, f"{HEAVY}\nforecaster.run.project = heavy") as process:
+        with demo(short_dir, f"{HEAVY}\nforecaster.chunk.project = heavy") as process:
             until(lambda: computes(process), process)
             assert_all_gone(process, signal.SIGINT, short_dir)
 

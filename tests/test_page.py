@@ -373,7 +373,7 @@ def test_a_track_opens_by_click_and_the_back_button_closes_it(show: Opener, fram
     page.click("#cards a >> nth=0")
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog:not([open])", state="attached")
-    assert page.evaluate("location.hash") == ""
+    page.wait_for_function("location.hash === ''")  # the browser tells of the close a moment later
 
 
 def test_a_link_to_a_track_opens_it_and_an_unknown_one_says_so(show: Opener) -> None:

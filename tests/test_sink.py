@@ -17,18 +17,18 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from forecaster import run as run_module
+from forecaster import chunk as chunk_module
+from forecaster.columns import STORED_AS, ColumnInfo
 from forecaster.dsn import Dsn
 from forecaster.errors import DatabaseError, WriteRefusedError
 from forecaster.load import load
 from forecaster.model import build_forecasts
 from forecaster.postgres.connection import connect, execute
-from forecaster.postgres.sink import _INGESTED_AS, Stored, fit, ingest, store_forecasts
+from forecaster.postgres.sink import Stored, fit, ingest, store_forecasts
 from forecaster.postgres.tables import (
     FORECAST_TABLE,
     MLDR_TABLE,
     STREAMS_TABLE,
-    ColumnInfo,
     Tables,
     read_tables,
 )
@@ -200,7 +200,7 @@ def of_one_kind(dtype: pl.DataType, type_: str) -> bool:
     return dtype.is_numeric() and (type_ == "numeric" or not dtype.is_decimal())
 
 
-@pytest.fixture(scope="module", params=_INGESTED_AS)
+@pytest.fixture(scope="module", params=STORED_AS)
 def probe(request: pytest.FixtureRequest, server_named: ServerNamed) -> Iterator[tuple[Dsn, Tables, str]]:
     """A table with one column of each type that forecasters' tables may have."""
     type_: str = request.param
@@ -379,7 +379,7 @@ def after_the_read(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None])
         happens()
         return store_forecasts(*arguments, **options)
 
-    monkeypatch.setattr(run_module, "store_forecasts", then_store)
+    monkeypatch.setattr(chunk_module, "store_forecasts", then_store)
 
 
 @pytest.mark.parametrize("months", ["1, 24", "5, 6"], ids=["a whole track", "a part of one"])

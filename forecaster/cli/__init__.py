@@ -6,6 +6,7 @@ from forecaster.cli.base import Group
 from forecaster.cli.begin import completion, demo, init, load
 from forecaster.cli.look import doctor, dump, export, plot, report
 from forecaster.cli.nightly import mldr, run
+from forecaster.cli.scale import prepare, shard
 from forecaster.cli.score import evaluate
 
 
@@ -20,5 +21,20 @@ def main() -> None:
     """
 
 
-for _command in (demo, init, load, mldr, run, dump, plot, report, export, evaluate, doctor, completion):
+for _command in (
+    demo,
+    init,
+    load,
+    mldr,
+    run,
+    dump,
+    plot,
+    report,
+    export,
+    evaluate,
+    prepare,
+    shard,
+    doctor,
+    completion,
+):
     main.add_command(_command)

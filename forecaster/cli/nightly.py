@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from forecaster.cli.base import ID, Command, console, finish, warn
-from forecaster.cli.options import Where, database_options, model_options, option
+from forecaster.cli.options import Where, database_options, files_options, model_options, option
 from forecaster.cli.outputs import Outputs, writing_options
-from forecaster.errors import WriteRefusedError
+from forecaster.errors import InvalidOptionError, WriteRefusedError
 
 if TYPE_CHECKING:
+    from forecaster.cli.options import FromFiles
     from forecaster.model.parameters import Parameters
-    from forecaster.report import Report, RunReport
+    from forecaster.report import BucketsReport, Report, RunReport
 
 
 @click.command(cls=Command)
@@ -26,6 +27,19 @@ if TYPE_CHECKING:
 @option("--limit", type=click.IntRange(1), metavar="N", help="Look at no more than so many pending tracks.")
 @option("--replace", is_flag=True, help="Also tracks that have a forecast: it is replaced.")
 @option("--dry-run", is_flag=True, help="Everything but the write.")
+@files_options
+@option(
+    "--engine",
+    type=click.Choice(["local", "dask"]),
+    default="local",
+    show_default=True,
+    help="What spreads the work: this process, or Dask over worker processes.",
+)
+@option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Dask's scheduler, as tcp://HOST:PORT.  [default: workers of its own, one per core]",
+)
 @writing_options
 @database_options
 def run(
@@ -33,11 +47,16 @@ def run(
     outputs: Outputs,
     parameters: "Parameters",
     where: Where,
+    files: "FromFiles | None",
+    engine: str,
+    scheduler: str | None,
     **options: Any,  # noqa: ANN401 - the fields of RunConfig, by their names
 ) -> None:
     """Forecast every pending track, and store the result.
 
-    Pending is each track that has streams and no forecast.
+    Pending is each track that has streams and no forecast. With --source and --sink the catalogue is
+    in Parquet files and no database is used: then all tracks are forecast, and buckets of them that
+    are there already are left alone.
 
     \b
     Exit code: 0 done (skipped tracks are no failure), 1 failed, 2 wrong call, 3 no connection,
@@ -48,7 +67,14 @@ def run(
       forecaster run
       forecaster run --horizon 400 --influence 1000 --limit 100 --dry-run
       forecaster run --replace --track-id 42 --report report.json
+      forecaster run --source catalogue --sink forecasts --engine dask
     """
+    if engine == "local" and scheduler:
+        raise InvalidOptionError("--scheduler is of no use without --engine dask")
+    if files:
+        where.check_not_typed()
+        _run_buckets(files, outputs, engine, scheduler, parameters=parameters, track_ids=track_id, **options)
+        return
     from forecaster.progress import shown
     from forecaster.report import RunReport
     from forecaster.run import RunConfig
@@ -57,11 +83,43 @@ def run(
     report = RunReport(parameters=parameters, schema=where.schema)
     with outputs.written(report):
         with where.database() as dsn, shown(report, console()):
-            run_pending(RunConfig(dsn, where.schema, parameters, track_id, **options), report)
+            config = RunConfig(dsn, where.schema, parameters, track_id, **options)
+            if engine == "dask":
+                from forecaster.distributed import run_distributed
+
+                run_distributed(config, scheduler, report)
+            else:
+                run_pending(config, report)
         warn(report.warnings)
         if not outputs.as_json:
             summarise(report)
-        _fail_if_refused(report, "forecasts")
+        fail_if_refused(report, "forecasts")
+
+
+def _run_buckets(
+    files: "FromFiles",
+    outputs: Outputs,
+    engine: str,
+    scheduler: str | None,
+    **options: Any,  # noqa: ANN401 - the fields of BucketsConfig, by their names
+) -> None:
+    from forecaster.parquet.buckets import BucketsConfig, in_this_process, run_buckets
+    from forecaster.parquet.spread import spread_over
+    from forecaster.progress import shown
+    from forecaster.report import BucketsReport
+
+    report = BucketsReport()
+    with outputs.written(report):
+        config = BucketsConfig(files.source, files.sink, files.mldr, **options)
+        work_all = spread_over(scheduler) if engine == "dask" else in_this_process
+        try:
+            with shown(report, console()):
+                run_buckets(config, work_all, report)
+        finally:
+            warn(report.warnings)
+            if not outputs.as_json and report.buckets:
+                summarise_buckets(report)
+        fail_if_refused(report, "forecasts")
 
 
 @click.command(cls=Command)
@@ -111,7 +169,7 @@ def mldr(
                 rated=report.rated,
                 skipped=len(report.skipped),
             )
-        _fail_if_refused(report, "rates")
+        fail_if_refused(report, "rates")
 
 
 def summarise(report: "RunReport") -> None:
@@ -131,6 +189,28 @@ def summarise(report: "RunReport") -> None:
     )
 
 
+def summarise_buckets(report: "BucketsReport") -> None:
+    """What became of the buckets: a table, and a line for grep."""
+    parts = {"there already": report.left_alone, "failed": len(report.failed)}
+    told = ", ".join(f"{number:,} {what}" for what, number in parts.items() if number)
+    finish(
+        {
+            "buckets": f"{report.buckets:,}" + (f" ({told})" if told else ""),
+            "tracks": f"{report.pending:,}",
+            "forecast": f"{report.forecast:,}",
+            "rows in the sink": "0 (dry run)" if report.dry_run else f"{report.rows:,}",
+            **_outcome(report),
+            "tracks per second": f"{report.pending / report.seconds:,.0f}",
+        },
+        seconds=report.seconds,
+        buckets=report.buckets,
+        failed=len(report.failed),
+        forecast=report.forecast,
+        skipped=len(report.skipped),
+        rows=report.rows,
+    )
+
+
 def _outcome(report: "Report") -> dict[str, str]:
     """What every run has to say."""
     stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in report.stages.items())
@@ -144,7 +224,8 @@ def _outcome(report: "Report") -> dict[str, str]:
     }
 
 
-def _fail_if_refused(report: "Report", what: str) -> None:
+def fail_if_refused(report: "Report", what: str) -> None:
+    """End in failure if the table cannot hold some of what was computed."""
     if report.refused:
         first, reason = min(report.refused.items())
         raise WriteRefusedError(

@@ -46,6 +46,15 @@ class Where:
             log.info("database: %s%s", dsn, unused)
             yield dsn
 
+    def check_not_typed(self) -> None:
+        """Raise `InvalidOptionError` if a database is named, and the catalogue is in files."""
+        for name in ("database_url", "data_dir", "schema"):
+            if was_typed(name):
+                raise InvalidOptionError(
+                    f"--source and --{name.replace('_', '-')} contradict each other",
+                    hint="with --source the catalogue is in Parquet files, and no database is used",
+                )
+
     def options(self, dsn: "Dsn") -> str:
         """What has to be typed for a command to find the same tables; the password is left to a variable."""
         words = []
@@ -56,6 +65,15 @@ class Where:
         if self.schema != "public":
             words.append(f"--schema {shlex.quote(self.schema)}")
         return "".join(f" {word}" for word in words)
+
+
+@dataclass(frozen=True)
+class FromFiles:
+    """Where the Parquet files are, and where the forecasts go: what `files_options` were given."""
+
+    source: str
+    sink: Path | None
+    mldr: str | None
 
 
 @contextmanager
@@ -125,6 +143,44 @@ def database_options(command: Command) -> Command:
         command(where=Where(database_url, data_dir, schema), **others)
 
     return with_where
+
+
+def files_options(command: Command) -> Command:
+    """--source, --sink and --mldr; the command gets them as one `files`, or None without a source."""
+
+    @source_option("Catalogue in Parquet files: directory, pattern or URL. No database is used.")
+    @option(
+        "--sink",
+        shared=True,
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Directory for the forecasts, as Parquet files.",
+    )
+    @rates_option
+    @wraps(command)
+    def with_files(*, source: str | None, sink: Path | None, mldr: str | None, **others: object) -> None:
+        if source is None:
+            for name in ("sink", "mldr"):
+                if was_typed(name):
+                    raise InvalidOptionError(f"--{name} is of no use without --source")
+        if sink is not None and not sink.parts:
+            raise InvalidOptionError("--sink is empty", hint="give a directory")
+        command(files=None if source is None else FromFiles(source, sink, mldr), **others)
+
+    return with_files
+
+
+def source_option(text: str) -> Callable[[Command], Command]:
+    """--source DIR, of Parquet files."""
+    return option("--source", shared=True, metavar="DIR|GLOB|URL", help=text)
+
+
+rates_option = option(
+    "--mldr",
+    shared=True,
+    metavar="FILE|GLOB|URL",
+    help="Decay rates of --source, in Parquet.  [default: mldr/ in its directory]",
+)
 
 
 def model_options(command: Command) -> Command:

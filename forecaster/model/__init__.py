@@ -55,12 +55,17 @@ def build_forecasts(
     )  # both at once, so that one error names all
     daily = conform(daily_streams, DAILY_STREAMS, name="daily_streams")
     mldr = newest_mldr(conform(artist_mldr, ARTIST_MLDR, name="artist_mldr"))
-    cleaned = clean(daily)
+    records, facts = records_and_facts(daily, clean(daily))
+    tracks = build_tracks(records, facts, mldr, parameters)
+    return Forecasts(forecasts=project(forecastable(tracks), horizon=horizon), skipped=skipped(tracks))
+
+
+def records_and_facts(daily: pl.LazyFrame, cleaned: pl.LazyFrame, /) -> tuple[pl.LazyFrame, pl.LazyFrame]:
+    """`RECORDS` and `TRACK_FACTS` of daily streams, given as they came and cleaned."""
     # A track without a single usable record is still a track: it is skipped, not lost.
     every_track = daily.select("cm_track_id").drop_nulls().unique()
     facts = every_track.join(track_facts(cleaned), on="cm_track_id", how="left")
-    tracks = build_tracks(usable_records(cleaned), facts, mldr, parameters)
-    return Forecasts(forecasts=project(forecastable(tracks), horizon=horizon), skipped=skipped(tracks))
+    return usable_records(cleaned), facts
 
 
 def build_tracks(

@@ -205,6 +205,38 @@ class Source:
                    {_DAYS_FROM_RELEASE}
             FROM {self.tables.name(STREAMS_TABLE)} s WHERE {condition} AND NOT {self._unusable}"""
 
+    def rows(self, track_ids: pl.Series) -> pl.DataFrame:
+        """The tracks' rows as they are, in the types of `DAILY_STREAMS`; read in parallel.
+
+        What is no number, or no date that the calendar has, is NULL. Ordered by track and date.
+        """
+        date, created_at = self.tables.day(STREAMS_TABLE), self.tables.instant(STREAMS_TABLE)
+        size = max(1, -(-len(track_ids) // CONNECTIONS))
+        days = f"CASE WHEN isfinite(s.date) THEN {epoch_day(date)} END"
+        us = f"""CASE s.created_at WHEN 'infinity' THEN {2**62} WHEN '-infinity' THEN {-(2**62)}
+                      ELSE (extract(epoch FROM {created_at}) * 1000000)::bigint END"""
+        wire = self.read(
+            [
+                f"""SELECT {self._row_id}, s.cm_track_id::bigint AS cm_track_id,
+                           s.cm_artist_id::bigint AS cm_artist_id, {days} AS date,
+                           CASE WHEN s.daily_streams BETWEEN -{LARGEST_FLOAT} AND {LARGEST_FLOAT}
+                                THEN {self._streams} END AS daily_streams,
+                           {_DAYS_FROM_RELEASE}, {us} AS created_at
+                    FROM {self.tables.name(STREAMS_TABLE)} s
+                    WHERE s.cm_track_id = ANY ({integer_array(part)})"""
+                for part in slices(track_ids, size)
+            ]
+        )
+        return wire.select(
+            pl.col("training_data_id").alias("id"),
+            "cm_track_id",
+            "cm_artist_id",
+            pl.col("date").cast(pl.Int32, strict=False).cast(pl.Date),
+            "daily_streams",
+            "days_from_release",
+            pl.col("created_at").cast(pl.Datetime("us", "UTC")),
+        ).sort("cm_track_id", "date")
+
     def forecasts(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.DataFrame:
         """The stored rows that name a track and a month, ordered by both; `STORED_FORECASTS`."""
         forecasts = self.tables.name(FORECAST_TABLE)

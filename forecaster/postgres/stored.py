@@ -2,10 +2,12 @@
 
 import shlex
 from collections.abc import Iterator
+from datetime import datetime
 
 import polars as pl
 
 from forecaster.model.parameters import Parameters
+from forecaster.postgres.connection import Connection, integer_array, query
 from forecaster.postgres.tables import FORECAST_TABLE, Tables
 
 NOT_GUARANTEED = (
@@ -26,6 +28,20 @@ def stored_months(tables: Tables) -> str:
                count({distinct}month)::bigint AS months, min(month)::bigint AS first,
                max(month)::bigint AS last
         FROM {tables.name(FORECAST_TABLE)} WHERE true"""
+
+
+def stored_at(
+    connection: Connection, tables: Tables, track_ids: pl.Series, created_at: datetime, horizon: int
+) -> pl.Series:
+    """Those of the tracks that have all months of a forecast of just that instant, which names a run."""
+    found = query(
+        connection,
+        f"SELECT s.cm_track_id::bigint AS cm_track_id FROM {tables.name(FORECAST_TABLE)} s "
+        f"WHERE s.cm_track_id = ANY ({integer_array(track_ids)}) "
+        f"AND {tables.instant(FORECAST_TABLE)} = $1 GROUP BY 1 HAVING count(*) = {int(horizon)}",
+        (created_at,),
+    )
+    return found["cm_track_id"].sort()
 
 
 def missing_key(tables: Tables) -> Iterator[str]:

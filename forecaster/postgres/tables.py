@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import adbc_driver_manager as adbc
 
+from forecaster.columns import ColumnInfo
 from forecaster.errors import DatabaseError, SchemaMismatchError
 from forecaster.postgres.connection import Connection, execute, query, quote_identifier
 
@@ -170,18 +171,6 @@ _INDEXES_SQL = """
 # NaN and the infinities are beyond it, and so are numerics that a float cannot hold.
 LARGEST_FLOAT = "1.7976931348623157e308"
 _SMALLEST_FLOAT = "5e-324"
-
-
-@dataclass(frozen=True)
-class ColumnInfo:
-    """A column as the server has it."""
-
-    type: str
-    not_null: bool
-    has_default: bool
-    generated: bool
-    digits: int | None = None
-    """Of a numeric column of limited precision: how many there may be before the point."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,140 @@
+"""Dask: worker processes, and what becomes of each piece of work that is spread over them."""
+
+import logging
+import queue
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from forecaster.errors import EngineError, ForecasterError, MissingExtraError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+LOSSES = 3
+"""So many workers may be lost while they are at one piece of work; then it is given up, and named."""
+
+_PATIENCE = "10s"  # for a scheduler to answer
+_LOOKS = 0.5  # seconds between two looks at whether the scheduler is still there
+
+
+@contextmanager
+def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None) -> "Iterator[Client]":
+    """A client of the scheduler at that address, or of workers of its own: one for each core.
+
+    Each of its own workers has one thread, and so has Polars in it; `environ` is what else they find in
+    their environment. Raises `MissingExtraError` without Dask, `EngineError` if nothing answers.
+    """
+    try:
+        from dask.system import CPU_COUNT  # noqa: PLC0415 - an extra
+        from distributed import Client, LocalCluster  # noqa: PLC0415
+    except ImportError:
+        raise MissingExtraError(
+            "--engine dask needs Dask, which is not installed",
+            hint="install it with: pip install 'forecaster[dask]'",
+        ) from None
+    # What it has to say is said by us, as an error.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, timeout=_PATIENCE, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise EngineError(
+                f"no scheduler answers at {scheduler}: {error}",
+                hint="start one with `dask scheduler`, and give its address as tcp://HOST:PORT",
+            ) from None
+        with client:
+            yield client
+        return
+    with (
+        LocalCluster(
+            n_workers=CPU_COUNT,
+            threads_per_worker=1,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+            env={"POLARS_MAX_THREADS": "1", **(environ or {})},
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def each(
+    client: "Client",
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    at_once: int | None = None,
+) -> Iterator[tuple[Item, Result | Exception]]:
+    """What becomes of each item, in the order in which that is known; no more than `at_once` at a time.
+
+    What `work` raises is yielded, and so is an `EngineError` for an item whose workers were lost again and
+    again. An item may be worked more than once: if the worker is lost, another one begins anew. Raises
+    `EngineError` if the scheduler is lost, or has no worker to begin with.
+    """
+    if not client.scheduler_info(n_workers=-1)["workers"]:
+        raise EngineError(
+            "the scheduler has no workers",
+            hint="start some with `dask worker`",
+        )
+    run = secrets.token_hex(4)
+    over: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
+    going: dict[object, tuple[Item, Future[Result]]] = {}
+    waiting = enumerate(items)
+
+    def begin_another() -> None:
+        for number, item in waiting:
+            key = f"forecaster-{run}-{number}"
+            future = client.submit(work, item, key=key, pure=False)
+            going[key] = (item, future)
+            future.add_done_callback(over.put)
+            return
+
+    for _ in range(len(items) if at_once is None else at_once):
+        begin_another()
+    while going:
+        try:
+            future = over.get(timeout=_LOOKS)
+        except queue.Empty:
+            if client.status != "running":
+                raise _lost() from None
+            continue
+        item, _ = going.pop(future.key)
+        outcome = _outcome(future)
+        begin_another()
+        yield item, outcome
+
+
+def threads(client: "Client") -> int:
+    """How many pieces of work the workers do at once; 1 while there are no workers."""
+    of_each: Mapping[str, int] = client.nthreads()
+    return max(1, sum(of_each.values()))
+
+
+def _outcome(future: "Future[Result]") -> Result | Exception:
+    from distributed import KilledWorker  # noqa: PLC0415 - an extra
+
+    if future.status == "cancelled":
+        raise _lost()
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, ForecasterError):
+        return error
+    if isinstance(error, KilledWorker):
+        return EngineError(
+            f"given up after {LOSSES + 1} workers were lost at it, the last at {error.last_worker.address}",
+            hint="it may need more memory than a worker has; smaller buckets help",
+        )
+    return EngineError(f"a worker failed with {type(error).__name__}: {error}")
+
+
+def _lost() -> EngineError:
+    return EngineError(
+        "the connection to Dask's scheduler is lost",
+        hint="what is done stays done: run again once the scheduler is back",
+    )

@@ -1,0 +1,264 @@
+"""All buckets of a catalogue, in this process or spread by an engine, and the sum of their manifests."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from forecaster.errors import (
+    BadFileError,
+    BucketsFailedError,
+    ForecasterError,
+    InvalidOptionError,
+    LockedError,
+    NoForecastError,
+)
+from forecaster.model.features import looks_ahead
+from forecaster.model.parameters import Parameters
+from forecaster.parquet.layout import Bucket
+from forecaster.parquet.manifest import Sink
+from forecaster.parquet.shard import Job, Worked, work
+from forecaster.parquet.source import Catalogue, Files, find_catalogue
+from forecaster.report import BucketsReport
+from forecaster.schema import DAILY_STREAMS, conform
+
+Outcome = Worked | Exception
+Engine = Callable[[Job, list[Bucket]], Iterator[tuple[Bucket, Outcome]]]
+"""Works all buckets, in any order and place, and yields what became of each as soon as it is known."""
+
+_NAMED = 5  # failed buckets that the error names
+
+
+@dataclass(frozen=True)
+class BucketsConfig:
+    """What a run without a database does. Raises `InvalidOptionError` if a value cannot be used."""
+
+    source: str
+    """Directory, pattern of files with streams, or the URL of one."""
+    sink: Path | None
+    """Directory for the forecasts; may be missing in a dry run."""
+    mldr: str | None = None
+    """File, directory, pattern or URL of the decay rates, if they do not lie beside the streams."""
+    parameters: Parameters = field(default_factory=Parameters)
+    buckets: int | None = None
+    """How many to work it in. None: as it is laid out, else as the sink is, else by the number of rows."""
+    track_ids: tuple[int, ...] = ()
+    """Only these tracks. Empty: all."""
+    limit: int | None = None
+    """At most so many tracks, in the order of their ids; skipped ones count. None: all."""
+    replace: bool = False
+    """Also the buckets whose forecasts are there and whole."""
+    dry_run: bool = False
+    """Everything but the write."""
+    wait: float = 0.0
+    """Seconds to wait for another process that works the same bucket."""
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and not 1 <= self.limit < 2**63:
+            raise InvalidOptionError(f"limit is {self.limit}: expected at least 1")
+        if self.sink is None and not self.dry_run:
+            raise InvalidOptionError(
+                "there is nowhere to write the forecasts to",
+                hint="--sink DIRECTORY says where; or --dry-run writes nothing",
+            )
+        if self.sink is not None and "://" in str(self.sink).replace(":/", "://"):
+            raise InvalidOptionError(
+                f"the sink {self.sink} is a URL: expected a directory",
+                hint="files are renamed once they are whole, which an object store cannot do",
+            )
+
+
+def run_buckets(
+    config: BucketsConfig,
+    engine: Engine | None = None,
+    report: BucketsReport | None = None,
+    *,
+    only: Bucket | None = None,
+) -> BucketsReport:
+    """Forecast all tracks of a catalogue in Parquet, bucket by bucket.
+
+    With `only`, just that bucket. A bucket whose forecasts are there, whole and of the same data and
+    parameters is left alone. One that fails does not keep the others from being worked. The `report` is
+    filled in on the way.
+
+    Raises `SchemaMismatchError` and `BadFileError` if no bucket can be worked, `BucketsFailedError` if some
+    cannot, `LockedError` if another process works one, `NoForecastError` for track ids without streams.
+    """
+    report = report or BucketsReport()
+    start = time.perf_counter()
+    try:
+        _run(config, engine or in_this_process, report, only)
+    finally:
+        report.seconds = time.perf_counter() - start
+    return report
+
+
+def in_this_process(job: Job, buckets: list[Bucket]) -> Iterator[tuple[Bucket, Outcome]]:
+    """One after the other; Polars takes all cores for each."""
+    for bucket in buckets:
+        yield bucket, attempt(job, bucket)
+
+
+def attempt(job: Job, bucket: Bucket) -> Outcome:
+    """What became of a bucket; what it failed with is returned, to be told along with the others'."""
+    try:
+        return work(job, bucket)
+    except ForecasterError as error:
+        return error
+
+
+def plan(config: BucketsConfig) -> tuple[Job, list[Bucket]]:
+    """What to work, once it is certain that it can be. Writes nothing."""
+    catalogue = find_catalogue(config.source, config.mldr)
+    catalogue.check()
+    sink = Sink(config.sink) if config.sink and not config.dry_run else None
+    if catalogue.laid_out_in and config.buckets not in (None, catalogue.laid_out_in):
+        raise InvalidOptionError(
+            f"{config.source} is laid out in {catalogue.laid_out_in} buckets, not in {config.buckets}",
+            hint=f"its buckets are 0/{catalogue.laid_out_in} and so on; or lay it out anew",
+        )
+    # Where only the size tells the number of buckets, it must not change as the catalogue grows.
+    number = catalogue.laid_out_in or config.buckets or (sink and sink.buckets()) or catalogue.buckets()
+    buckets = [Bucket(i, number) for i in range(number)]
+    track_ids = None
+    if config.track_ids or config.limit:
+        track_ids = tuple(_selected(catalogue, config))
+        _refuse_to_shrink(sink, buckets, config)
+    job = Job(catalogue, sink, config.parameters, track_ids, datetime.now(UTC), config.replace, config.wait)
+    return job, buckets
+
+
+def check(
+    config: BucketsConfig, report: BucketsReport | None = None, *, only: Bucket | None = None
+) -> BucketsReport:
+    """Look at every bucket of a sink, or at `only` that one; add up what is whole, the rest is `failed`."""
+    report = report or BucketsReport()
+    start = time.perf_counter()
+    with report.stage("connect"):
+        job, buckets = plan(config)
+        buckets = buckets if only is None else [only]
+        _describe(config, job, buckets, report)
+    with report.stage("buckets"):
+        whole: list[tuple[Bucket, Worked]] = []
+        for bucket in buckets:
+            found = _whole(job, bucket)
+            if isinstance(found, Worked):
+                whole.append((bucket, found))
+            else:
+                report.failed[bucket.number] = found
+    add_up(report, whole, job.sink)
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def _whole(job: Job, bucket: Bucket) -> Worked | str:
+    """What a bucket's manifest says, or why it has to be worked."""
+    try:
+        problem = job.sink.problem(bucket, job.asked(bucket)) if job.sink else None
+        manifest = job.sink.read(bucket) if job.sink else None
+    except BadFileError as error:
+        return str(error)
+    if problem or manifest is None:
+        return problem or "missing"
+    return Worked(manifest, left_alone=True, skipped=None)
+
+
+def add_up(report: BucketsReport, worked: Iterable[tuple[Bucket, Worked]], sink: Sink | None) -> None:
+    """Fill in what the buckets' manifests say."""
+    in_sink = []
+    skipped = [report.skipped]
+    for bucket, done in worked:
+        manifest = done.manifest
+        report.pending += manifest.tracks
+        report.forecast += manifest.forecast
+        report.rows += manifest.rows if sink else 0
+        report.unusable_rows += manifest.unusable_rows
+        report.duplicate_rows += manifest.duplicate_rows
+        report.looking_ahead += manifest.looking_ahead
+        report.refused |= {row["cm_track_id"]: row["reason"] for row in manifest.refused}
+        report.left_alone += done.left_alone
+        if not done.left_alone:
+            for stage, seconds in manifest.stages.items():
+                report.stages[stage] = report.stages.get(stage, 0.0) + seconds
+        if done.skipped is not None:
+            skipped.append(done.skipped)
+        else:
+            in_sink.append(bucket)
+    if sink and in_sink:
+        skipped.append(sink.all_skipped(in_sink))
+    report.skipped = pl.concat(skipped).sort("cm_track_id")
+
+
+def _run(config: BucketsConfig, engine: Engine, report: BucketsReport, only: Bucket | None) -> None:
+    with report.stage("connect"):
+        job, buckets = plan(config)
+        if job.sink:
+            job.sink.prepare(len(buckets))
+        buckets = buckets if only is None else [only]
+        _describe(config, job, buckets, report)
+    worked: list[tuple[Bucket, Worked]] = []
+    errors: dict[int, Exception] = {}
+    try:
+        with report.stage("buckets"):
+            for bucket, outcome in engine(job, buckets):
+                if isinstance(outcome, Worked):
+                    worked.append((bucket, outcome))
+                else:
+                    errors[bucket.number] = outcome
+                    report.failed[bucket.number] = str(outcome)
+                report.done["buckets"] = len(worked) + len(errors)
+    finally:
+        add_up(report, worked, job.sink)
+        report.warnings += looks_ahead(report.looking_ahead, config.parameters.as_of)
+    _raise(errors, len(buckets))
+
+
+def _describe(config: BucketsConfig, job: Job, buckets: list[Bucket], report: BucketsReport) -> None:
+    report.source, report.sink = config.source, str(config.sink or "")
+    report.parameters, report.ids, report.limit = config.parameters, config.track_ids, config.limit
+    report.replace, report.dry_run = config.replace, config.dry_run
+    report.started_at = job.created_at.isoformat()
+    report.buckets = len(buckets)
+
+
+def _raise(errors: dict[int, Exception], buckets: int) -> None:
+    if not errors:
+        return
+    first = min(errors)
+    if len(errors) == buckets or all(isinstance(error, LockedError) for error in errors.values()):
+        raise errors[first]
+    what = ", ".join(map(str, sorted(errors)[:_NAMED])) + (" and others" if len(errors) > _NAMED else "")
+    raise BucketsFailedError(
+        f"{len(errors):,} of {buckets:,} buckets failed ({what}); the others are done. Bucket {first}: "
+        f"{errors[first]}",
+        hint="once that is mended, the same command works only what failed; --report lists them all",
+    )
+
+
+def _refuse_to_shrink(sink: Sink | None, buckets: list[Bucket], config: BucketsConfig) -> None:
+    """A few tracks must not take the place of all."""
+    manifests = map(sink.read, buckets) if sink and not config.replace else ()
+    if any(manifest and manifest.asked["tracks"] is None for manifest in manifests):
+        raise InvalidOptionError(
+            f"{config.sink} holds the forecasts of all tracks, and now only some are asked for",
+            hint="choose another --sink; or --replace: then the others' forecasts are gone",
+        )
+
+
+def _selected(catalogue: Catalogue, config: BucketsConfig) -> list[int]:
+    """The ids of the tracks to work."""
+    files = Files(catalogue.streams)
+    daily = conform(files.scan(), DAILY_STREAMS, name=catalogue.streams)
+    tracks = files.collect(daily.select("cm_track_id").drop_nulls().unique())["cm_track_id"].sort()
+    if config.track_ids:
+        wanted = pl.Series(config.track_ids, dtype=pl.Int64).unique().sort()
+        if len(unknown := wanted.filter(~wanted.is_in(tracks.implode()))):
+            raise NoForecastError(
+                f"no streams of these tracks: {', '.join(map(str, unknown))}",
+                hint="check the ids, and --source",
+            )
+        tracks = wanted
+    return (tracks if config.limit is None else tracks.head(config.limit)).to_list()

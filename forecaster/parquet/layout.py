@@ -1,0 +1,81 @@
+"""How a catalogue lies in a directory: its tracks in buckets, by a fixed arithmetic hash of their ids."""
+
+import json
+from dataclasses import dataclass
+
+import polars as pl
+from polars.exceptions import ComputeError
+
+from forecaster.errors import BadFileError, InvalidOptionError
+
+STREAMS, MLDR, LAYOUT = "streams", "mldr", "layout.json"
+"""What a laid-out catalogue's directory holds."""
+
+BUCKETS_MAX = 100_000
+
+_VERSION = 1
+_MULTIPLIER = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: Knuth's multiplicative hashing
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One of the `of` parts of a catalogue, counted from 0. Raises `InvalidOptionError` if there is none."""
+
+    number: int
+    of: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.of <= BUCKETS_MAX:
+            raise InvalidOptionError(f"the number of buckets is {self.of}: expected 1 to {BUCKETS_MAX:,}")
+        if not 0 <= self.number < self.of:
+            raise InvalidOptionError(
+                f"there is no bucket {self.number} of {self.of}",
+                hint=f"buckets are counted from 0: 0/{self.of} to {self.of - 1}/{self.of}",
+            )
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    @property
+    def directory(self) -> str:
+        """Its name in a hive-partitioned directory."""
+        return f"bucket={self.number}"
+
+    def holds(self, track_id: pl.Expr, /) -> pl.Expr:
+        """Whether tracks belong in it."""
+        return bucket_of(track_id, self.of) == self.number
+
+
+def bucket_of(track_id: pl.Expr, buckets: int, /) -> pl.Expr:
+    """The bucket of a track: ((id x 0x9E3779B97F4A7C15 mod 2^64) div 2^32) mod `buckets`, id mod 2^64.
+
+    Part of the contract with whatever else lays out or reads buckets: it never changes.
+    """
+    product = track_id.cast(pl.Int64).cast(pl.UInt64, wrap_numerical=True) * pl.lit(_MULTIPLIER, pl.UInt64)
+    return ((product // 2**32) % buckets).cast(pl.Int64)
+
+
+def layout_text(buckets: int, /) -> str:
+    """What the layout file of a catalogue in so many buckets says."""
+    return json.dumps({"buckets": buckets, "version": _VERSION}) + "\n"
+
+
+def read_layout(directory: str, /) -> int | None:
+    """How many buckets a directory, or the URL of one, is laid out in; None if it is not.
+
+    Raises `BadFileError` for a layout that cannot be understood.
+    """
+    path = f"{directory}/{LAYOUT}"
+    try:
+        rows = pl.read_ndjson(path).to_dicts()
+    except FileNotFoundError:
+        return None
+    except ComputeError as error:
+        raise BadFileError(f"{path} cannot be read: {error}") from error
+    match rows:
+        case [{"buckets": int(buckets), "version": int(version)}] if version == _VERSION and buckets > 0:
+            return buckets
+    raise BadFileError(
+        f"{path} says {rows}, which this version of forecaster does not understand",
+        hint="`forecaster prepare` lays a catalogue out",
+    )
