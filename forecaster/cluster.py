@@ -42,7 +42,7 @@ def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=_PATIENCE, set_as_default=False)
-        except (OSError, ValueError) as error:
+        except (OSError, TypeError, ValueError) as error:
             raise EngineError(
                 f"no scheduler answers at {scheduler}: {error}",
                 hint="start one with `dask scheduler`, and give its address as tcp://HOST:PORT",
@@ -54,7 +54,9 @@ def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None
         LocalCluster(
             n_workers=CPU_COUNT,
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # nobody else has to see it; with none it would be seen by all
+            scheduler_kwargs={"dashboard": False},
+            security=True,  # else any user of the machine could have the workers do what they like
             silence_logs=logging.CRITICAL,
             env={"POLARS_MAX_THREADS": "1", **(environ or {})},
         ) as cluster,

@@ -4,9 +4,10 @@ import json
 from dataclasses import dataclass
 
 import polars as pl
-from polars.exceptions import ComputeError
 
 from forecaster.errors import BadFileError, InvalidOptionError
+from forecaster.files import refusing
+from forecaster.interrupt import interruptible
 
 STREAMS, MLDR, LAYOUT = "streams", "mldr", "layout.json"
 """What a laid-out catalogue's directory holds."""
@@ -67,11 +68,12 @@ def read_layout(directory: str, /) -> int | None:
     """
     path = f"{directory}/{LAYOUT}"
     try:
-        rows = pl.read_ndjson(path).to_dicts()
-    except FileNotFoundError:
-        return None
-    except ComputeError as error:
-        raise BadFileError(f"{path} cannot be read: {error}") from error
+        with refusing(path, "read"):
+            rows = interruptible(lambda: pl.read_ndjson(path).to_dicts(), cancel=None)
+    except BadFileError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
     match rows:
         case [{"buckets": int(buckets), "version": int(version)}] if version == _VERSION and buckets > 0:
             return buckets

@@ -15,7 +15,7 @@ from forecaster.errors import BadFileError
 from forecaster.files import refusing, sync_directory, write_table, write_text
 from forecaster.parquet.layout import LAYOUT, MLDR, STREAMS, Bucket, bucket_of, layout_text
 from forecaster.parquet.source import Catalogue, Files
-from forecaster.schema import ARTIST_MLDR, DAILY_STREAMS, check
+from forecaster.schema import ARTIST_MLDR, DAILY_STREAMS
 
 if TYPE_CHECKING:
     from forecaster.postgres.source import Source
@@ -42,7 +42,7 @@ def prepare_files(catalogue: Catalogue, buckets: int, out: Path, *, replace: boo
     """
     files = Files(catalogue.streams)
     catalogue.check()
-    rows = files.scan()
+    rows = files.checked(DAILY_STREAMS)
     names = rows.collect_schema().names()
     track = pl.col("cm_track_id")
     with _new_directory(out, buckets, replace=replace) as directory:
@@ -137,9 +137,8 @@ def _complete(directory: Path, buckets: int, schema: pl.Schema) -> None:
 
 
 def _copy_rates(rates: Files, directory: Path) -> int:
-    frame = rates.scan()
+    frame = rates.checked(ARTIST_MLDR)
     names = frame.collect_schema().names()
-    check((rates.where, frame, ARTIST_MLDR))
     rows = rates.collect(frame.select(name for name in ARTIST_MLDR if name in names))
     (directory / MLDR).mkdir()
     write_table(rows, directory / MLDR / _FILE.format(0))

@@ -2,8 +2,10 @@
 
 import glob
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 
@@ -12,12 +14,14 @@ from forecaster.files import refusing
 from forecaster.interrupt import interruptible
 from forecaster.model.rates import newest_mldr
 from forecaster.parquet.layout import MLDR, STREAMS, Bucket, read_layout
-from forecaster.schema import ARTIST_MLDR, DAILY_STREAMS, check, conform
+from forecaster.schema import ARTIST_MLDR, DAILY_STREAMS, Column, check, conform
 
 ROWS_PER_BUCKET = 10_000_000
 """Where nothing else tells the number of buckets: so many daily rows take about 1 GB of memory."""
 
 _PATTERN = "*?["
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,16 @@ class Files:
             self.paths(), glob=self.is_url, hive_partitioning=False, extra_columns="ignore"
         )
 
+    def checked(self, columns: Mapping[str, Column], *, name: str | None = None) -> pl.LazyFrame:
+        """`scan`, of which it is certain that it has columns that can work.
+
+        Raises `BadFileError` for what is no Parquet file, and `SchemaMismatchError` naming every column.
+        """
+        frame = self.scan()
+        self._read(frame.collect_schema)
+        check((name or self.where, frame, columns))
+        return frame
+
     def fingerprint(self) -> str:
         """Changes when the files do: names, sizes and times of change; of a URL, the number of rows."""
         if self.is_url:
@@ -69,14 +83,16 @@ class Files:
 
     def count(self) -> int:
         """How many rows they have, by their footers."""
-        with refusing(self.where, "read"):
-            return int(self.collect(self.scan().select(pl.len())).item())
+        return int(self.collect(self.scan().select(pl.len())).item())
 
     def collect(self, frame: pl.LazyFrame) -> pl.DataFrame:
         """The rows of a frame that is made from these files. Raises `BadFileError` naming the bad one."""
+        return self._read(lambda: frame.collect(engine="streaming"))
+
+    def _read(self, read: Callable[[], T]) -> T:
         try:
             with refusing(self.where, "read"):
-                return interruptible(lambda: frame.collect(engine="streaming"), cancel=None)
+                return interruptible(read, cancel=None)
         except BadFileError as error:
             raise self._naming_the_file(error) from error.__cause__
 
@@ -111,7 +127,8 @@ class Catalogue:
 
     def daily(self, bucket: Bucket) -> pl.LazyFrame:
         """The rows of a bucket: `DAILY_STREAMS`. Those without a track belong in bucket 0."""
-        daily = conform(self.files(bucket).scan(), DAILY_STREAMS, name=f"{self.streams} ({bucket})")
+        name = f"{self.streams} ({bucket})"
+        daily = conform(self.files(bucket).checked(DAILY_STREAMS, name=name), DAILY_STREAMS, name=name)
         track = pl.col("cm_track_id")
         if self.laid_out_in or bucket.of == 1:
             return daily
@@ -119,7 +136,7 @@ class Catalogue:
 
     def newest_mldr(self) -> pl.DataFrame:
         """Each artist's newest decay rate: `NEWEST_MLDR`."""
-        rates = conform(self.rates.scan(), ARTIST_MLDR, name=self.mldr)
+        rates = conform(self.rates.checked(ARTIST_MLDR), ARTIST_MLDR, name=self.mldr)
         return self.rates.collect(newest_mldr(rates))
 
     def check(self) -> None:
@@ -130,13 +147,8 @@ class Catalogue:
         wanted = [(self.rates, ARTIST_MLDR)]
         if not self.laid_out_in:
             wanted.insert(0, (Files(self.streams), DAILY_STREAMS))
-        frames = []
-        for files, columns in wanted:
-            with refusing(files.where, "read"):
-                frame = files.scan()
-                interruptible(frame.collect_schema, cancel=None)
-            frames.append((files.where, frame, columns))
-        check(*frames)
+        frames = [(files.where, files.checked({}), columns) for files, columns in wanted]
+        check(*frames)  # all at once, so that one error names all
 
     def buckets(self) -> int:
         """In how many buckets it is best worked."""

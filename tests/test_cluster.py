@@ -1,0 +1,500 @@
+"""Over Dask's workers: the same rows, whoever is killed on the way, and only ids and results travel."""
+
+import json
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+import polars as pl
+import psutil
+import pytest
+from polars.testing import assert_frame_equal
+
+from forecaster.cluster import LOSSES, connected, each
+from forecaster.distributed import _Task, _work, run_distributed
+from forecaster.dsn import Dsn, with_own_password
+from forecaster.errors import BucketsFailedError, EngineError, ForecasterError, SchemaMismatchError
+from forecaster.load import load
+from forecaster.model.parameters import Parameters
+from forecaster.parquet.buckets import BucketsConfig, check, run_buckets
+from forecaster.parquet.layout import Bucket
+from forecaster.parquet.manifest import Sink
+from forecaster.parquet.prepare import prepare_files
+from forecaster.parquet.shard import Job
+from forecaster.parquet.source import find_catalogue
+from forecaster.parquet.spread import spread_over
+from forecaster.postgres.source import open_source
+from forecaster.run import RunConfig, run
+from tests import sql
+from tests.conftest import ServerNamed, new_database
+from tests.faults import (
+    FORECAST,
+    LONG,
+    PASSWORD_MARKS,
+    SEED,
+    clear,
+    end_of,
+    guarded_by_password,
+    sessions,
+    started,
+    until,
+    whole_tracks,
+)
+from tests.parquet import expected, in_sink, write_catalogue
+from tests.tables import create_tables, golden_mldr, golden_streams, initialise
+from tests.test_run import in_frames, stored
+
+BUCKETS = 24
+
+# What it takes to end at its end, whatever is still connected to it.
+SCHEDULER = "from distributed.cli.dask_scheduler import main; main()"
+WORKER = "from distributed.cli.dask_worker import main; main()"
+
+TIMES = [pytest.param(2, id="short"), pytest.param(20, marks=LONG, id="long")]
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("catalogue")
+    source = find_catalogue(str(write_catalogue(directory / "files")))
+    prepare_files(source, BUCKETS, directory / "laid out")
+    return directory / "laid out"
+
+
+@contextmanager
+def python(
+    code: str, *arguments: str, env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": "/nonexistent",
+        "POLARS_MAX_THREADS": "1",
+        **(env or {}),
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            kill_all(process)
+
+
+def kill_all(process: subprocess.Popen[bytes]) -> None:
+    """It and its children."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+class Cluster:
+    """A scheduler and two worker processes with nannies, as someone else has started them."""
+
+    def __init__(self, directory: Path, env: dict[str, str] | None = None) -> None:
+        self.file = directory / "scheduler.json"
+        self.env = env or {}
+
+    def __enter__(self) -> Self:
+        options = ("--port", "0", "--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(self.file))
+        self._scheduler = python(SCHEDULER, *options)
+        self.scheduler = self._scheduler.__enter__()
+        until(self.file.exists)
+        until(lambda: self.file.stat().st_size > 0)
+        self.address = str(json.loads(self.file.read_text())["address"])
+        of_workers = (self.address, "--nworkers", "2", "--nthreads", "1", "--no-dashboard")
+        self._workers = python(WORKER, *of_workers, env=self.env)
+        self._workers.__enter__()
+        until(lambda: len(self.workers()) == 2)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._workers.__exit__(None, None, None)
+        self._scheduler.__exit__(None, None, None)
+
+    def workers(self) -> list[int]:
+        """The process ids of the workers that are there."""
+        with connected(self.address) as client:
+            return sorted(client.run(os.getpid).values())
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("dask")) as cluster:
+        yield cluster
+
+
+class TestEach:
+    def test_every_item_is_worked_and_what_fails_is_told(self, cluster: Cluster) -> None:
+        with connected(cluster.address) as client:
+            found = dict(each(client, _worked, range(20), at_once=3))
+        assert {item: outcome for item, outcome in found.items() if not isinstance(outcome, Exception)} == {
+            item: item * 2 for item in range(20) if item not in (7, 9)
+        }
+        assert isinstance(found[7], ForecasterError)
+        assert (str(found[7]), found[7].hint) == ("seven", "take eight")
+        assert isinstance(found[9], EngineError)
+        assert str(found[9]) == "a worker failed with ZeroDivisionError: integer division or modulo by zero"
+
+    def test_no_more_than_so_many_at_once(self, cluster: Cluster, tmp_path: Path) -> None:
+        with connected(cluster.address) as client:
+            at_once = [most for _, most in each(client, _Counted(tmp_path), range(8), at_once=1)]
+        assert at_once == [1] * 8
+
+    def test_an_item_that_kills_its_worker_is_given_up_and_named(self, cluster: Cluster) -> None:
+        with connected(cluster.address) as client:
+            found = dict(each(client, _deadly, range(6)))
+        assert {item for item, outcome in found.items() if isinstance(outcome, Exception)} == {4}
+        assert f"given up after {LOSSES + 1} workers were lost" in str(found[4])
+
+    def test_a_scheduler_without_workers(self, tmp_path: Path) -> None:
+        file = tmp_path / "s.json"
+        options = ("--port", "0", "--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(file))
+        with python(SCHEDULER, *options):
+            until(lambda: file.exists() and file.stat().st_size > 0)
+            address = json.loads(file.read_text())["address"]
+            with connected(address) as client, pytest.raises(EngineError, match="has no workers"):
+                list(each(client, _worked, [1]))
+
+    @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x", "127.0.0.1:1"])
+    def test_no_scheduler(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("forecaster.cluster._PATIENCE", "1s")
+        with pytest.raises(EngineError, match="no scheduler answers"), connected(address):
+            pass
+
+    def test_workers_of_its_own(self) -> None:
+        with connected(None, environ={"OF_OURS": "1"}) as client:
+            threads = client.run(pl.thread_pool_size)
+            assert set(threads.values()) == {1}
+            assert len(threads) == len(os.sched_getaffinity(0))
+            assert set(client.run(_variable, "OF_OURS").values()) == {"1"}
+            address = client.scheduler_info()["address"]
+            assert address.startswith("tls://127.0.0.1:")
+            with pytest.raises(EngineError), connected(address):  # without our certificate
+                pass
+            own = psutil.Process()
+            listening = [
+                connection.laddr.ip
+                for process in (own, *own.children(recursive=True))
+                for connection in process.net_connections()
+                if connection.status == psutil.CONN_LISTEN
+            ]
+            assert set(listening) == {"127.0.0.1"}
+
+
+def _variable(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def _worked(item: int) -> int:
+    if item == 7:
+        raise ForecasterError("seven", hint="take eight")
+    return item * 2 if item != 9 else item // 0
+
+
+class _Counted:
+    """How many are at work at the same time."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def __call__(self, item: int) -> int:
+        mine = self.directory / str(item)
+        mine.touch()
+        time.sleep(0.05)
+        most = len(list(self.directory.iterdir()))
+        mine.unlink()
+        return most
+
+
+def _deadly(item: int) -> int:
+    if item == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+class TestBuckets:
+    def test_the_same_rows(self, cluster: Cluster, catalogue: Path, tmp_path: Path) -> None:
+        config = BucketsConfig(str(catalogue), tmp_path / "sink", parameters=Parameters(horizon=30))
+        report = run_buckets(config, spread_over(cluster.address))
+        assert_frame_equal(in_sink(tmp_path / "sink"), expected(horizon=30))
+        alone = run_buckets(
+            BucketsConfig(str(catalogue), tmp_path / "alone", parameters=Parameters(horizon=30))
+        )
+        for name in ("pending", "forecast", "rows", "unusable_rows", "duplicate_rows", "buckets"):
+            assert getattr(report, name) == getattr(alone, name)
+        assert report.skipped.equals(alone.skipped)
+        again = run_buckets(config, spread_over(cluster.address))
+        assert again.left_alone == BUCKETS
+
+    def test_only_names_travel(self, catalogue: Path, tmp_path: Path) -> None:
+        job = Job(
+            find_catalogue(str(catalogue)),
+            Sink(tmp_path / "sink"),
+            Parameters(),
+            None,
+            datetime.now(UTC),
+        )
+        assert len(pickle.dumps((job, Bucket(3, BUCKETS)))) < 2_000
+
+    def test_a_poisoned_one_fails_alone(self, cluster: Cluster, tmp_path: Path) -> None:
+        prepare_files(find_catalogue(str(write_catalogue(tmp_path / "files"))), 6, tmp_path / "own")
+        [file] = (tmp_path / "own" / "streams" / "bucket=5").iterdir()
+        file.write_text("no parquet")
+        config = BucketsConfig(str(tmp_path / "own"), tmp_path / "sink")
+        with pytest.raises(BucketsFailedError, match=r"1 of 6 buckets failed \(5\)"):
+            run_buckets(config, spread_over(cluster.address))
+        assert list(check(config).failed) == [5]
+
+    @pytest.mark.parametrize("times", TIMES)
+    def test_workers_are_killed(self, cluster: Cluster, catalogue: Path, tmp_path: Path, times: int) -> None:
+        chance = random.Random(SEED)
+        everything = expected()
+        for attempt in range(times):
+            sink = tmp_path / str(attempt)
+            config = BucketsConfig(str(catalogue), sink)
+            with killing(cluster, chance) as killed:
+                report = run_buckets(config, spread_over(cluster.address))
+            assert killed
+            assert_frame_equal(in_sink(sink), everything)
+            assert (report.rows, check(config).failed) == (len(everything), {})
+
+    @pytest.mark.parametrize("times", TIMES)
+    def test_the_client_is_killed(
+        self, cluster: Cluster, catalogue: Path, tmp_path: Path, times: int
+    ) -> None:
+        chance = random.Random(SEED)
+        everything = expected()
+        for attempt in range(times):
+            sink = tmp_path / str(attempt)
+            arguments = ("--source", str(catalogue), "--sink", str(sink))
+            with started(None, *arguments, "--engine", "dask", "--scheduler", cluster.address) as process:
+                until((sink / "manifests").exists, process)
+                time.sleep(chance.uniform(0, 0.4))
+                process.kill()
+            # What its workers are still at may end, or be dropped.
+            config = BucketsConfig(str(catalogue), sink, wait=60)
+            run_buckets(config)
+            assert_frame_equal(in_sink(sink), everything)
+            assert check(config).failed == {}
+
+    @pytest.mark.parametrize("times", [pytest.param(1, id="short"), pytest.param(5, marks=LONG, id="long")])
+    def test_the_scheduler_is_killed(self, catalogue: Path, tmp_path: Path, times: int) -> None:
+        chance = random.Random(SEED)
+        for attempt in range(times):
+            sink = tmp_path / str(attempt) / "sink"
+            sink.parent.mkdir()
+            config = BucketsConfig(str(catalogue), sink, wait=60)
+            with Cluster(tmp_path / str(attempt)) as own, ThreadPoolExecutor(1) as threads:
+                going = threads.submit(run_buckets, config, spread_over(own.address))
+                until((sink / "manifests").exists)
+                time.sleep(chance.uniform(0, 0.2))
+                kill_all(own.scheduler)
+                error = going.exception(timeout=60)
+                assert isinstance(error, EngineError), error
+                assert "scheduler is lost" in str(error)
+            run_buckets(config)
+            assert_frame_equal(in_sink(sink), expected())
+            assert check(config).failed == {}
+
+    @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+    def test_interrupted(self, catalogue: Path, tmp_path: Path, signum: signal.Signals) -> None:
+        arguments = ("--source", str(catalogue), "--sink", str(tmp_path / "sink"), "--engine", "dask")
+        with started(None, *arguments) as process:
+            until((tmp_path / "sink" / "manifests").exists, process)
+            process.send_signal(signum)
+            ended = end_of(process)
+        assert ended.code == 128 + signum
+        assert ended.stderr.rstrip().endswith("nothing is half done")
+        assert "Traceback" not in ended.stderr
+        run_buckets(BucketsConfig(str(catalogue), tmp_path / "sink", wait=60))
+        assert_frame_equal(in_sink(tmp_path / "sink"), expected())
+
+
+@contextmanager
+def killing(cluster: Cluster, chance: random.Random) -> Iterator[list[int]]:
+    """Kill a worker at a random moment meanwhile; who was killed."""
+    until(lambda: len(cluster.workers()) == 2)
+    killed: list[int] = []
+    victim = chance.choice(cluster.workers())
+
+    def kill() -> None:
+        time.sleep(chance.uniform(0.05, 0.5))
+        os.kill(victim, signal.SIGKILL)
+        killed.append(victim)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    yield killed
+    thread.join()
+
+
+class TestTables:
+    """The same promises as a plain run."""
+
+    @pytest.fixture
+    def filled(self, server_named: ServerNamed) -> Iterator[Dsn]:
+        with new_database(server_named("embedded")) as dsn:
+            initialise(dsn)
+            load(dsn, "public", streams=golden_streams(), mldr=golden_mldr())
+            yield dsn
+
+    @pytest.fixture(autouse=True)
+    def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("forecaster.distributed.CHUNK", 11)
+
+    def test_the_same_rows(self, cluster: Cluster, filled: Dsn) -> None:
+        report = run_distributed(RunConfig(filled), cluster.address)
+        everything = in_frames(golden_streams(), golden_mldr())
+        assert_frame_equal(stored(filled), everything)
+        sql.run(filled, f"CREATE TABLE before AS SELECT * FROM {FORECAST}")
+        clear(filled)
+        plain = run(RunConfig(filled))
+        counts = ("pending", "forecast", "rows", "unusable_rows", "duplicate_rows", "taken", "refused")
+        assert {name: getattr(report, name) for name in counts} == {
+            name: getattr(plain, name) for name in counts
+        }
+        assert report.skipped.sort("cm_track_id").equals(plain.skipped.sort("cm_track_id"))
+        same = "month, forecasted_value, segment_used, time_used, cm_track_id, cm_artist_id, training_data_id"
+        assert sql.rows(filled, f"(SELECT {same} FROM before) EXCEPT (SELECT {same} FROM {FORECAST})") == []
+
+    def test_all_at_one_instant_and_on_one_snapshot(self, cluster: Cluster, filled: Dsn) -> None:
+        report = run_distributed(RunConfig(filled, parameters=Parameters(horizon=3)), cluster.address)
+        [(instant,)] = sql.rows(filled, f"SELECT DISTINCT created_at FROM {FORECAST}")
+        assert instant == datetime.fromisoformat(report.started_at)
+
+    def test_again_there_is_nothing_to_do_and_replace_does_all(self, cluster: Cluster, filled: Dsn) -> None:
+        run_distributed(RunConfig(filled), cluster.address)
+        before = sql.rows(filled, f"SELECT id FROM {FORECAST} ORDER BY 1")
+        assert run_distributed(RunConfig(filled), cluster.address).pending == 3  # those that are skipped
+        assert sql.rows(filled, f"SELECT id FROM {FORECAST} ORDER BY 1") == before
+        assert run_distributed(RunConfig(filled, replace=True), cluster.address).forecast == 247
+        after = sql.rows(filled, f"SELECT id FROM {FORECAST} ORDER BY 1")
+        assert len(after) == len(before)
+        assert not set(after) & set(before)
+        assert_frame_equal(stored(filled), in_frames(golden_streams(), golden_mldr()))
+
+    def test_a_dry_run_stores_nothing(self, cluster: Cluster, filled: Dsn) -> None:
+        report = run_distributed(RunConfig(filled, dry_run=True), cluster.address)
+        assert (report.forecast, report.rows) == (247, 0)
+        assert sql.rows(filled, f"SELECT count(*) FROM {FORECAST}") == [(0,)]
+
+    def test_a_table_without_the_key_is_refused(self, cluster: Cluster, embedded_database: Dsn) -> None:
+        create_tables(embedded_database, forecast_key="")
+        load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+        with pytest.raises(SchemaMismatchError, match="no unique key"):
+            run_distributed(RunConfig(embedded_database), cluster.address)
+        report = run_distributed(RunConfig(embedded_database, dry_run=True), cluster.address)
+        assert report.forecast == 247
+
+    @pytest.mark.parametrize("replaces", [False, True])
+    def test_a_chunk_worked_twice_is_stored_once_and_counted(self, filled: Dsn, *, replaces: bool) -> None:
+        """As when the server got the commit, and the worker died before it could say so."""
+        run(RunConfig(filled, limit=40))
+        ids = golden_streams()["cm_track_id"].unique().sort().head(60)
+        ids = ids if replaces else ids.tail(20)
+        with open_source(filled, "public") as source:
+            task = _Task(
+                filled,
+                source.tables,
+                source.snapshot,
+                Parameters(),
+                datetime.now(UTC),
+                replace=replaces,
+                dry_run=False,
+            )
+            first = _work(task, ids)
+            with ThreadPoolExecutor(4) as threads:
+                others = list(threads.map(lambda _: _work(task, ids), range(8)))
+        assert first.done.rows > 0
+        assert {other.done.rows for other in others} == {first.done.rows}
+        assert [other.done.taken for other in others] == [[]] * 8
+        in_all = pl.col("cm_track_id") <= ids[-1]
+        assert_frame_equal(stored(filled), in_frames(golden_streams(), golden_mldr()).filter(in_all))
+
+    def test_two_attempts_at_a_chunk_at_the_same_time(self, filled: Dsn) -> None:
+        ids = golden_streams()["cm_track_id"].unique().sort()
+        with open_source(filled, "public") as source:
+            task = _Task(
+                filled,
+                source.tables,
+                source.snapshot,
+                Parameters(),
+                datetime.now(UTC),
+                replace=False,
+                dry_run=False,
+            )
+            with ThreadPoolExecutor(4) as threads:
+                done = list(threads.map(lambda _: _work(task, ids), range(4)))
+        assert [(worked.done.rows, worked.done.taken) for worked in done] == [(247 * 24, [])] * 4
+        assert_frame_equal(stored(filled), in_frames(golden_streams(), golden_mldr()))
+
+    @pytest.mark.parametrize("times", TIMES)
+    def test_workers_are_killed(self, cluster: Cluster, filled: Dsn, times: int) -> None:
+        chance = random.Random(SEED)
+        everything = in_frames(golden_streams(), golden_mldr())
+        for _ in range(times):
+            clear(filled)
+            with killing(cluster, chance):
+                report = run_distributed(RunConfig(filled), cluster.address)
+            assert (report.forecast, report.taken) == (247, [])
+            assert_frame_equal(stored(filled), everything)
+
+    @pytest.mark.parametrize("times", TIMES)
+    def test_the_client_is_killed(self, cluster: Cluster, filled: Dsn, times: int) -> None:
+        chance = random.Random(SEED)
+        everything = in_frames(golden_streams(), golden_mldr())
+        small = "import forecaster.distributed; forecaster.distributed.CHUNK = 11"
+        for _ in range(times):
+            clear(filled)
+            arguments = ("--engine", "dask", "--scheduler", cluster.address)
+            with started(filled, *arguments, before=small) as process:
+                until(lambda: len(sessions(filled)) > 3, process)
+                time.sleep(chance.uniform(0, 0.3))
+                process.kill()
+            assert 0 <= whole_tracks(filled) <= 247  # each has its months once or none
+            run(RunConfig(filled, wait=60))
+            assert_frame_equal(stored(filled), everything)
+
+    def test_no_password_travels(self, tmp_path: Path) -> None:
+        with guarded_by_password() as dsn:
+            initialise(dsn)
+            load(dsn, "public", streams=golden_streams(), mldr=golden_mldr())
+            without = Cluster(tmp_path)
+            (tmp_path / "other").mkdir()
+            with without, Cluster(tmp_path / "other", env={"PGPASSWORD": dsn.password or ""}) as knowing:
+                with pytest.raises(ForecasterError) as error:
+                    run_distributed(RunConfig(dsn), without.address)
+                assert not any(mark in str(error.value) for mark in PASSWORD_MARKS)
+                assert run_distributed(RunConfig(dsn), knowing.address).forecast == 247
+            clear(dsn)
+            assert run_distributed(RunConfig(dsn), None).forecast == 247  # in its own workers' environment
+
+    def test_a_password_of_ones_own(self, tmp_path: Path) -> None:
+        dsn = Dsn("db", "music", "me")
+        filed = tmp_path / "pgpass"
+        filed.write_text("db:5432:music:me:filed\n")
+        filed.chmod(0o600)
+        for environ, password in (
+            ({}, None),
+            ({"PGPASSWORD": "given"}, "given"),
+            ({"PGPASSFILE": str(filed)}, "filed"),
+            ({"DATABASE_URL": "postgresql://me:url@db/music", "PGPASSWORD": "x"}, "url"),
+            ({"DATABASE_URL": "postgresql://me:url@other/music", "PGPASSWORD": "x"}, "x"),
+            ({"DATABASE_URL": "nonsense", "PGPASSWORD": "x"}, "x"),
+        ):
+            assert with_own_password(dsn, environ) == replace(dsn, password=password)
