@@ -167,8 +167,9 @@ def _check(
 ) -> None:
     from forecaster.parquet.buckets import check
     from forecaster.parquet.layout import Bucket
+    from forecaster.progress import shown
 
-    with doing("check"):
+    with shown(report, console()):
         check(config, report, only=Bucket(*bucket) if bucket else None)
     if not outputs.as_json:
         for number, problem in list(report.failed.items())[:_SHOWN]:

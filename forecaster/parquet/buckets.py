@@ -197,6 +197,11 @@ def _run(config: BucketsConfig, engine: Engine, report: BucketsReport, only: Buc
         job, buckets = plan(config)
         if job.sink:
             job.sink.prepare(len(buckets))
+        if len(buckets) > 1 and not job.catalogue.laid_out_in:
+            report.warnings.append(
+                f"{config.source} is not laid out in buckets, so that each bucket reads all of it; "
+                "`forecaster prepare` lays it out"
+            )
         buckets = buckets if only is None else [only]
         _describe(config, job, buckets, report)
     worked: list[tuple[Bucket, Worked]] = []
