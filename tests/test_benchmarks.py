@@ -83,3 +83,20 @@ def test_the_results_that_are_kept_are_of_the_whole_catalogue() -> None:
     assert result["answers"]["forecast"] + result["answers"]["skipped"] == 8_459
     ratio = median(r["program"]["seconds"] / r["floor"]["seconds"] for r in result["rounds"])
     assert f"| {ratio:.2f} |" in (kept / "full.md").read_text()
+
+
+def test_the_sizes_in_parquet_are_measured(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.buckets", "--quick", "--out", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    result = json.loads((tmp_path / "buckets-quick.json").read_text())
+    assert [size["tracks"] for size in result["sizes"]] == [300, 600]
+    for size in result["sizes"]:
+        assert size["forecast_rows"] == size["tracks"] * 24
+        assert size["daily_rows"] * 2 < size["in_bytes"] < size["daily_rows"] * 20
+        assert size["prepare"]["seconds"] > 0
+        for engine in ("local", "dask"):
+            assert all(run[engine]["seconds"] > 0 for run in size["runs"])
+            assert all(50 < run[engine]["peak_mb"] < 2_000 for run in size["runs"])
+    page = (tmp_path / "buckets-quick.md").read_text()
+    assert "A daily row takes" in page
+    assert "| 600 |" in page

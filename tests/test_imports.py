@@ -122,6 +122,26 @@ def test_only_the_source_imports_connectorx() -> None:
     assert set(importers_of("connectorx")) <= {"forecaster.postgres.source"}
 
 
+def test_only_the_cluster_imports_dask() -> None:
+    importers = importers_of("dask", "distributed")
+    at_work = {
+        module: [name for name in names if name != "distributed.Client"]
+        for module, names in importers.items()
+    }
+    assert {module for module, names in at_work.items() if names} == {"forecaster.cluster"}
+
+
+def test_files_and_tables_do_not_know_each_other() -> None:
+    parquet = [module for module in MODULES if is_of(module, "forecaster.parquet")]
+    handed_on = "forecaster.postgres.source.Source"  # the type, for what lays tables out in files
+    for module in parquet:
+        assert {name for name in imports(MODULES[module]) if is_of(name, "forecaster.postgres")} <= {
+            handed_on
+        }
+    for module in POSTGRES:
+        assert not any(is_of(name, "forecaster.parquet") for name in imports(MODULES[module]))
+
+
 def test_only_the_database_side_imports_adbc() -> None:
     # The type of a connection that is handed on may be named anywhere; what the driver does may not.
     handed_on = "adbc_driver_manager.dbapi.Connection"

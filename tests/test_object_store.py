@@ -1,0 +1,118 @@
+"""Catalogues in an object store: a server that speaks S3, and Polars' own readers."""
+
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from polars.testing import assert_frame_equal
+
+from forecaster.errors import BadFileError, InvalidOptionError
+from forecaster.parquet.buckets import BucketsConfig, check, run_buckets
+from forecaster.parquet.prepare import prepare_files
+from forecaster.parquet.source import find_catalogue
+from tests.conftest import Cli
+from tests.faults import until
+from tests.parquet import expected, in_sink, write_catalogue
+
+OF = 3
+
+
+def put(url: str, data: bytes = b"") -> None:
+    headers = {"Content-Type": "application/octet-stream"}  # not a form, which the server would wait for
+    request = urllib.request.Request(url, data=data, headers=headers, method="PUT")
+    with urllib.request.urlopen(request, timeout=10) as response:
+        assert response.status == 200
+
+
+@pytest.fixture(scope="module")
+def variables() -> Iterator[dict[str, str]]:
+    """What a program has to know to reach the store."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        address = f"http://127.0.0.1:{port}"
+
+        def answers() -> bool:
+            try:
+                put(f"{address}/music")
+            except urllib.error.URLError:
+                return False
+            return True
+
+        try:
+            until(answers)
+            yield {
+                "AWS_ENDPOINT_URL": address,
+                "AWS_ALLOW_HTTP": "true",
+                "AWS_REGION": "us-east-1",
+                "AWS_ACCESS_KEY_ID": "id",
+                "AWS_SECRET_ACCESS_KEY": "secret",
+            }
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def store(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a bucket with the golden catalogue, as it came in `plain` and laid out in `laid-out`."""
+    directory = tmp_path_factory.mktemp("store")
+    prepare_files(find_catalogue(str(write_catalogue(directory / "plain"))), OF, directory / "laid-out")
+    for path in directory.rglob("*"):
+        if path.is_file():
+            name = path.relative_to(directory).as_posix()
+            put(f"{variables['AWS_ENDPOINT_URL']}/music/{name}", path.read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield "s3://music"
+
+
+def test_laid_out(store: str, tmp_path: Path) -> None:
+    config = BucketsConfig(f"{store}/laid-out", tmp_path / "sink")
+    report = run_buckets(config)
+    assert report.buckets == OF
+    assert_frame_equal(in_sink(tmp_path / "sink"), expected())
+    assert run_buckets(config).left_alone == OF
+    assert check(config).failed == {}
+
+
+def test_as_it_came(store: str, tmp_path: Path) -> None:
+    run_buckets(BucketsConfig(f"{store}/plain", tmp_path / "directory"))
+    rates = f"{store}/plain/mldr/rates.parquet"
+    run_buckets(BucketsConfig(f"{store}/plain/streams/*.parquet", tmp_path / "pattern", mldr=rates))
+    for sink in ("directory", "pattern"):
+        assert_frame_equal(in_sink(tmp_path / sink), expected())
+
+
+def test_it_can_be_laid_out_from_there(store: str, tmp_path: Path) -> None:
+    prepare_files(find_catalogue(f"{store}/plain"), 2, tmp_path / "out")
+    run_buckets(BucketsConfig(str(tmp_path / "out"), tmp_path / "sink"))
+    assert_frame_equal(in_sink(tmp_path / "sink"), expected())
+
+
+@pytest.mark.parametrize("place", ["nothing", "../nobucket/x"])
+def test_what_is_not_there(store: str, tmp_path: Path, place: str) -> None:
+    url = f"s3://{place.removeprefix('../')}" if place.startswith("..") else f"{store}/{place}"
+    with pytest.raises(BadFileError, match="cannot be read"):
+        run_buckets(BucketsConfig(url, tmp_path / "sink"))
+    assert not (tmp_path / "sink").exists()
+
+
+def test_the_command_says_what_is_missing(
+    store: str, variables: dict[str, str], tmp_path: Path, cli: Cli
+) -> None:
+    sink = tmp_path / "sink"
+    source = f"{store}/plain/streams"
+    result = cli("shard", "0/2", "--source", source, "--sink", str(sink), env=variables)
+    assert result.returncode == 1
+    assert f"{source}/streams cannot be read" in result.stderr
+    assert "Traceback" not in result.stderr
+    with pytest.raises(InvalidOptionError, match="is a URL"):
+        BucketsConfig(source, Path(f"{store}/forecasts"))
