@@ -31,12 +31,19 @@ def stored_forecasts(
     rows = forecasts.join(
         cutoffs.drop("is_known"), on="cm_track_id", how="left", maintain_order="left"
     ).with_columns(pl.coalesce("cutoff", pl.col("created_at").dt.date()).alias("cutoff"))
-    return rows, list(_unknown(cutoffs.filter(~pl.col("is_known"))["cm_track_id"]))
+    return rows, list(_unknown(cutoffs.filter(~pl.col("is_known"))))
 
 
-def _unknown(tracks: pl.Series) -> Iterator[str]:
+def _unknown(tracks: pl.DataFrame) -> Iterator[str]:
+    newer = tracks["cutoff"].count()
+    kinds = {
+        "with streams that are all newer than their forecast, whose last date is taken": newer,
+        "without streams, of whose forecast the day on which it was stored is taken": len(tracks) - newer,
+    }
     if len(tracks):
         yield (
-            f"tracks whose streams are all newer than their forecast: {len(tracks):,}, the first is "
-            f"{tracks[0]}; their cutoff is taken to be their last date. --as-of DATE states another one"
+            f"tracks whose cutoff is not known by created_at: {len(tracks):,}, the first is "
+            f"{tracks['cm_track_id'][0]} ("
+            + "; ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
+            + "). --as-of DATE states another one"
         )

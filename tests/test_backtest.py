@@ -1,7 +1,10 @@
 """Backtests end to end: stored forecasts and rolling origins, on real servers."""
 
 import json
-from datetime import date, timedelta
+import re
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -10,12 +13,19 @@ from polars.testing import assert_frame_equal
 
 from forecaster.backtest import BacktestConfig, backtest
 from forecaster.dsn import Dsn
-from forecaster.errors import InvalidOptionError, NoForecastError, SchemaMismatchError
+from forecaster.errors import (
+    BadFileError,
+    ForecasterError,
+    InvalidOptionError,
+    NoForecastError,
+    SchemaMismatchError,
+)
 from forecaster.evaluation import BASELINES
 from forecaster.load import load
 from forecaster.model import build_forecasts
 from forecaster.model.listeners import artist_rates
 from forecaster.model.parameters import Parameters
+from forecaster.postgres.source import open_source
 from forecaster.run import RunConfig, run
 from forecaster.sample import sample_catalogue
 from tests import sql
@@ -35,6 +45,15 @@ def stored(database: Dsn) -> Dsn:
     load(database, "public", streams=BEFORE, mldr=RATES)
     run(RunConfig(database))
     return database
+
+
+@pytest.fixture
+def stored_embedded(embedded_database: Dsn) -> Dsn:
+    """The same, on the embedded server only."""
+    initialise(embedded_database)
+    load(embedded_database, "public", streams=BEFORE, mldr=RATES)
+    run(RunConfig(embedded_database))
+    return embedded_database
 
 
 def by_hand(forecasts: pl.DataFrame, days: pl.DataFrame) -> tuple[float, int]:
@@ -81,7 +100,7 @@ def test_stored_forecasts_against_a_file_a_table_and_days_that_arrived(stored: D
 def test_forecasts_made_at_a_cutoff_are_those_that_were_stored_then(stored: Dsn) -> None:
     load(stored, "public", streams=LATER)
     then = backtest(BacktestConfig(stored)).evaluation
-    now = backtest(BacktestConfig(stored, cutoffs=(CUTOFF,))).evaluation
+    now = backtest(BacktestConfig(stored, cutoffs=(CUTOFF,), later_rates=True)).evaluation
     assert_frame_equal(now.overall, then.overall)
     assert_frame_equal(now.by_month, then.by_month)
     assert now.by_cutoff["cutoff"].to_list() == [CUTOFF]
@@ -90,7 +109,8 @@ def test_forecasts_made_at_a_cutoff_are_those_that_were_stored_then(stored: Dsn)
 def test_rolling_origins_know_only_what_was_before(stored: Dsn) -> None:
     load(stored, "public", streams=LATER)
     cutoffs = (date(2023, 6, 1), date(2023, 10, 1), CUTOFF)
-    result = backtest(BacktestConfig(stored, parameters=Parameters(horizon=6), cutoffs=cutoffs))
+    six = partial(BacktestConfig, stored, parameters=Parameters(horizon=6), later_rates=True)
+    result = backtest(six(cutoffs=cutoffs))
     assert result.evaluation.by_cutoff["cutoff"].to_list() == list(cutoffs)
     assert result.evaluation.worst_cutoff in cutoffs
     made = []
@@ -110,9 +130,7 @@ def test_rolling_origins_know_only_what_was_before(stored: Dsn) -> None:
     sql.run(
         stored, "UPDATE backtest_track_daily_training_data SET daily_streams = 7 WHERE date >= $1", CUTOFF
     )
-    other = backtest(BacktestConfig(stored, parameters=Parameters(horizon=6), cutoffs=cutoffs[:1]))
-    first = backtest(BacktestConfig(stored, parameters=Parameters(horizon=6), cutoffs=cutoffs[:1]))
-    assert_frame_equal(other.evaluation.series, first.evaluation.series)
+    other = backtest(six(cutoffs=cutoffs[:1]))
     totals = result.evaluation.series.filter(cutoff=cutoffs[0])["forecast_total"]
     assert other.evaluation.series["forecast_total"].to_list() == totals.to_list()
 
@@ -134,7 +152,7 @@ def test_rates_are_those_of_the_listeners_before_the_cutoff(stored: Dsn) -> None
         for number, artist in enumerate(artists, start=1)
     )
     load(stored, "public", listeners=listeners)
-    result = backtest(BacktestConfig(stored, cutoffs=(CUTOFF,)))
+    result = backtest(BacktestConfig(stored, cutoffs=(CUTOFF,), later_rates=True))
     known = artist_rates(listeners.lazy().filter(pl.col("date") < CUTOFF)).collect()
     rates = pl.concat(
         [
@@ -154,9 +172,22 @@ def test_rates_are_those_of_the_listeners_before_the_cutoff(stored: Dsn) -> None
     assert len(both) > 10
     assert len(expected) >= len(both)
     assert both["forecast_total"].to_list() == pytest.approx(both["sum"].to_list())
+    later = built.filter(~pl.col("cm_artist_id").is_in(artists))["cm_track_id"].n_unique()
+    assert 0 < later < built["cm_track_id"].n_unique()
+    assert result.later_rates == later
     [warning] = result.warnings
-    with_rate = RATES.filter(pl.col("mldr").is_not_null())["cm_artist_id"].n_unique()
-    assert f"{with_rate - 3:,} artists have no rate from listeners before it" in warning
+    assert warning.startswith("tracks forecast by a decay rate that was not known at the cutoff")
+    assert warning.endswith(f": {later} at 2024-01-01")
+    strict = backtest(BacktestConfig(stored, cutoffs=(CUTOFF,)))
+    assert (strict.later_rates, strict.warnings) == (0, [])
+    assert strict.skipped["no_mldr_at_cutoff"] >= later
+    of_artists = STREAMS.filter(pl.col("cm_artist_id").is_in(artists))["cm_track_id"]
+    assert strict.evaluation.series.equals(
+        result.evaluation.series.filter(pl.col("cm_track_id").is_in(of_artists.implode()))
+        .drop("volume_decile")
+        .join(strict.evaluation.series.select("cm_track_id", "volume_decile"), on="cm_track_id")
+        .select(strict.evaluation.series.columns)
+    )
 
 
 def test_other_types_and_doubled_days_give_the_same(database: Dsn) -> None:
@@ -168,7 +199,7 @@ def test_other_types_and_doubled_days_give_the_same(database: Dsn) -> None:
         "days_from_release, created_at) SELECT cm_track_id, cm_artist_id, date, 1, days_from_release, "
         "'2000-01-01' FROM backtest_track_daily_training_data WHERE cm_track_id < 5",
     )
-    result = backtest(BacktestConfig(database, cutoffs=(CUTOFF,)))
+    result = backtest(BacktestConfig(database, cutoffs=(CUTOFF,), later_rates=True))
     built = build_forecasts(BEFORE.lazy(), RATES.lazy()).forecasts.collect()
     last = BEFORE.group_by("cm_track_id").agg(pl.col("date").max().alias("as_of"))
     wape, windows = by_hand(
@@ -200,26 +231,311 @@ def test_a_doubled_forecast_is_left_out_and_said(stored: Dsn) -> None:
     result = backtest(BacktestConfig(stored))
     assert track not in result.evaluation.series["cm_track_id"].to_list()
     assert "a month of theirs is stored twice: 1" in result.warnings[0]
+    assert result.skipped == {"month_stored_twice": 1}
 
 
 def test_what_cannot_be_scored(stored: Dsn) -> None:
-    with pytest.raises(NoForecastError, match=r"no forecast month can be scored: .* not_over"):
+    with pytest.raises(NoForecastError, match=r"no forecast month can be scored: .* not_over") as raised:
         backtest(BacktestConfig(stored))
-    with pytest.raises(NoForecastError, match="no track can be forecast from the days before 1990-01-01"):
+    assert "; as of 2023-12-31 (by created_at); the days with streams are " in f"{raised.value}"
+    with pytest.raises(
+        NoForecastError, match="no track can be forecast from the days before 1990-01-01"
+    ) as raised:
         backtest(BacktestConfig(stored, cutoffs=(date(1990, 1, 1),)))
+    tracks, first = BEFORE["cm_track_id"].n_unique(), BEFORE["date"].sort()[0]
+    ends = f": {tracks} no_days_before_cutoff; the days with streams are {first} to 2023-12-31"
+    assert f"{raised.value}".endswith(ends)
+    assert raised.value.hint == "cutoffs have to lie within the days that the streams table holds"
+    with pytest.raises(NoForecastError, match=r"not_over.*as of 2023-12-31 \(cutoff\)"):
+        backtest(BacktestConfig(stored, cutoffs=(CUTOFF,), later_rates=True))
     with pytest.raises(NoForecastError, match="no streams of these tracks: 987654"):
         backtest(BacktestConfig(stored, track_ids=(BEFORE["cm_track_id"][0], 987654)))
-    with pytest.raises(SchemaMismatchError, match="nowhere: the table is missing"):
-        backtest(BacktestConfig(stored, actuals="nowhere"))
     with pytest.raises(InvalidOptionError, match="contradict"):
         BacktestConfig(stored, parameters=Parameters(as_of=CUTOFF), cutoffs=(CUTOFF,))
+
+
+def test_what_was_known_at_an_origin_comes_from_the_streams_table_alone(stored: Dsn, tmp_path: Path) -> None:
+    load(stored, "public", streams=LATER)
+    path = tmp_path / "tripled.parquet"
+    before = pl.col("date") < CUTOFF
+    STREAMS.with_columns(
+        daily_streams=pl.col("daily_streams") * pl.when(before).then(3).otherwise(1)
+    ).write_parquet(path)
+    changed = len(BEFORE.filter(pl.col("daily_streams") != 0))
+    for config in (
+        BacktestConfig(stored, months=6),
+        BacktestConfig(stored, parameters=Parameters(horizon=6), cutoffs=(CUTOFF,), later_rates=True),
+    ):
+        alone, beside = backtest(config), backtest(replace(config, actuals=f"{path}"))
+        assert beside.evaluation.to_dict(series=True) == alone.evaluation.to_dict(series=True)
+        forecast = alone.evaluation.series["cm_track_id"]
+        [warning] = set(beside.warnings) - set(alone.warnings)
+        found = re.search(r"other streams than the streams table on ([0-9,]+) days before an", warning)
+        assert found
+        assert 0 < int(found[1].replace(",", "")) <= changed
+        assert f"the first track is {forecast[0]};" in warning
+
+
+def test_a_rate_is_known_once_it_is_stored(stored: Dsn) -> None:
+    load(stored, "public", streams=LATER)
+    at_cutoff = BacktestConfig(stored, parameters=Parameters(horizon=3), cutoffs=(CUTOFF,))
+    with pytest.raises(NoForecastError, match=r"[0-9]+ no_mldr_at_cutoff") as raised:
+        backtest(at_cutoff)
+    assert "--later-rates" in (raised.value.hint or "")
+    assert "`forecaster load --listeners FILE`" in (raised.value.hint or "")
+    later = backtest(replace(at_cutoff, later_rates=True))
+
+    sql.run(stored, "UPDATE backtest_artist_mldr SET created_at = '2023-12-31 23:59+00'")
+    sql.run(
+        stored,
+        "INSERT INTO backtest_artist_mldr (cm_artist_id, mldr) "
+        "SELECT cm_artist_id, 5 FROM backtest_artist_mldr",
+    )
+    for config in (at_cutoff, replace(at_cutoff, later_rates=True)):
+        known = backtest(config)
+        assert_frame_equal(known.evaluation.series, later.evaluation.series)
+        assert (known.later_rates, known.warnings) == (0, [])
+    assert "no_mldr_at_cutoff" not in known.skipped
+
+    # The newest rate of the time counts, also if there is none in it.
+    artist = RATES["cm_artist_id"][0]
+    sql.run(
+        stored,
+        "INSERT INTO backtest_artist_mldr (cm_artist_id, mldr, created_at) "
+        "VALUES ($1, NULL, '2023-12-31 23:59:59+00')",
+        artist,
+    )
+    tracks = set(STREAMS.filter(cm_artist_id=artist)["cm_track_id"])
+    without = backtest(at_cutoff)
+    assert not tracks & set(without.evaluation.series["cm_track_id"])
+    assert without.skipped["no_mldr_at_cutoff"] > 0
+
+
+def test_what_is_left_out_is_counted(stored: Dsn, tmp_path: Path) -> None:
+    never = date(1990, 1, 1)
+    load(stored, "public", streams=LATER)
+    both = BacktestConfig(stored, cutoffs=(CUTOFF, never), later_rates=True)
+    result = backtest(both)
+    tracks = STREAMS["cm_track_id"].n_unique()
+    young = tracks - BEFORE["cm_track_id"].n_unique()
+    assert result.skipped["no_days_before_cutoff"] == tracks + young
+    series = result.evaluation.series["cm_track_id"].n_unique()
+    forecast = backtest(replace(both, cutoffs=(CUTOFF,)))
+    assert series == forecast.evaluation.series["cm_track_id"].n_unique()
+    assert result.evaluation.by_cutoff.select("cutoff", "windows").row(0) == (never, 0)
+    assert "no month can be scored at 1990-01-01" in result.warnings
+
+    sql.run(stored, "CREATE TABLE later (cm_track_id integer, date timestamptz, daily_streams float8)")
+    sql.run(
+        stored,
+        "INSERT INTO later SELECT cm_track_id, date, daily_streams FROM backtest_track_daily_training_data "
+        f"WHERE date >= '{CUTOFF}'",
+    )
+    expected = backtest(replace(both, actuals="later"))
+    assert expected.actuals_left_out == {"other_tracks": 0, "duplicates": 0, "unusable": 0}
+    sql.run(
+        stored,
+        "INSERT INTO later VALUES (987654, '2024-01-01', 5), (987654, NULL, 5), (NULL, '2024-01-01', 1), "
+        "($1, '2024-02-01 07:00+00', -3), ($1, NULL, 5), ($1, '2025-06-01', NULL), ($1, '2025-06-01', 'NaN')",
+        BEFORE["cm_track_id"][0],
+    )
+    dirty = backtest(replace(both, actuals="later"))
+    assert dirty.actuals_left_out == {"other_tracks": 2, "duplicates": 1, "unusable": 4}
+    assert dirty.evaluation.to_dict(series=True) == expected.evaluation.to_dict(series=True)
+
+    strange = LATER.head(2).with_columns(cm_track_id=pl.lit(987654, pl.Int64))
+    empty = LATER.head(1).with_columns(daily_streams=None, date=date(2030, 1, 1))
+    pl.concat([LATER, strange, empty.cast(LATER.schema)]).write_parquet(tmp_path / "later.parquet")
+    of_file = backtest(replace(both, actuals=f"{tmp_path / 'later.parquet'}"))
+    assert of_file.actuals_left_out == {"other_tracks": 2, "duplicates": 0, "unusable": 1}
+    assert of_file.evaluation.to_dict(series=True) == expected.evaluation.to_dict(series=True)
+
+
+def test_an_as_of_date_that_is_stated(stored: Dsn) -> None:
+    load(stored, "public", streams=LATER)
+    by_created_at = backtest(BacktestConfig(stored))
+    last = CUTOFF - timedelta(days=1)
+    stated = backtest(BacktestConfig(stored, parameters=Parameters(as_of=last)))
+    assert (by_created_at.known_by, stated.known_by, stated.warnings) == ("by created_at", "--as-of", [])
+    assert_frame_equal(stated.evaluation.series, by_created_at.evaluation.series)
+    early = backtest(BacktestConfig(stored, parameters=Parameters(as_of=last - timedelta(days=1))))
+    tracks = sql.rows(stored, "SELECT DISTINCT cm_track_id FROM backtest_track_streams_forecast ORDER BY 1")
+    [warning] = early.warnings
+    assert "streams after --as-of 2023-12-30 were there when the forecast was stored" in warning
+    assert f"of {len(tracks)} tracks, the first is {tracks[0][0]}: days are scored" in warning
+
+
+def test_only_the_first_months_of_what_is_stored(stored: Dsn) -> None:
+    load(stored, "public", streams=LATER)
+    found = backtest(BacktestConfig(stored, months=3)).evaluation
+    assert found.by_month["month"].to_list() == [1, 2, 3]
+    every = backtest(BacktestConfig(stored)).evaluation
+    # The skill is against the baseline that is best in all months.
+    assert_frame_equal(found.by_month.drop("skill"), every.by_month.head(3).drop("skill"))
+
+
+def test_why_stored_forecasts_cannot_be_scored(stored: Dsn) -> None:
+    """Every day is there, but rows that were loaded anew are no older than the forecasts."""
+    load(stored, "public", streams=LATER)
+    sql.run(stored, "UPDATE backtest_track_daily_training_data SET created_at = now() + interval '1 day'")
+    tracks = sql.rows(stored, "SELECT DISTINCT cm_track_id FROM backtest_track_streams_forecast ORDER BY 1")
+    with pytest.raises(NoForecastError, match=r"no forecast month can be scored: [0-9]+ not_over") as raised:
+        backtest(BacktestConfig(stored))
+    message = f"{raised.value}"
+    assert "; as of 2024-12-31 (by created_at); " in message
+    assert (
+        f"not known by created_at: {len(tracks)}, the first is {tracks[0][0]} ({len(tracks)} with " in message
+    )
+    assert "streams that are all newer than their forecast, whose last date is taken)" in message
+    assert "--as-of DATE states the last day that the forecasts knew" in (raised.value.hint or "")
+
+
+def test_forecasts_of_tracks_whose_streams_are_gone(stored: Dsn) -> None:
+    load(stored, "public", streams=LATER)
+    track = backtest(BacktestConfig(stored)).evaluation.series["cm_track_id"][0]
+    sql.run(stored, "DELETE FROM backtest_track_daily_training_data WHERE cm_track_id = $1", track)
+    result = backtest(BacktestConfig(stored))
+    assert result.evaluation.left_out["no_streams"] == 24
+    [warning] = result.warnings
+    assert f"1, the first is {track} (1 without streams, of whose forecast the day" in warning
+    assert "newer" not in warning
+
+
+def test_negative_streams_are_scored_and_said(stored: Dsn) -> None:
+    load(stored, "public", streams=LATER)
+    track = backtest(BacktestConfig(stored)).evaluation.series["cm_track_id"][1]
+    for day in (CUTOFF, CUTOFF + timedelta(days=40)):
+        sql.run(
+            stored,
+            "UPDATE backtest_track_daily_training_data SET daily_streams = -5 "
+            "WHERE cm_track_id = $1 AND date = $2",
+            track,
+            day,
+        )
+    [warning] = backtest(BacktestConfig(stored)).warnings
+    assert f"negative on 2 days, the first track is {track};" in warning
+
+
+def test_last_days_that_are_known_are_the_same_with_and_without_a_key(database: Dsn) -> None:
+    create_tables(database, date="timestamp", created_at="timestamp", streams="double precision")
+    rows = "(cm_track_id, cm_artist_id, date, daily_streams, created_at)"
+    sql.run(
+        database,
+        f"INSERT INTO backtest_track_daily_training_data {rows} VALUES "
+        "(1, 1, '2024-01-05 13:00', 5, '2024-02-01'), (1, 1, '2024-01-05 14:00', 6, '2024-02-03'), "
+        "(1, 1, '2024-01-09', 5, '2024-02-03'), (1, 1, '2024-01-07', NULL, '2024-02-01'), "
+        "(1, 1, 'infinity', 5, '2024-02-01'), (1, 1, NULL, 5, '2024-02-01'), "
+        "(2, 1, '2024-01-03', 5, '2024-02-03'), (2, 1, '2024-01-08', 5, NULL), "
+        "(3, 1, '2024-01-03', 'NaN', '2024-02-01'), (5, 1, '2024-01-03', 1, '2024-02-01')",
+    )
+    for track in (1, 2, 3, 4):
+        for made in ("2024-02-01", "2024-02-02"):
+            sql.run(
+                database,
+                "INSERT INTO backtest_track_streams_forecast (cm_track_id, month, created_at) "
+                "VALUES ($1, $2, $3)",
+                track,
+                int(made[-1]),
+                datetime.fromisoformat(made),
+            )
+    tracks = [1, 2, 3, 4, 5, 6]
+    with open_source(database, "public") as source:
+        in_one_pass = source.cutoffs(tracks)
+    assert in_one_pass.rows() == [
+        (1, date(2024, 1, 5), True),
+        (2, date(2024, 1, 8), False),
+        (3, None, False),
+        (4, None, False),
+    ]
+    sql.run(database, "DELETE FROM backtest_track_daily_training_data WHERE date = '2024-01-05 14:00'")
+    sql.run(database, "ALTER TABLE backtest_track_daily_training_data ALTER date TYPE date")
+    sql.run(database, "CREATE UNIQUE INDEX ON backtest_track_daily_training_data (cm_track_id, date)")
+    with open_source(database, "public") as source:
+        assert source.reads_by_index
+        assert_frame_equal(source.cutoffs(tracks), in_one_pass)
+
+
+@pytest.mark.parametrize(
+    ("named", "error", "said"),
+    [
+        ("nowhere", SchemaMismatchError, "nowhere: the table is missing"),
+        ("public.nowhere", SchemaMismatchError, "nowhere: the table is missing"),
+        ("backtest_artist_mldr", SchemaMismatchError, "backtest_artist_mldr.cm_track_id: is missing"),
+        (
+            "backtest_track_streams_forecast",
+            SchemaMismatchError,
+            "backtest_track_streams_forecast.date: is missing",
+        ),
+        ("backtest_artist_daily_training_data", SchemaMismatchError, "data.daily_streams: is missing"),
+        ("later.tsv", InvalidOptionError, "the ending '.tsv' does not say what the file is"),
+        ("nowhere.csv", BadFileError, "nowhere.csv does not exist"),
+        ("data/later", InvalidOptionError, "data/later: the ending '' does not say"),
+        ("data", InvalidOptionError, "--actuals data is a directory"),
+        (".", InvalidOptionError, "--actuals . is a directory"),
+        ("", InvalidOptionError, "--actuals is empty"),
+        (".later", InvalidOptionError, "--actuals .later names no table"),
+        ("public.", InvalidOptionError, "--actuals public. names no table"),
+    ],
+)
+def test_actuals_that_are_none(
+    stored_embedded: Dsn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    named: str,
+    error: type[ForecasterError],
+    said: str,
+) -> None:
+    (tmp_path / "later.tsv").write_text("cm_track_id\n1\n")
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=re.escape(said)) as raised:
+        backtest(BacktestConfig(stored_embedded, cutoffs=(CUTOFF,), later_rates=True, actuals=named))
+    if error is SchemaMismatchError:
+        assert raised.value.hint == "--actuals TABLE|SCHEMA.TABLE|FILE names later daily streams"
+
+
+def test_an_empty_table(database: Dsn) -> None:
+    initialise(database)
+    with pytest.raises(NoForecastError, match="training_data in schema 'public' is empty"):
+        backtest(BacktestConfig(database, cutoffs=(CUTOFF,)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--influence", "5"), "--influence is of no use without --cutoff"),
+        (("--age-from", "first-date"), "--age-from is of no use without --cutoff"),
+        (("--later-rates",), "--later-rates is of no use without --cutoff"),
+        (("--cutoff", "20220701"), "'20220701' is not a date like 2024-01-31"),
+        (("--as-of", "1.7.2022"), "'1.7.2022' is not a date like 2024-01-31"),
+        (("--track-id", "abc"), "'abc' is not a valid integer."),
+        (("--track-id", f"{2**63}"), "is not in the range"),
+    ],
+)
+def test_options_that_are_refused(cli: Cli, arguments: tuple[str, ...], said: str) -> None:
+    result = cli("evaluate", *arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert said in result.stderr
+
+
+def test_the_command_on_what_is_stored(cli: Cli, stored_embedded: Dsn) -> None:
+    load(stored_embedded, "public", streams=LATER)
+    env = {"DATABASE_URL": stored_embedded.uri, "FORECASTER_INFLUENCE": "5", "FORECASTER_AS_OF": "2020-01-01"}
+    all_tracks = cli("evaluate", env=env)
+    assert all_tracks.returncode == 0, all_tracks.stderr
+    assert re.search(r"^as of +2023-12-31 \(by created_at\)$", all_tracks.stdout, re.MULTILINE)
+    assert "pooled baseline" not in all_tracks.stdout
+    track = backtest(BacktestConfig(stored_embedded)).evaluation.series["cm_track_id"][0]
+    one = cli("evaluate", "--track-id", f"{track}", "--horizon", "2", env=env)
+    assert re.search("^pooled baseline +of the chosen tracks only$", one.stdout, re.MULTILINE)
+    assert re.search("^months scored +2$", one.stdout, re.MULTILINE)
 
 
 def test_the_command(cli: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
     initialise(embedded_database)
     load(embedded_database, "public", streams=STREAMS, mldr=RATES)
     env = {"DATABASE_URL": embedded_database.uri}
-    cutoffs = ("--cutoff", "2023-07-01", "--cutoff", f"{CUTOFF}")
+    cutoffs = ("--cutoff", "2023-07-01", "--cutoff", f"{CUTOFF}", "--later-rates")
     result = cli("evaluate", *cutoffs, "--out", "scores.csv", "--page", "p.html", env=env, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     for model in ("forecaster", *BASELINES):
@@ -229,7 +545,10 @@ def test_the_command(cli: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
     assert "WAPE    sum |f - a| / sum |a|" in result.stdout
     assert "worst cutoff" in result.stdout
     assert result.stdout.splitlines()[-1].startswith("windows=")
-    assert "cutoff 2024-01-01: " in result.stderr
+    assert re.search("may know later days: [0-9]+ at 2023-07-01, [0-9]+ at 2024-01-01", result.stderr)
+    for line in ("as of  +2023-06-30 to 2023-12-31 .cutoff.", "series without a scale +[0-9]+ of [0-9]+"):
+        assert re.search(f"^{line}$", result.stdout, re.MULTILINE)
+    assert "\nvolume decile    tenths of the series" in result.stdout
     scores = pl.read_csv(tmp_path / "scores.csv", infer_schema_length=None)
     assert set(scores["group"]) == {"overall", "month", "segment", "influence", "volume", "cutoff", "series"}
     assert "month ahead" in (tmp_path / "p.html").read_text()
@@ -237,11 +556,18 @@ def test_the_command(cli: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
     printed = cli("evaluate", *cutoffs, "--json", env=env)
     as_json = json.loads(printed.stdout)
     assert as_json["overall"][0]["wape"] == pytest.approx(scores["wape"][0])
-    assert as_json["skipped"].keys() <= {"too_young", "no_mldr", "negative_streams", "several_artists"}
+    assert as_json["skipped"].keys() <= {
+        "too_young", "no_mldr", "negative_streams", "several_artists", "no_days_before_cutoff",
+    }  # fmt: skip
+    assert as_json["skipped"]["no_days_before_cutoff"] > 0
+    assert as_json["as_of"] == {"first": "2023-06-30", "last": "2023-12-31", "known": "cutoff"}
+    assert as_json["later_rates"] > 0
     assert len(as_json["series"]) == scores.filter(pl.col("group") == "series").height
+    assert {"segment_used", "influence_range", "volume_decile"} <= as_json["series"][0].keys()
+    assert cli("evaluate", *cutoffs, "--json", env=env).stdout == printed.stdout
 
 
 def test_golden_files_are_read_as_actuals(stored: Dsn) -> None:
     """A file with tracks that the database does not have: they are of no account."""
-    with pytest.raises(NoForecastError):
+    with pytest.raises(NoForecastError, match=r"rows left out of --actuals: other_tracks [0-9,]+"):
         backtest(BacktestConfig(stored, actuals=f"{GOLDEN / 'tracks.parquet'}"))

@@ -148,7 +148,13 @@ def test_what_does_not_count_is_counted() -> None:
     )
     bad = forecast([1.0] * 2, track=9).with_columns(as_of=None, month=pl.lit(None, dtype=pl.Int64))
     found = evaluate(pl.concat([months, bad.cast(MONTHS)]), daily.filter(~gap))
-    assert found.left_out == {"unusable": 3, "not_over": 4, "days_missing": 1, "no_history": 2}
+    assert found.left_out == {
+        "unusable": 3,
+        "no_streams": 1,
+        "not_over": 3,
+        "days_missing": 1,
+        "no_history": 2,
+    }
     assert found.windows_scored == 14
     assert found.by_month["month"].to_list() == [1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
     assert found.series["months"].to_list() == [13, 1]
@@ -369,6 +375,72 @@ def test_the_order_of_rows_is_of_no_importance() -> None:
     assert shuffled.left_out == expected.left_out
 
 
+def test_the_last_digits_do_not_depend_on_the_order_of_rows_either() -> None:
+    daily, _ = sample_catalogue(40)
+    daily = daily.select(DAILY.names()).cast(DAILY)
+    chance = random.Random(4)
+    months = pl.concat(
+        forecast(
+            [10 ** chance.uniform(0, 5) for _ in range(12)],
+            track=track,
+            as_of=LAST_DATE - timedelta(days=365),
+            segments=[chance.randint(1, 3) for _ in range(12)],
+        )
+        for track in daily["cm_track_id"].unique().sort()
+    )
+    expected = evaluate(months, daily)
+    for seed in range(8):
+        found = evaluate(
+            months.sample(fraction=1, shuffle=True, seed=seed),
+            daily.sample(fraction=1, shuffle=True, seed=seed),
+        )
+        for name, frame in frames(expected).items():
+            assert_frame_equal(frames(found)[name], frame, check_exact=True)
+
+
+def test_what_is_known_at_the_origin_comes_from_the_first_days_alone() -> None:
+    months, daily = random_catalogue(6)
+    expected = evaluate(months, daily)
+    other = daily.with_columns(pl.col("daily_streams") * 3)
+    # The earliest origin: from there on the actuals count, and are as they were.
+    actuals = other.with_columns(
+        daily_streams=pl.when(pl.col("date") <= ORIGIN)
+        .then("daily_streams")
+        .otherwise(daily["daily_streams"])
+    )
+    found = evaluate(months, daily, actuals)
+    for name, frame in frames(expected).items():
+        assert_frame_equal(frames(found)[name], frame, check_exact=True)
+    tripled = evaluate(months, daily, other)
+    assert tripled.overall["actual_total"][0] == pytest.approx(3 * expected.overall["actual_total"][0])
+    assert tripled.overall["forecast_total"].to_list() == expected.overall["forecast_total"].to_list()
+    with pytest.raises(SchemaMismatchError, match="actuals: column date is missing"):
+        evaluate(months, daily, other.drop("date"))
+    with pytest.raises(SchemaMismatchError, match="actuals: track 1 has more than one row"):
+        evaluate(months, daily, pl.concat([other, other]))
+
+
+def test_a_cutoff_of_which_no_month_counts_has_its_row() -> None:
+    late, none = ORIGIN + timedelta(days=300), ORIGIN - timedelta(days=900)
+    months = pl.concat([forecast([30.0, 30.0]), forecast([15.0], cutoff=late, as_of=late)])
+    found = evaluate(months, monthly([30, 60], [30, 30]), cutoffs=(none, ORIGIN))
+    assert found.by_cutoff["cutoff"].to_list() == [none, ORIGIN, late]
+    assert found.by_cutoff.select("windows", "series", "actual_total", "wape").rows() == [
+        (0, 0, 0.0, None),
+        (2, 1, 60.0, 0.0),
+        (0, 0, 0.0, None),
+    ]
+    assert found.worst_cutoff == ORIGIN
+    assert json.loads(json.dumps(found.to_dict()))["by_cutoff"][0]["windows"] == 0
+
+
+def test_a_series_says_in_which_groups_it_is() -> None:
+    daily = pl.concat([monthly([5, 5], [5], track=track) for track in range(1, 11)])
+    found = evaluate(pl.concat(forecast([6.0], track=track) for track in range(1, 11)), daily)
+    groups = found.series.select("segment_used", "influence_range", "volume_decile")
+    assert groups.rows() == [(11, 1, decile) for decile in range(1, 11)]
+
+
 def test_a_group_has_the_scores_of_its_months() -> None:
     actual = [100.0, 100.0, 50.0, 50.0]
     months = pl.concat(
@@ -521,7 +593,8 @@ def test_what_cannot_be_scored_is_refused(
 def test_every_score_has_its_formula() -> None:
     found = evaluate(forecast([5.0]), FLAT)
     shown = {*found.overall.columns, *found.series.columns} - {
-        "model", "series", "windows", "cm_track_id", "cutoff", "as_of", "months",
+        "model", "series", "windows", "cm_track_id", "cutoff", "as_of", "months", "segment_used",
+        "influence_range", "volume_decile",
     }  # fmt: skip
     assert shown == {*FORMULAS}
     assert all("\n" not in text for text in (*FORMULAS.values(), *BASELINES.values()))

@@ -235,6 +235,12 @@ def test_what_is_missing_is_named(embedded_database: Dsn) -> None:
         RatesConfig(embedded_database, wait=-1)
 
 
+def test_an_artist_that_is_no_number(cli: Cli) -> None:
+    result = cli("mldr", "--artist-id", "abc")
+    assert result.returncode == 2
+    assert "'abc' is not a valid integer." in result.stderr
+
+
 def test_rights(loaded_embedded: Dsn) -> None:
     sql.run(loaded_embedded, "CREATE ROLE rater LOGIN")
     try:

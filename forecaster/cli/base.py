@@ -26,7 +26,8 @@ class _Id(click.ParamType[int]):
     name = "integer"
 
     def convert(self, value: int | str, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        in_range: int = _INT64.convert(value, param, ctx)  # type: ignore[arg-type]
+        integer = click.INT.convert(value, param, ctx)  # type: ignore[arg-type]
+        in_range: int = _INT64.convert(integer, param, ctx)
         return in_range
 
 

@@ -69,6 +69,7 @@ Next:
   forecaster run{where} --schema {SCHEMA}
   forecaster dump{where} --schema {SCHEMA} --track-id 7
   forecaster report{where} --schema {SCHEMA} --out report.html
+  forecaster evaluate{where} --schema {SCHEMA} --cutoff 2024-01-01 --later-rates
   forecaster init{where}
   forecaster load{where} STREAMS.csv --mldr MLDR.csv"""
     )

@@ -1,53 +1,47 @@
-"""The command that scores forecasts, and how the scores are printed."""
+"""The command that scores forecasts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from forecaster.cli.base import ID, Command, doing, finish, say, warn
+from forecaster.cli.base import ID, Command, doing, warn, was_typed
 from forecaster.cli.look import check_page_path
-from forecaster.cli.options import Where, database_options, model_options, option, out_option
+from forecaster.cli.options import Where, age_option, database_options, option, out_option
+from forecaster.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
-    import polars as pl
-
-    from forecaster.backtest import Backtest
     from forecaster.dsn import Dsn
     from forecaster.evaluation import Evaluation
-    from forecaster.model.parameters import Parameters
+    from forecaster.model.parameters import AgeFrom, Parameters
 
-_DAY = click.DateTime(["%Y-%m-%d"])
-_HEADINGS = {
-    "wape": "WAPE",
-    "bias": "bias",
-    "smape": "sMAPE",
-    "mase": "MASE",
-    "rmsse": "RMSSE",
-    "within_10": "+-10%",
-    "within_20": "+-20%",
-    "within_50": "+-50%",
-    "skill": "skill",
-}
-_SCORES = tuple(_HEADINGS)
-_TITLES = {
-    "by_month": "month ahead",
-    "by_segment": "lifecycle segment",
-    "by_influence": "influence range",
-    "by_volume": "volume decile",
-    "by_cutoff": "cutoff",
-}
+
+class _Day(click.DateTime):
+    """A date, of which an error shows an example."""
+
+    def convert(
+        self, value: "str | datetime", param: click.Parameter | None, ctx: click.Context | None
+    ) -> "datetime":
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is not a date like 2024-01-31.", param, ctx)
+
+
+_DAY = _Day(["%Y-%m-%d"])
 
 
 @click.command(cls=Command)
 @option(
     "--actuals",
-    metavar="TABLE|FILE",
-    help="Later daily streams of the same tracks.  [default: what the streams table holds by now]",
+    metavar="TABLE|SCHEMA.TABLE|FILE",
+    help="Later daily streams of the same tracks: a table with cm_track_id, date and daily_streams, or a CSV "
+    "or Parquet file, which has cm_artist_id as well. They count from each origin on; what is before comes "
+    "from the streams table.  [default: what the streams table holds by now]",
 )
 @option(
     "--cutoff",
@@ -56,8 +50,41 @@ _TITLES = {
     multiple=True,
     help="Forecast from the days before this one, instead of taking the stored forecasts.",
 )
-@option("--track-id", type=ID, metavar="ID", multiple=True, help="Only this track.")
-@model_options
+@option(
+    "--later-rates",
+    is_flag=True,
+    help="Where no decay rate can be known at a cutoff, take the stored one, which may know later days.",
+)
+@option(
+    "--track-id",
+    type=ID,
+    metavar="ID",
+    multiple=True,
+    help="Only this track. The pooled baseline is of the chosen tracks only.",
+)
+@option(
+    "--horizon",
+    shared=True,
+    type=click.IntRange(1, 400),
+    metavar="N",
+    help="Months to forecast, or of the stored forecasts to score.  [default: 24, or all that are stored]",
+)
+@age_option
+@option(
+    "--as-of",
+    type=_DAY,
+    metavar="DATE",
+    help="The last day that the stored forecasts knew.  [default: of each track the last date among the rows "
+    "that were there, by created_at, when its forecast was stored; a row that was restated later counts as "
+    "later, and where created_at means something else, give this option]",
+)
+@option(
+    "--influence",
+    shared=True,
+    type=click.FloatRange(0),
+    metavar="VALUE",
+    help="With --cutoff, one influence for all tracks.  [default: 10 x streams of the last 30 records]",
+)
 @out_option("Write all scores, CSV or Parquet by its ending.")
 @option("--json", "as_json", is_flag=True, help="Print all scores as JSON, and nothing else, on stdout.")
 @option(
@@ -70,11 +97,15 @@ _TITLES = {
 def evaluate(
     actuals: str | None,
     cutoff: "tuple[datetime, ...]",
+    later_rates: bool,
     track_id: tuple[int, ...],
+    horizon: int | None,
+    age_from: "AgeFrom",
+    as_of: "datetime | None",
+    influence: float | None,
     out: Path | None,
     as_json: bool,
     page: Path | None,
-    parameters: "Parameters",
     where: Where,
 ) -> None:
     """Compare forecasts with the streams that came after them.
@@ -88,26 +119,52 @@ def evaluate(
       forecaster evaluate --cutoff 2023-01-01 --cutoff 2023-07-01 --json
     """
     from forecaster.backtest import BacktestConfig, backtest
+    from forecaster.cli.scores import as_json_types, show, tidy
     from forecaster.files import check_output_path, write_table
+    from forecaster.model.parameters import Parameters
 
+    if not cutoff:
+        _check_not_typed("later_rates", "age_from", "influence")
     if out:
         check_output_path(out)
     if page:
         check_page_path(page)
+    parameters = Parameters(
+        horizon or Parameters.horizon, age_from, as_of.date() if as_of else None, influence
+    )
     cutoffs = tuple(day.date() for day in cutoff)
     with where.database() as dsn, doing("score"):
-        result = backtest(BacktestConfig(dsn, where.schema, parameters, cutoffs, actuals, track_id))
+        result = backtest(
+            BacktestConfig(
+                dsn,
+                where.schema,
+                parameters,
+                cutoffs,
+                actuals,
+                track_id,
+                months=horizon,
+                later_rates=later_rates,
+            )
+        )
         if page:
-            _write_page(page, where.schema, result.evaluation, dsn, parameters)
+            _write_page(page, where.schema, result.evaluation, dsn, replace(parameters, as_of=None))
     warn(result.warnings)
     if out:
-        write_table(_tidy(result.evaluation), out)
+        write_table(tidy(result.evaluation), out)
     if as_json:
-        click.echo(
-            json.dumps({**result.evaluation.to_dict(series=True), "skipped": result.skipped}, indent=2)
-        )
+        click.echo(json.dumps(as_json_types(result), indent=2))
     else:
-        _show(result)
+        show(result, is_part=bool(track_id))
+
+
+def _check_not_typed(*options: str) -> None:
+    """Raise `InvalidOptionError` for an option that says how forecasts are made, where none are made."""
+    for name in options:
+        if was_typed(name):
+            raise InvalidOptionError(
+                f"--{name.replace('_', '-')} is of no use without --cutoff",
+                hint="stored forecasts are scored as they are; --cutoff DATE makes some on the spot",
+            )
 
 
 def _write_page(
@@ -118,81 +175,3 @@ def _write_page(
     from forecaster.page import render
 
     write_text(render(read_catalogue(dsn, schema, parameters), evaluation), page)
-
-
-def _show(result: "Backtest") -> None:
-    from forecaster.evaluation import FORMULAS, GROUPS
-
-    scored = result.evaluation
-    best = scored.best_baseline
-    say("\n".join(_table("model", scored.overall, "model", best)))
-    for name, column in GROUPS.items():
-        rows = getattr(scored, name)
-        if len(rows) > 1 or name != "by_cutoff":
-            say("\n" + "\n".join(_table(_TITLES[name], rows, column, best)))
-    say("\n" + "\n".join(f"{_HEADINGS[name]:<8}{FORMULAS[name]}" for name in _SCORES) + "\n")
-    whole = scored.overall.row(0, named=True)
-    finish(
-        {
-            "tracks and cutoffs": f"{whole['series']:,}",
-            "months scored": f"{scored.windows_scored:,}",
-            "months left out": _counts(scored.left_out),
-            **({"tracks skipped": _counts(result.skipped)} if result.skipped else {}),
-            "forecast total": f"{whole['forecast_total']:,.0f}",
-            "actual total": f"{whole['actual_total']:,.0f}",
-            "best baseline": best,
-            **({"worst cutoff": f"{scored.worst_cutoff}"} if scored.worst_cutoff else {}),
-        },
-        windows=scored.windows_scored,
-        wape=_shown("wape", whole["wape"]),
-        bias=_shown("bias", whole["bias"]),
-        skill=_shown("skill", whole["skill"]),
-    )
-
-
-def _counts(counts: "Mapping[str, int]") -> str:
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if count)
-    return f"{sum(counts.values()):,}" + (f" ({reasons})" if reasons else "")
-
-
-def _table(title: str, rows: "pl.DataFrame", column: str, best: str) -> "Iterator[str]":
-    """A line per row: its key, how many months, its scores, and the WAPE of the best baseline."""
-    against = f"wape_{best}"
-    headings = ["months", *(_HEADINGS[name] for name in _SCORES)]
-    more = [best] if against in rows.columns else []
-    widths = [9, *([8] * len(_SCORES)), *(len(name) + 2 for name in more)]
-    yield f"{title:<20}" + "".join(f"{h:>{w}}" for h, w in zip([*headings, *more], widths, strict=True))
-    for row in rows.iter_rows(named=True):
-        cells = [f"{row['windows']:,}", *(_shown(name, row[name]) for name in _SCORES)]
-        cells += [_shown("wape", row[against]) for _ in more]
-        key = "stored" if row[column] is None else row[column]
-        yield f"{key!s:<20}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
-
-
-def _shown(score: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    if score in ("mase", "rmsse", "skill"):
-        return f"{value:.3f}"
-    return f"{value:+.1%}" if score == "bias" else f"{value:.1%}"
-
-
-def _tidy(scored: "Evaluation") -> "pl.DataFrame":
-    """All scores as rows: what they are of (`group` and `key`), the model, and a column per score."""
-    import polars as pl
-
-    from forecaster.evaluation import FORECASTER, GROUPS
-
-    parts = [scored.overall.select(pl.lit("overall").alias("group"), pl.lit(None).alias("key"), pl.all())]
-    for name, column in {**GROUPS, "series": "cm_track_id"}.items():
-        rows = getattr(scored, name).rename({"months": "windows"}, strict=False)
-        key = pl.col(column).cast(pl.String).alias("key")
-        parts.append(
-            rows.select(
-                pl.lit(name.removeprefix("by_")).alias("group"),
-                key,
-                pl.lit(FORECASTER).alias("model"),
-                pl.all().exclude(column),
-            )
-        )
-    return pl.concat(parts, how="diagonal_relaxed")

@@ -1,6 +1,6 @@
 """Forecasts against the streams that came later. Pure: frames in, frames out."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -11,6 +11,7 @@ from forecaster.evaluation.baselines import BASELINES, history, with_baselines
 from forecaster.evaluation.metrics import (
     FORMULAS,
     MODELS,
+    SYMBOLS,
     best_baseline,
     scores,
     series_scores,
@@ -18,7 +19,19 @@ from forecaster.evaluation.metrics import (
 )
 from forecaster.evaluation.windows import FORECASTER, LEFT_OUT, read_days, read_forecasts, with_actuals
 
-__all__ = ["BASELINES", "FORECASTER", "FORMULAS", "GROUPS", "LEFT_OUT", "MODELS", "Evaluation", "evaluate"]
+__all__ = [
+    "BASELINES",
+    "FORECASTER",
+    "FORMULAS",
+    "GROUPS",
+    "LEFT_OUT",
+    "MODELS",
+    "SYMBOLS",
+    "Evaluation",
+    "evaluate",
+]
+
+Frame = pl.DataFrame | pl.LazyFrame
 
 Value = str | int | float | None
 Json = Value | dict[str, int] | list[dict[str, Value]]
@@ -55,10 +68,11 @@ class Evaluation:
     by_volume: pl.DataFrame
     """By `volume_decile` (1 to 10, 10 the largest) of the streams of the last 365 records at the origin."""
     by_cutoff: pl.DataFrame
-    """By `cutoff`; NULL, the forecasts without one, is first."""
+    """By `cutoff`, also those of which no month counts; NULL, the forecasts without one, is first."""
     series: pl.DataFrame
-    """One row per track and cutoff, ordered by both: cm_track_id, cutoff, as_of, months (that count),
-    forecast_total, actual_total, error_share, wape."""
+    """One row per track and cutoff, ordered by both: cm_track_id, cutoff, as_of, segment_used (of its first
+    month that counts), influence_range, volume_decile, months (that count), forecast_total, actual_total,
+    error_share, wape."""
     windows_scored: int
     """Forecast months that count."""
     left_out: Mapping[str, int]
@@ -81,21 +95,29 @@ class Evaluation:
         }
 
 
-def evaluate(forecasts: pl.DataFrame | pl.LazyFrame, daily: pl.DataFrame | pl.LazyFrame, /) -> Evaluation:
+def evaluate(
+    forecasts: Frame, daily: Frame, actuals: Frame | None = None, /, *, cutoffs: Collection[date] = ()
+) -> Evaluation:
     """Score forecasts against the streams of the days that came after their as-of dates.
 
     `forecasts`: one row per track, cutoff and month with cm_track_id, cutoff (date, NULL is a label of its
     own), as_of (date, the last one that the forecast knew), month (1 to 400), forecasted_value, segment_used
     and, if known, time_used: the track's age in months, for the baseline `own_exponential`.
-    `daily`: one row per track and date, before and after the origin, with cm_track_id, date, daily_streams.
+    `daily`: one row per track and date with cm_track_id, date, daily_streams. Up to an as-of date they are
+    what the baselines and the scales know.
+    `actuals`: the same of the days after the as-of dates, on which alone they count; without, `daily` has
+    these days as well.
+    `cutoffs`: others than those of the forecasts that shall have their row in `by_cutoff`.
     The order of rows is of no importance, but days ordered by track and date are read faster.
 
     Raises `NoForecastError` if there is nothing to score, `SchemaMismatchError` for missing columns, wrong
     types, a forecast month or a day that is there twice.
     """
-    months, unusable = read_forecasts(forecasts.lazy(), daily.lazy())
-    days = read_days(daily.lazy())
-    windows = with_actuals(months, days)
+    after = daily if actuals is None else actuals
+    months, unusable = read_forecasts(forecasts.lazy(), daily.lazy(), after.lazy())
+    known = read_days(daily.lazy())
+    days = known if after is daily else read_days(after.lazy(), name="actuals")
+    windows = with_actuals(months, known, days)
     counted = windows.filter(pl.col("reason").is_null())
     left_out = dict(windows["reason"].drop_nulls().value_counts().iter_rows()) | {"unusable": unusable}
     left_out = {reason: left_out.get(reason, 0) for reason in LEFT_OUT}
@@ -105,11 +127,12 @@ def evaluate(forecasts: pl.DataFrame | pl.LazyFrame, daily: pl.DataFrame | pl.La
             + ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count),
             hint="a month counts once there are streams of each of its 30 days",
         )
-    compared = with_baselines(counted, history(months, days)).rename({"forecasted_value": FORECASTER})
-    return _scored(compared, left_out)
+    compared = with_baselines(counted, history(months, known)).rename({"forecasted_value": FORECASTER})
+    labels = pl.concat([months["cutoff"], pl.Series("cutoff", [*cutoffs], pl.Date)]).unique().sort()
+    return _scored(compared, left_out, labels)
 
 
-def _scored(windows: pl.DataFrame, left_out: Mapping[str, int]) -> Evaluation:
+def _scored(windows: pl.DataFrame, left_out: Mapping[str, int], cutoffs: pl.Series) -> Evaluation:
     best = best_baseline(windows)
     plan = windows.lazy()
     overall = pl.concat(
@@ -117,8 +140,10 @@ def _scored(windows: pl.DataFrame, left_out: Mapping[str, int]) -> Evaluation:
     )
     groups = (scores(plan, model=FORECASTER, by=column) for column in GROUPS.values())
     compared = [with_skill(frame, best=best) for frame in (overall, *groups)]
-    first, *grouped, series = pl.collect_all([*compared, series_scores(plan)])
+    # The streaming engine adds up in an order of its own, each time another one.
+    first, *grouped, series = pl.collect_all([*compared, series_scores(plan)], engine="in-memory")
     frames = dict(zip(GROUPS, grouped, strict=True))
+    frames["by_cutoff"] = _with_all(frames["by_cutoff"], cutoffs)
     return Evaluation(
         overall=first.drop(f"wape_{name}" for name in BASELINES),
         **frames,
@@ -127,6 +152,17 @@ def _scored(windows: pl.DataFrame, left_out: Mapping[str, int]) -> Evaluation:
         left_out=left_out,
         best_baseline=best,
         worst_cutoff=_worst(frames["by_cutoff"]),
+    )
+
+
+def _with_all(by_cutoff: pl.DataFrame, cutoffs: pl.Series) -> pl.DataFrame:
+    """With a row for each of the cutoffs: where no month counts, there is nothing to count."""
+    return (
+        cutoffs.to_frame()
+        .join(by_cutoff, on="cutoff", how="left", nulls_equal=True, maintain_order="left")
+        .with_columns(
+            pl.col("series", "windows", "forecast_total", "actual_total", "without_scale").fill_null(0)
+        )
     )
 
 

@@ -17,7 +17,7 @@ BASELINES: Mapping[str, str] = {
     "own_exponential": "streams_30 x exp(-k i), k >= 0 the track's own decay rate per month",
     "pooled_exponential": (
         "streams_30 x exp(-b i), one b of either sign per cutoff: the least-squares exponential through the"
-        " last 12 totals of all tracks that have 12"
+        " last 12 totals of all tracks evaluated that have 12"
     ),
 }
 """Formula of each for month i = 1, 2, ... streams_30 is the sum of the last 30 records."""
@@ -142,7 +142,7 @@ def _of_totals(totals: pl.DataFrame) -> pl.DataFrame:
     step = pl.when(back > 0).then(total - total.shift())  # the one before is the next newer one
     return (
         totals.with_columns(step=step)
-        .group_by("series")
+        .group_by("series", maintain_order=True)
         .agg(
             mean_12=total.filter(back < _MONTHS).mean(),
             scale=pl.col("step").abs().mean(),
@@ -155,7 +155,7 @@ def _pooled(totals: pl.DataFrame) -> pl.DataFrame:
     """One row per cutoff at which a track has twelve whole totals: cutoff, pooled_k."""
     by_month = (
         totals.filter((pl.col("months") >= _MONTHS) & (pl.col("back") < _MONTHS))
-        .group_by("cutoff", "back")
+        .group_by("cutoff", "back", maintain_order=True)
         .agg(pl.col("total").sum().clip(-LARGEST, LARGEST))
         .sort("cutoff", "back", descending=[False, True])
     )

@@ -34,8 +34,16 @@ FORMULAS: Mapping[str, str] = {
     "error_share": "(F - A) / |A| of one series (above 0: the forecast is too high)",
     "skill": "1 - wape / wape of the best baseline (above 0: better than the baseline; 1: perfect)",
 }
-"""f, a: forecast and actual streams of a month of 30 days; F, A: their sums over a series' months that count.
-A series is a track at a cutoff."""
+"""Of each score. `SYMBOLS` says what the letters are."""
+
+SYMBOLS: Mapping[str, str] = {
+    "f, a": "forecast of a month of 30 days, and its streams",
+    "F, A": "sums of f and of a over the months of a series that are scored",
+    "series": "one track at one cutoff",
+    "influence range": "1 to 10, by the streams of the last 30 records at the origin",
+    "volume decile": "tenths of the series by the streams of the last 365 records at the origin (1: least)",
+}
+"""Of what is in the formulas, and of what the groups are by."""
 
 _ROUNDING = 1e-9  # so that an error of just 10 % is within 10 %
 
@@ -51,7 +59,8 @@ def scores(windows: pl.LazyFrame, /, *, model: str, by: str) -> pl.LazyFrame:
     has_scale = pl.col("scale") > 0
     return (
         _per_series(windows, model=model, by=by)
-        .group_by(by)
+        .sort(by, "series")  # a sum's last digits depend on the order of its terms
+        .group_by(by, maintain_order=True)
         .agg(
             pl.len().cast(pl.Int64).alias("series"),
             pl.col("windows", "forecast_total", "actual_total").sum(),
@@ -65,7 +74,6 @@ def scores(windows: pl.LazyFrame, /, *, model: str, by: str) -> pl.LazyFrame:
             **{f"wape_{name}": pl.col(f"_{name}").sum() / absolute for name in BASELINES},
         )
         .pipe(finite)
-        .sort(by)
     )
 
 
@@ -73,7 +81,7 @@ def _per_series(windows: pl.LazyFrame, *, model: str, by: str) -> pl.LazyFrame:
     """One row per group and series: sums and means over its months in the group."""
     forecast, actual = pl.col(model), pl.col("actual")
     error, size = forecast - actual, forecast.abs() + actual.abs()
-    return windows.group_by(by, "series").agg(
+    return windows.group_by(by, "series", maintain_order=True).agg(
         windows=pl.len().cast(pl.Int64),
         forecast_total=forecast.sum(),
         actual_total=actual.sum(),
@@ -110,13 +118,16 @@ def best_baseline(windows: pl.DataFrame, /) -> str:
 def series_scores(windows: pl.LazyFrame, /) -> pl.LazyFrame:
     """One row per series, ordered by track and cutoff: how far its forecast was off.
 
-    cm_track_id, cutoff, as_of, months (that count), forecast_total, actual_total, error_share, wape.
+    cm_track_id, cutoff, as_of, segment_used (of the first month that counts), influence_range, volume_decile,
+    months (that count), forecast_total, actual_total, error_share, wape.
     """
     forecast, actual = pl.col(FORECASTER), pl.col("actual")
     return (
-        windows.group_by("series")
+        windows.group_by("series", maintain_order=True)
         .agg(
-            pl.col("cm_track_id", "cutoff", "as_of").first(),
+            pl.col(
+                "cm_track_id", "cutoff", "as_of", "segment_used", "influence_range", "volume_decile"
+            ).first(),
             months=pl.len().cast(pl.Int64),
             forecast_total=forecast.sum(),
             actual_total=actual.sum(),

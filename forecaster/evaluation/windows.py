@@ -24,6 +24,7 @@ FORECASTER = "forecaster"
 
 LEFT_OUT: Mapping[str, str] = {
     "unusable": f"no track, no as-of date, no month from 1 to {HORIZON_MAX}, or no finite value",
+    "no_streams": "there is no record of the track among those that are known at origins",
     "not_over": "the last known day of the track is before the end of the month",
     "days_missing": "there is no record on one or more of the 30 days",
     "no_history": "there is no record on or before the as-of date",
@@ -86,14 +87,18 @@ class Days:
         return np.where(end > first, sums, 0.0).clip(-LARGEST, LARGEST)
 
 
-def read_forecasts(forecasts: pl.LazyFrame, daily: pl.LazyFrame, /) -> tuple[pl.DataFrame, int]:
+def read_forecasts(forecasts: pl.LazyFrame, *days: pl.LazyFrame) -> tuple[pl.DataFrame, int]:
     """The usable forecast months, ordered by track, cutoff and month, and how many others there are.
 
     Adds `series`: the number, from 0, of the track and cutoff (and as-of date).
-    Raises `SchemaMismatchError` for columns of either frame and for a month that is there twice,
-    `NoForecastError` without rows.
+    Raises `SchemaMismatchError` for columns of any frame, those of `days` too, and for a month that is there
+    twice, `NoForecastError` without rows.
     """
-    check(("forecasts", forecasts, FORECAST_MONTHS), ("daily", daily, DAILY))
+    names = ("daily", "actuals")[: len(days)]
+    check(
+        ("forecasts", forecasts, FORECAST_MONTHS),
+        *((name, frame, DAILY) for name, frame in zip(names, days, strict=True)),
+    )
     everything = conform(forecasts, FORECAST_MONTHS, name="forecasts").collect()
     if everything.is_empty():
         raise NoForecastError(
@@ -120,12 +125,12 @@ def read_forecasts(forecasts: pl.LazyFrame, daily: pl.LazyFrame, /) -> tuple[pl.
     return usable, len(everything) - len(usable)
 
 
-def read_days(daily: pl.LazyFrame, /) -> Days:
+def read_days(daily: pl.LazyFrame, /, *, name: str = "daily") -> Days:
     """The known days. A row that has a NULL, or streams that are not finite, is no record.
 
     Raises `NoForecastError` without any, `SchemaMismatchError` for two rows for one track and day.
     """
-    records = conform(daily, DAILY, name="daily").filter(
+    records = conform(daily, DAILY, name=name).filter(
         pl.col("cm_track_id").is_not_null()
         & pl.col("date").is_not_null()
         & pl.col("daily_streams").is_finite()
@@ -138,7 +143,7 @@ def read_days(daily: pl.LazyFrame, /) -> Days:
         )
     if not _is_ordered(frame):  # sorting is dear, and most sources are in order already
         frame = frame.sort("cm_track_id", "day")
-        _check_unique(frame)
+        _check_unique(frame, name)
     track = frame["cm_track_id"].to_numpy()
     begins = np.concatenate([[True], track[1:] != track[:-1]])
     starts = np.flatnonzero(begins)
@@ -161,34 +166,38 @@ def _is_ordered(frame: pl.DataFrame) -> bool:
     return bool(ascends.all())
 
 
-def _check_unique(frame: pl.DataFrame) -> None:
+def _check_unique(frame: pl.DataFrame, name: str) -> None:
     """Raise if two neighbours of the sorted rows have the same track and day."""
-    same = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in ("cm_track_id", "day"))
+    same = pl.all_horizontal(pl.col(key) == pl.col(key).shift() for key in ("cm_track_id", "day"))
     twice = frame.filter(same)
     if len(twice):
         track, day = twice.select("cm_track_id", "date").row(0)
         raise SchemaMismatchError(
-            f"daily: track {track} has more than one row for {day}",
+            f"{name}: track {track} has more than one row for {day}",
             hint="one row per track and date is expected",
         )
 
 
-def with_actuals(forecasts: pl.DataFrame, days: Days, /) -> pl.DataFrame:
+def with_actuals(forecasts: pl.DataFrame, known: Days, days: Days, /) -> pl.DataFrame:
     """Add what the forecast months came to: `actual` (streams), and the `reason` why it does not count.
 
-    Month h is the 30 days after as_of + 30 (h - 1). `reason` is one of `LEFT_OUT`; NULL where the month
-    counts.
+    Month h is the 30 `days` after as_of + 30 (h - 1); `known` are those that origins know. `reason` is one
+    of `LEFT_OUT`; NULL where the month counts.
     """
-    track, is_known = days.numbers(forecasts["cm_track_id"].to_numpy())
+    tracks = forecasts["cm_track_id"].to_numpy()
+    track, has_days = days.numbers(tracks)
+    before, is_known = known.numbers(tracks)
     as_of = forecasts["as_of"].to_physical().cast(pl.Int64).to_numpy()
     last = as_of + DAYS_PER_MONTH * forecasts["month"].to_numpy()
     first, end = days.rows_until(track, last - DAYS_PER_MONTH), days.rows_until(track, last)
     reason = (
-        pl.when(~pl.Series(is_known & days.is_over(track, last)))
+        pl.when(~pl.Series(is_known))
+        .then(pl.lit("no_streams"))
+        .when(~pl.Series(has_days & days.is_over(track, last)))
         .then(pl.lit("not_over"))
         .when(pl.Series(end - first < DAYS_PER_MONTH))
         .then(pl.lit("days_missing"))
-        .when(pl.Series(days.rows_until(track, as_of) == days.starts[track]))
+        .when(pl.Series(known.rows_until(before, as_of) == known.starts[before]))
         .then(pl.lit("no_history"))
     )
     return forecasts.with_columns(reason=reason, actual=pl.Series(days.totals(first, end)))

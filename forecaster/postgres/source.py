@@ -64,16 +64,14 @@ def export_snapshot(connection: Connection) -> str:
 
 
 @contextmanager
-def open_source(
-    dsn: Dsn, schema: str, *, needed: Sequence[str] = TO_FORECAST, streams: str = STREAMS_TABLE
-) -> "Iterator[Source]":
-    """The tables of a schema as they are now, to be read and not written; `streams` may have another name.
+def open_source(dsn: Dsn, schema: str, *, needed: Sequence[str] = TO_FORECAST) -> "Iterator[Source]":
+    """The tables of a schema as they are now, to be read and not written.
 
     Raises `SchemaMismatchError` if those `needed` do not fit, `DatabaseError` where the user may not read
     them.
     """
     with connect(dsn, repeatable_read=True) as connection:
-        tables = read_tables(connection, schema, streams=streams)
+        tables = read_tables(connection, schema)
         tables.check(*needed, to_write=())
         check_rights(connection, tables, dict.fromkeys(needed, ("SELECT",)))
         yield Source(dsn, tables, export_snapshot(connection))
@@ -260,16 +258,22 @@ class Source:
         cm_track_id; cutoff: the last date among the rows that were there when the forecast was stored, else
         among all; is_known: whether there was one.
         """
-        date = self.tables.day(STREAMS_TABLE)
-        last = f"""SELECT {epoch_day(f"max({date})")} FROM {self.tables.name(STREAMS_TABLE)} s
-                   WHERE s.cm_track_id = f.id AND NOT {self._unusable}"""
-        days = self.read(f"""
-            SELECT f.id::bigint AS cm_track_id, ({last}) AS last_day,
-                   ({last} AND {self.tables.instant(STREAMS_TABLE)} <= f.made) AS known_day
-            FROM (SELECT s.cm_track_id AS id, max({self.tables.instant(FORECAST_TABLE)}) AS made
-                  FROM {self.tables.name(FORECAST_TABLE)} s
-                  WHERE s.cm_track_id = ANY ({integer_array(track_ids)}) GROUP BY 1) f
-            ORDER BY 1""")
+        day, at = self.tables.day(STREAMS_TABLE), self.tables.instant(STREAMS_TABLE)
+        made = f"""(SELECT s.cm_track_id AS id, max({self.tables.instant(FORECAST_TABLE)}) AS made
+                    FROM {self.tables.name(FORECAST_TABLE)} s
+                    WHERE s.cm_track_id = ANY ({integer_array(track_ids)}) GROUP BY 1) f"""
+        streams = f"{self.tables.name(STREAMS_TABLE)} s"
+        of_track = f"s.cm_track_id = f.id AND NOT {self._unusable}"
+        if self.reads_by_index:
+            last = f"SELECT {epoch_day(f'max({day})')} FROM {streams} WHERE {of_track}"
+            sql = f"""SELECT f.id::bigint AS cm_track_id, ({last}) AS last_day,
+                             ({last} AND {at} <= f.made) AS known_day
+                      FROM {made} ORDER BY 1"""
+        else:  # where each of those would be a pass over all rows
+            sql = f"""SELECT f.id::bigint AS cm_track_id, {epoch_day(f"max({day})")} AS last_day,
+                             {epoch_day(f"(max({day}) FILTER (WHERE {at} <= f.made))")} AS known_day
+                      FROM {made} LEFT JOIN {streams} ON {of_track} GROUP BY f.id ORDER BY 1"""
+        days = self.read(sql)
         return days.select(
             "cm_track_id",
             cutoff=pl.coalesce("known_day", "last_day").cast(pl.Int32).cast(pl.Date),

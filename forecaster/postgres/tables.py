@@ -70,6 +70,9 @@ CONTRACT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
 }
 
+ACTUALS: tuple[str, ...] = ("cm_track_id", "date", "daily_streams")
+"""The columns that a table of later streams has to have; of others, created_at and id are used."""
+
 # What is counted per day.
 _VALUES: Mapping[str, str] = {STREAMS_TABLE: "daily_streams", LISTENERS_TABLE: "monthly_listeners"}
 
@@ -267,7 +270,19 @@ class Tables:
                 else "alter the table, or name another schema with --schema",
             )
 
-    def _misfits(self, table: str) -> list[str]:
+    def check_actuals(self) -> None:
+        """Raise `SchemaMismatchError` if the table of streams is missing, or a column of `ACTUALS`."""
+        if problems := self._misfits(STREAMS_TABLE, ACTUALS):
+            raise SchemaMismatchError(
+                f"the actuals in schema {self.schema!r} do not fit:\n  " + "\n  ".join(problems),
+                hint="--actuals TABLE|SCHEMA.TABLE|FILE names later daily streams",
+            )
+
+    def fits(self, table: str, column: str) -> bool:
+        """Whether the table is there and has the column, in a type that works."""
+        return table in self.columns and not self._misfits(table, (column,))
+
+    def _misfits(self, table: str, columns: Collection[str] | None = None) -> list[str]:
         found = self.columns.get(table)
         if found is None:
             return [f"{self.title(table)}: the table is missing"]
@@ -275,7 +290,8 @@ class Tables:
             f"{self.title(table)}.{column}: is {found[column].type if column in found else 'missing'}, "
             f"expected {' or '.join(types)}"
             for column, types in CONTRACT[table].items()
-            if column not in found or found[column].type not in types
+            if (columns is None or column in columns)
+            and (column not in found or found[column].type not in types)
         ]
 
     def _unfillable(self, table: str) -> list[str]:
@@ -312,8 +328,9 @@ def read_tables(connection: Connection, schema: str, *, streams: str = STREAMS_T
     """Look at the tables as they are; nothing is changed. The table of streams may have another name."""
     quote_identifier(schema)  # refuses what can be no name
     quote_identifier(streams)
-    titles = {streams: STREAMS_TABLE} | {table: table for table in CONTRACT if table != STREAMS_TABLE}
-    parameters = (schema, *titles)
+    others = [table for table in CONTRACT if table != STREAMS_TABLE]
+    titles = {table: table for table in others} | {streams: STREAMS_TABLE}  # which may be one of the others
+    parameters = (schema, streams, *others)
     columns: dict[str, dict[str, ColumnInfo]] = {}
     for title, column, *info in query(connection, _COLUMNS_SQL, parameters).iter_rows():
         columns.setdefault(titles[title], {})[column] = ColumnInfo(*info)

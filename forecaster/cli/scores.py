@@ -1,0 +1,131 @@
+"""How scores are shown: tables on stdout, JSON, rows for a file."""
+
+from typing import TYPE_CHECKING
+
+from forecaster.cli.base import finish, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import polars as pl
+
+    from forecaster.backtest import Backtest
+    from forecaster.evaluation import Evaluation
+
+_HEADINGS = {
+    "wape": "WAPE",
+    "bias": "bias",
+    "smape": "sMAPE",
+    "mase": "MASE",
+    "rmsse": "RMSSE",
+    "within_10": "+-10%",
+    "within_20": "+-20%",
+    "within_50": "+-50%",
+    "skill": "skill",
+}
+_SCORES = tuple(_HEADINGS)
+_TITLES = {
+    "by_month": "month ahead",
+    "by_segment": "lifecycle segment",
+    "by_influence": "influence range",
+    "by_volume": "volume decile",
+    "by_cutoff": "cutoff",
+}
+
+
+def as_json_types(result: "Backtest") -> dict[str, object]:
+    """All of the result in JSON types, a row per track and cutoff as well."""
+    first, last = result.evaluation.series["as_of"].sort().gather([0, -1])
+    return {
+        **result.evaluation.to_dict(series=True),
+        "as_of": {"first": f"{first}", "last": f"{last}", "known": result.known_by},
+        "skipped": dict(result.skipped),
+        "later_rates": result.later_rates,
+        "actuals_left_out": dict(result.actuals_left_out),
+    }
+
+
+def show(result: "Backtest", *, is_part: bool) -> None:
+    """Print tables of the scores, and end the command; `is_part`: only some tracks were chosen."""
+    from forecaster.evaluation import FORMULAS, GROUPS, SYMBOLS
+    from forecaster.hindsight import shown_range
+
+    scored = result.evaluation
+    best = scored.best_baseline
+    say("\n".join(_table("model", scored.overall, "model", best)))
+    for name, column in GROUPS.items():
+        rows = getattr(scored, name)
+        if len(rows) > 1 or name != "by_cutoff":
+            say("\n" + "\n".join(_table(_TITLES[name], rows, column, best)))
+    say("\n" + "\n".join(f"{_HEADINGS[name]:<8}{FORMULAS[name]}" for name in _SCORES))
+    say("\n" + "\n".join(f"{name:<17}{meaning}" for name, meaning in SYMBOLS.items()) + "\n")
+    whole = scored.overall.row(0, named=True)
+    finish(
+        {
+            "tracks and cutoffs": f"{whole['series']:,}",
+            "as of": f"{shown_range(scored.series['as_of'])} ({result.known_by})",
+            "months scored": f"{scored.windows_scored:,}",
+            "months left out": _counts(scored.left_out),
+            **({"tracks skipped": _counts(result.skipped)} if result.skipped else {}),
+            **({"actuals left out": _counts(result.actuals_left_out)} if result.actuals_left_out else {}),
+            **({"tracks by later rates": f"{result.later_rates:,}"} if result.later_rates else {}),
+            "forecast total": f"{whole['forecast_total']:,.0f}",
+            "actual total": f"{whole['actual_total']:,.0f}",
+            "best baseline": best,
+            **({"pooled baseline": "of the chosen tracks only"} if is_part else {}),
+            **({"worst cutoff": f"{scored.worst_cutoff}"} if scored.worst_cutoff else {}),
+            "series without a scale": f"{whole['without_scale']:,} of {whole['series']:,}",
+        },
+        windows=scored.windows_scored,
+        wape=_shown("wape", whole["wape"]),
+        bias=_shown("bias", whole["bias"]),
+        skill=_shown("skill", whole["skill"]),
+    )
+
+
+def _counts(counts: "Mapping[str, int]") -> str:
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if count)
+    return f"{sum(counts.values()):,}" + (f" ({reasons})" if reasons else "")
+
+
+def _table(title: str, rows: "pl.DataFrame", column: str, best: str) -> "Iterator[str]":
+    """A line per row: its key, how many months, its scores, and the WAPE of the best baseline."""
+    against = f"wape_{best}"
+    headings = ["months", *(_HEADINGS[name] for name in _SCORES)]
+    more = [best] if against in rows.columns else []
+    widths = [9, *([8] * len(_SCORES)), *(len(name) + 2 for name in more)]
+    yield f"{title:<20}" + "".join(f"{h:>{w}}" for h, w in zip([*headings, *more], widths, strict=True))
+    for row in rows.iter_rows(named=True):
+        cells = [f"{row['windows']:,}", *(_shown(name, row[name]) for name in _SCORES)]
+        cells += [_shown("wape", row[against]) for _ in more]
+        key = "stored" if row[column] is None else row[column]
+        yield f"{key!s:<20}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
+
+
+def _shown(score: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    if score in ("mase", "rmsse", "skill"):
+        return f"{value:.3f}"
+    return f"{value:+.1%}" if score == "bias" else f"{value:.1%}"
+
+
+def tidy(scored: "Evaluation") -> "pl.DataFrame":
+    """All scores as rows: what they are of (`group` and `key`), the model, and a column per score."""
+    import polars as pl
+
+    from forecaster.evaluation import FORECASTER, GROUPS
+
+    parts = [scored.overall.select(pl.lit("overall").alias("group"), pl.lit(None).alias("key"), pl.all())]
+    for name, column in {**GROUPS, "series": "cm_track_id"}.items():
+        rows = getattr(scored, name).rename({"months": "windows"}, strict=False)
+        key = pl.col(column).cast(pl.String).alias("key")
+        parts.append(
+            rows.select(
+                pl.lit(name.removeprefix("by_")).alias("group"),
+                key,
+                pl.lit(FORECASTER).alias("model"),
+                pl.all().exclude(column),
+            )
+        )
+    return pl.concat(parts, how="diagonal_relaxed")
