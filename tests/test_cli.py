@@ -245,8 +245,8 @@ def test_demo_twice(cli: Cli, data_dir: Path, tmp_path: Path) -> None:
 
     # What it tells the user to try next.
     commands = re.findall(r"^  forecaster (.+)$", other.stdout.partition("Next:")[2], re.MULTILINE)
-    assert len(commands) == 5
-    for command in commands[:4]:
+    assert len(commands) == 6
+    for command in commands[:5]:
         result = cli(*command.split(), cwd=tmp_path)
         assert result.returncode == 0, result.stderr
 
