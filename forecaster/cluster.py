@@ -4,6 +4,7 @@ import logging
 import queue
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -120,11 +121,14 @@ def threads(client: "Client") -> int:
 def _outcome(future: "Future[Result]") -> Result | Exception:
     from distributed import KilledWorker  # noqa: PLC0415 - an extra
 
-    if future.status == "cancelled":
+    try:
+        error = future.exception()
+        if error is None:
+            return future.result()
+    except (OSError, CancelledError) as error:  # the scheduler is gone, and with it the future
+        raise _lost() from error
+    if isinstance(error, CancelledError):
         raise _lost()
-    error = future.exception()
-    if error is None:
-        return future.result()
     if isinstance(error, ForecasterError):
         return error
     if isinstance(error, KilledWorker):

@@ -186,11 +186,10 @@ class TestEach:
             assert address.startswith("tls://127.0.0.1:")
             with pytest.raises(EngineError), connected(address):  # without our certificate
                 pass
-            own = psutil.Process()
             listening = [
                 connection.laddr.ip
-                for process in (own, *own.children(recursive=True))
-                for connection in process.net_connections()
+                for pid in (os.getpid(), *client.run(os.getpid).values())
+                for connection in psutil.Process(pid).net_connections()
                 if connection.status == psutil.CONN_LISTEN
             ]
             assert set(listening) == {"127.0.0.1"}
