@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -65,15 +65,26 @@ _KINDS: tuple[_Kind, ...] = (
 )
 
 
+@dataclass(frozen=True)
+class Truth:
+    """What all tracks do, so that it is known what a forecast of them must be: nothing but this."""
+
+    decay: float
+    """Per month of 30 days; negative for growth."""
+    noise: float = 0.0
+    """Standard deviation of the logarithm of a day's streams."""
+
+
 def sample_catalogue(
-    tracks: int, /, *, seed: int = SEED, last_date: date = LAST_DATE
+    tracks: int, /, *, seed: int = SEED, last_date: date = LAST_DATE, truth: Truth | None = None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """A catalogue of `tracks` tracks: its streams (see `sample_chunks`) and its rates (see `sample_mldr`).
 
     8,459 tracks have about 6.7 million rows.
     Raises `InvalidOptionError` for no tracks, or days before the year 1.
     """
-    return pl.concat(sample_chunks(tracks, seed=seed, last_date=last_date)), sample_mldr(tracks, seed=seed)
+    chunks = sample_chunks(tracks, seed=seed, last_date=last_date, truth=truth)
+    return pl.concat(chunks), sample_mldr(tracks, seed=seed)
 
 
 def sample_chunks(
@@ -84,11 +95,13 @@ def sample_chunks(
     last_date: date = LAST_DATE,
     days: int | None = None,
     chunk: int = CHUNK,
+    truth: Truth | None = None,
 ) -> Iterator[pl.DataFrame]:
     """The streams of a catalogue in frames of whole tracks, about `chunk` rows each, by track and date.
 
     cm_track_id (1 to `tracks`), cm_artist_id, date (every day up to `last_date`), daily_streams,
     days_from_release (1 on the day of release, which may be before the first record).
+    With a `truth` every track follows it from its first record on, at a level of its own.
     A track's history is `days` long, by default 90 to 3,000 days, 792 on average. The same seed gives the
     same rows, whatever `chunk` is.
     Raises `InvalidOptionError` for no tracks, days or rows, or days before the year 1.
@@ -98,6 +111,8 @@ def sample_chunks(
     if longest > last_date.toordinal():
         raise InvalidOptionError(f"{longest} days up to {last_date} begin before the year 1")
     catalogue = _catalogue(tracks, seed, days)
+    if truth:
+        catalogue = catalogue.following(truth)
     starts = np.cumsum(catalogue.days) - catalogue.days
     cuts = np.flatnonzero(np.diff(starts // chunk)) + 1
     return (_streams(catalogue, part, seed, last_date) for part in np.split(np.arange(tracks), cuts))
@@ -146,6 +161,21 @@ class _Catalogue:
     """The day of the history after which `left` and `surge` count."""
     left: Floats
     surge: Floats
+    novelty: float = 2.0
+    """How many times its streams the release adds, on its day."""
+
+    def following(self, truth: Truth) -> "_Catalogue":
+        """The same tracks, that all do one thing."""
+        same = np.ones(len(self.days))
+        return replace(
+            self,
+            decay=same * truth.decay / _DAYS_PER_MONTH,
+            noise=same * truth.noise,
+            season=same * 0,
+            left=same,
+            surge=same * 0,
+            novelty=0.0,
+        )
 
 
 def _catalogue(tracks: int, seed: int, days: int | None) -> _Catalogue:
@@ -191,7 +221,7 @@ def _streams(catalogue: _Catalogue, tracks: Integers, seed: int, last_date: date
     since_event = day - catalogue.event[track]
     calendar_day = day + first_day[track]
 
-    novelty = 1 + 2 * np.exp(-age / _NOVELTY_DAYS)
+    novelty = 1 + catalogue.novelty * np.exp(-age / _NOVELTY_DAYS)
     surge = catalogue.surge[track] * np.exp(-since_event.clip(0) / _SURGE_DAYS)
     after_event = np.where(since_event >= 0, catalogue.left[track] + surge, 1.0)
     week = 1 + catalogue.season[track] * _WEEK[calendar_day % len(_WEEK)]

@@ -20,7 +20,7 @@ from forecaster.model import build_tracks
 from forecaster.model.features import clean, track_facts, usable_records
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.model.rates import newest_mldr
-from forecaster.sample import LAST_DATE, sample_catalogue
+from forecaster.sample import LAST_DATE, Truth, sample_catalogue
 from forecaster.schema import DAILY_STREAMS, conform
 
 ORIGIN = date(2023, 6, 30)
@@ -195,6 +195,51 @@ def test_the_baseline_that_made_the_data_wins(winner: str, tracks: list[pl.DataF
         assert overall(found, winner)["wape"] == pytest.approx(0.0, abs=1e-9)
         others = [overall(found, name)["wape"] for name in BASELINES if name != winner]
         assert min(others) > 1e-3
+
+
+@pytest.mark.parametrize("decay", [0.05, -0.02])
+@pytest.mark.parametrize("noise", [0.0, 0.15])
+def test_a_catalogue_whose_truth_is_known(decay: float, noise: float) -> None:
+    """What it was made by wins, is off by the noise alone, and an error put into it is found again."""
+    daily, _ = sample_catalogue(150, truth=Truth(decay, noise))
+    levels = daily.group_by("cm_track_id").agg(pl.col("daily_streams").first(), pl.len())
+    large = levels.filter(pl.col("daily_streams") > 1_000, pl.col("len") > 600)["cm_track_id"]
+    daily = daily.filter(pl.col("cm_track_id").is_in(large.implode()))  # of others, whole streams are a noise
+    as_of = date(2024, 6, 30)
+    after = daily.filter(pl.col("date") > as_of).with_columns(
+        month=(pl.col("date") - as_of).dt.total_days().cast(pl.Int64).sub(1).floordiv(30).add(1)
+    )
+    months = (
+        after.filter(pl.col("month") <= 6)
+        .group_by("cm_track_id", "month")
+        .agg(a=pl.col("daily_streams").sum())
+    )
+
+    def scored(factor: float) -> Evaluation:
+        rows = months.sort("cm_track_id", "month").select(
+            "cm_track_id",
+            cutoff=pl.lit(as_of + timedelta(1)),
+            as_of=pl.lit(as_of),
+            month="month",
+            forecasted_value=pl.col("a") * factor,
+            segment_used=pl.lit(11),
+            time_used=pl.col("month") + 40,
+        )
+        return evaluate(rows, daily)
+
+    perfect, too_high = scored(1.0), scored(1.1)
+    assert len(large) > 20
+    assert overall(perfect)["wape"] == pytest.approx(0.0, abs=1e-12)
+    assert (overall(too_high)["wape"], overall(too_high)["bias"]) == pytest.approx((0.1, 0.1))
+    left = {name: overall(perfect, name)["wape"] for name in BASELINES}
+    # Without noise each track's own rate is the pooled one too, but for growth, which that baseline has not.
+    made_by = {"pooled_exponential"} | ({"own_exponential"} if decay > 0 and noise == 0 else set())
+    assert perfect.best_baseline in made_by
+    # A month's mean of 30 days and the last one's, from which it is told, are each off by noise / sqrt(30).
+    assert left["pooled_exponential"] < 0.002 + 2 * noise / math.sqrt(30)
+    assert left["last_30_days"] > 2 * left["pooled_exponential"]
+    flat = abs(1 - sum(math.exp(decay * i) for i in range(1, 7)) / 6)
+    assert left["last_30_days"] == pytest.approx(flat, abs=0.01 + noise / math.sqrt(30))
 
 
 def test_pooled_rates_are_where_no_other_rate_is_nearer() -> None:
