@@ -201,10 +201,12 @@ def test_the_baseline_that_made_the_data_wins(winner: str, tracks: list[pl.DataF
 @pytest.mark.parametrize("noise", [0.0, 0.15])
 def test_a_catalogue_whose_truth_is_known(decay: float, noise: float) -> None:
     """What it was made by wins, is off by the noise alone, and an error put into it is found again."""
-    daily, _ = sample_catalogue(150, truth=Truth(decay, noise))
+    daily, _ = sample_catalogue(300, truth=Truth(decay, noise))
     levels = daily.group_by("cm_track_id").agg(pl.col("daily_streams").first(), pl.len())
-    large = levels.filter(pl.col("daily_streams") > 1_000, pl.col("len") > 600)["cm_track_id"]
-    daily = daily.filter(pl.col("cm_track_id").is_in(large.implode()))  # of others, whole streams are a noise
+    # Of small ones, whole streams are a noise; a few large ones would decide alone.
+    is_used = pl.col("daily_streams").is_between(1_000, 100_000) & (pl.col("len") > 600)
+    used = levels.filter(is_used)["cm_track_id"]
+    daily = daily.filter(pl.col("cm_track_id").is_in(used.implode()))
     as_of = date(2024, 6, 30)
     after = daily.filter(pl.col("date") > as_of).with_columns(
         month=(pl.col("date") - as_of).dt.total_days().cast(pl.Int64).sub(1).floordiv(30).add(1)
@@ -228,7 +230,7 @@ def test_a_catalogue_whose_truth_is_known(decay: float, noise: float) -> None:
         return evaluate(rows, daily)
 
     perfect, too_high = scored(1.0), scored(1.1)
-    assert len(large) > 20
+    assert len(used) > 20
     assert overall(perfect)["wape"] == pytest.approx(0.0, abs=1e-12)
     assert (overall(too_high)["wape"], overall(too_high)["bias"]) == pytest.approx((0.1, 0.1))
     left = {name: overall(perfect, name)["wape"] for name in BASELINES}
@@ -237,7 +239,7 @@ def test_a_catalogue_whose_truth_is_known(decay: float, noise: float) -> None:
     assert perfect.best_baseline in made_by
     # A month's mean of 30 days and the last one's, from which it is told, are each off by noise / sqrt(30).
     assert left["pooled_exponential"] < 0.002 + 2 * noise / math.sqrt(30)
-    assert left["last_30_days"] > 2 * left["pooled_exponential"]
+    assert left["last_30_days"] > 1.5 * left["pooled_exponential"]
     flat = abs(1 - sum(math.exp(decay * i) for i in range(1, 7)) / 6)
     assert left["last_30_days"] == pytest.approx(flat, abs=0.01 + noise / math.sqrt(30))
 
