@@ -3,12 +3,13 @@
 import logging
 import queue
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from forecaster.errors import EngineError, ForecasterError, MissingExtraError
+from forecaster.errors import EngineError, ForecasterError, MissingExtraError, WorkerError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -20,6 +21,9 @@ LOSSES = 3
 """So many workers may be lost while they are at one piece of work; then it is given up, and named."""
 
 _PATIENCE = "10s"  # for a scheduler to answer
+WITHOUT_WORKERS = 60.0
+"""Seconds for workers to come: those of a cluster that grows with its work, or new ones for those lost."""
+
 _LOOKS = 0.5  # seconds between two looks at whether the scheduler is still there
 
 
@@ -38,8 +42,10 @@ def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None
             "--engine dask needs Dask, which is not installed",
             hint="install it with: pip install 'forecaster[dask]'",
         ) from None
-    # What it has to say is said by us, as an error.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    # What they have to say is said by us, as an error.
+    for name in ("asyncio", "tornado", *logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("asyncio", "distributed", "tornado"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=_PATIENCE, set_as_default=False)
@@ -51,18 +57,24 @@ def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None
         with client:
             yield client
         return
-    with (
-        LocalCluster(
-            n_workers=CPU_COUNT,
-            threads_per_worker=1,
-            dashboard_address="127.0.0.1:0",  # nobody else has to see it; with none it would be seen by all
-            scheduler_kwargs={"dashboard": False},
-            security=True,  # else any user of the machine could have the workers do what they like
-            silence_logs=logging.CRITICAL,
-            env={"POLARS_MAX_THREADS": "1", **(environ or {})},
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with ExitStack() as stack:
+        try:
+            cluster = LocalCluster(
+                n_workers=CPU_COUNT,
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0",  # with none it would be seen from everywhere
+                scheduler_kwargs={"dashboard": False},
+                security=True,  # else any user of the machine could have the workers do what they like
+                silence_logs=logging.CRITICAL,
+                env={"POLARS_MAX_THREADS": "1", **(environ or {})},
+            )
+            stack.enter_context(cluster)
+            client = stack.enter_context(Client(cluster, set_as_default=False))
+        except (OSError, RuntimeError) as error:
+            raise EngineError(
+                f"Dask's workers could not be started: {error}",
+                hint="run again; or without --engine dask, in one process",
+            ) from error
         yield client
 
 
@@ -75,15 +87,10 @@ def each(
 ) -> Iterator[tuple[Item, Result | Exception]]:
     """What becomes of each item, in the order in which that is known; no more than `at_once` at a time.
 
-    What `work` raises is yielded, and so is an `EngineError` for an item whose workers were lost again and
+    What `work` raises is yielded, and so is a `WorkerError` for an item whose workers were lost again and
     again. An item may be worked more than once: if the worker is lost, another one begins anew. Raises
-    `EngineError` if the scheduler is lost, or has no worker to begin with.
+    `EngineError` if the scheduler is lost, or has no worker for a minute.
     """
-    if not client.scheduler_info(n_workers=-1)["workers"]:
-        raise EngineError(
-            "the scheduler has no workers",
-            hint="start some with `dask worker`",
-        )
     run = secrets.token_hex(4)
     over: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
     going: dict[object, tuple[Item, Future[Result]]] = {}
@@ -99,13 +106,22 @@ def each(
 
     for _ in range(len(items) if at_once is None else at_once):
         begin_another()
+    last_worker = time.monotonic()  # when there was one
     while going:
         try:
             future = over.get(timeout=_LOOKS)
         except queue.Empty:
             if client.status != "running":
                 raise _lost() from None
+            if _has_workers(client):
+                last_worker = time.monotonic()
+            elif time.monotonic() - last_worker > WITHOUT_WORKERS:
+                raise EngineError(
+                    f"there has been no worker for {WITHOUT_WORKERS:.0f} s",
+                    hint="start some with `dask worker`; what is done stays done",
+                ) from None
             continue
+        last_worker = time.monotonic()
         item, _ = going.pop(future.key)
         outcome = _outcome(future)
         begin_another()
@@ -116,6 +132,13 @@ def threads(client: "Client") -> int:
     """How many pieces of work the workers do at once; 1 while there are no workers."""
     of_each: Mapping[str, int] = client.nthreads()
     return max(1, sum(of_each.values()))
+
+
+def _has_workers(client: "Client") -> bool:
+    try:
+        return bool(client.nthreads())
+    except (OSError, TimeoutError):
+        raise _lost() from None
 
 
 def _outcome(future: "Future[Result]") -> Result | Exception:
@@ -132,11 +155,11 @@ def _outcome(future: "Future[Result]") -> Result | Exception:
     if isinstance(error, ForecasterError):
         return error
     if isinstance(error, KilledWorker):
-        return EngineError(
+        return WorkerError(
             f"given up after {LOSSES + 1} workers were lost at it, the last at {error.last_worker.address}",
             hint="it may need more memory than a worker has; smaller buckets help",
         )
-    return EngineError(f"a worker failed with {type(error).__name__}: {error}")
+    return WorkerError(f"a worker failed with {type(error).__name__}: {error}")
 
 
 def _lost() -> EngineError:

@@ -63,6 +63,10 @@ class EngineError(ForecasterError):
     exit_code = 3
 
 
+class WorkerError(ForecasterError):
+    """A worker failed at a piece of work, or several were lost at it."""
+
+
 class NoForecastError(ForecasterError):
     """The track asked for is unknown or gets no forecast."""
 

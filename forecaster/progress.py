@@ -94,7 +94,7 @@ class _Signs:
             return f": {at_work}" if at_work else ""
         last = done.get(self.report.STAGES[-2 if self.report.dry_run else -1], 0)
         left = f"; about {seconds * (total - last) / last:.0f} s left" if last else ""
-        return f": {counts} of {total:,} {self.report.UNIT}{left}"
+        return f": {counts} of {total:,} {self.report.step}{left}"
 
 
 @contextmanager
@@ -128,7 +128,7 @@ def _picture(report: Report, console: Console) -> Iterator[Callable[[], None]]:
                         task,
                         total=report.total or None,
                         completed=done,
-                        count=f"{done:,} of {report.total:,} {report.UNIT}" if report.total else "",
+                        count=f"{done:,} of {report.total:,} {report.step}" if report.total else "",
                         rate=f"{done / seconds:,.0f}/s" if done and seconds else "",
                     )
 

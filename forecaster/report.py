@@ -55,6 +55,8 @@ class Report:
     """What is counted."""
     KEY: ClassVar[str]
     """The column that identifies it."""
+    STEP: ClassVar[str] = ""
+    """What a stage counts, if that is something else."""
 
     announced: bool = True
     """Whether a log line says when a stage begins."""
@@ -114,7 +116,7 @@ class Report:
             seconds = time.perf_counter() - start
             self.active[name] -= 1
             self.stages[name] = self.stages.get(name, 0.0) + seconds
-            counted = f", {stage.count:,} {self.UNIT}" if stage.count else ""
+            counted = f", {stage.count:,} {self.step}" if stage.count else ""
             _log.debug("%s: %.3f s%s", name, seconds, counted, extra={"stage": name})
 
     def checkpoint(self, name: str, frame: pl.LazyFrame, /) -> pl.LazyFrame:
@@ -155,6 +157,11 @@ class Report:
     def to_json(self) -> str:
         """`to_dict` as JSON text, without a password that was given in the wrong place."""
         return masked(json.dumps(self.to_dict(), indent=2, default=str))
+
+    @property
+    def step(self) -> str:
+        """What a stage counts."""
+        return self.STEP or self.UNIT
 
     @property
     def total(self) -> int:
@@ -207,7 +214,7 @@ class BucketsReport(RunReport):
     """
 
     STAGES = ("connect", "buckets")
-    UNIT = "buckets"
+    STEP = "buckets"
 
     source: str = ""
     sink: str = ""

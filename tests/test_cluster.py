@@ -25,10 +25,17 @@ from polars.testing import assert_frame_equal
 from forecaster.cluster import LOSSES, connected, each
 from forecaster.distributed import _Task, _work, run_distributed
 from forecaster.dsn import Dsn, with_own_password
-from forecaster.errors import BucketsFailedError, EngineError, ForecasterError, SchemaMismatchError
+from forecaster.errors import (
+    BadFileError,
+    BucketsFailedError,
+    EngineError,
+    ForecasterError,
+    SchemaMismatchError,
+    WorkerError,
+)
 from forecaster.load import load
 from forecaster.model.parameters import Parameters
-from forecaster.parquet.buckets import BucketsConfig, check, run_buckets
+from forecaster.parquet.buckets import BucketsConfig, Outcome, check, in_this_process, run_buckets
 from forecaster.parquet.layout import Bucket
 from forecaster.parquet.manifest import Sink
 from forecaster.parquet.prepare import prepare_files
@@ -36,6 +43,7 @@ from forecaster.parquet.shard import Job
 from forecaster.parquet.source import find_catalogue
 from forecaster.parquet.spread import spread_over
 from forecaster.postgres.source import open_source
+from forecaster.report import BucketsReport
 from forecaster.run import RunConfig, run
 from tests import sql
 from tests.conftest import ServerNamed, new_database
@@ -147,7 +155,7 @@ class TestEach:
         }
         assert isinstance(found[7], ForecasterError)
         assert (str(found[7]), found[7].hint) == ("seven", "take eight")
-        assert isinstance(found[9], EngineError)
+        assert isinstance(found[9], WorkerError)
         assert str(found[9]) == "a worker failed with ZeroDivisionError: integer division or modulo by zero"
 
     def test_no_more_than_so_many_at_once(self, cluster: Cluster, tmp_path: Path) -> None:
@@ -161,14 +169,20 @@ class TestEach:
         assert {item for item, outcome in found.items() if isinstance(outcome, Exception)} == {4}
         assert f"given up after {LOSSES + 1} workers were lost" in str(found[4])
 
-    def test_a_scheduler_without_workers(self, tmp_path: Path) -> None:
+    def test_workers_may_come_later_or_never(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         file = tmp_path / "s.json"
         options = ("--port", "0", "--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(file))
         with python(SCHEDULER, *options):
             until(lambda: file.exists() and file.stat().st_size > 0)
             address = json.loads(file.read_text())["address"]
-            with connected(address) as client, pytest.raises(EngineError, match="has no workers"):
-                list(each(client, _worked, [1]))
+            with connected(address) as client, ThreadPoolExecutor(1) as threads:
+                going = threads.submit(lambda: dict(each(client, _worked, [1, 2])))
+                with python(WORKER, address, "--nworkers", "1", "--nthreads", "1", "--no-dashboard"):
+                    assert going.result(timeout=60) == {1: 2, 2: 4}
+                until(lambda: not client.scheduler_info()["workers"])
+                monkeypatch.setattr("forecaster.cluster.WITHOUT_WORKERS", 1.0)
+                with pytest.raises(EngineError, match="no worker for 1 s"):
+                    list(each(client, _worked, [1]))
 
     @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x", "127.0.0.1:1"])
     def test_no_scheduler(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,6 +264,27 @@ class TestBuckets:
         )
         assert len(pickle.dumps((job, Bucket(3, BUCKETS)))) < 2_000
 
+    def test_names_relative_to_where_the_client_is(
+        self, cluster: Cluster, catalogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(catalogue.parent)
+        sink = Path(os.path.relpath(tmp_path / "sink"))
+        run_buckets(BucketsConfig(catalogue.name, sink), spread_over(cluster.address))
+        assert_frame_equal(in_sink(tmp_path / "sink"), expected())
+
+    def test_a_sink_that_is_another_one_for_the_workers(self, catalogue: Path, tmp_path: Path) -> None:
+        """As when the directory of a network is not mounted everywhere."""
+        elsewhere = Sink(tmp_path / "elsewhere")
+
+        def on_another_machine(job: Job, buckets: list[Bucket]) -> Iterator[tuple[Bucket, Outcome]]:
+            return in_this_process(replace(job, sink=elsewhere), buckets)
+
+        config, report = BucketsConfig(str(catalogue), tmp_path / "sink"), BucketsReport()
+        with pytest.raises(BadFileError, match=r"is not in .*/sink as it is seen from here"):
+            run_buckets(config, on_another_machine, report)
+        assert len(report.failed) == BUCKETS
+        assert report.forecast == 0
+
     def test_a_poisoned_one_fails_alone(self, cluster: Cluster, tmp_path: Path) -> None:
         prepare_files(find_catalogue(str(write_catalogue(tmp_path / "files"))), 6, tmp_path / "own")
         [file] = (tmp_path / "own" / "streams" / "bucket=5").iterdir()
@@ -292,7 +327,9 @@ class TestBuckets:
             assert check(config).failed == {}
 
     @pytest.mark.parametrize("times", [pytest.param(1, id="short"), pytest.param(5, marks=LONG, id="long")])
-    def test_the_scheduler_is_killed(self, catalogue: Path, tmp_path: Path, times: int) -> None:
+    def test_the_scheduler_is_killed(
+        self, catalogue: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], times: int
+    ) -> None:
         chance = random.Random(SEED)
         for attempt in range(times):
             sink = tmp_path / str(attempt) / "sink"
@@ -306,9 +343,22 @@ class TestBuckets:
                 error = going.exception(timeout=60)
                 assert isinstance(error, EngineError), error
                 assert "scheduler is lost" in str(error)
+            assert "distributed" not in capfd.readouterr().err  # a traceback of Dask's own
             run_buckets(config)
             assert_frame_equal(in_sink(sink), expected())
             assert check(config).failed == {}
+
+    def test_workers_that_cannot_be_started(self, catalogue: Path, tmp_path: Path) -> None:
+        arguments = ("--source", str(catalogue), "--sink", str(tmp_path / "sink"), "--engine", "dask")
+        die = "import os, sys\nif any('spawn_main' in word for word in sys.orig_argv): os._exit(1)"
+        site = tmp_path / "site"
+        site.mkdir()
+        (site / "sitecustomize.py").write_text(die)
+        with started(None, *arguments, env={"PYTHONPATH": str(site)}) as process:
+            ended = end_of(process)
+        assert ended.code == 3, ended.stderr
+        assert "Dask's workers could not be started" in ended.stderr
+        assert "Traceback" not in ended.stderr
 
     @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
     def test_interrupted(self, catalogue: Path, tmp_path: Path, signum: signal.Signals) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from forecaster.load import load
 from forecaster.model.parameters import Parameters
 from forecaster.parquet.buckets import BucketsConfig, check, run_buckets
 from forecaster.parquet.layout import Bucket, bucket_of, read_layout
+from forecaster.parquet.place import new_directory
 from forecaster.parquet.prepare import prepare_files, prepare_tables
 from forecaster.parquet.shard import _locked
 from forecaster.parquet.source import find_catalogue
@@ -123,6 +126,33 @@ class TestPrepare:
         assert done.without_track == streams["cm_track_id"].null_count() > 0
         assert done.rows + done.without_track == len(streams)
 
+    def test_what_a_killed_one_left_behind_is_removed_but_not_what_is_in_use(
+        self, golden: Path, tmp_path: Path
+    ) -> None:
+        source = find_catalogue(str(golden))
+        abandoned, other = tmp_path / ".out.0123abcd.tmp", tmp_path / ".other.0123abcd.tmp"
+        for directory in (abandoned, other):
+            (directory / "streams").mkdir(parents=True)
+
+        def another_one_meanwhile() -> None:
+            with new_directory(tmp_path / "out", replaces=None) as in_use:
+                prepare_files(source, 2, tmp_path / "out")
+                assert (in_use.exists(), abandoned.exists(), other.exists()) == (True, False, True)
+
+        with pytest.raises(BadFileError, match="filled by another process meanwhile"):
+            another_one_meanwhile()
+        assert read_layout(str(tmp_path / "out")) == 2
+        assert {path.name for path in tmp_path.iterdir()} == {"out", other.name}
+
+    def test_where_it_cannot_be(self, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        own, here = Path(shutil.copytree(golden, tmp_path / "own")), tmp_path / "here"
+        here.mkdir()
+        monkeypatch.chdir(here)
+        for out, words in ((own, "holds the source"), (here, "current directory"), (Path("/proc"), "begins")):
+            with pytest.raises(BadFileError, match=words):
+                prepare_files(find_catalogue(str(own)), 2, out, replace=True)
+        assert len(states(own)) == len(states(golden)) == 4
+
     def test_other_columns_are_left_out_and_optional_ones_may_be_missing(self, tmp_path: Path) -> None:
         streams = golden_streams().drop("days_from_release").with_columns(note=pl.lit("x"))
         source = write_catalogue(tmp_path / "other", streams)
@@ -155,12 +185,15 @@ class TestPrepare:
         out = tmp_path / "out"
         out.mkdir()
         prepare_files(find_catalogue(str(golden)), 2, out)  # an empty one may be there
-        (out / "mine").write_text("x")
         with pytest.raises(BadFileError, match="not empty"):
             prepare_files(find_catalogue(str(golden)), 3, out)
-        assert (read_layout(str(out)), (out / "mine").exists()) == (2, True)
+        assert read_layout(str(out)) == 2
         prepare_files(find_catalogue(str(golden)), 3, out, replace=True)
-        assert (read_layout(str(out)), (out / "mine").exists()) == (3, False)
+        assert read_layout(str(out)) == 3
+        (out / "mine").write_text("x")
+        with pytest.raises(BadFileError, match="is no catalogue"):
+            prepare_files(find_catalogue(str(golden)), 4, out, replace=True)
+        assert (read_layout(str(out)), (out / "mine").exists()) == (3, True)
         assert {path.name for path in tmp_path.iterdir()} == {"out"}
 
     def test_a_directory_laid_out_already_can_be_laid_out_anew(self, laid_out: Path, tmp_path: Path) -> None:
@@ -297,6 +330,55 @@ class TestTheSameNumbers:
         assert rows.with_columns(pl.col("training_data_id").cast(pl.String)).rows() == stored
 
 
+class TestFilesThatDiffer:
+    """Of one catalogue, as several programs have written them."""
+
+    @pytest.fixture
+    def two(self, tmp_path: Path) -> Path:
+        return write_catalogue(tmp_path / "two", files=2)
+
+    @pytest.mark.parametrize("first", ["0", "1"])
+    def test_a_column_that_only_some_have(self, two: Path, tmp_path: Path, first: str) -> None:
+        streams = pl.concat(pl.read_parquet(two / "streams" / f"{name}.parquet") for name in "01")
+        file = two / "streams" / f"{first}.parquet"
+        rows = pl.read_parquet(file)
+        rows.drop("days_from_release", "id").write_parquet(file)
+        lacks = pl.col("id").is_in(rows["id"].implode())
+        known = streams.with_columns(pl.when(~lacks).then(pl.col("days_from_release", "id")))
+        for source in (two, tmp_path / "laid out"):
+            report = forecast(source, tmp_path / f"sink of {source.name}")
+            assert_frame_equal(in_sink(tmp_path / f"sink of {source.name}"), expected(known))
+            assert report.pending == 250
+            if source == two:
+                prepare_files(find_catalogue(str(two)), OF, tmp_path / "laid out")
+
+    def test_numbers_and_times_of_other_sizes(self, two: Path, tmp_path: Path) -> None:
+        file = two / "streams" / "1.parquet"
+        small = {"cm_track_id": pl.Int32, "daily_streams": pl.Float32, "id": pl.UInt32}
+        pl.read_parquet(file).cast(small).write_parquet(file)  # type: ignore[arg-type]
+        forecast(two, tmp_path / "sink")
+        assert_frame_equal(in_sink(tmp_path / "sink"), expected())
+
+    def test_what_has_nothing_in_common_is_named(self, two: Path, tmp_path: Path) -> None:
+        file = two / "streams" / "1.parquet"
+        pl.read_parquet(file).with_columns(pl.col("date").cast(pl.Datetime)).write_parquet(file)
+        with pytest.raises(SchemaMismatchError, match=r"column date is Date in .*0\.parquet and Datetime"):
+            forecast(two, tmp_path / "sink")
+
+    def test_names_with_signs_of_patterns_in_them(self, golden: Path, tmp_path: Path) -> None:
+        odd = tmp_path / "a [b] *?"
+        odd.mkdir()
+        shutil.copytree(golden, odd / "c")
+        prepare_files(find_catalogue(str(odd / "c")), 2, odd / "out")
+        for source in ("c", "out"):
+            forecast(odd / source, odd / f"sink {source}")
+            rows = pl.concat(
+                pl.read_parquet(path, glob=False, hive_partitioning=False)
+                for path in (odd / f"sink {source}" / "forecasts").rglob("*.parquet")
+            )
+            assert len(rows) == len(expected())
+
+
 class TestShard:
     def test_all_of_them_one_by_one(self, laid_out: Path, tmp_path: Path) -> None:
         config = BucketsConfig(str(laid_out), tmp_path / "sink", buckets=OF)
@@ -313,7 +395,7 @@ class TestShard:
     def test_the_manifest_says_what_was_done(self, laid_out: Path, tmp_path: Path) -> None:
         forecast(laid_out, tmp_path / "sink", parameters=Parameters(as_of=date(2025, 4, 15)))
         manifests = [
-            json.loads(path.read_text()) for path in (tmp_path / "sink" / "manifests").glob("*.json")
+            json.loads(path.read_text()) for path in (tmp_path / "sink" / "manifests").rglob("*.json")
         ]
         assert sorted(m["bucket"] for m in manifests) == [0, 1, 2, 3]
         rows = in_sink(tmp_path / "sink")
@@ -346,6 +428,7 @@ class TestShard:
             "one bit",
             "manifest gone",
             "manifest cut off",
+            "manifest edited",
             "another's",
         ],
     )
@@ -355,7 +438,7 @@ class TestShard:
         run_buckets(config)
         everything = in_sink(sink)
         rows = sink / "forecasts" / "bucket=2" / "forecasts.parquet"
-        manifest = sink / "manifests" / "bucket=2.json"
+        manifest = sink / "manifests" / "bucket=2" / "manifest.json"
         match fault:
             case "forecasts gone":
                 rows.unlink()
@@ -371,8 +454,10 @@ class TestShard:
                 manifest.unlink()
             case "manifest cut off":
                 manifest.write_text(manifest.read_text()[:100])
+            case "manifest edited":
+                manifest.write_text(manifest.read_text().replace('"tracks": 6', '"tracks": 9'))
             case _:
-                manifest.write_text((sink / "manifests" / "bucket=1.json").read_text())
+                manifest.write_text((sink / "manifests" / "bucket=1" / "manifest.json").read_text())
         assert list(check(config).failed) == [2]
         report = run_buckets(config)
         assert report.left_alone == OF - 1
@@ -404,12 +489,24 @@ class TestShard:
         sink = tmp_path / "sink"
         config = BucketsConfig(str(laid_out), sink)
         run_buckets(config)
-        with _locked(sink / "manifests" / ".bucket=1.lock", 0):
+        with _locked(sink / "manifests" / "bucket=1" / ".lock", 0):
+            half_way = sink / "forecasts" / "bucket=1" / ".0123456789abcdef.tmp"
+            half_way.write_text("of whoever holds it")
+            assert run_buckets(config).left_alone == OF  # what is whole need not be worked
             with pytest.raises(LockedError, match="another process works this bucket"):
-                run_buckets(config, only=Bucket(1, OF))
+                run_buckets(replace(config, replace=True), only=Bucket(1, OF))
             with pytest.raises(LockedError):
-                run_buckets(config)
+                run_buckets(replace(config, replace=True))
+            assert half_way.exists()
         assert run_buckets(config).left_alone == OF
+
+    def test_of_many_at_once_one_works_it(self, laid_out: Path, tmp_path: Path, cli: Cli) -> None:
+        arguments = ("shard", "1/4", "--source", str(laid_out), "--sink", str(tmp_path / "sink"))
+        with ThreadPoolExecutor(6) as threads:
+            ended = list(threads.map(lambda _: cli(*arguments), range(6)))
+        assert {result.returncode for result in ended} <= {0, 5}, [result.stderr for result in ended]
+        config = BucketsConfig(str(laid_out), tmp_path / "sink")
+        assert check(config, only=Bucket(1, OF)).left_alone == 1
 
     @pytest.mark.parametrize("number", ["3/4", "4/4", "0/5", "x", "1", "-1/4"])
     def test_the_command(self, laid_out: Path, tmp_path: Path, cli: Cli, number: str) -> None:
@@ -516,9 +613,15 @@ class TestOptions:
 
     def test_some_tracks_do_not_take_the_place_of_all(self, laid_out: Path, tmp_path: Path) -> None:
         forecast(laid_out, tmp_path / "sink")
-        with pytest.raises(InvalidOptionError, match="holds the forecasts of all tracks"):
-            forecast(laid_out, tmp_path / "sink", track_ids=(3,))
+        with pytest.raises(InvalidOptionError, match="holds the forecasts of other tracks"):
+            forecast(laid_out, tmp_path / "sink", track_ids=(3,), replace=True)
         assert_frame_equal(in_sink(tmp_path / "sink"), expected())
+        forecast(laid_out, tmp_path / "some", track_ids=(3,))
+        with pytest.raises(InvalidOptionError, match="holds the forecasts of other tracks"):
+            forecast(laid_out, tmp_path / "some", track_ids=(4,))
+        assert forecast(laid_out, tmp_path / "some", track_ids=(3,)).left_alone == OF
+        forecast(laid_out, tmp_path / "some")  # all of them are no loss
+        assert_frame_equal(in_sink(tmp_path / "some"), expected())
 
     def test_a_dry_run_writes_nothing(self, laid_out: Path, tmp_path: Path) -> None:
         report = run_buckets(BucketsConfig(str(laid_out), None, dry_run=True))
@@ -545,6 +648,52 @@ class TestOptions:
     def test_what_cannot_be(self, options: dict[str, Any], words: str) -> None:
         with pytest.raises(InvalidOptionError, match=words):
             BucketsConfig("catalogue", **options)
+
+    def test_a_sink_is_not_in_the_source(self, golden: Path, tmp_path: Path) -> None:
+        own = Path(shutil.copytree(golden, tmp_path / "own"))
+        rates = str(golden / "mldr")
+        for source, sink in (
+            (own, own / "streams"),
+            (own, own / "sink"),
+            (own / "streams", own / "streams"),
+            (f"{own}/**/*.parquet", own / "sink"),
+        ):
+            with pytest.raises(InvalidOptionError, match="lies in the source"):
+                forecast(source, sink, mldr=rates)
+        forecast(f"{own}/streams/*.parquet", own / "sink", mldr=rates)
+        assert_frame_equal(in_sink(own / "sink"), expected())
+
+    def test_a_sink_that_may_only_be_read(self, laid_out: Path, tmp_path: Path) -> None:
+        sink = tmp_path / "sink"
+        forecast(laid_out, sink)
+        place = sink / "manifests" / "bucket=1"
+        (place / ".lock").unlink()
+        (place / ".lock").mkdir()  # which cannot be opened to write
+        assert forecast(laid_out, sink).left_alone == OF
+        with pytest.raises(BucketsFailedError, match=r"1 of 4 buckets failed \(1\).*cannot be written"):
+            forecast(laid_out, sink, replace=True)
+
+    def test_files_that_are_no_bucket_s_are_told(self, own: Path, tmp_path: Path) -> None:
+        sink = tmp_path / "sink"
+        forecast(own, sink)
+        (sink / "forecasts" / "bucket=77").mkdir()
+        shutil.copy(sink / "forecasts" / "bucket=1" / "forecasts.parquet", sink / "forecasts" / "bucket=77")
+        for report in (forecast(own, sink), check(BucketsConfig(str(own), sink))):
+            [warning] = report.warnings
+            assert "no bucket's: 1, the first is" in warning
+            assert "bucket=77/forecasts.parquet" in warning
+        shutil.copytree(own / "streams" / "bucket=1", own / "streams" / "bucket=4")
+        with pytest.raises(BadFileError, match="in 4 buckets, counted from 0, and holds bucket=4"):
+            forecast(own, sink)
+
+    def test_a_bucket_that_fails_keeps_what_it_has_and_that_is_told(self, own: Path, tmp_path: Path) -> None:
+        sink, report = tmp_path / "sink", BucketsReport()
+        forecast(own, sink)
+        shutil.rmtree(own / "streams" / "bucket=2")
+        with pytest.raises(BucketsFailedError):
+            run_buckets(BucketsConfig(str(own), sink), report=report)
+        assert "its forecasts of an earlier run are still in the sink" in report.failed[2]
+        assert_frame_equal(in_sink(sink), expected())
 
     def test_a_source_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(BadFileError, match="nowhere"):
@@ -575,7 +724,7 @@ class TestOptions:
             (("--source", "c", "--sink", "s", "--schema", "x"), 2, "contradict"),
             (("--source", "", "--sink", "s"), 2, "--source is empty"),
             (("--source", "c", "--sink", ""), 2, "--sink is empty"),
-            (("--source", "c", "--sink", "s"), 1, "c/streams does not exist"),
+            (("--source", "c", "--sink", "s"), 1, "c does not exist"),
             (("--scheduler", "tcp://x:1"), 2, "--engine dask"),
         ],
     )

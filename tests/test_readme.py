@@ -127,7 +127,7 @@ class TestWhateverStartsProcesses:
         """Runs a command of the README; the buckets that are whole afterwards."""
         environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(place)}
         subprocess.run(command, cwd=place, env=environment | variables, check=True, capture_output=True)
-        manifests = (place / "forecasts" / "manifests").glob("*.json")
+        manifests = (place / "forecasts" / "manifests").rglob("*.json")
         return sorted(json.loads(path.read_text())["bucket"] for path in manifests)
 
     def test_kubernetes(self, place: Path) -> None:

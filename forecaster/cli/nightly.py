@@ -119,7 +119,7 @@ def _run_buckets(
             warn(report.warnings)
             if not outputs.as_json and report.buckets:
                 summarise_buckets(report)
-        fail_if_refused(report, "forecasts")
+        fail_if_refused(report, "forecasts", holder="a column of the files")
 
 
 @click.command(cls=Command)
@@ -224,12 +224,13 @@ def _outcome(report: "Report") -> dict[str, str]:
     }
 
 
-def fail_if_refused(report: "Report", what: str) -> None:
-    """End in failure if the table cannot hold some of what was computed."""
+def fail_if_refused(report: "Report", what: str, *, holder: str = "the table") -> None:
+    """End in failure if some of what was computed cannot be held by what it is written to."""
     if report.refused:
         first, reason = min(report.refused.items())
+        number = len(report.refused)
         raise WriteRefusedError(
-            f"the table cannot hold the {what} of {len(report.refused)} {report.UNIT}, the first is {first} "
-            f"({reason})" + ("" if report.dry_run else f"; those of the other {report.UNIT} are stored"),
-            hint="a wider column type helps; --report lists them all",
+            f"{holder} cannot hold the {what} of {number} {report.UNIT}, the first is {first} ({reason})"
+            + ("" if report.dry_run else f"; those of the other {report.UNIT} are stored"),
+            hint="a wider column type helps, if the values are right; --report lists them all",
         )

@@ -136,6 +136,8 @@ def shard(
         )
     if bucket is None and not check:
         raise InvalidOptionError("nothing says which bucket", hint="give K/N, such as 0/64; or --check")
+    if check and options["replace"]:
+        raise InvalidOptionError("--check works nothing, and so replaces nothing")
     report = BucketsReport()
     with outputs.written(report):
         number = bucket[1] if bucket else None
@@ -144,7 +146,7 @@ def shard(
             _check(config, bucket, report, outputs)
         elif bucket:
             _work(config, bucket, report, outputs)
-        fail_if_refused(report, "forecasts")
+            fail_if_refused(report, "forecasts", holder="a column of the files")
 
 
 def _work(config: Any, bucket: tuple[int, int], report: "BucketsReport", outputs: Outputs) -> None:  # noqa: ANN401
@@ -171,6 +173,7 @@ def _check(
 
     with shown(report, console()):
         check(config, report, only=Bucket(*bucket) if bucket else None)
+    warn(report.warnings)
     if not outputs.as_json:
         for number, problem in list(report.failed.items())[:_SHOWN]:
             say(f"{number}/{config.buckets or report.buckets}  {problem}")

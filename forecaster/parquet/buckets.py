@@ -18,12 +18,11 @@ from forecaster.errors import (
 )
 from forecaster.model.features import looks_ahead
 from forecaster.model.parameters import Parameters
-from forecaster.parquet.layout import Bucket
+from forecaster.parquet.layout import STREAMS, Bucket
 from forecaster.parquet.manifest import Sink
-from forecaster.parquet.shard import Job, Worked, work
-from forecaster.parquet.source import Catalogue, Files, find_catalogue
+from forecaster.parquet.shard import Job, Worked, chosen, work
+from forecaster.parquet.source import Catalogue, find_catalogue, is_url
 from forecaster.report import BucketsReport
-from forecaster.schema import DAILY_STREAMS, conform
 
 Outcome = Worked | Exception
 Engine = Callable[[Job, list[Bucket]], Iterator[tuple[Bucket, Outcome]]]
@@ -114,7 +113,9 @@ def plan(config: BucketsConfig) -> tuple[Job, list[Bucket]]:
     """What to work, once it is certain that it can be. Writes nothing."""
     catalogue = find_catalogue(config.source, config.mldr)
     catalogue.check()
-    sink = Sink(config.sink) if config.sink and not config.dry_run else None
+    sink = Sink(config.sink.absolute()) if config.sink and not config.dry_run else None
+    if sink and not is_url(catalogue.streams):
+        _keep_apart(Path(catalogue.streams), sink.directory)
     if catalogue.laid_out_in and config.buckets not in (None, catalogue.laid_out_in):
         raise InvalidOptionError(
             f"{config.source} is laid out in {catalogue.laid_out_in} buckets, not in {config.buckets}",
@@ -126,7 +127,8 @@ def plan(config: BucketsConfig) -> tuple[Job, list[Bucket]]:
     track_ids = None
     if config.track_ids or config.limit:
         track_ids = tuple(_selected(catalogue, config))
-        _refuse_to_shrink(sink, buckets, config)
+        if sink:
+            _refuse_to_shrink(sink, buckets, track_ids)
     job = Job(catalogue, sink, config.parameters, track_ids, datetime.now(UTC), config.replace, config.wait)
     return job, buckets
 
@@ -150,8 +152,33 @@ def check(
             else:
                 report.failed[bucket.number] = found
     add_up(report, whole, job.sink)
+    if job.sink and only is None and (strangers := job.sink.strangers(len(buckets))):
+        report.warnings.append(_strange(strangers))
     report.seconds = time.perf_counter() - start
     return report
+
+
+def _unseen(job: Job, bucket: Bucket, done: Worked) -> Exception | None:
+    """An error, if what was done is not in the sink as this process sees it."""
+    if job.sink is None or job.sink.read(bucket) == done.manifest:
+        return None
+    return BadFileError(
+        f"bucket {bucket} was worked, and is not in {job.sink.directory} as it is seen from here",
+        hint="the workers need the same directories by the same names",
+    )
+
+
+def _stays(job: Job, bucket: Bucket) -> str:
+    """What of a bucket that failed is in the sink all the same."""
+    is_there = job.sink is not None and job.sink.forecasts(bucket).exists()
+    return "; its forecasts of an earlier run are still in the sink" if is_there else ""
+
+
+def _strange(files: list[str]) -> str:
+    return (
+        f"Parquet files in the sink that are no bucket's: {len(files):,}, the first is {files[0]}; whoever "
+        "reads all files of the sink reads them too: remove them"
+    )
 
 
 def _whole(job: Job, bucket: Bucket) -> Worked | str:
@@ -209,16 +236,19 @@ def _run(config: BucketsConfig, engine: Engine, report: BucketsReport, only: Buc
     try:
         with report.stage("buckets"):
             for bucket, outcome in engine(job, buckets):
-                if isinstance(outcome, Worked):
+                error = outcome if isinstance(outcome, Exception) else _unseen(job, bucket, outcome)
+                if isinstance(outcome, Worked) and error is None:
                     worked.append((bucket, outcome))
-                else:
-                    errors[bucket.number] = outcome
-                    report.failed[bucket.number] = str(outcome)
+                elif error:
+                    errors[bucket.number] = error
+                    report.failed[bucket.number] = f"{error}{_stays(job, bucket)}"
                 report.done["buckets"] = len(worked) + len(errors)
     finally:
         add_up(report, worked, job.sink)
+        if job.sink and only is None and (strangers := job.sink.strangers(len(buckets))):
+            report.warnings.append(_strange(strangers))
         report.warnings += looks_ahead(report.looking_ahead, config.parameters.as_of)
-    _raise(errors, len(buckets))
+    _raise(errors, len(buckets), refused=len(report.refused))
 
 
 def _describe(config: BucketsConfig, job: Job, buckets: list[Bucket], report: BucketsReport) -> None:
@@ -229,7 +259,7 @@ def _describe(config: BucketsConfig, job: Job, buckets: list[Bucket], report: Bu
     report.buckets = len(buckets)
 
 
-def _raise(errors: dict[int, Exception], buckets: int) -> None:
+def _raise(errors: dict[int, Exception], buckets: int, *, refused: int) -> None:
     if not errors:
         return
     first = min(errors)
@@ -238,25 +268,43 @@ def _raise(errors: dict[int, Exception], buckets: int) -> None:
     what = ", ".join(map(str, sorted(errors)[:_NAMED])) + (" and others" if len(errors) > _NAMED else "")
     raise BucketsFailedError(
         f"{len(errors):,} of {buckets:,} buckets failed ({what}); the others are done. Bucket {first}: "
-        f"{errors[first]}",
+        f"{errors[first]}" + (f"; {refused:,} tracks of the others were refused" if refused else ""),
         hint="once that is mended, the same command works only what failed; --report lists them all",
     )
 
 
-def _refuse_to_shrink(sink: Sink | None, buckets: list[Bucket], config: BucketsConfig) -> None:
-    """A few tracks must not take the place of all."""
-    manifests = map(sink.read, buckets) if sink and not config.replace else ()
-    if any(manifest and manifest.asked["tracks"] is None for manifest in manifests):
+def _keep_apart(streams: Path, sink: Path) -> None:
+    """What is written must not be read as streams by the next run."""
+    if "**" in streams.parts:
+        streams = Path(*streams.parts[: streams.parts.index("**")])
+    elif not streams.is_dir():
+        return
+    source = streams.parent if streams.name == STREAMS else streams
+    if sink.resolve().is_relative_to(source.resolve()):
         raise InvalidOptionError(
-            f"{config.sink} holds the forecasts of all tracks, and now only some are asked for",
-            hint="choose another --sink; or --replace: then the others' forecasts are gone",
+            f"the sink {sink} lies in the source {source}",
+            hint="choose a directory beside it: what lies in the source is read as streams",
         )
+
+
+def _refuse_to_shrink(sink: Sink, buckets: list[Bucket], track_ids: tuple[int, ...]) -> None:
+    """Some tracks must not take the place of others: a bucket's forecasts are written as a whole."""
+    for bucket in buckets:
+        try:
+            manifest = sink.read(bucket)
+        except BadFileError:
+            continue
+        if manifest and manifest.asked["tracks"] != chosen(track_ids):
+            raise InvalidOptionError(
+                f"{sink.directory} holds the forecasts of other tracks than those that are asked for now",
+                hint="choose another --sink for some tracks; without --track-id and --limit it takes all",
+            )
 
 
 def _selected(catalogue: Catalogue, config: BucketsConfig) -> list[int]:
     """The ids of the tracks to work."""
-    files = Files(catalogue.streams)
-    daily = conform(files.scan(), DAILY_STREAMS, name=catalogue.streams)
+    files = catalogue.all_files
+    daily = files.conformed()
     tracks = files.collect(daily.select("cm_track_id").drop_nulls().unique())["cm_track_id"].sort()
     if config.track_ids:
         wanted = pl.Series(config.track_ids, dtype=pl.Int64).unique().sort()

@@ -1,7 +1,9 @@
 """How a catalogue lies in a directory: its tracks in buckets, by a fixed arithmetic hash of their ids."""
 
 import json
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
@@ -68,16 +70,28 @@ def read_layout(directory: str, /) -> int | None:
     """
     path = f"{directory}/{LAYOUT}"
     try:
-        with refusing(path, "read"):
-            rows = interruptible(lambda: pl.read_ndjson(path).to_dicts(), cancel=None)
+        with refusing(path, "read", hint="check the address, and what the store needs, such as AWS_REGION"):
+            text = _read(path)
     except BadFileError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
         raise
-    match rows:
-        case [{"buckets": int(buckets), "version": int(version)}] if version == _VERSION and buckets > 0:
-            return buckets
+    try:
+        match json.loads(text):
+            case {"buckets": int(buckets), "version": int(version)} if version == _VERSION and buckets > 0:
+                return buckets
+    except ValueError:
+        pass
     raise BadFileError(
-        f"{path} says {rows}, which this version of forecaster does not understand",
-        hint="`forecaster prepare` lays a catalogue out",
+        f"{path} is not what this version of forecaster writes",
+        hint="choose another directory; or remove it, and lay out or forecast the catalogue anew",
     )
+
+
+def _read(path: str) -> str:
+    if "://" not in path:
+        return Path(path).read_text("utf-8", errors="replace")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # on the store's region, which is found out
+        row = interruptible(lambda: pl.read_ndjson(path), cancel=None).row(0, named=True)
+    return json.dumps(row)

@@ -60,11 +60,11 @@ class Sink:
 
     def manifest(self, bucket: Bucket) -> Path:
         """The file of a bucket's manifest."""
-        return self.directory / MANIFESTS / f"{bucket.directory}.json"
+        return self.directory / MANIFESTS / bucket.directory / "manifest.json"
 
     def lock(self, bucket: Bucket) -> Path:
         """The file that whoever works the bucket holds locked."""
-        return self.directory / MANIFESTS / f".{bucket.directory}.lock"
+        return self.directory / MANIFESTS / bucket.directory / ".lock"
 
     def buckets(self) -> int | None:
         """How many it is for; None if nothing was ever stored in it."""
@@ -84,27 +84,34 @@ class Sink:
             write_text(layout_text(buckets), self.directory / LAYOUT)
 
     def prepare_bucket(self, bucket: Bucket) -> None:
-        """Make the directories of a bucket, and clear away what a killed process left in them."""
+        """Make the directories of a bucket, and clear away what a killed process left in them.
+
+        Only for whoever holds the bucket locked: what is there may be another one's, at work.
+        """
         with refusing(self.directory, "written"):
-            for directory in {self.forecasts(bucket).parent, self.skipped(bucket).parent}:
-                directory.mkdir(parents=True, exist_ok=True)
-                for left_over in directory.glob(".*.tmp"):
+            for path in (self.forecasts(bucket), self.skipped(bucket), self.manifest(bucket)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                for left_over in path.parent.glob(".*.tmp"):
                     left_over.unlink(missing_ok=True)
 
     def read(self, bucket: Bucket) -> Manifest | None:
         """The manifest of a bucket; None if there is none. Raises `BadFileError` for what is none."""
         path = self.manifest(bucket)
         try:
-            manifest = Manifest(**json.loads(path.read_bytes()))
+            fields = json.loads(path.read_bytes())
+            if fields.pop("checksum") != _checksum_of(fields):
+                raise BadFileError(f"{path} was changed, or cut off")
+            return Manifest(**fields)
         except FileNotFoundError:
             return None
-        except (OSError, TypeError, ValueError) as error:
-            raise BadFileError(f"{path} is no manifest: {error}") from error
-        return manifest
+        except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BadFileError(f"{path} is no manifest of this version of forecaster") from error
 
     def store(self, bucket: Bucket, manifest: Manifest) -> None:
         """Write the manifest of a bucket whose files are there."""
-        write_text(json.dumps(asdict(manifest), indent=2) + "\n", self.manifest(bucket))
+        fields = asdict(manifest)
+        fields["checksum"] = _checksum_of(fields)
+        write_text(json.dumps(fields, indent=2) + "\n", self.manifest(bucket))
 
     def describe(self, *paths: Path) -> list[dict[str, Any]]:
         """What a manifest says of files."""
@@ -131,6 +138,17 @@ class Sink:
             return f"made from other {', '.join(changed)}"
         return next(filter(None, map(self._problem_of_file, manifest.files)), None)
 
+    def strangers(self, buckets: int) -> list[str]:
+        """Parquet files that are no bucket's; who reads the directory reads them too."""
+        known = {
+            path
+            for number in range(buckets)
+            for path in (self.forecasts(Bucket(number, buckets)), self.skipped(Bucket(number, buckets)))
+        }
+        with refusing(self.directory, "read"):
+            found = {p for kind in (FORECASTS, SKIPPED) for p in (self.directory / kind).rglob("*.parquet")}
+        return sorted(map(str, found - known))
+
     def all_skipped(self, buckets: list[Bucket]) -> pl.DataFrame:
         """The skipped tracks of all these buckets."""
         paths = [self.skipped(bucket) for bucket in buckets]
@@ -147,6 +165,10 @@ class Sink:
         except OSError as error:
             return f"{described['path']} cannot be read: {error.strerror}"
         return f"{described['path']} is not what its manifest says"
+
+
+def _checksum_of(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def _checksum(path: Path) -> str:

@@ -16,7 +16,7 @@ import polars as pl
 
 from forecaster.columns import ColumnInfo, fit
 from forecaster.errors import BadFileError, LockedError
-from forecaster.files import write_table
+from forecaster.files import refusing, write_table
 from forecaster.interrupt import interruptible
 from forecaster.model import build_tracks, forecastable, records_and_facts, skipped
 from forecaster.model.features import clean
@@ -58,14 +58,18 @@ class Job:
     def asked(self, bucket: Bucket) -> dict[str, Any]:
         """What the bucket's result follows from."""
         as_of = self.parameters.as_of
-        tracks = None if self.track_ids is None else repr(sorted(self.track_ids))
         return {
             "parameters": asdict(self.parameters) | {"as_of": as_of.isoformat() if as_of else None},
-            "tracks": tracks and hashlib.sha256(tracks.encode()).hexdigest(),
+            "tracks": chosen(self.track_ids),
             "streams": self.catalogue.files(bucket).fingerprint(),
             "mldr": self.catalogue.rates.fingerprint(),
             "forecaster": version("forecaster"),
         }
+
+
+def chosen(track_ids: tuple[int, ...] | None) -> str | None:
+    """What a manifest says of the tracks that were asked for; None for all."""
+    return None if track_ids is None else hashlib.sha256(repr(sorted(track_ids)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -89,16 +93,27 @@ def work(job: Job, bucket: Bucket) -> Worked:
     another process works the bucket.
     """
     asked = job.asked(bucket)
-    with ExitStack() as stack:
-        if job.sink:
-            job.sink.prepare(bucket.of)
-            job.sink.prepare_bucket(bucket)
-            stack.enter_context(_locked(job.sink.lock(bucket), job.wait))
-            if not job.replace and job.sink.problem(bucket, asked) is None:
-                manifest = job.sink.read(bucket)
-                if manifest:
-                    return Worked(manifest, left_alone=True, skipped=None)
+    if job.sink is None:
         return _forecast(job, bucket, asked)
+    if whole := _whole(job, job.sink, bucket, asked):
+        return whole
+    job.sink.prepare(bucket.of)
+    with _locked(job.sink.lock(bucket), job.wait):
+        job.sink.prepare_bucket(bucket)
+        # Once more: it may have been worked while we waited.
+        return _whole(job, job.sink, bucket, asked) or _forecast(job, bucket, asked)
+
+
+def _whole(job: Job, sink: Sink, bucket: Bucket, asked: Mapping[str, Any]) -> Worked | None:
+    """The bucket, if its forecasts are there and whole, and it is not to be worked all the same."""
+    if sink.problem(bucket, asked):
+        return None
+    manifest = sink.read(bucket)
+    # One of this run's instant is this run's: its worker was lost before it could say so.
+    is_ours = manifest is not None and manifest.created_at == job.created_at.isoformat()
+    if manifest is None or (job.replace and not is_ours):
+        return None
+    return Worked(manifest, left_alone=not is_ours, skipped=None)
 
 
 def _forecast(job: Job, bucket: Bucket, asked: dict[str, Any]) -> Worked:
@@ -197,9 +212,11 @@ def _stored(forecasts: pl.DataFrame, created_at: datetime) -> tuple[pl.DataFrame
 @contextmanager
 def _locked(path: Path, wait: float) -> Iterator[None]:
     """Alone with a bucket, for as long as the process lives. Raises `LockedError` if it is not to be had."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + (wait if math.isfinite(wait) else 0)
-    with path.open("a") as file:
+    with ExitStack() as stack:
+        with refusing(path.parent, "written"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(path.open("a"))
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,14 +2,18 @@
 
 import glob
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import polars as pl
+from polars.datatypes import DataType
 
-from forecaster.errors import BadFileError, InvalidOptionError
+from forecaster.errors import BadFileError, InvalidOptionError, SchemaMismatchError
 from forecaster.files import refusing
 from forecaster.interrupt import interruptible
 from forecaster.model.rates import newest_mldr
@@ -20,6 +24,14 @@ ROWS_PER_BUCKET = 10_000_000
 """Where nothing else tells the number of buckets: so many daily rows take about 1 GB of memory."""
 
 _PATTERN = "*?["
+_NAMED = 5  # directories that an error names
+_NOT_PARQUET = "it is damaged, cut off, or no Parquet file"
+# Files of one catalogue may have been written with numbers and times of different sizes.
+_WIDENING = pl.ScanCastOptions(
+    integer_cast=["upcast", "allow-float"],
+    float_cast="upcast",
+    datetime_cast=["nanosecond-downcast", "millisecond-upcast", "convert-timezone"],
+)
 
 T = TypeVar("T")
 
@@ -29,17 +41,18 @@ class Files:
     """Parquet files of one kind: a file, a directory with all below it, or a pattern; or the URL of one."""
 
     where: str
+    columns: Mapping[str, Column]
+    """What is read of them. Raises `SchemaMismatchError`, naming every column, if they cannot work."""
 
     @property
     def is_url(self) -> bool:
         """Whether they are in an object store, which Polars reads by itself."""
-        return "://" in self.where
+        return is_url(self.where)
 
     def paths(self) -> list[str]:
         """Each file; for a URL, the one pattern that Polars resolves. Raises `BadFileError` for none."""
-        is_one = any(c in self.where for c in _PATTERN) or self.where.lower().endswith(".parquet")
         if self.is_url:
-            return [self.where if is_one else f"{self.where}/**/*.parquet"]
+            return [self.where if names_files(self.where) else f"{self.where}/**/*.parquet"]
         path = Path(self.where)
         if path.is_dir():
             found = [file for file in path.rglob("*.parquet") if not _is_hidden(file.relative_to(path))]
@@ -48,7 +61,7 @@ class Files:
         else:
             found = [Path(name) for name in glob.glob(self.where, recursive=True)]  # noqa: PTH207 - absolute too
         if not found:
-            is_missing = not path.exists() and not is_one
+            is_missing = not path.exists() and not names_files(self.where)
             raise BadFileError(
                 f"{self.where} {'does not exist' if is_missing else 'holds no Parquet files'}",
                 hint="give a directory, a file, a pattern like 'streams/*.parquet', or the URL of one",
@@ -56,21 +69,20 @@ class Files:
         return sorted(map(str, found))
 
     def scan(self) -> pl.LazyFrame:
-        """All their rows, with the columns of the first file."""
+        """All their rows, with those of the columns that any of them has."""
+        paths = self.paths()
         # A bucket in the path is no column: what is in the file counts.
-        return pl.scan_parquet(
-            self.paths(), glob=self.is_url, hive_partitioning=False, extra_columns="ignore"
-        )
+        scan = partial(pl.scan_parquet, paths, hive_partitioning=False, missing_columns="insert")
+        if self.is_url:
+            # Which files there are only Polars knows: it refuses one that has more columns than the first.
+            frame = scan(extra_columns="raise")
+            self._read(frame.collect_schema)
+            return frame
+        return scan(glob=False, schema=self._schema(paths), extra_columns="ignore", cast_options=_WIDENING)
 
-    def checked(self, columns: Mapping[str, Column], *, name: str | None = None) -> pl.LazyFrame:
-        """`scan`, of which it is certain that it has columns that can work.
-
-        Raises `BadFileError` for what is no Parquet file, and `SchemaMismatchError` naming every column.
-        """
-        frame = self.scan()
-        self._read(frame.collect_schema)
-        check((name or self.where, frame, columns))
-        return frame
+    def conformed(self) -> pl.LazyFrame:
+        """All their rows, in the columns' final types."""
+        return conform(self.scan(), self.columns, name=self.where)
 
     def fingerprint(self) -> str:
         """Changes when the files do: names, sizes and times of change; of a URL, the number of rows."""
@@ -87,20 +99,45 @@ class Files:
 
     def collect(self, frame: pl.LazyFrame) -> pl.DataFrame:
         """The rows of a frame that is made from these files. Raises `BadFileError` naming the bad one."""
-        return self._read(lambda: frame.collect(engine="streaming"))
-
-    def _read(self, read: Callable[[], T]) -> T:
         try:
-            with refusing(self.where, "read"):
-                return interruptible(read, cancel=None)
+            return self._read(lambda: frame.collect(engine="streaming"))
         except BadFileError as error:
             raise self._naming_the_file(error) from error.__cause__
+
+    def _schema(self, paths: Sequence[str]) -> dict[str, DataType]:
+        """Of each column the type that holds what all files have."""
+        found: dict[str, dict[DataType, str]] = {name: {} for name in self.columns}
+        for path in paths:
+            with refusing(path, "read", hint=_NOT_PARQUET):
+                one = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+                schema = interruptible(one.collect_schema, cancel=None)
+            for name in self.columns:
+                if name in schema:
+                    found[name].setdefault(schema[name], path)
+        common = {name: _common(list(types)) for name, types in found.items() if types}
+        differing = [
+            f"column {name} is " + " and ".join(f"{type_} in {path}" for type_, path in found[name].items())
+            for name, type_ in common.items()
+            if type_ is None
+        ]
+        if differing:
+            raise SchemaMismatchError(
+                f"{self.where}: {'; '.join(differing)}",
+                hint="write the files anew with one type for each column",
+            )
+        return {name: type_ for name, type_ in common.items() if type_ is not None}
+
+    def _read(self, read: Callable[[], T]) -> T:
+        hint = "check the address, and what the store needs, such as AWS_REGION" if self.is_url else None
+        with refusing(self.where, "read", hint=hint), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on the store's region, which is found out
+            return interruptible(read, cancel=None)
 
     def _naming_the_file(self, error: BadFileError) -> BadFileError:
         """Polars names no file, so each is tried until one fails."""
         for path in [] if self.is_url else self.paths():
             try:
-                with refusing(path, "read", hint="it is damaged, cut off, or no Parquet file"):
+                with refusing(path, "read", hint=_NOT_PARQUET):
                     pl.scan_parquet(path, glob=False, hive_partitioning=False).collect(engine="streaming")
             except BadFileError as found:
                 return found
@@ -119,62 +156,110 @@ class Catalogue:
     @property
     def rates(self) -> Files:
         """The decay rates, which every bucket needs."""
-        return Files(self.mldr)
+        return Files(self.mldr, ARTIST_MLDR)
+
+    @property
+    def all_files(self) -> Files:
+        """The files with the streams of all buckets."""
+        return Files(self.streams, DAILY_STREAMS)
 
     def files(self, bucket: Bucket) -> Files:
         """The files that have the bucket's rows."""
-        return Files(f"{self.streams}/{bucket.directory}" if self.laid_out_in else self.streams)
+        return (
+            replace(self.all_files, where=f"{self.streams}/{bucket.directory}")
+            if self.laid_out_in
+            else self.all_files
+        )
 
     def daily(self, bucket: Bucket) -> pl.LazyFrame:
         """The rows of a bucket: `DAILY_STREAMS`. Those without a track belong in bucket 0."""
-        name = f"{self.streams} ({bucket})"
-        daily = conform(self.files(bucket).checked(DAILY_STREAMS, name=name), DAILY_STREAMS, name=name)
-        track = pl.col("cm_track_id")
+        daily = self.files(bucket).conformed()
         if self.laid_out_in or bucket.of == 1:
             return daily
-        return daily.filter(bucket.holds(track).fill_null(value=bucket.number == 0))
+        return daily.filter(bucket.holds(pl.col("cm_track_id")).fill_null(value=bucket.number == 0))
 
     def newest_mldr(self) -> pl.DataFrame:
         """Each artist's newest decay rate: `NEWEST_MLDR`."""
-        rates = conform(self.rates.checked(ARTIST_MLDR), ARTIST_MLDR, name=self.mldr)
-        return self.rates.collect(newest_mldr(rates))
+        return self.rates.collect(newest_mldr(self.rates.conformed()))
 
     def check(self) -> None:
-        """Raise `SchemaMismatchError`, naming every column, for what no bucket can work with.
+        """Raise `SchemaMismatchError` naming every column, or `BadFileError`, if no bucket can be worked.
 
         One of several buckets that cannot be read is its own failure, and none here.
         """
-        wanted = [(self.rates, ARTIST_MLDR)]
-        if not self.laid_out_in:
-            wanted.insert(0, (Files(self.streams), DAILY_STREAMS))
-        frames = [(files.where, files.checked({}), columns) for files, columns in wanted]
-        check(*frames)  # all at once, so that one error names all
+        wanted = [self.rates] if self.laid_out_in else [self.all_files, self.rates]
+        check(*[(files.where, files.scan(), files.columns) for files in wanted])  # one error names all
+        if self.laid_out_in and not is_url(self.streams):
+            known = {Bucket(number, self.laid_out_in).directory for number in range(self.laid_out_in)}
+            with refusing(self.streams, "read"):
+                others = sorted({path.name for path in Path(self.streams).glob("bucket=*")} - known)
+            if others:
+                raise BadFileError(
+                    f"{self.streams} is laid out in {self.laid_out_in} buckets, counted from 0, and holds "
+                    f"{', '.join(others[:_NAMED])} besides",
+                    hint="remove what is no part of it, or lay the catalogue out anew",
+                )
 
     def buckets(self) -> int:
         """In how many buckets it is best worked."""
-        return self.laid_out_in or max(1, -(-Files(self.streams).count() // ROWS_PER_BUCKET))
+        return self.laid_out_in or max(1, -(-self.all_files.count() // ROWS_PER_BUCKET))
 
 
 def find_catalogue(source: str, mldr: str | None = None) -> Catalogue:
     """The catalogue in a directory, a pattern of files with streams, or the URL of either.
 
     A directory has `streams/` and `mldr/`, as `prepare` makes it; with `mldr` given, it may also be one of
-    streams alone. Raises `InvalidOptionError` if there is nothing to take the decay rates from.
+    streams alone. Its names are absolute, because whoever works a bucket may be in another directory.
+    Raises `InvalidOptionError` if there is nothing to take the decay rates from, `BadFileError` if there is
+    nothing at all.
     """
-    source = source if source == "/" else source.rstrip("/")
-    if not source:
-        raise InvalidOptionError("--source is empty", hint="give a directory, a pattern or a URL")
-    is_files = any(c in source for c in _PATTERN) or source.lower().endswith(".parquet")
-    if is_files and not Path(source).is_dir():
+    if not source or mldr == "":
+        option = "--source" if not source else "--mldr"
+        raise InvalidOptionError(f"{option} is empty", hint="give a directory, a pattern or a URL")
+    source, mldr = _absolute(source), mldr and _absolute(mldr)
+    if names_files(source) and not Path(source).is_dir():
         if mldr is None:
             raise InvalidOptionError(
                 f"--source {source} names files with streams, and nothing says where the decay rates are",
                 hint="--mldr FILE gives them; or name a directory with streams/ and mldr/ in it",
             )
         return Catalogue(source, mldr, None)
+    if not is_url(source) and not Path(source).exists():
+        raise BadFileError(f"{source} does not exist", hint="check --source; `forecaster prepare` makes one")
     laid_out_in = read_layout(source)
     has_both = laid_out_in is not None or mldr is None or Path(source, STREAMS).is_dir()
     return Catalogue(f"{source}/{STREAMS}" if has_both else source, mldr or f"{source}/{MLDR}", laid_out_in)
+
+
+def is_url(where: str) -> bool:
+    """Whether it names a place in an object store."""
+    return "://" in where
+
+
+def names_files(where: str) -> bool:
+    """Whether it is a pattern or one file, and no directory."""
+    return any(c in where for c in _PATTERN) or where.lower().endswith(".parquet")
+
+
+def _absolute(where: str) -> str:
+    if is_url(where):
+        return where.rstrip("/")
+    return os.path.abspath(where)  # noqa: PTH100 - without resolving links: the name is said to the user
+
+
+def _common(types: Sequence[DataType]) -> DataType | None:
+    """The type that holds the values of all; None if there is none."""
+    kinds = [type_ for type_ in dict.fromkeys(types) if type_ != pl.Null] or list(types[:1])
+    if len(kinds) == 1:
+        return kinds[0]
+    if all(kind.is_integer() and kind != pl.UInt64 for kind in kinds):
+        return pl.Int64()
+    if all(kind.is_integer() or kind.is_float() for kind in kinds):
+        return pl.Float64()
+    if all(isinstance(kind, pl.Datetime) for kind in kinds):
+        with_zone = any(kind.time_zone for kind in kinds if isinstance(kind, pl.Datetime))
+        return pl.Datetime("us", "UTC" if with_zone else None)
+    return None
 
 
 def _is_hidden(path: Path) -> bool:
