@@ -95,17 +95,6 @@ class TestLayout:
 
 
 class TestPrepare:
-    def test_every_row_is_in_the_bucket_of_its_track(self, golden: Path, laid_out: Path) -> None:
-        assert read_layout(str(laid_out)) == OF
-        rows = pl.read_parquet(laid_out / "streams" / "**" / "*.parquet", include_file_paths="path")
-        number = pl.col("path").str.extract(r"bucket=(\d+)").cast(pl.Int64)
-        assert rows.select((number == bucket_of(pl.col("cm_track_id"), OF)).all()).item()
-        before = pl.read_parquet(golden / "streams")
-        order = ["cm_track_id", "date", "id"]
-        assert_frame_equal(
-            rows.select(before.columns).sort(order), before.sort(order), check_column_order=False
-        )
-
     def test_more_buckets_than_tracks(self, tmp_path: Path) -> None:
         streams = with_ids(golden_streams()).filter(pl.col("cm_track_id") <= 3)
         source = write_catalogue(tmp_path / "few", streams)
@@ -115,6 +104,27 @@ class TestPrepare:
         report = forecast(tmp_path / "out", tmp_path / "sink")
         assert_frame_equal(in_sink(tmp_path / "sink"), expected(streams))
         assert (report.buckets, report.pending) == (50, 3)
+
+    @pytest.mark.parametrize(
+        ("buckets", "at_once"),
+        [(OF, 64), (64, 64), (65, 64), (30, 3), pytest.param(4_100, 64, marks=pytest.mark.slow)],
+    )  # by way of none, none, one, three, and two levels of coarser parts
+    def test_every_row_is_in_the_bucket_of_its_track(
+        self, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buckets: int, at_once: int
+    ) -> None:
+        monkeypatch.setattr("forecaster.parquet.prepare._AT_ONCE", at_once)
+        done = prepare_files(find_catalogue(str(golden)), buckets, tmp_path / "out")
+        streams = tmp_path / "out" / "streams"
+        assert read_layout(str(tmp_path / "out")) == buckets
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {"layout.json", "mldr", "streams"}
+        assert {path.name for path in streams.iterdir()} == {f"bucket={number}" for number in range(buckets)}
+        rows = pl.read_parquet(streams / "**" / "*.parquet", include_file_paths="path")
+        number = pl.col("path").str.extract(r"bucket=(\d+)").cast(pl.Int64)
+        assert rows.select((number == bucket_of(pl.col("cm_track_id"), buckets)).all()).item()
+        before = pl.read_parquet(golden / "streams")
+        order = ["cm_track_id", "date", "id"]
+        assert_frame_equal(rows.drop("path").sort(order), before.sort(order), check_column_order=False)
+        assert done.rows == len(before)
 
     def test_what_names_no_track_is_counted(self, tmp_path: Path) -> None:
         streams = with_ids(golden_streams()).with_columns(

@@ -1,5 +1,6 @@
 """Laying a catalogue out by track into buckets, in bounded memory: from Parquet files, or from PostgreSQL."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from forecaster.postgres.source import Source
 
 _TRACKS_AT_ONCE = 2_500  # read out of the database, all their days
+_AT_ONCE = 64  # directories that rows are written into: each holds part of a row group in memory
 _FILE = "{:08x}.parquet"  # as Polars names the parts of a bucket
 
 
@@ -52,14 +54,8 @@ def prepare_files(catalogue: Catalogue, buckets: int, out: Path, *, replace: boo
             .filter(track.is_not_null())
             .with_columns(bucket=bucket_of(track, buckets))
         )
-        target = pl.PartitionBy(
-            directory / STREAMS, key="bucket", include_key=False, approximate_bytes_per_file=None
-        )
-        written = by_bucket.sink_parquet(
-            target, mkdir=True, sync_on_close="data", maintain_order=False, lazy=True
-        )
         with refusing(files.where, f"laid out in {out}"):  # for what is wrong with either
-            interruptible(written.collect, cancel=None)
+            _spread(by_bucket, range(buckets), directory)
         _complete(directory, buckets, schema)
         rates = catalogue.rates.collect(catalogue.rates.scan())
         _write_rates(directory, rates)
@@ -89,6 +85,39 @@ def prepare_tables(source: "Source", buckets: int, out: Path, *, replace: bool =
         rates = source.mldr().collect()
         _write_rates(directory, rates)
     return Prepared(rows, source.rows_without_track(), rates["cm_artist_id"].n_unique())
+
+
+def _spread(rows: pl.LazyFrame, buckets: range, directory: Path) -> None:
+    """Write the rows of some buckets into these, by way of coarser parts if they are many."""
+    width = 1
+    while len(buckets) > width * _AT_ONCE:
+        width *= _AT_ONCE
+    if width == 1:
+        _write(rows, directory / STREAMS, "bucket", keep=True)
+        return
+    parts = directory / f"parts-of-{width}"
+    parts.mkdir()
+    _write(rows.with_columns(part=(pl.col("bucket") - buckets.start) // width), parts, "part", keep=False)
+    for number, start in enumerate(buckets[::width]):
+        place = parts / f"part={number}"
+        if place.is_dir():  # else no row is of it
+            theirs = range(start, min(start + width, buckets.stop))
+            _spread(pl.scan_parquet(place, hive_partitioning=False), theirs, directory)
+            shutil.rmtree(place)
+    parts.rmdir()
+
+
+def _write(rows: pl.LazyFrame, directory: Path, key: str, *, keep: bool) -> None:
+    """Write rows into hive-partitioned files, without the key, streaming: to keep, or to be read once."""
+    written = rows.sink_parquet(
+        pl.PartitionBy(directory, key=key, include_key=False, approximate_bytes_per_file=None),
+        compression="zstd" if keep else "lz4",
+        sync_on_close="data" if keep else None,
+        maintain_order=False,
+        mkdir=True,
+        lazy=True,
+    )
+    interruptible(written.collect, cancel=None)
 
 
 @contextmanager
