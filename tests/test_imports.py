@@ -4,11 +4,15 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import forecaster
+from forecaster.dsn import Dsn
+from forecaster.load import load
+from tests.tables import golden_mldr, golden_streams, initialise
 
 PACKAGE = Path(forecaster.__file__).parent
 
@@ -176,3 +180,26 @@ def test_every_public_name_is_there_and_no_other() -> None:
     assert all(hasattr(forecaster, name) for name in forecaster.__all__)
     with pytest.raises(AttributeError, match="'forecaster' has no attribute 'build_forecast'"):
         getattr(forecaster, "build_forecast")  # noqa: B009 - mypy knows that it is not there
+
+
+@pytest.mark.parametrize("command", ["run", "run --replace", "doctor", "mldr"])
+def test_pandas_is_left_alone_where_it_is_installed(embedded_database: Dsn, command: str) -> None:
+    """It takes as long to import as everything else together, and pyarrow imports it unasked."""
+    initialise(embedded_database)
+    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    program = (
+        "import sys\n"
+        "from forecaster.__main__ import start\n"
+        "try:\n    start()\n"
+        "finally:\n    assert 'polars' in sys.modules\n    print('pandas' in sys.modules, file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command.split()],
+        env={"DATABASE_URL": embedded_database.uri, "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert find_spec("pandas")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "False"

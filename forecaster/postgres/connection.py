@@ -145,10 +145,13 @@ def end_connections(dsn: Dsn, application_name: str) -> None:
 
 def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) -> pl.DataFrame:
     """The rows of one statement."""
+    # From Python's own values pyarrow would make it, and for that import pandas: a third of a second.
+    row = pl.DataFrame({f"${number}": [value] for number, value in enumerate(parameters, 1)})
+    bound = row.to_arrow() if parameters else None
     with connection.cursor() as cursor:
 
         def rows() -> pl.DataFrame:
-            cursor.execute(sql, parameters or None)
+            cursor.execute(sql, bound)
             # By way of Arrow: an error that comes with the rows keeps its SQLSTATE.
             return pl.DataFrame(cursor.fetch_arrow_table())
 
