@@ -16,6 +16,7 @@ from forecaster.model.fit import fit_decay_rates
 from forecaster.schema import FORECASTS, SKIPPED
 from tests import reference
 from tests.catalogues import EPOCH, Shape, catalogue, daily_frame, days, mldr_frame, shapes
+from tests.faults import LONG
 from tests.reference import Mldr, Options, Point3, Row
 
 REASONS = {"no_mldr", "too_young", "negative_streams", "several_artists"}
@@ -581,25 +582,19 @@ def assert_survives(
     assert forecasts["segment_used"].is_between(1, 12).all()
 
 
-def long_run(examples: int) -> settings:
-    return settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@pytest.mark.parametrize("age_from", ["release", "first-date"])
-@whatever
-@long_run(850)
+@pytest.mark.parametrize("examples", [120, pytest.param(2_000, marks=LONG)])
+@pytest.mark.parametrize(
+    ("engine", "age_from"), [("in-memory", "release"), ("in-memory", "first-date"), ("streaming", "release")]
+)
 def test_whatever_comes_in_is_forecast_or_skipped(
-    streams: pl.DataFrame, mldr: pl.DataFrame, options: dict[str, Any], age_from: str
+    engine: Literal["in-memory", "streaming"], age_from: str, examples: int
 ) -> None:
-    assert_survives(streams, mldr, options | {"age_from": age_from}, "in-memory")
+    @whatever
+    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    def it_survives(streams: pl.DataFrame, mldr: pl.DataFrame, options: dict[str, Any]) -> None:
+        assert_survives(streams, mldr, options | {"age_from": age_from}, engine)
 
-
-@whatever
-@long_run(300)
-def test_whatever_streams_in_is_forecast_or_skipped(
-    streams: pl.DataFrame, mldr: pl.DataFrame, options: dict[str, Any]
-) -> None:
-    assert_survives(streams, mldr, options, "streaming")
+    it_survives()
 
 
 def test_the_columns_that_both_frames_lack_are_one_error() -> None:

