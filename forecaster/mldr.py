@@ -172,7 +172,7 @@ class _Rates:
             chunk.alias("cm_artist_id")
             .to_frame()
             .lazy()
-            .join(rates, on="cm_artist_id", how="left")
+            .join(rates, on="cm_artist_id", how="left", maintain_order="left")
             .with_columns(
                 pl.when(pl.col("records").is_null()).then(value).otherwise(name).alias(name)
                 for name, value in nothing.items()
