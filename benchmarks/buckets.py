@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,25 +21,50 @@ import polars as pl
 import psutil
 
 from benchmarks.results import table
+from benchmarks.sizing import needs
 from forecaster.files import write_text
 from forecaster.sample import sample_chunks, sample_mldr
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("forecaster", "polars", "distributed")
-TRACKS, QUICK_TRACKS = 8_459, 300
-GROWTH, QUICK_GROWTH = (1, 4, 16, 64), (1, 2)
-BUCKETS = 4  # per 8,459 tracks, so that a bucket has the same size at every size
-ENGINES = ("local", "dask")
+_MEANING = (
+    "Whole processes, from their start to their end, in interleaved rounds. Seconds are medians. Memory is "
+    "the most that one process had in any round. The ratio is the median of the rounds' ratios."
+)
 _LOOKS = 0.02  # seconds between two looks at the memory
 
 
+@dataclass(frozen=True)
+class Size:
+    """A catalogue, and what is measured of it."""
+
+    tracks: int
+    buckets: int
+    rounds: int
+    fewer: tuple[int, ...] = ()
+    """Also laid out in these smaller numbers of buckets."""
+    many: int = 0
+    """Also laid out, but not forecast, in this number of buckets."""
+
+
+# A bucket has the same size in each, so that only the number of buckets grows. The last one is there to check
+# what is said of larger catalogues, so one round is enough.
+WHOLE = (
+    Size(8_459, 4, 3),
+    Size(8_459 * 4, 16, 3),
+    Size(8_459 * 16, 64, 3, fewer=(16, 4)),
+    Size(8_459 * 64, 256, 3, many=5_000),
+    Size(8_459 * 256, 1_024, 1),
+)
+QUICK = (Size(300, 4, 1, fewer=(2,), many=100), Size(600, 8, 1))
+
+
 @click.command()
-@click.option("--quick", is_flag=True, help="Smaller catalogues and one round; the same code.")
-@click.option("--rounds", type=click.IntRange(1), help="Interleaved rounds.  [default: 3, quick 1]")
+@click.option("--quick", is_flag=True, help="Small catalogues and one round; the same code.")
 @click.option(
     "--work",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Directory for the catalogues, which are kept.  [default: a temporary one]",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory for the catalogues, which are deleted afterwards.  [default: that of temporary files]",
 )
 @click.option(
     "--out",
@@ -46,20 +72,14 @@ _LOOKS = 0.02  # seconds between two looks at the memory
     default=RESULTS,
     help="Directory for JSON and Markdown.  [default: benchmarks/results]",
 )
-def main(quick: bool, rounds: int | None, work: Path | None, out: Path) -> None:  # noqa: FBT001 - by click
-    """Measure `run` on Parquet in one process and over Dask, and `prepare`, at growing sizes.
+def main(quick: bool, work: Path | None, out: Path) -> None:  # noqa: FBT001 - by click
+    """Measure `prepare`, `shard`, and `run` in one process and over Dask, at growing sizes.
 
     \b
     Example:
       python -m benchmarks.buckets --quick
     """
-    tracks, growth = (QUICK_TRACKS, QUICK_GROWTH) if quick else (TRACKS, GROWTH)
-    rounds = rounds or (1 if quick else 3)
-    with tempfile.TemporaryDirectory() as temporary:
-        directory = work or Path(temporary)
-        directory.mkdir(parents=True, exist_ok=True)
-        sizes = [_measure(directory, tracks * factor, BUCKETS * factor, rounds) for factor in growth]
-    result = {
+    result: dict[str, Any] = {
         "environment": {
             "date": datetime.now(UTC).date().isoformat(),
             "cores": len(os.sched_getaffinity(0)),
@@ -67,9 +87,13 @@ def main(quick: bool, rounds: int | None, work: Path | None, out: Path) -> None:
             "python": platform.python_version(),
             **{package: version(package) for package in PACKAGES},
         },
-        "rounds": rounds,
-        "sizes": sizes,
+        "sizes": [],
+        "larger_buckets": [],
+        "many_buckets": [],
     }
+    for size in QUICK if quick else WHOLE:
+        with tempfile.TemporaryDirectory(dir=work) as directory:
+            _measure(Path(directory), size, result)
     out.mkdir(parents=True, exist_ok=True)
     stem = "buckets-quick" if quick else "buckets"
     write_text(json.dumps(result, indent=1), out / f"{stem}.json")
@@ -77,41 +101,21 @@ def main(quick: bool, rounds: int | None, work: Path | None, out: Path) -> None:
     click.echo(markdown(result))
 
 
-def _measure(directory: Path, tracks: int, buckets: int, rounds: int) -> dict[str, Any]:
-    catalogue, sink = directory / f"catalogue-{tracks}", directory / "sink"
-    prepared = _prepare(directory, catalogue, tracks, buckets)
-    files = pl.scan_parquet(catalogue / "streams" / "**" / "*.parquet", hive_partitioning=False)
-    runs: list[dict[str, Any]] = []
-    for number in range(rounds):
-        measured = {}
-        for engine in ENGINES:
-            shutil.rmtree(sink, ignore_errors=True)
-            measured[engine] = _run("run", "--source", catalogue, "--sink", sink, "--engine", engine)
-            out_bytes = _size(sink / "forecasts")
-        runs.append(measured)
-        seconds = ", ".join(f"{engine} {run['seconds']:.2f} s" for engine, run in measured.items())
-        click.echo(f"{tracks:,} tracks, round {number + 1} of {rounds}: {seconds}", err=True)
-    return {
-        "tracks": tracks,
-        "buckets": buckets,
-        "daily_rows": files.select(pl.len()).collect().item(),
-        "in_bytes": _size(catalogue / "streams"),
-        "forecast_rows": runs[0]["local"]["report"]["counts"]["rows"],
-        "out_bytes": out_bytes,
-        "prepare": prepared,
-        "runs": [
-            {engine: {name: run[name] for name in ("seconds", "peak_mb")} for engine, run in measured.items()}
-            for measured in runs
-        ],
-    }
+def _measure(directory: Path, size: Size, result: dict[str, Any]) -> None:
+    raw, catalogue = directory / "raw", directory / "catalogue"
+    _write_sample(raw, size.tracks)
+    for buckets in (size.buckets, *size.fewer):
+        prepared = _prepare(raw, catalogue, buckets)
+        found = _rounds(catalogue, directory / "sink", size, buckets) | {"prepare": prepared}
+        result["sizes" if buckets == size.buckets else "larger_buckets"].append(found)
+        shutil.rmtree(catalogue)
+    if size.many:
+        prepared = _prepare(raw, catalogue, size.many)
+        result["many_buckets"].append({"tracks": size.tracks, "buckets": size.many, "prepare": prepared})
 
 
-def _prepare(directory: Path, catalogue: Path, tracks: int, buckets: int) -> dict[str, float] | None:
-    """Lay a sample catalogue out; None if it is there already."""
-    if catalogue.exists():
-        return None
-    raw = directory / "raw"
-    shutil.rmtree(raw, ignore_errors=True)
+def _write_sample(raw: Path, tracks: int) -> None:
+    """The sample catalogue as files that nobody has laid out."""
     (raw / "streams").mkdir(parents=True)
     (raw / "mldr").mkdir()
     first = 1
@@ -122,16 +126,48 @@ def _prepare(directory: Path, catalogue: Path, tracks: int, buckets: int) -> dic
         rows.write_parquet(raw / "streams" / f"{number:05}.parquet")
         first += len(chunk)
     sample_mldr(tracks).write_parquet(raw / "mldr" / "0.parquet")
-    done = _run("prepare", "--source", raw, "--buckets", buckets, "--out", catalogue)
-    shutil.rmtree(raw)
-    click.echo(f"{tracks:,} tracks laid out: {done['seconds']:.2f} s", err=True)
-    return {"seconds": done["seconds"], "peak_mb": done["peak_mb"]}
 
 
-def _run(command: str, *arguments: object) -> dict[str, Any]:
-    """Wall seconds of a command as a user starts it, and the most memory that one of its processes had."""
-    report = ("--json",) if command == "run" else ()
-    line = [sys.executable, "-m", "forecaster", command, *map(str, arguments), *report, "-q"]
+def _prepare(raw: Path, catalogue: Path, buckets: int) -> dict[str, float]:
+    measured, _ = _run("prepare", "--source", raw, "--buckets", buckets, "--out", catalogue)
+    click.echo(f"laid out in {buckets:,} buckets: {measured['seconds']:.2f} s", err=True)
+    return measured
+
+
+def _rounds(catalogue: Path, sink: Path, size: Size, buckets: int) -> dict[str, Any]:
+    """A bucket in a process of its own, then all of them in one process and over workers, again and again."""
+    files = ("--source", catalogue, "--sink", sink)
+    commands: dict[str, tuple[object, ...]] = {
+        "shard": ("shard", f"0/{buckets}", *files),
+        "local": ("run", *files),
+        "dask": ("run", *files, "--engine", "dask"),
+    }
+    rounds = []
+    for number in range(size.rounds):
+        measured = {}
+        for name, command in commands.items():
+            measured[name], report = _run(*command, "--json")
+            out_bytes = _bytes(sink / "forecasts")
+            shutil.rmtree(sink)
+        rounds.append(measured)
+        seconds = ", ".join(f"{name} {run['seconds']:.2f} s" for name, run in measured.items())
+        click.echo(f"{size.tracks:,} tracks, round {number + 1} of {size.rounds}: {seconds}", err=True)
+    daily_rows = pl.scan_parquet(catalogue / "streams" / "**" / "*.parquet", hive_partitioning=False)
+    return {
+        "tracks": size.tracks,
+        "buckets": buckets,
+        "daily_rows": daily_rows.select(pl.len()).collect().item(),
+        "in_bytes": _bytes(catalogue / "streams"),
+        "forecast_rows": json.loads(report)["counts"]["rows"],
+        "out_bytes": out_bytes,
+        "rounds": rounds,
+    }
+
+
+def _run(*command: object) -> tuple[dict[str, float], bytes]:
+    """Seconds of a command as a user starts it, the memory of its largest process, and what it printed."""
+    line = [sys.executable, "-m", "forecaster", *map(str, command), "-q"]
+    os.sync()  # so that it does not wait for what others wrote
     start = time.perf_counter()
     peak = 0.0
     with tempfile.TemporaryFile() as output, subprocess.Popen(line, stdout=output) as process:
@@ -142,70 +178,90 @@ def _run(command: str, *arguments: object) -> dict[str, Any]:
         if process.returncode:
             raise SystemExit(f"{' '.join(line)} ended with {process.returncode}")
         output.seek(0)
-        text = output.read()
-    return {"seconds": seconds, "peak_mb": peak, "report": json.loads(text) if report else None}
+        return {"seconds": seconds, "peak_mb": peak}, output.read()
 
 
-def _peaks(pid: int) -> Sequence[float]:
+def _peaks(pid: int) -> Iterator[float]:
     """The most memory (MB) that each process of a tree has had."""
     try:
         root = psutil.Process(pid)
         tree = [root, *root.children(recursive=True)]
     except psutil.Error:
-        return []
-    found = []
+        return
     for process in tree:
         try:
             lines = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii").splitlines()
         except OSError:
             continue
-        found += [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")]
-    return found
+        yield from (int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def _size(directory: Path) -> int:
+def _bytes(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.rglob("*.parquet"))
 
 
 def markdown(result: dict[str, Any]) -> str:
     """All that was measured, as tables."""
     environment = result["environment"]
-    cores = environment["cores"]
     versions = ", ".join(f"{package} {environment[package]}" for package in ("python", *PACKAGES))
-    lines = []
-    for size in result["sizes"]:
-        seconds = {engine: median(run[engine]["seconds"] for run in size["runs"]) for engine in ENGINES}
-        peaks = {engine: max(run[engine]["peak_mb"] for run in size["runs"]) for engine in ENGINES}
-        ratio = median(run["dask"]["seconds"] / run["local"]["seconds"] for run in size["runs"])
-        prepared = size["prepare"]
-        lines.append(
+    many = [
+        (f"{laid_out['tracks']:,}", f"{laid_out['buckets']:,}", *_seconds_and_mb(laid_out["prepare"]))
+        for laid_out in result["many_buckets"]
+    ]
+    return (
+        "\n\n".join(
             (
-                f"{size['tracks']:,}",
-                f"{size['daily_rows'] / 1e6:,.1f}",
-                size["buckets"],
-                *(f"{seconds[engine]:.2f}" for engine in ENGINES),
-                f"{ratio:.2f}",
-                *(f"{size['daily_rows'] / seconds[engine] / cores / 1e6:.2f}" for engine in ENGINES),
-                *(f"{peaks[engine]:.0f}" for engine in ENGINES),
-                f"{prepared['seconds']:.1f}" if prepared else "",
-                f"{prepared['peak_mb']:.0f}" if prepared else "",
+                f"# Parquet, {environment['date']}",
+                f"{environment['cores']} cores ({environment['machine']}), {versions}.",
+                _MEANING,
+                "## Growth",
+                _runs(result["sizes"], environment["cores"]),
+                "## Larger buckets",
+                "The same catalogue with more tracks in each bucket.",
+                _runs(result["larger_buckets"], environment["cores"]),
+                "## Many buckets",
+                table(("tracks", "buckets", "`prepare`, s", "`prepare`, MB"), many),
+                "## What larger catalogues need",
+                needs(result),
             )
         )
-    last = result["sizes"][-1]
-    header = (
-        "tracks", "million daily rows", "buckets", "seconds, one process", "seconds, Dask", "ratio",
-        "million rows per second and core, one process", "the same, Dask", "MB, one process",
-        "MB, largest worker", "prepare: seconds", "prepare: MB",
-    )  # fmt: skip
-    return (
-        f"# Parquet, {environment['date']}\n\n"
-        f"{cores} cores ({environment['machine']}), {result['rounds']} interleaved rounds, medians; the "
-        f"ratio is the median of each round's; memory is the largest of all rounds. {versions}. Whole "
-        "processes, from their start to their end.\n\n"
-        + table(header, lines)
-        + f"\n\nA daily row takes {last['in_bytes'] / last['daily_rows']:.2f} bytes in Parquet, a forecast "
-        f"row {last['out_bytes'] / last['forecast_rows']:.2f}.\n"
+        + "\n"
     )
+
+
+def _runs(sizes: list[dict[str, Any]], cores: int) -> str:
+    speed, memory = [], []
+    for size in sizes:
+        rounds, rows = size["rounds"], size["daily_rows"]
+        one, over, shard = (_summary(rounds, name) for name in ("local", "dask", "shard"))
+        ratio = median(measured["dask"]["seconds"] / measured["local"]["seconds"] for measured in rounds)
+        seconds, per_core, peaks = (
+            [f"{engine['seconds']:.2f}" for engine in (one, over)],
+            [f"{rows / engine['seconds'] / cores / 1e6:.2f}" for engine in (one, over)],
+            [f"{engine['peak_mb']:.0f}" for engine in (one, over)],
+        )
+        catalogue = (f"{size['tracks']:,}", f"{rows / 1e6:,.1f}", f"{size['buckets']:,}")
+        speed.append((*catalogue, len(rounds), *seconds, f"{ratio:.2f}", *per_core))
+        memory.append((*catalogue, *peaks, *_seconds_and_mb(shard), *_seconds_and_mb(size["prepare"])))
+    which = ("tracks", "million daily rows", "buckets")
+    engines = ("rounds", "one process, s", "Dask, s", "ratio")
+    rates = ("one process, million rows per second and core", "Dask, the same")
+    processes = ("one process, MB", "largest worker, MB", "one `shard`, s", "one `shard`, MB")
+    laid_out = ("`prepare`, s", "`prepare`, MB")
+    return "\n\n".join(
+        (table((*which, *engines, *rates), speed), table((*which, *processes, *laid_out), memory))
+    )
+
+
+def _summary(rounds: list[dict[str, Any]], name: str) -> dict[str, float]:
+    return {
+        "seconds": median(measured[name]["seconds"] for measured in rounds),
+        "peak_mb": max(measured[name]["peak_mb"] for measured in rounds),
+    }
+
+
+def _seconds_and_mb(measured: dict[str, float]) -> tuple[str, str]:
+    return f"{measured['seconds']:.2f}", f"{measured['peak_mb']:.0f}"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from statistics import median
 
 import pytest
 
+from benchmarks.sizing import needs
 from tests.conftest import short_directory
 
 ROOT = Path(__file__).parents[1]
@@ -85,18 +86,83 @@ def test_the_results_that_are_kept_are_of_the_whole_catalogue() -> None:
     assert f"| {ratio:.2f} |" in (kept / "full.md").read_text()
 
 
-def test_the_sizes_in_parquet_are_measured(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.buckets", "--quick", "--out", str(tmp_path)]
+@pytest.fixture(scope="module")
+def in_parquet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("buckets")
+    command = [sys.executable, "-m", "benchmarks.buckets", "--quick", "--out", str(directory)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    result = json.loads((tmp_path / "buckets-quick.json").read_text())
-    assert [size["tracks"] for size in result["sizes"]] == [300, 600]
-    for size in result["sizes"]:
+    return directory
+
+
+def test_the_sizes_in_parquet_are_measured(in_parquet: Path) -> None:
+    result = json.loads((in_parquet / "buckets-quick.json").read_text())
+    sizes = [(size["tracks"], size["buckets"]) for size in result["sizes"]]
+    assert sizes == [(300, 4), (600, 8)]
+    [larger], [many] = result["larger_buckets"], result["many_buckets"]
+    assert (larger["tracks"], larger["buckets"], many["tracks"], many["buckets"]) == (300, 2, 300, 100)
+    for size in (*result["sizes"], larger):
         assert size["forecast_rows"] == size["tracks"] * 24
         assert size["daily_rows"] * 2 < size["in_bytes"] < size["daily_rows"] * 20
-        assert size["prepare"]["seconds"] > 0
-        for engine in ("local", "dask"):
-            assert all(run[engine]["seconds"] > 0 for run in size["runs"])
-            assert all(50 < run[engine]["peak_mb"] < 2_000 for run in size["runs"])
-    page = (tmp_path / "buckets-quick.md").read_text()
-    assert "A daily row takes" in page
-    assert "| 600 |" in page
+        for measured in (
+            *(engines[name] for engines in size["rounds"] for name in ("shard", "local", "dask")),
+            *(laid_out["prepare"] for laid_out in (size, many)),
+        ):
+            assert measured["seconds"] > 0
+            assert 50 < measured["peak_mb"] < 2_000
+    page = (in_parquet / "buckets-quick.md").read_text()
+    for heading in ("Growth", "Larger buckets", "Many buckets", "What larger catalogues need"):
+        assert f"## {heading}\n" in page
+    assert page.count("| 600 | 0.5 | 8 |") == 2
+
+
+def test_what_larger_catalogues_need_follows_from_what_was_measured() -> None:
+    minute = {"seconds": 60.0, "peak_mb": 1024.0}
+    measured = {
+        "tracks": 1_000,
+        "buckets": 10,
+        "daily_rows": 720_000,
+        "in_bytes": 3_600_000,
+        "forecast_rows": 24_000,
+        "out_bytes": 48_000,
+        "rounds": [{"shard": minute, "local": {"seconds": 30.0, "peak_mb": 512.0}, "dask": minute}],
+        "prepare": {"seconds": 6.0, "peak_mb": 100.0},
+    }
+    larger = measured | {"tracks": 2_000, "daily_rows": 1_440_000, "buckets": 20}
+    table = needs({"environment": {"cores": 2}, "sizes": [measured, measured, larger]})
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert cells[0] == [
+        "",
+        "arithmetic",
+        "2,000 tracks, by it",
+        "measured",
+        "10 million tracks *",
+        "100 million tracks *",
+    ]
+    assert cells[2:] == [
+        ["daily rows, billion", "tracks x 720", "0.00144", "0.00144", "7.2", "72"],
+        ["store for them, GB", "daily rows x 5.00 bytes", "0.0072", "0.0036", "36", "360"],
+        [
+            "store for the forecasts, GB",
+            "tracks x 24.0 months x 2.00 bytes",
+            "9.6e-05",
+            "4.8e-05",
+            "0.48",
+            "4.8",
+        ],
+        ["buckets", "tracks / 100", "20", "20", "100,000", "1,000,000"],
+        [
+            "`prepare`, hours on 2 cores",
+            "daily rows / 0.12 million a second",
+            "0.00333",
+            "0.00167",
+            "16.7",
+            "167",
+        ],
+        ["`run`, core-hours", "daily rows / 0.01 million a second", "0.0667", "0.0333", "333", "3,333"],
+        ["hours on 2 cores", "core-hours / 2", "0.0333", "0.0167", "167", "1,667"],
+        ["memory on 2 cores, GB", "2 x 1.00 GB", "2", "2", "2", "2"],
+        ["hours on 16 cores **", "core-hours / 16", "0.00417", "", "20.8", "208"],
+        ["memory on 16 cores, GB **", "16 x 1.00 GB", "16", "", "16", "16"],
+        ["hours on 64 cores **", "core-hours / 64", "0.00104", "", "5.21", "52.1"],
+        ["memory on 64 cores, GB **", "64 x 1.00 GB", "64", "", "64", "64"],
+    ]

@@ -1,0 +1,128 @@
+"""What a measurement of `benchmarks.buckets` says of larger catalogues: cores, memory, store and hours."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from benchmarks.results import table
+
+TRACKS = (10_000_000, 100_000_000)
+MORE_CORES = (16, 64)
+ENGINES = ("local", "dask")
+
+
+def needs(result: dict[str, Any]) -> str:
+    """A Markdown table: the arithmetic, what it says of the largest size, what was measured there, and more.
+
+    The rates are those of the largest size but one, so that the largest checks them. One star: extrapolated
+    to more tracks. Two: also to more cores.
+    """
+    *_, known, largest = result["sizes"]
+    rates, check = (_Rates.of(size, result["environment"]["cores"]) for size in (known, largest))
+    sizes = (largest["tracks"], *TRACKS)
+    said = [list(rates.needs(tracks)) for tracks in sizes]
+    measured = list(check.needs(largest["tracks"]))
+    return table(
+        (
+            "",
+            "arithmetic",
+            f"{largest['tracks']:,} tracks, by it",
+            "measured",
+            *(f"{tracks // 1_000_000} million tracks *" for tracks in TRACKS),
+        ),
+        (
+            (
+                need.name + (" **" if need.extrapolated else ""),
+                need.arithmetic,
+                _short(need.value),
+                "" if need.extrapolated else _short(measured[number].value),
+                *(_short(larger[number].value) for larger in said[1:]),
+            )
+            for number, need in enumerate(said[0])
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Need:
+    name: str
+    arithmetic: str
+    value: float
+    extrapolated: bool = False
+    """To more cores than there were."""
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """What one size took, per track, row, bucket, second and core."""
+
+    cores: int
+    days: float
+    """Daily rows per track."""
+    horizon: float
+    """Forecast rows per track."""
+    bytes_per_daily_row: float
+    bytes_per_forecast_row: float
+    tracks_per_bucket: float
+    rows_per_core: float
+    """Daily rows per second and core, by the slower engine."""
+    worker_gb: float
+    """The most memory of a process."""
+    rows_prepared: float
+    """Daily rows per second that `prepare` lays out."""
+
+    @classmethod
+    def of(cls, size: dict[str, Any], cores: int) -> "_Rates":
+        rounds, rows = size["rounds"], size["daily_rows"]
+        seconds = max(median(measured[engine]["seconds"] for measured in rounds) for engine in ENGINES)
+        return cls(
+            cores=cores,
+            days=rows / size["tracks"],
+            horizon=size["forecast_rows"] / size["tracks"],
+            bytes_per_daily_row=size["in_bytes"] / rows,
+            bytes_per_forecast_row=size["out_bytes"] / size["forecast_rows"],
+            tracks_per_bucket=size["tracks"] / size["buckets"],
+            rows_per_core=rows / seconds / cores,
+            worker_gb=max(measured[engine]["peak_mb"] for measured in rounds for engine in ENGINES) / 1024,
+            rows_prepared=rows / size["prepare"]["seconds"],
+        )
+
+    def needs(self, tracks: int) -> Iterator[_Need]:
+        rows = tracks * self.days
+        core_hours = rows / self.rows_per_core / 3600
+        a_second = "million a second"
+        yield _Need("daily rows, billion", f"tracks x {self.days:.0f}", rows / 1e9)
+        yield _Need(
+            "store for them, GB",
+            f"daily rows x {self.bytes_per_daily_row:.2f} bytes",
+            rows * self.bytes_per_daily_row / 1e9,
+        )
+        yield _Need(
+            "store for the forecasts, GB",
+            f"tracks x {self.horizon:.1f} months x {self.bytes_per_forecast_row:.2f} bytes",
+            tracks * self.horizon * self.bytes_per_forecast_row / 1e9,
+        )
+        yield _Need("buckets", f"tracks / {self.tracks_per_bucket:,.0f}", tracks / self.tracks_per_bucket)
+        yield _Need(
+            f"`prepare`, hours on {self.cores} cores",
+            f"daily rows / {self.rows_prepared / 1e6:.2f} {a_second}",
+            rows / self.rows_prepared / 3600,
+        )
+        yield _Need(
+            "`run`, core-hours", f"daily rows / {self.rows_per_core / 1e6:.2f} {a_second}", core_hours
+        )
+        for cores in (self.cores, *MORE_CORES):
+            more = cores > self.cores
+            yield _Need(f"hours on {cores} cores", f"core-hours / {cores}", core_hours / cores, more)
+            yield _Need(
+                f"memory on {cores} cores, GB",
+                f"{cores} x {self.worker_gb:.2f} GB",
+                cores * self.worker_gb,
+                more,
+            )
+
+
+def _short(number: float) -> str:
+    """With three digits, or all before the point."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
