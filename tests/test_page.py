@@ -371,6 +371,7 @@ def test_a_track_opens_by_click_and_the_back_button_closes_it(show: Opener, fram
     page.go_back()
     page.wait_for_selector("dialog:not([open])", state="attached")
     page.click("#cards a >> nth=0")
+    page.wait_for_selector("dialog[open]")  # it opens when the browser tells of the new address
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog:not([open])", state="attached")
     page.wait_for_function("location.hash === ''")  # the browser tells of the close a moment later
