@@ -94,11 +94,15 @@ def main(quick: bool, work: Path | None, out: Path) -> None:  # noqa: FBT001 - b
     for size in QUICK if quick else WHOLE:
         with tempfile.TemporaryDirectory(dir=work) as directory:
             _measure(Path(directory), size, result)
+        if len(result["sizes"]) > 1:  # written as it grows, for a cut-off to lose one size
+            _write(result, out, "buckets-quick" if quick else "buckets")
+    click.echo(markdown(result))
+
+
+def _write(result: dict[str, Any], out: Path, stem: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    stem = "buckets-quick" if quick else "buckets"
     write_text(json.dumps(result, indent=1), out / f"{stem}.json")
     write_text(markdown(result), out / f"{stem}.md")
-    click.echo(markdown(result))
 
 
 def _measure(directory: Path, size: Size, result: dict[str, Any]) -> None:
