@@ -86,6 +86,19 @@ def test_the_results_that_are_kept_are_of_the_whole_catalogue() -> None:
     assert f"| {ratio:.2f} |" in (kept / "full.md").read_text()
 
 
+def test_the_readme_shows_what_the_results_say_of_larger_catalogues() -> None:
+    result = json.loads((ROOT / "benchmarks" / "results" / "buckets.json").read_text())
+    factors = (1, 4, 16, 64, 256)
+    assert [size["tracks"] for size in result["sizes"]] == [8_459 * factor for factor in factors]
+    at_64 = result["sizes"][3]
+    one, over = (
+        median(measured[engine]["seconds"] for measured in at_64["rounds"]) for engine in ("local", "dask")
+    )
+    readme = (ROOT / "README.md").read_text()
+    assert needs(result) in readme
+    assert f"{at_64['tracks']:,} tracks take {one:.0f} s in one process and {over:.0f} s over Dask" in readme
+
+
 @pytest.fixture(scope="module")
 def in_parquet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("buckets")
