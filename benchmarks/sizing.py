@@ -35,9 +35,9 @@ def needs(result: dict[str, Any]) -> str:
             (
                 need.name + (" **" if need.extrapolated else ""),
                 need.arithmetic,
-                _short(need.value),
-                "" if need.extrapolated else _short(measured[number].value),
-                *(_short(larger[number].value) for larger in said[1:]),
+                need.shown,
+                "" if need.extrapolated else measured[number].shown,
+                *(larger[number].shown for larger in said[1:]),
             )
             for number, need in enumerate(said[0])
         ),
@@ -49,8 +49,16 @@ class _Need:
     name: str
     arithmetic: str
     value: float
+    is_hours: bool = False
     extrapolated: bool = False
     """To more cores than there were."""
+
+    @property
+    def shown(self) -> str:
+        """With three digits, or all before the point; less than an hour in minutes."""
+        if self.is_hours:
+            return f"{self.value:,.1f} h" if self.value >= 1 else f"{self.value * 60:.1f} min"
+        return f"{self.value:,.0f}" if self.value >= 100 else f"{self.value:.3g}"
 
 
 @dataclass(frozen=True)
@@ -105,24 +113,29 @@ class _Rates:
         )
         yield _Need("buckets", f"tracks / {self.tracks_per_bucket:,.0f}", tracks / self.tracks_per_bucket)
         yield _Need(
-            f"`prepare`, hours on {self.cores} cores",
+            f"`prepare` on {self.cores} cores",
             f"daily rows / {self.rows_prepared / 1e6:.2f} {a_second}",
             rows / self.rows_prepared / 3600,
+            is_hours=True,
         )
         yield _Need(
-            "`run`, core-hours", f"daily rows / {self.rows_per_core / 1e6:.2f} {a_second}", core_hours
+            "`run`, core time",
+            f"daily rows / {self.rows_per_core / 1e6:.2f} {a_second}",
+            core_hours,
+            is_hours=True,
         )
         for cores in (self.cores, *MORE_CORES):
             more = cores > self.cores
-            yield _Need(f"hours on {cores} cores", f"core-hours / {cores}", core_hours / cores, more)
             yield _Need(
-                f"memory on {cores} cores, GB",
+                f"`run` on {cores} cores",
+                f"core time / {cores}",
+                core_hours / cores,
+                is_hours=True,
+                extrapolated=more,
+            )
+            yield _Need(
+                f"its memory on {cores} cores, GB",
                 f"{cores} x {self.worker_gb:.2f} GB",
                 cores * self.worker_gb,
-                more,
+                extrapolated=more,
             )
-
-
-def _short(number: float) -> str:
-    """With three digits, or all before the point."""
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
