@@ -27,7 +27,7 @@ from forecaster.errors import (
 from forecaster.load import load
 from forecaster.model.parameters import Parameters
 from forecaster.parquet.buckets import BucketsConfig, check, run_buckets
-from forecaster.parquet.layout import Bucket, bucket_of, read_layout
+from forecaster.parquet.layout import Bucket, Layout, bucket_of, read_layout
 from forecaster.parquet.place import new_directory
 from forecaster.parquet.prepare import prepare_files, prepare_tables
 from forecaster.parquet.shard import _locked
@@ -115,7 +115,7 @@ class TestPrepare:
         monkeypatch.setattr("forecaster.parquet.prepare._AT_ONCE", at_once)
         done = prepare_files(find_catalogue(str(golden)), buckets, tmp_path / "out")
         streams = tmp_path / "out" / "streams"
-        assert read_layout(str(tmp_path / "out")) == buckets
+        assert read_layout(str(tmp_path / "out")) == Layout(buckets, rates_by_bucket=True)
         assert {path.name for path in (tmp_path / "out").iterdir()} == {"layout.json", "mldr", "streams"}
         assert {path.name for path in streams.iterdir()} == {f"bucket={number}" for number in range(buckets)}
         rows = pl.read_parquet(streams / "**" / "*.parquet", include_file_paths="path")
@@ -125,6 +125,14 @@ class TestPrepare:
         order = ["cm_track_id", "date", "id"]
         assert_frame_equal(rows.drop("path").sort(order), before.sort(order), check_column_order=False)
         assert done.rows == len(before)
+        rates = pl.read_parquet(tmp_path / "out" / "mldr" / "**" / "*.parquet", hive_partitioning=True)
+        artists = rows.select("cm_artist_id", bucket=number).unique()
+        theirs = artists.join(golden_mldr(), on="cm_artist_id").select("bucket", "cm_artist_id", "mldr")
+        in_order = ["bucket", "cm_artist_id"]
+        assert_frame_equal(
+            rates.sort(in_order), theirs.sort(in_order), check_column_order=False, check_dtypes=False
+        )
+        assert len(list((tmp_path / "out" / "mldr").iterdir())) == buckets
 
     def test_what_names_no_track_is_counted(self, tmp_path: Path) -> None:
         streams = with_ids(golden_streams()).with_columns(
@@ -151,7 +159,7 @@ class TestPrepare:
 
         with pytest.raises(BadFileError, match="filled by another process meanwhile"):
             another_one_meanwhile()
-        assert read_layout(str(tmp_path / "out")) == 2
+        assert read_layout(str(tmp_path / "out")) == Layout(2, rates_by_bucket=True)
         assert {path.name for path in tmp_path.iterdir()} == {"out", other.name}
 
     def test_where_it_cannot_be(self, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,13 +205,13 @@ class TestPrepare:
         prepare_files(find_catalogue(str(golden)), 2, out)  # an empty one may be there
         with pytest.raises(BadFileError, match="not empty"):
             prepare_files(find_catalogue(str(golden)), 3, out)
-        assert read_layout(str(out)) == 2
+        assert read_layout(str(out)) == Layout(2, rates_by_bucket=True)
         prepare_files(find_catalogue(str(golden)), 3, out, replace=True)
-        assert read_layout(str(out)) == 3
+        assert read_layout(str(out)) == Layout(3, rates_by_bucket=True)
         (out / "mine").write_text("x")
         with pytest.raises(BadFileError, match="is no catalogue"):
             prepare_files(find_catalogue(str(golden)), 4, out, replace=True)
-        assert (read_layout(str(out)), (out / "mine").exists()) == (3, True)
+        assert (read_layout(str(out)), (out / "mine").exists()) == (Layout(3, rates_by_bucket=True), True)
         assert {path.name for path in tmp_path.iterdir()} == {"out"}
 
     def test_a_directory_laid_out_already_can_be_laid_out_anew(self, laid_out: Path, tmp_path: Path) -> None:
@@ -484,8 +492,19 @@ class TestShard:
         rows.write_parquet(file)
         assert check(BucketsConfig(str(own), sink)).failed == {1: "made from other streams"}
         assert forecast(own, sink).left_alone == OF - 1
-        golden_mldr().with_columns(pl.col("mldr") * 2).write_parquet(own / "mldr" / "00000000.parquet")
-        assert forecast(own, sink).left_alone == 0
+        [file] = (own / "mldr" / "bucket=2").iterdir()
+        rates = pl.read_parquet(file).with_columns(pl.col("mldr") * 2)
+        rates.write_parquet(file)
+        assert check(BucketsConfig(str(own), sink)).failed == {2: "made from other mldr"}
+        assert forecast(own, sink).left_alone == OF - 1
+        doubled = golden_mldr().with_columns(pl.col("mldr") * 2)
+        doubled.write_parquet(tmp_path / "rates.parquet")
+        forecast(own, tmp_path / "other", mldr=str(tmp_path / "rates.parquet"))  # instead of its own
+        streams = pl.read_parquet(own / "streams", hive_partitioning=False)
+        assert_frame_equal(in_sink(tmp_path / "other"), expected(streams, doubled))
+        doubled.write_parquet(own / "mldr" / "new.parquet")
+        with pytest.raises(BadFileError, match=r"mldr is laid out in 4 buckets.* holds new\.parquet besides"):
+            forecast(own, sink)
 
     def test_what_a_killed_one_left_behind_is_removed(self, laid_out: Path, tmp_path: Path) -> None:
         place = tmp_path / "sink" / "forecasts" / "bucket=0"
@@ -538,7 +557,20 @@ class TestShard:
 class TestPoison:
     """A bucket that cannot be worked fails alone, and is named."""
 
-    @pytest.mark.parametrize("what", ["corrupt", "cut off", "no parquet", "schema", "stray", "gone", "empty"])
+    @pytest.mark.parametrize(
+        "what",
+        [
+            "corrupt",
+            "cut off",
+            "no parquet",
+            "schema",
+            "stray",
+            "gone",
+            "empty",
+            "rates gone",
+            "rates of text",
+        ],
+    )
     def test_of_one_bucket(self, own: Path, tmp_path: Path, what: str) -> None:
         place = own / "streams" / "bucket=2"
         [file] = place.iterdir()
@@ -557,6 +589,11 @@ class TestPoison:
                 pl.concat([rows, tracks.head(1)]).write_parquet(file)
             case "gone":
                 shutil.rmtree(place)
+            case "rates gone":
+                shutil.rmtree(own / "mldr" / "bucket=2")
+            case "rates of text":
+                [rates] = (own / "mldr" / "bucket=2").iterdir()
+                pl.read_parquet(rates).cast({"mldr": pl.String}).write_parquet(rates)
             case _:
                 file.write_bytes(b"")
         report = BucketsReport()

@@ -17,6 +17,7 @@ STREAMS, MLDR, LAYOUT = "streams", "mldr", "layout.json"
 BUCKETS_MAX = 100_000
 
 _VERSION = 1
+_BY_BUCKET = "by bucket"
 _MULTIPLIER = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: Knuth's multiplicative hashing
 
 
@@ -58,13 +59,21 @@ def bucket_of(track_id: pl.Expr, buckets: int, /) -> pl.Expr:
     return ((product // 2**32) % buckets).cast(pl.Int64)
 
 
-def layout_text(buckets: int, /) -> str:
-    """What the layout file of a catalogue in so many buckets says."""
-    return json.dumps({"buckets": buckets, "version": _VERSION}) + "\n"
+@dataclass(frozen=True)
+class Layout:
+    """What the layout file of a directory says."""
+
+    buckets: int
+    rates_by_bucket: bool = False
+    """Whether a bucket has the decay rates of its own artists, in `mldr/bucket=K`; else all are in `mldr`."""
+
+    def __str__(self) -> str:
+        by_bucket = {"mldr": _BY_BUCKET} if self.rates_by_bucket else {}
+        return json.dumps({"buckets": self.buckets, **by_bucket, "version": _VERSION}) + "\n"
 
 
-def read_layout(directory: str, /) -> int | None:
-    """How many buckets a directory, or the URL of one, is laid out in; None if it is not.
+def read_layout(directory: str, /) -> Layout | None:
+    """How a directory, or the URL of one, is laid out in buckets; None if it is not.
 
     Raises `BadFileError` for a layout that cannot be understood.
     """
@@ -78,8 +87,10 @@ def read_layout(directory: str, /) -> int | None:
         raise
     try:
         match json.loads(text):
-            case {"buckets": int(buckets), "version": int(version)} if version == _VERSION and buckets > 0:
-                return buckets
+            case {"buckets": int(buckets), "version": int(version), **others} if (
+                version == _VERSION and buckets > 0 and others.get("mldr") in (None, _BY_BUCKET)
+            ):
+                return Layout(buckets, rates_by_bucket="mldr" in others)
     except ValueError:
         pass
     raise BadFileError(

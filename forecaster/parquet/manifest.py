@@ -11,7 +11,7 @@ import polars as pl
 
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.files import refusing, write_text
-from forecaster.parquet.layout import LAYOUT, Bucket, layout_text, read_layout
+from forecaster.parquet.layout import LAYOUT, Bucket, Layout, read_layout
 
 FORECASTS, SKIPPED, MANIFESTS = "forecasts", "skipped", "manifests"
 """What a sink's directory holds, beside its layout."""
@@ -68,7 +68,8 @@ class Sink:
 
     def buckets(self) -> int | None:
         """How many it is for; None if nothing was ever stored in it."""
-        return read_layout(str(self.directory))
+        layout = read_layout(str(self.directory))
+        return layout.buckets if layout else None
 
     def prepare(self, buckets: int) -> None:
         """Make it ready to take so many buckets. Raises `InvalidOptionError` if it is for another number."""
@@ -81,7 +82,7 @@ class Sink:
         with refusing(self.directory, "written"):
             self.directory.mkdir(parents=True, exist_ok=True)
         if there is None:
-            write_text(layout_text(buckets), self.directory / LAYOUT)
+            write_text(str(Layout(buckets)), self.directory / LAYOUT)
 
     def prepare_bucket(self, bucket: Bucket) -> None:
         """Make the directories of a bucket, and clear away what a killed process left in them.

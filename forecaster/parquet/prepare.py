@@ -1,7 +1,7 @@
 """Laying a catalogue out by track into buckets, in bounded memory: from Parquet files, or from PostgreSQL."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ import polars as pl
 from forecaster.errors import BadFileError
 from forecaster.files import refusing, write_table, write_text
 from forecaster.interrupt import interruptible
-from forecaster.parquet.layout import LAYOUT, MLDR, STREAMS, Bucket, bucket_of, layout_text
+from forecaster.parquet.layout import LAYOUT, MLDR, STREAMS, Bucket, Layout, bucket_of
 from forecaster.parquet.place import new_directory
 from forecaster.parquet.source import Catalogue, Files
 from forecaster.schema import DAILY_STREAMS
@@ -57,11 +57,12 @@ def prepare_files(catalogue: Catalogue, buckets: int, out: Path, *, replace: boo
         with refusing(files.where, f"laid out in {out}"):  # for what is wrong with either
             _spread(by_bucket, range(buckets), directory)
         _complete(directory, buckets, schema)
-        rates = catalogue.rates.collect(catalogue.rates.scan())
-        _write_rates(directory, rates)
+        rates = catalogue.newest_mldr(catalogue.all_rates)
+        with refusing(out, "written"):
+            _spread_rates(rates, buckets, directory)
         laid_out = Files(str(directory / STREAMS), DAILY_STREAMS).count()
         total = files.count()
-    return Prepared(laid_out, total - laid_out, rates["cm_artist_id"].n_unique())
+    return Prepared(laid_out, total - laid_out, len(rates))
 
 
 def prepare_tables(source: "Source", buckets: int, out: Path, *, replace: bool = False) -> Prepared:
@@ -83,8 +84,9 @@ def prepare_tables(source: "Source", buckets: int, out: Path, *, replace: bool =
                 rows += len(daily)
                 write_table(daily, place / _FILE.format(part))
         rates = source.mldr().collect()
-        _write_rates(directory, rates)
-    return Prepared(rows, source.rows_without_track(), rates["cm_artist_id"].n_unique())
+        with refusing(out, "written"):
+            _spread_rates(rates, buckets, directory)
+    return Prepared(rows, source.rows_without_track(), len(rates))
 
 
 def _spread(rows: pl.LazyFrame, buckets: range, directory: Path) -> None:
@@ -124,19 +126,38 @@ def _write(rows: pl.LazyFrame, directory: Path, key: str, *, keep: bool) -> None
 def _laid_out(out: Path, buckets: int, *, replace: bool) -> Iterator[Path]:
     with new_directory(out, replaces=(LAYOUT, STREAMS, MLDR) if replace else None) as directory:
         yield directory
-        write_text(layout_text(buckets), directory / LAYOUT)
+        write_text(str(Layout(buckets, rates_by_bucket=True)), directory / LAYOUT)
+
+
+def _spread_rates(rates: pl.DataFrame, buckets: int, directory: Path) -> None:
+    """Write into each bucket the rates of its own artists: read whole by each, they would soon be the most.
+
+    For some buckets at a time, so that neither their artists nor the passes over the rates are many.
+    """
+    artist = {"cm_artist_id": DAILY_STREAMS["cm_artist_id"]}
+    for start in range(0, buckets, _AT_ONCE):
+        some = [Bucket(number, buckets) for number in range(start, min(start + _AT_ONCE, buckets))]
+        artists = pl.concat(
+            Files(str(directory / STREAMS / bucket.directory), artist)
+            .conformed()
+            .unique()
+            .with_columns(bucket=pl.lit(bucket.number, pl.Int64))
+            for bucket in some
+        )
+        theirs = artists.join(rates.lazy(), on="cm_artist_id")
+        _write(theirs, directory / MLDR, "bucket", keep=True)
+        for bucket in some:
+            _complete_one(directory / MLDR / bucket.directory, rates.schema)
 
 
 def _complete(directory: Path, buckets: int, schema: pl.Schema) -> None:
     """Every bucket has a file: one that is missing is then known to be lost."""
-    empty = pl.DataFrame(schema={name: schema[name] for name in DAILY_STREAMS if name in schema})
+    columns = {name: schema[name] for name in DAILY_STREAMS if name in schema}
     for number in range(buckets):
-        place = directory / STREAMS / Bucket(number, buckets).directory
-        if not place.is_dir():
-            place.mkdir(parents=True)
-            write_table(empty, place / _FILE.format(0))
+        _complete_one(directory / STREAMS / Bucket(number, buckets).directory, columns)
 
 
-def _write_rates(directory: Path, rates: pl.DataFrame) -> None:
-    (directory / MLDR).mkdir()
-    write_table(rates, directory / MLDR / _FILE.format(0))
+def _complete_one(place: Path, schema: Mapping[str, pl.DataType]) -> None:
+    if not place.is_dir():
+        place.mkdir(parents=True)
+        write_table(pl.DataFrame(schema=schema), place / _FILE.format(0))

@@ -62,7 +62,7 @@ class Job:
             "parameters": asdict(self.parameters) | {"as_of": as_of.isoformat() if as_of else None},
             "tracks": chosen(self.track_ids),
             "streams": self.catalogue.files(bucket).fingerprint(),
-            "mldr": self.catalogue.rates.fingerprint(),
+            "mldr": self.catalogue.rates(bucket).fingerprint(),
             "forecaster": version("forecaster"),
         }
 
@@ -120,8 +120,8 @@ def _forecast(job: Job, bucket: Bucket, asked: dict[str, Any]) -> Worked:
     start = time.perf_counter()
     report = RunReport(announced=False, parameters=job.parameters)
     with report.stage("read"):
-        mldr = job.catalogue.newest_mldr()
         daily = _read(job, bucket)
+        mldr = job.catalogue.newest_mldr(job.catalogue.rates(bucket), daily["cm_artist_id"])
         usable, cleaned = _cleaned(daily)
     report.unusable_rows = len(daily) - usable
     report.duplicate_rows = usable - len(cleaned)

@@ -152,11 +152,19 @@ class Catalogue:
     mldr: str
     laid_out_in: int | None
     """How many buckets `prepare` has laid it out in; None if each bucket is picked from all rows."""
+    rates_by_bucket: bool = False
+    """Whether each bucket has the decay rates of its own artists."""
 
     @property
-    def rates(self) -> Files:
-        """The decay rates, which every bucket needs."""
+    def all_rates(self) -> Files:
+        """The files with the decay rates of all artists."""
         return Files(self.mldr, ARTIST_MLDR)
+
+    def rates(self, bucket: Bucket) -> Files:
+        """The files that have the decay rates of the bucket's artists."""
+        if self.rates_by_bucket:
+            return replace(self.all_rates, where=f"{self.mldr}/{bucket.directory}")
+        return self.all_rates
 
     @property
     def all_files(self) -> Files:
@@ -178,27 +186,25 @@ class Catalogue:
             return daily
         return daily.filter(bucket.holds(pl.col("cm_track_id")).fill_null(value=bucket.number == 0))
 
-    def newest_mldr(self) -> pl.DataFrame:
-        """Each artist's newest decay rate: `NEWEST_MLDR`."""
-        return self.rates.collect(newest_mldr(self.rates.conformed()))
+    def newest_mldr(self, files: Files, artists: pl.Series | None = None) -> pl.DataFrame:
+        """The newest decay rate of each of these artists that has one, or of all: `NEWEST_MLDR`."""
+        rates = files.conformed()
+        if artists is not None:  # first of all: there may be many times more in the files
+            rates = rates.filter(pl.col("cm_artist_id").is_in(artists.unique().implode()))
+        return files.collect(newest_mldr(rates))
 
     def check(self) -> None:
         """Raise `SchemaMismatchError` naming every column, or `BadFileError`, if no bucket can be worked.
 
         One of several buckets that cannot be read is its own failure, and none here.
         """
-        wanted = [self.rates] if self.laid_out_in else [self.all_files, self.rates]
+        wanted = [] if self.laid_out_in else [self.all_files]
+        wanted += [] if self.rates_by_bucket else [self.all_rates]
         check(*[(files.where, files.scan(), files.columns) for files in wanted])  # one error names all
         if self.laid_out_in and not is_url(self.streams):
-            known = {Bucket(number, self.laid_out_in).directory for number in range(self.laid_out_in)}
-            with refusing(self.streams, "read"):
-                others = sorted({path.name for path in Path(self.streams).glob("bucket=*")} - known)
-            if others:
-                raise BadFileError(
-                    f"{self.streams} is laid out in {self.laid_out_in} buckets, counted from 0, and holds "
-                    f"{', '.join(others[:_NAMED])} besides",
-                    hint="remove what is no part of it, or lay the catalogue out anew",
-                )
+            _holds_just_buckets(self.streams, self.laid_out_in)
+            if self.rates_by_bucket:
+                _holds_just_buckets(self.mldr, self.laid_out_in)
 
     def buckets(self) -> int:
         """In how many buckets it is best worked."""
@@ -226,9 +232,14 @@ def find_catalogue(source: str, mldr: str | None = None) -> Catalogue:
         return Catalogue(source, mldr, None)
     if not is_url(source) and not Path(source).exists():
         raise BadFileError(f"{source} does not exist", hint="check --source; `forecaster prepare` makes one")
-    laid_out_in = read_layout(source)
-    has_both = laid_out_in is not None or mldr is None or Path(source, STREAMS).is_dir()
-    return Catalogue(f"{source}/{STREAMS}" if has_both else source, mldr or f"{source}/{MLDR}", laid_out_in)
+    layout = read_layout(source)
+    has_both = layout is not None or mldr is None or Path(source, STREAMS).is_dir()
+    return Catalogue(
+        f"{source}/{STREAMS}" if has_both else source,
+        mldr or f"{source}/{MLDR}",
+        layout.buckets if layout else None,
+        rates_by_bucket=layout is not None and layout.rates_by_bucket and mldr is None,
+    )
 
 
 def is_url(where: str) -> bool:
@@ -239,6 +250,20 @@ def is_url(where: str) -> bool:
 def names_files(where: str) -> bool:
     """Whether it is a pattern or one file, and no directory."""
     return any(c in where for c in _PATTERN) or where.lower().endswith(".parquet")
+
+
+def _holds_just_buckets(directory: str, buckets: int) -> None:
+    """Raise `BadFileError` for rows in no bucket: nothing would read them."""
+    known = {Bucket(number, buckets).directory for number in range(buckets)}
+    with refusing(directory, "read"):
+        names = {path.name for path in Path(directory).iterdir() if not _is_hidden(Path(path.name))}
+    others = sorted(name for name in names - known if name.startswith("bucket=") or names_files(name))
+    if others:
+        raise BadFileError(
+            f"{directory} is laid out in {buckets} buckets, counted from 0, and holds "
+            f"{', '.join(others[:_NAMED])} besides",
+            hint="remove what is no part of it, or lay the catalogue out anew",
+        )
 
 
 def _absolute(where: str) -> str:
