@@ -1,7 +1,7 @@
 """Laying a catalogue out by track into buckets, in bounded memory: from Parquet files, or from PostgreSQL."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,11 @@ import polars as pl
 from forecaster.errors import BadFileError
 from forecaster.files import refusing, write_table, write_text
 from forecaster.interrupt import interruptible
+from forecaster.model.rates import newest_mldr
 from forecaster.parquet.layout import LAYOUT, MLDR, STREAMS, Bucket, Layout, bucket_of
 from forecaster.parquet.place import new_directory
 from forecaster.parquet.source import Catalogue, Files
-from forecaster.schema import DAILY_STREAMS
+from forecaster.schema import ARTIST_MLDR, DAILY_STREAMS, conform
 
 if TYPE_CHECKING:
     from forecaster.postgres.source import Source
@@ -57,12 +58,12 @@ def prepare_files(catalogue: Catalogue, buckets: int, out: Path, *, replace: boo
         with refusing(files.where, f"laid out in {out}"):  # for what is wrong with either
             _spread(by_bucket, range(buckets), directory)
         _complete(directory, buckets, schema)
-        rates = catalogue.newest_mldr(catalogue.all_rates)
+        rates = catalogue.all_rates
         with refusing(out, "written"):
-            _spread_rates(rates, buckets, directory)
+            artists = _spread_rates(rates.conformed(), buckets, directory, rates.collect)
         laid_out = Files(str(directory / STREAMS), DAILY_STREAMS).count()
         total = files.count()
-    return Prepared(laid_out, total - laid_out, len(rates))
+    return Prepared(laid_out, total - laid_out, artists)
 
 
 def prepare_tables(source: "Source", buckets: int, out: Path, *, replace: bool = False) -> Prepared:
@@ -83,10 +84,10 @@ def prepare_tables(source: "Source", buckets: int, out: Path, *, replace: bool =
                 daily = source.rows(ids.slice(start, _TRACKS_AT_ONCE))
                 rows += len(daily)
                 write_table(daily, place / _FILE.format(part))
-        rates = source.mldr().collect()
+        rates = conform(source.mldr(), ARTIST_MLDR, name=MLDR)
         with refusing(out, "written"):
-            _spread_rates(rates, buckets, directory)
-    return Prepared(rows, source.rows_without_track(), len(rates))
+            artists = _spread_rates(rates, buckets, directory, pl.LazyFrame.collect)
+    return Prepared(rows, source.rows_without_track(), artists)
 
 
 def _spread(rows: pl.LazyFrame, buckets: range, directory: Path) -> None:
@@ -129,25 +130,36 @@ def _laid_out(out: Path, buckets: int, *, replace: bool) -> Iterator[Path]:
         write_text(str(Layout(buckets, rates_by_bucket=True)), directory / LAYOUT)
 
 
-def _spread_rates(rates: pl.DataFrame, buckets: int, directory: Path) -> None:
-    """Write into each bucket the rates of its own artists: read whole by each, they would soon be the most.
+def _spread_rates(
+    rates: pl.LazyFrame, buckets: int, directory: Path, read: Callable[[pl.LazyFrame], pl.DataFrame]
+) -> int:
+    """Write into each bucket the newest rates of its own artists; how many artists have a rate.
 
-    For some buckets at a time, so that neither their artists nor the passes over the rates are many.
+    Read whole by each bucket, the rates would soon be the most. They are joined for some buckets at a time,
+    so that neither their artists nor the passes over the rates are many.
     """
-    artist = {"cm_artist_id": DAILY_STREAMS["cm_artist_id"]}
     for start in range(0, buckets, _AT_ONCE):
         some = [Bucket(number, buckets) for number in range(start, min(start + _AT_ONCE, buckets))]
-        artists = pl.concat(
-            Files(str(directory / STREAMS / bucket.directory), artist)
-            .conformed()
-            .unique()
-            .with_columns(bucket=pl.lit(bucket.number, pl.Int64))
-            for bucket in some
-        )
-        theirs = artists.join(rates.lazy(), on="cm_artist_id")
-        _write(theirs, directory / MLDR, "bucket", keep=True)
+        artists = _artists(some, directory)
+        newest = read(newest_mldr(rates.join(artists.lazy(), on="cm_artist_id", how="semi")))
+        theirs = artists.join(newest, on="cm_artist_id").sort("bucket", "cm_artist_id")
+        _write(theirs.lazy(), directory / MLDR, "bucket", keep=True)
         for bucket in some:
-            _complete_one(directory / MLDR / bucket.directory, rates.schema)
+            _complete_one(directory / MLDR / bucket.directory, newest.schema)
+    return int(read(rates.select(pl.col("cm_artist_id").drop_nulls().n_unique())).item())
+
+
+def _artists(buckets: Sequence[Bucket], directory: Path) -> pl.DataFrame:
+    """The artists of each of some buckets that are laid out: `bucket`, `cm_artist_id`."""
+    artist = {"cm_artist_id": DAILY_STREAMS["cm_artist_id"]}
+    of_each = pl.concat(
+        Files(str(directory / STREAMS / bucket.directory), artist)
+        .conformed()
+        .unique()
+        .with_columns(bucket=pl.lit(bucket.number, pl.Int64))
+        for bucket in buckets
+    )
+    return interruptible(lambda: of_each.collect(engine="streaming"), cancel=None)
 
 
 def _complete(directory: Path, buckets: int, schema: pl.Schema) -> None:

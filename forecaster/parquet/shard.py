@@ -121,7 +121,7 @@ def _forecast(job: Job, bucket: Bucket, asked: dict[str, Any]) -> Worked:
     report = RunReport(announced=False, parameters=job.parameters)
     with report.stage("read"):
         daily = _read(job, bucket)
-        mldr = job.catalogue.newest_mldr(job.catalogue.rates(bucket), daily["cm_artist_id"])
+        mldr = job.catalogue.newest_mldr(bucket, daily["cm_artist_id"])
         usable, cleaned = _cleaned(daily)
     report.unusable_rows = len(daily) - usable
     report.duplicate_rows = usable - len(cleaned)

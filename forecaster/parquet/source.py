@@ -186,12 +186,12 @@ class Catalogue:
             return daily
         return daily.filter(bucket.holds(pl.col("cm_track_id")).fill_null(value=bucket.number == 0))
 
-    def newest_mldr(self, files: Files, artists: pl.Series | None = None) -> pl.DataFrame:
-        """The newest decay rate of each of these artists that has one, or of all: `NEWEST_MLDR`."""
-        rates = files.conformed()
-        if artists is not None:  # first of all: there may be many times more in the files
-            rates = rates.filter(pl.col("cm_artist_id").is_in(artists.unique().implode()))
-        return files.collect(newest_mldr(rates))
+    def newest_mldr(self, bucket: Bucket, artists: pl.Series) -> pl.DataFrame:
+        """The newest decay rate of each of a bucket's artists that has one: `NEWEST_MLDR`."""
+        files = self.rates(bucket)
+        # There may be many times more in the files: they are not to be sorted.
+        theirs = files.conformed().filter(pl.col("cm_artist_id").is_in(artists.unique().implode()))
+        return files.collect(newest_mldr(theirs))
 
     def check(self) -> None:
         """Raise `SchemaMismatchError` naming every column, or `BadFileError`, if no bucket can be worked.
