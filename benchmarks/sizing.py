@@ -1,6 +1,6 @@
 """What a measurement of `benchmarks.buckets` says of larger catalogues: cores, memory, store and hours."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -13,33 +13,29 @@ ENGINES = ("local", "dask")
 
 
 def needs(result: dict[str, Any]) -> str:
-    """A Markdown table: the arithmetic, what it says of the largest size, what was measured there, and more.
+    """A Markdown table: the arithmetic, what was measured at the largest size, and what larger ones need.
 
-    The rates are those of the largest size but one, so that the largest checks them. One star: extrapolated
-    to more tracks. Two: also to more cores.
+    One star: extrapolated to more tracks. Two: also to more cores.
     """
-    *_, known, largest = result["sizes"]
-    rates, check = (_Rates.of(size, result["environment"]["cores"]) for size in (known, largest))
-    sizes = (largest["tracks"], *TRACKS)
-    said = [list(rates.needs(tracks)) for tracks in sizes]
-    measured = list(check.needs(largest["tracks"]))
+    largest = result["sizes"][-1]
+    laid_out = [many for many in result["many_buckets"] if many["tracks"] == largest["tracks"]]
+    rates = _Rates.of(largest, laid_out, result["environment"]["cores"])
+    measured, *larger = (list(rates.needs(tracks)) for tracks in (largest["tracks"], *TRACKS))
     return table(
         (
             "",
             "arithmetic",
-            f"{largest['tracks']:,} tracks, by it",
-            "measured",
+            f"{largest['tracks']:,} tracks, measured",
             *(f"{tracks // 1_000_000} million tracks *" for tracks in TRACKS),
         ),
         (
             (
                 need.name + (" **" if need.extrapolated else ""),
                 need.arithmetic,
-                need.shown,
-                "" if need.extrapolated else measured[number].shown,
-                *(larger[number].shown for larger in said[1:]),
+                "" if need.extrapolated else need.shown,
+                *(said[number].shown for said in larger),
             )
-            for number, need in enumerate(said[0])
+            for number, need in enumerate(measured)
         ),
     )
 
@@ -78,10 +74,10 @@ class _Rates:
     worker_gb: float
     """The most memory of a process."""
     rows_prepared: float
-    """Daily rows per second that `prepare` lays out."""
+    """Daily rows per second that `prepare` lays out, in the number of buckets that is the slowest."""
 
     @classmethod
-    def of(cls, size: dict[str, Any], cores: int) -> "_Rates":
+    def of(cls, size: dict[str, Any], laid_out: Sequence[dict[str, Any]], cores: int) -> "_Rates":
         rounds, rows = size["rounds"], size["daily_rows"]
         seconds = max(median(measured[engine]["seconds"] for measured in rounds) for engine in ENGINES)
         return cls(
@@ -92,8 +88,10 @@ class _Rates:
             bytes_per_forecast_row=size["out_bytes"] / size["forecast_rows"],
             tracks_per_bucket=size["tracks"] / size["buckets"],
             rows_per_core=rows / seconds / cores,
-            worker_gb=max(measured[engine]["peak_mb"] for measured in rounds for engine in ENGINES) / 1024,
-            rows_prepared=rows / size["prepare"]["seconds"],
+            worker_gb=max(measured[engine]["peak_mb"] for measured in rounds for engine in ENGINES)
+            * 2**20
+            / 1e9,
+            rows_prepared=rows / max(one["prepare"]["seconds"] for one in (size, *laid_out)),
         )
 
     def needs(self, tracks: int) -> Iterator[_Need]:
@@ -119,7 +117,7 @@ class _Rates:
             is_hours=True,
         )
         yield _Need(
-            "`run`, core time",
+            "`run --engine dask`, core time",
             f"daily rows / {self.rows_per_core / 1e6:.2f} {a_second}",
             core_hours,
             is_hours=True,
@@ -127,14 +125,14 @@ class _Rates:
         for cores in (self.cores, *MORE_CORES):
             more = cores > self.cores
             yield _Need(
-                f"`run` on {cores} cores",
+                f"on {cores} cores",
                 f"core time / {cores}",
                 core_hours / cores,
                 is_hours=True,
                 extrapolated=more,
             )
             yield _Need(
-                f"its memory on {cores} cores, GB",
+                f"memory of {cores} workers, GB",
                 f"{cores} x {self.worker_gb:.2f} GB",
                 cores * self.worker_gb,
                 extrapolated=more,
