@@ -6,13 +6,14 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from forecaster.errors import EngineError, ForecasterError, MissingExtraError, WorkerError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+    from tornado.ioloop import IOLoop
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,20 +47,21 @@ def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None
     for name in ("asyncio", "tornado", *logging.root.manager.loggerDict):
         if name.partition(".")[0] in ("asyncio", "distributed", "tornado"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    if scheduler is not None:
-        try:
-            client = Client(scheduler, timeout=_PATIENCE, set_as_default=False)
-        except (OSError, TypeError, ValueError) as error:
-            raise EngineError(
-                f"no scheduler answers at {scheduler}: {error}",
-                hint="start one with `dask scheduler`, and give its address as tcp://HOST:PORT",
-            ) from None
-        with client:
-            yield client
-        return
     with ExitStack() as stack:
+        loop = stack.enter_context(_event_loop())
+        if scheduler is not None:
+            try:
+                client = Client(scheduler, loop=loop, timeout=_PATIENCE, set_as_default=False)
+            except (OSError, TypeError, ValueError) as error:
+                raise EngineError(
+                    f"no scheduler answers at {scheduler}: {error}",
+                    hint="start one with `dask scheduler`, and give its address as tcp://HOST:PORT",
+                ) from None
+            yield stack.enter_context(client)
+            return
         try:
             cluster = LocalCluster(
+                loop=loop,
                 n_workers=CPU_COUNT,
                 threads_per_worker=1,
                 dashboard_address="127.0.0.1:0",  # with none it would be seen from everywhere
@@ -76,6 +78,31 @@ def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None
                 hint="run again; or without --engine dask, in one process",
             ) from error
         yield client
+
+
+@contextmanager
+def _event_loop() -> "Iterator[IOLoop]":
+    """The event loop of Dask, at the second try if need be.
+
+    Dask gives it ten seconds to start, and asserts that it has: on a busy machine that was too short. Raises
+    `EngineError` if it is so twice.
+    """
+    from distributed.utils import LoopRunner  # noqa: PLC0415 - an extra
+
+    for _ in range(2):
+        runner = LoopRunner()
+        with suppress(AssertionError):
+            runner.start()
+            break
+    else:
+        raise EngineError(
+            "Dask's event loop did not start within ten seconds, twice",
+            hint="the machine is very busy: run again later; or without --engine dask, in one process",
+        )
+    try:
+        yield runner.loop
+    finally:
+        runner.stop()
 
 
 def each(
