@@ -88,15 +88,18 @@ def test_the_results_that_are_kept_are_of_the_whole_catalogue() -> None:
 
 def test_the_readme_shows_what_the_results_say_of_larger_catalogues() -> None:
     result = json.loads((ROOT / "benchmarks" / "results" / "buckets.json").read_text())
-    factors = (1, 4, 16, 64)
+    factors = (1, 4, 16, 64, 256)
     assert [size["tracks"] for size in result["sizes"]] == [8_459 * factor for factor in factors]
-    at_64 = result["sizes"][-1]
-    one, over = (
-        median(measured[engine]["seconds"] for measured in at_64["rounds"]) for engine in ("local", "dask")
+    at_64, at_256 = (
+        [median(measured[engine]["seconds"] for measured in size["rounds"]) for engine in ("local", "dask")]
+        for size in result["sizes"][-2:]
     )
     readme = (ROOT / "README.md").read_text()
     assert needs(result) in readme
-    assert f"{at_64['tracks']:,} tracks take {one:.0f} s in one process and {over:.0f} s over Dask" in readme
+    assert f"541,376 tracks take {at_64[0]:.0f} s in one process and {at_64[1]:.0f} s over Dask" in readme
+    assert f"2,165,504 tracks take {at_256[0]:.0f} s and {at_256[1]:.0f} s" in readme
+    memory = [max(measured["local"]["peak_mb"] for measured in size["rounds"]) for size in result["sizes"]]
+    assert f"one process takes {min(memory):.0f} to {max(memory):.0f} MB" in readme
 
 
 @pytest.fixture(scope="module")

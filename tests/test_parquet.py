@@ -36,6 +36,7 @@ from forecaster.postgres.source import open_source
 from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE
 from forecaster.report import BucketsReport
 from forecaster.run import RunConfig, run
+from forecaster.sample import sample_chunks
 from tests import sql
 from tests.catalogues import catalogue, daily_frame, shapes
 from tests.conftest import Cli
@@ -133,6 +134,21 @@ class TestPrepare:
             rates.sort(in_order), theirs.sort(in_order), check_column_order=False, check_dtypes=False
         )
         assert len(list((tmp_path / "out" / "mldr").iterdir())) == buckets
+
+    def test_in_files_of_a_bounded_size(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a footer says of the rows is in memory while the file is written."""
+        monkeypatch.setattr("forecaster.parquet.prepare._KEPT", 1)
+        # A file has one row group at least, of 122,880 rows.
+        streams = with_ids(pl.concat(sample_chunks(400)))
+        source, out = tmp_path / "source", tmp_path / "out"
+        write_catalogue(source, streams, golden_mldr())
+        prepare_files(find_catalogue(str(source)), 2, out)
+        for number in range(2):
+            paths = list((out / "streams" / f"bucket={number}").iterdir())
+            assert len(paths) == 2
+        order = ["cm_track_id", "date"]
+        rows = pl.read_parquet(out / "streams" / "**" / "*.parquet")
+        assert_frame_equal(rows.sort(order), streams.sort(order), check_column_order=False)
 
     def test_what_names_no_track_is_counted(self, tmp_path: Path) -> None:
         streams = with_ids(golden_streams()).with_columns(

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _TRACKS_AT_ONCE = 2_500  # read out of the database, all their days
 _AT_ONCE = 64  # directories that rows are written into: each holds part of a row group in memory
+# Bytes in memory of the rows of a file. While it is written, what its footer says of them grows in memory.
+_KEPT, _READ_ONCE = 500_000_000, 100_000_000
 _FILE = "{:08x}.parquet"  # as Polars names the parts of a bucket
 
 
@@ -113,7 +115,9 @@ def _spread(rows: pl.LazyFrame, buckets: range, directory: Path) -> None:
 def _write(rows: pl.LazyFrame, directory: Path, key: str, *, keep: bool) -> None:
     """Write rows into hive-partitioned files, without the key, streaming: to keep, or to be read once."""
     written = rows.sink_parquet(
-        pl.PartitionBy(directory, key=key, include_key=False, approximate_bytes_per_file=None),
+        pl.PartitionBy(
+            directory, key=key, include_key=False, approximate_bytes_per_file=_KEPT if keep else _READ_ONCE
+        ),
         compression="zstd" if keep else "lz4",
         sync_on_close="data" if keep else None,
         maintain_order=False,
