@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import count, islice
 from typing import TYPE_CHECKING, TypeVar
 
 from forecaster.errors import EngineError, ForecasterError, MissingExtraError, WorkerError
@@ -19,13 +20,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 LOSSES = 3
-"""So many workers may be lost while they are at one piece of work; then it is given up, and named."""
+"""So many workers may be lost while they have one piece of work. After one more it waits until it can be
+worked with nothing else beside it; if it loses as many again, it is given up, and named."""
 
 _PATIENCE = "10s"  # for a scheduler to answer
 WITHOUT_WORKERS = 60.0
 """Seconds for workers to come: those of a cluster that grows with its work, or new ones for those lost."""
 
 _LOOKS = 0.5  # seconds between two looks at whether the scheduler is still there
+
+
+class _WorkersLostError(WorkerError):
+    """So many workers were lost while they had an item."""
 
 
 @contextmanager
@@ -115,26 +121,31 @@ def each(
     """What becomes of each item, in the order in which that is known; no more than `at_once` at a time.
 
     What `work` raises is yielded, and so is a `WorkerError` for an item whose workers were lost again and
-    again. An item may be worked more than once: if the worker is lost, another one begins anew. Raises
-    `EngineError` if the scheduler is lost, or has no worker for a minute.
+    again, also when nothing else was worked. An item may be worked more than once: if the worker is lost,
+    another one begins anew. Raises `EngineError` if the scheduler is lost, or has no worker for a minute.
     """
     run = secrets.token_hex(4)
     over: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
     going: dict[object, tuple[Item, Future[Result]]] = {}
-    waiting = enumerate(items)
+    waiting = iter(items)
+    # Dask holds the loss of a worker against all that were to be worked there, begun or not.
+    suspects: list[Item] = []
+    is_alone = False
+    numbers = count()
 
-    def begin_another() -> None:
-        for number, item in waiting:
-            key = f"forecaster-{run}-{number}"
+    def begin(some: Iterator[Item]) -> None:
+        for item in some:
+            key = f"forecaster-{run}-{next(numbers)}"
             future = client.submit(work, item, key=key, pure=False)
             going[key] = (item, future)
             future.add_done_callback(over.put)
-            return
 
-    for _ in range(len(items) if at_once is None else at_once):
-        begin_another()
+    begin(islice(waiting, at_once))
     last_worker = time.monotonic()  # when there was one
-    while going:
+    while going or suspects:
+        if not going:
+            is_alone = True
+            begin(iter([suspects.pop()]))
         try:
             future = over.get(timeout=_LOOKS)
         except queue.Empty:
@@ -151,8 +162,11 @@ def each(
         last_worker = time.monotonic()
         item, _ = going.pop(future.key)
         outcome = _outcome(future)
-        begin_another()
-        yield item, outcome
+        begin(islice(waiting, 1))
+        if isinstance(outcome, _WorkersLostError) and not is_alone:
+            suspects.append(item)
+        else:
+            yield item, outcome
 
 
 def threads(client: "Client") -> int:
@@ -182,8 +196,9 @@ def _outcome(future: "Future[Result]") -> Result | Exception:
     if isinstance(error, ForecasterError):
         return error
     if isinstance(error, KilledWorker):
-        return WorkerError(
-            f"given up after {LOSSES + 1} workers were lost at it, the last at {error.last_worker.address}",
+        return _WorkersLostError(
+            f"given up after {LOSSES + 1} workers were lost at it and nothing else, "
+            f"the last at {error.last_worker.address}",
             hint="it may need more memory than a worker has; smaller buckets help",
         )
     return WorkerError(f"a worker failed with {type(error).__name__}: {error}")

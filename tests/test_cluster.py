@@ -112,11 +112,12 @@ def kill_all(process: subprocess.Popen[bytes]) -> None:
 
 
 class Cluster:
-    """A scheduler and two worker processes with nannies, as someone else has started them."""
+    """A scheduler and worker processes with nannies, as someone else has started them."""
 
-    def __init__(self, directory: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(self, directory: Path, env: dict[str, str] | None = None, workers: int = 2) -> None:
         self.file = directory / "scheduler.json"
         self.env = env or {}
+        self.size = workers
 
     def __enter__(self) -> Self:
         options = ("--port", "0", "--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(self.file))
@@ -125,10 +126,10 @@ class Cluster:
         until(self.file.exists)
         until(lambda: self.file.stat().st_size > 0)
         self.address = str(json.loads(self.file.read_text())["address"])
-        of_workers = (self.address, "--nworkers", "2", "--nthreads", "1", "--no-dashboard")
+        of_workers = (self.address, "--nworkers", str(self.size), "--nthreads", "1", "--no-dashboard")
         self._workers = python(WORKER, *of_workers, env=self.env)
         self._workers.__enter__()
-        until(lambda: len(self.workers()) == 2)
+        until(lambda: len(self.workers()) == self.size)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -169,6 +170,13 @@ class TestEach:
             found = dict(each(client, _deadly, range(6)))
         assert {item for item, outcome in found.items() if isinstance(outcome, Exception)} == {4}
         assert f"given up after {LOSSES + 1} workers were lost" in str(found[4])
+
+    def test_an_item_beside_a_deadly_one_is_not_given_up(self, tmp_path: Path) -> None:
+        """Dask holds the loss of a worker against all that were to be worked there, begun or not."""
+        with Cluster(tmp_path, workers=1) as cluster, connected(cluster.address) as client:
+            found = dict(each(client, _deadly, [4, 5]))
+        assert isinstance(found[4], WorkerError)
+        assert found[5] == 5
 
     def test_workers_may_come_later_or_never(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         file = tmp_path / "s.json"
