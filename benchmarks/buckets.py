@@ -184,7 +184,7 @@ def _run(*command: object) -> tuple[dict[str, float], bytes]:
 
 
 def _peaks(pid: int) -> Iterator[float]:
-    """The most memory (MB) that each process of a tree has had."""
+    """The most memory (MB, of a million bytes) that each process of a tree has had."""
     try:
         root = psutil.Process(pid)
         tree = [root, *root.children(recursive=True)]
@@ -195,7 +195,7 @@ def _peaks(pid: int) -> Iterator[float]:
             lines = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii").splitlines()
         except OSError:
             continue
-        yield from (int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+        yield from (int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
 
 
 def _bytes(directory: Path) -> int:

@@ -75,10 +75,12 @@ class _Rates:
     """The most memory of a process."""
     rows_prepared: float
     """Daily rows per second that `prepare` lays out, in the number of buckets that is the slowest."""
+    buckets_prepared: int
 
     @classmethod
     def of(cls, size: dict[str, Any], laid_out: Sequence[dict[str, Any]], cores: int) -> "_Rates":
         rounds, rows = size["rounds"], size["daily_rows"]
+        slowest = max((size, *laid_out), key=lambda one: one["prepare"]["seconds"])
         seconds = max(median(measured[engine]["seconds"] for measured in rounds) for engine in ENGINES)
         return cls(
             cores=cores,
@@ -88,10 +90,9 @@ class _Rates:
             bytes_per_forecast_row=size["out_bytes"] / size["forecast_rows"],
             tracks_per_bucket=size["tracks"] / size["buckets"],
             rows_per_core=rows / seconds / cores,
-            worker_gb=max(measured[engine]["peak_mb"] for measured in rounds for engine in ENGINES)
-            * 2**20
-            / 1e9,
-            rows_prepared=rows / max(one["prepare"]["seconds"] for one in (size, *laid_out)),
+            worker_gb=max(measured[engine]["peak_mb"] for measured in rounds for engine in ENGINES) / 1e3,
+            rows_prepared=rows / slowest["prepare"]["seconds"],
+            buckets_prepared=slowest["buckets"],
         )
 
     def needs(self, tracks: int) -> Iterator[_Need]:
@@ -111,13 +112,13 @@ class _Rates:
         )
         yield _Need("buckets", f"tracks / {self.tracks_per_bucket:,.0f}", tracks / self.tracks_per_bucket)
         yield _Need(
-            f"`prepare` on {self.cores} cores",
+            f"`prepare` on {self.cores} cores, in {self.buckets_prepared:,} buckets",
             f"daily rows / {self.rows_prepared / 1e6:.2f} {a_second}",
             rows / self.rows_prepared / 3600,
             is_hours=True,
         )
         yield _Need(
-            "`run --engine dask`, core time",
+            "`run`, core time of the slower engine",
             f"daily rows / {self.rows_per_core / 1e6:.2f} {a_second}",
             core_hours,
             is_hours=True,

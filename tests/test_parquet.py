@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
@@ -26,11 +29,12 @@ from forecaster.errors import (
 )
 from forecaster.load import load
 from forecaster.model.parameters import Parameters
-from forecaster.parquet.buckets import BucketsConfig, check, run_buckets
+from forecaster.parquet.buckets import BucketsConfig, Outcome, check, in_this_process, run_buckets
 from forecaster.parquet.layout import Bucket, Layout, bucket_of, read_layout
+from forecaster.parquet.manifest import Sink
 from forecaster.parquet.place import new_directory
 from forecaster.parquet.prepare import prepare_files, prepare_tables
-from forecaster.parquet.shard import _locked
+from forecaster.parquet.shard import Job, _locked
 from forecaster.parquet.source import find_catalogue
 from forecaster.postgres.source import open_source
 from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE
@@ -40,6 +44,7 @@ from forecaster.sample import sample_chunks
 from tests import sql
 from tests.catalogues import catalogue, daily_frame, shapes
 from tests.conftest import Cli
+from tests.faults import until
 from tests.parquet import expected, in_sink, with_ids, write_catalogue
 from tests.tables import create_tables, golden_mldr, golden_streams, initialise
 
@@ -165,13 +170,16 @@ class TestPrepare:
     ) -> None:
         source = find_catalogue(str(golden))
         abandoned, other = tmp_path / ".out.0123abcd.tmp", tmp_path / ".other.0123abcd.tmp"
-        for directory in (abandoned, other):
+        replaced = tmp_path / ".out.0123abcd.old.tmp"
+        for directory in (abandoned, replaced, other):
             (directory / "streams").mkdir(parents=True)
 
         def another_one_meanwhile() -> None:
             with new_directory(tmp_path / "out", replaces=None) as in_use:
                 prepare_files(source, 2, tmp_path / "out")
-                assert (in_use.exists(), abandoned.exists(), other.exists()) == (True, False, True)
+                assert (in_use.exists(), other.exists()) == (True, True)
+                assert not abandoned.exists()
+                assert not replaced.exists()
 
         with pytest.raises(BadFileError, match="filled by another process meanwhile"):
             another_one_meanwhile()
@@ -186,6 +194,50 @@ class TestPrepare:
             with pytest.raises(BadFileError, match=words):
                 prepare_files(find_catalogue(str(own)), 2, out, replace=True)
         assert len(states(own)) == len(states(golden)) == 4
+
+    def test_one_that_is_killed_at_its_end_leaves_nothing_for_ever(
+        self, laid_out: Path, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out = Path(shutil.copytree(laid_out, tmp_path / "out"))
+        with monkeypatch.context() as killed:
+            killed.setattr(shutil, "rmtree", lambda *_args, **_options: None)
+            prepare_files(find_catalogue(str(golden)), 2, out, replace=True)
+        assert len(list(tmp_path.iterdir())) == 2
+        prepare_files(find_catalogue(str(golden)), 3, out, replace=True)
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+    def test_what_is_still_written_after_an_interruption_is_removed(self, tmp_path: Path) -> None:
+        """A thread of Polars may be at it: nothing stops that."""
+
+        def write(directory: Path) -> None:
+            for number in range(200):
+                with suppress(OSError):
+                    place = directory / f"bucket={number}"
+                    place.mkdir(parents=True)
+                    (place / "0.parquet").write_bytes(b"x")
+                time.sleep(0.001)
+
+        def interrupted(threads: ThreadPoolExecutor) -> None:
+            with new_directory(tmp_path / "out", replaces=None) as directory:
+                threads.submit(write, directory / "streams")
+                until((directory / "streams" / "bucket=9").exists)
+                raise KeyboardInterrupt
+
+        with ThreadPoolExecutor() as threads, pytest.raises(KeyboardInterrupt):
+            interrupted(threads)
+        assert not list(tmp_path.iterdir())
+
+    def test_it_does_not_lie_in_its_source(self, golden: Path, tmp_path: Path) -> None:
+        own = Path(shutil.copytree(golden, tmp_path / "own"))
+        pattern = find_catalogue(str(own / "**" / "[0-9].parquet"), str(golden / "mldr"))
+        for source, out in (
+            (find_catalogue(str(own)), own / "streams" / "out"),
+            (find_catalogue(str(own)), own / "mldr" / "out"),
+            (pattern, own / "out"),
+        ):
+            with pytest.raises(BadFileError, match="lies in the source"):
+                prepare_files(source, 2, out)
+        prepare_files(find_catalogue(str(own)), 2, own / "out")  # where nothing looks
 
     def test_other_columns_are_left_out_and_optional_ones_may_be_missing(self, tmp_path: Path) -> None:
         streams = golden_streams().drop("days_from_release").with_columns(note=pl.lit("x"))
@@ -585,6 +637,8 @@ class TestPoison:
             "empty",
             "rates gone",
             "rates of text",
+            "link to nowhere",
+            "link of rates to nowhere",
         ],
     )
     def test_of_one_bucket(self, own: Path, tmp_path: Path, what: str) -> None:
@@ -610,6 +664,10 @@ class TestPoison:
             case "rates of text":
                 [rates] = (own / "mldr" / "bucket=2").iterdir()
                 pl.read_parquet(rates).cast({"mldr": pl.String}).write_parquet(rates)
+            case "link to nowhere" | "link of rates to nowhere":
+                [link] = (own / ("mldr" if "rates" in what else "streams") / "bucket=2").iterdir()
+                link.unlink()
+                link.symlink_to(tmp_path / "nowhere.parquet")
             case _:
                 file.write_bytes(b"")
         report = BucketsReport()
@@ -622,6 +680,25 @@ class TestPoison:
         good = expected().filter(bucket_of(pl.col("cm_track_id"), OF) != 2)
         assert_frame_equal(in_sink(tmp_path / "sink"), good)
         assert report.rows == len(good)
+        assert list(check(BucketsConfig(str(own), tmp_path / "sink")).failed) == [2]
+
+    def test_what_is_not_seen_from_here(self, own: Path, tmp_path: Path) -> None:
+        """As if a worker had written into another directory of the same name."""
+        sink, report = tmp_path / "sink", BucketsReport()
+
+        def elsewhere(job: Job, buckets: list[Bucket]) -> Iterator[tuple[Bucket, Outcome]]:
+            for bucket, outcome in in_this_process(job, buckets):
+                manifest = Sink(sink).manifest(bucket)
+                if bucket.number == 1:
+                    manifest.write_text("no manifest")
+                elif bucket.number == 2:
+                    manifest.unlink()
+                yield bucket, outcome
+
+        with pytest.raises(BucketsFailedError, match=r"2 of 4 buckets failed \(1, 2\); the others are done"):
+            run_buckets(BucketsConfig(str(own), sink), elsewhere, report)
+        assert "is no manifest" in report.failed[1]
+        assert "is not in" in report.failed[2]
 
     def test_the_command_says_so(self, own: Path, tmp_path: Path, cli: Cli) -> None:
         [file] = (own / "streams" / "bucket=0").iterdir()  # also if it is the first

@@ -1,5 +1,6 @@
 """All buckets of a catalogue, in this process or spread by an engine, and the sum of their manifests."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,12 +17,13 @@ from forecaster.errors import (
     LockedError,
     NoForecastError,
 )
+from forecaster.files import refusing
 from forecaster.model.features import looks_ahead
 from forecaster.model.parameters import Parameters
 from forecaster.parquet.layout import STREAMS, Bucket
 from forecaster.parquet.manifest import Sink
 from forecaster.parquet.shard import Job, Worked, chosen, work
-from forecaster.parquet.source import Catalogue, find_catalogue, is_url
+from forecaster.parquet.source import Catalogue, find_catalogue
 from forecaster.report import BucketsReport
 
 Outcome = Worked | Exception
@@ -104,7 +106,8 @@ def in_this_process(job: Job, buckets: list[Bucket]) -> Iterator[tuple[Bucket, O
 def attempt(job: Job, bucket: Bucket) -> Outcome:
     """What became of a bucket; what it failed with is returned, to be told along with the others'."""
     try:
-        return work(job, bucket)
+        with refusing(f"bucket {bucket}", "worked"):  # for what nobody has thought of
+            return work(job, bucket)
     except ForecasterError as error:
         return error
 
@@ -114,8 +117,8 @@ def plan(config: BucketsConfig) -> tuple[Job, list[Bucket]]:
     catalogue = find_catalogue(config.source, config.mldr)
     catalogue.check()
     sink = Sink(config.sink.absolute()) if config.sink and not config.dry_run else None
-    if sink and not is_url(catalogue.streams):
-        _keep_apart(Path(catalogue.streams), sink.directory)
+    if sink:
+        _keep_apart(catalogue, sink.directory)
     if catalogue.laid_out_in and config.buckets not in (None, catalogue.laid_out_in):
         raise InvalidOptionError(
             f"{config.source} is laid out in {catalogue.laid_out_in} buckets, not in {config.buckets}",
@@ -160,8 +163,11 @@ def check(
 
 def _unseen(job: Job, bucket: Bucket, done: Worked) -> Exception | None:
     """An error, if what was done is not in the sink as this process sees it."""
-    if job.sink is None or job.sink.read(bucket) == done.manifest:
-        return None
+    try:
+        if job.sink is None or job.sink.read(bucket) == done.manifest:
+            return None
+    except BadFileError as error:
+        return error
     return BadFileError(
         f"bucket {bucket} was worked, and is not in {job.sink.directory} as it is seen from here",
         hint="the workers need the same directories by the same names",
@@ -170,7 +176,7 @@ def _unseen(job: Job, bucket: Bucket, done: Worked) -> Exception | None:
 
 def _stays(job: Job, bucket: Bucket) -> str:
     """What of a bucket that failed is in the sink all the same."""
-    is_there = job.sink is not None and job.sink.forecasts(bucket).exists()
+    is_there = job.sink is not None and os.path.exists(job.sink.forecasts(bucket))  # noqa: PTH110 - raises nothing
     return "; its forecasts of an earlier run are still in the sink" if is_there else ""
 
 
@@ -273,11 +279,10 @@ def _raise(errors: dict[int, Exception], buckets: int, *, refused: int) -> None:
     )
 
 
-def _keep_apart(streams: Path, sink: Path) -> None:
+def _keep_apart(catalogue: Catalogue, sink: Path) -> None:
     """What is written must not be read as streams by the next run."""
-    if "**" in streams.parts:
-        streams = Path(*streams.parts[: streams.parts.index("**")])
-    elif not streams.is_dir():
+    streams = catalogue.all_files.read_below()
+    if streams is None:
         return
     source = streams.parent if streams.name == STREAMS else streams
     if sink.resolve().is_relative_to(source.resolve()):

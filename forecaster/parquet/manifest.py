@@ -99,13 +99,18 @@ class Sink:
         """The manifest of a bucket; None if there is none. Raises `BadFileError` for what is none."""
         path = self.manifest(bucket)
         try:
-            fields = json.loads(path.read_bytes())
+            with refusing(path, "read"):
+                text = path.read_bytes()
+        except BadFileError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+        try:
+            fields = json.loads(text)
             if fields.pop("checksum") != _checksum_of(fields):
                 raise BadFileError(f"{path} was changed, or cut off")
             return Manifest(**fields)
-        except FileNotFoundError:
-            return None
-        except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadFileError(f"{path} is no manifest of this version of forecaster") from error
 
     def store(self, bucket: Bucket, manifest: Manifest) -> None:
@@ -116,14 +121,15 @@ class Sink:
 
     def describe(self, *paths: Path) -> list[dict[str, Any]]:
         """What a manifest says of files."""
-        return [
-            {
-                "path": path.relative_to(self.directory).as_posix(),
-                "bytes": path.stat().st_size,
-                "sha256": _checksum(path),
-            }
-            for path in paths
-        ]
+        with refusing(self.directory, "read"):
+            return [
+                {
+                    "path": path.relative_to(self.directory).as_posix(),
+                    "bytes": path.stat().st_size,
+                    "sha256": _checksum(path),
+                }
+                for path in paths
+            ]
 
     def problem(self, bucket: Bucket, asked: Mapping[str, Any]) -> str | None:
         """Why a bucket has to be worked; None if its forecasts are whole and what was asked for."""

@@ -6,12 +6,15 @@ import glob
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from forecaster.errors import BadFileError
 from forecaster.files import refusing, sync_directory
+
+_TRIES, _PAUSE = 20, 0.05  # seconds; in all less than a signal leaves to clean up in
 
 
 @contextmanager
@@ -30,7 +33,7 @@ def new_directory(out: Path, *, replaces: Collection[str] | None) -> Iterator[Pa
     with ExitStack() as stack:
         with refusing(out, "written"):
             temporary.mkdir()
-            stack.callback(shutil.rmtree, temporary, ignore_errors=True)
+            stack.callback(_remove, temporary)
             stack.enter_context(_held(temporary))
         yield temporary
         with refusing(out, "written"):
@@ -72,6 +75,15 @@ def _held(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _remove(directory: Path) -> None:
+    """Remove a directory in which an interrupted computation may still create files for a moment."""
+    for _ in range(_TRIES):
+        if not directory.exists():
+            return
+        shutil.rmtree(directory, ignore_errors=True)
+        time.sleep(_PAUSE)
+
+
 def _remove_if_abandoned(directory: Path) -> None:
     """Remove what a process that was killed has left behind."""
     descriptor = os.open(directory, os.O_RDONLY)
@@ -95,7 +107,7 @@ def _take_the_place(temporary: Path, target: Path, *, replace: bool) -> None:
             raise BadFileError(
                 f"{target} was filled by another process meanwhile", hint="choose another directory"
             ) from error
-        old = temporary.with_suffix(".old")
+        old = temporary.with_suffix(".old.tmp")
         target.rename(old)
         temporary.rename(target)
         shutil.rmtree(old, ignore_errors=True)

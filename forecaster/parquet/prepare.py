@@ -46,9 +46,8 @@ def prepare_files(catalogue: Catalogue, buckets: int, out: Path, *, replace: boo
     """
     catalogue.check()
     files = catalogue.all_files
-    place = Path(files.where).resolve()
-    if not files.is_url and out.resolve() in (place, *place.parents):
-        raise BadFileError(f"{out} holds the source {files.where}", hint="choose another directory")
+    for source in (files, catalogue.all_rates):
+        _keep_apart(source, out)
     track, rows = pl.col("cm_track_id"), files.scan()
     schema = rows.collect_schema()
     with _laid_out(out, buckets, replace=replace) as directory:
@@ -90,6 +89,18 @@ def prepare_tables(source: "Source", buckets: int, out: Path, *, replace: bool =
         with refusing(out, "written"):
             artists = _spread_rates(rates, buckets, directory, pl.LazyFrame.collect)
     return Prepared(rows, source.rows_without_track(), artists)
+
+
+def _keep_apart(source: Files, out: Path) -> None:
+    """What is replaced must not be what is read, nor must what is written be read by the next one."""
+    place, below, new = Path(source.where).resolve(), source.read_below(), out.resolve()
+    if not source.is_url and new in (place, *place.parents):
+        raise BadFileError(f"{out} holds the source {source.where}", hint="choose another directory")
+    if below is not None and new.is_relative_to(below.resolve()):
+        raise BadFileError(
+            f"{out} lies in the source {source.where}",
+            hint="choose a directory beside it: what lies in the source is read with it",
+        )
 
 
 def _spread(rows: pl.LazyFrame, buckets: range, directory: Path) -> None:

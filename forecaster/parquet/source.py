@@ -49,19 +49,29 @@ class Files:
         """Whether they are in an object store, which Polars reads by itself."""
         return is_url(self.where)
 
+    def read_below(self) -> Path | None:
+        """The directory in which whatever is written is read along with them; None if there is none."""
+        path = Path(self.where)
+        if self.is_url:
+            return None
+        if "**" in path.parts:
+            return Path(*path.parts[: path.parts.index("**")])
+        return path if path.is_dir() else None
+
     def paths(self) -> list[str]:
         """Each file; for a URL, the one pattern that Polars resolves. Raises `BadFileError` for none."""
         if self.is_url:
             return [self.where if names_files(self.where) else f"{self.where}/**/*.parquet"]
         path = Path(self.where)
-        if path.is_dir():
-            found = [file for file in path.rglob("*.parquet") if not _is_hidden(file.relative_to(path))]
-        elif path.exists():
-            found = [path]
-        else:
-            found = [Path(name) for name in glob.glob(self.where, recursive=True)]  # noqa: PTH207 - absolute too
-        if not found:
+        with refusing(path, "read"):
+            if path.is_dir():
+                found = [file for file in path.rglob("*.parquet") if not _is_hidden(file.relative_to(path))]
+            elif path.exists():
+                found = [path]
+            else:
+                found = [Path(name) for name in glob.glob(self.where, recursive=True)]  # noqa: PTH207 - absolute too
             is_missing = not path.exists() and not names_files(self.where)
+        if not found:
             raise BadFileError(
                 f"{self.where} {'does not exist' if is_missing else 'holds no Parquet files'}",
                 hint="give a directory, a file, a pattern like 'streams/*.parquet', or the URL of one",
@@ -89,7 +99,7 @@ class Files:
         if self.is_url:
             state = repr(self.count())
         else:
-            stats = [(path, Path(path).stat()) for path in self.paths()]
+            stats = [(path, _stat(path)) for path in self.paths()]
             state = repr([(Path(path).name, stat.st_size, stat.st_mtime_ns) for path, stat in stats])
         return hashlib.sha256(state.encode()).hexdigest()
 
@@ -285,6 +295,11 @@ def _common(types: Sequence[DataType]) -> DataType | None:
         with_zone = any(kind.time_zone for kind in kinds if isinstance(kind, pl.Datetime))
         return pl.Datetime("us", "UTC" if with_zone else None)
     return None
+
+
+def _stat(path: str) -> os.stat_result:
+    with refusing(path, "read"):
+        return Path(path).stat()
 
 
 def _is_hidden(path: Path) -> bool:
