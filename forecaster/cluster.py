@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from itertools import count, islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,7 +14,6 @@ from forecaster.errors import EngineError, ForecasterError, MissingExtraError, W
 
 if TYPE_CHECKING:
     from distributed import Client, Future
-    from tornado.ioloop import IOLoop
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,6 +43,7 @@ def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None
     try:
         from dask.system import CPU_COUNT  # noqa: PLC0415 - an extra
         from distributed import Client, LocalCluster  # noqa: PLC0415
+        from distributed.utils import LoopRunner  # noqa: PLC0415
     except ImportError:
         raise MissingExtraError(
             "--engine dask needs Dask, which is not installed",
@@ -54,10 +54,12 @@ def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None
         if name.partition(".")[0] in ("asyncio", "distributed", "tornado"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     with ExitStack() as stack:
-        loop = stack.enter_context(_event_loop())
         if scheduler is not None:
             try:
-                client = Client(scheduler, loop=loop, timeout=_PATIENCE, set_as_default=False)
+                # First without a client: one that fails in its making closes itself whenever it is collected.
+                # If that is while another one starts its event loop, the two wait for each other.
+                LoopRunner().run_sync(_reach, scheduler)
+                client = Client(scheduler, timeout=_PATIENCE, set_as_default=False)
             except (OSError, TypeError, ValueError) as error:
                 raise EngineError(
                     f"no scheduler answers at {scheduler}: {error}",
@@ -67,7 +69,6 @@ def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None
             return
         try:
             cluster = LocalCluster(
-                loop=loop,
                 n_workers=CPU_COUNT,
                 threads_per_worker=1,
                 dashboard_address="127.0.0.1:0",  # with none it would be seen from everywhere
@@ -86,29 +87,13 @@ def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None
         yield client
 
 
-@contextmanager
-def _event_loop() -> "Iterator[IOLoop]":
-    """The event loop of Dask, at the second try if need be.
+async def _reach(scheduler: str) -> None:
+    """Raise what a client would, if nothing answers there."""
+    from distributed import Security  # noqa: PLC0415 - an extra
+    from distributed.comm.core import connect  # noqa: PLC0415
 
-    Dask gives it ten seconds to start, and asserts that it has: on a busy machine that was too short. Raises
-    `EngineError` if it is so twice.
-    """
-    from distributed.utils import LoopRunner  # noqa: PLC0415 - an extra
-
-    for _ in range(2):
-        runner = LoopRunner()
-        with suppress(AssertionError):
-            runner.start()
-            break
-    else:
-        raise EngineError(
-            "Dask's event loop did not start within ten seconds, twice",
-            hint="the machine is very busy: run again later; or without --engine dask, in one process",
-        )
-    try:
-        yield runner.loop
-    finally:
-        runner.stop()
+    comm = await connect(scheduler, timeout=_PATIENCE, **Security().get_connection_args("client"))
+    await comm.close()
 
 
 def each(
