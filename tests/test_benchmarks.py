@@ -100,6 +100,8 @@ def test_the_readme_shows_what_the_results_say_of_larger_catalogues() -> None:
     assert f"2,165,504 tracks take {at_256[0]:.0f} s and {at_256[1]:.0f} s" in readme
     memory = [max(measured["local"]["peak_mb"] for measured in size["rounds"]) for size in result["sizes"]]
     assert f"one process takes {min(memory):.0f} to {max(memory):.0f} MB" in readme
+    first, *_, last = (max(measured["dask"]["peak_mb"] for measured in s["rounds"]) for s in result["sizes"])
+    assert f"{first:.0f} MB for 8,459 tracks, {last:.0f} MB for 256 times as many" in readme
 
 
 @pytest.fixture(scope="module")

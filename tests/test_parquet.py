@@ -800,6 +800,11 @@ class TestOptions:
         ):
             with pytest.raises(InvalidOptionError, match="lies in the source"):
                 forecast(source, sink, mldr=rates)
+        with pytest.raises(InvalidOptionError, match="lies in the source"):
+            forecast(own, own / "mldr" / "sink")
+        # Read as rates, the forecasts would be the newest, with no rate in them.
+        with pytest.raises(InvalidOptionError, match="lies in the source"):
+            forecast(f"{own}/streams/*.parquet", own / "mldr" / "sink", mldr=str(own / "mldr"))
         forecast(f"{own}/streams/*.parquet", own / "sink", mldr=rates)
         assert_frame_equal(in_sink(own / "sink"), expected())
 

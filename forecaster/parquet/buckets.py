@@ -280,16 +280,17 @@ def _raise(errors: dict[int, Exception], buckets: int, *, refused: int) -> None:
 
 
 def _keep_apart(catalogue: Catalogue, sink: Path) -> None:
-    """What is written must not be read as streams by the next run."""
-    streams = catalogue.all_files.read_below()
-    if streams is None:
-        return
-    source = streams.parent if streams.name == STREAMS else streams
-    if sink.resolve().is_relative_to(source.resolve()):
-        raise InvalidOptionError(
-            f"the sink {sink} lies in the source {source}",
-            hint="choose a directory beside it: what lies in the source is read as streams",
-        )
+    """What is written must not be read as streams or decay rates by the next run."""
+    for files in (catalogue.all_files, catalogue.all_rates):
+        below = files.read_below()
+        if below is None:
+            continue
+        source = below.parent if below.name == STREAMS else below
+        if sink.resolve().is_relative_to(source.resolve()):
+            raise InvalidOptionError(
+                f"the sink {sink} lies in the source {source}",
+                hint="choose a directory beside it: what lies in the source is read with it",
+            )
 
 
 def _refuse_to_shrink(sink: Sink, buckets: list[Bucket], track_ids: tuple[int, ...]) -> None:
