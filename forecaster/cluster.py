@@ -43,7 +43,6 @@ def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None
     try:
         from dask.system import CPU_COUNT  # noqa: PLC0415 - an extra
         from distributed import Client, LocalCluster  # noqa: PLC0415
-        from distributed.utils import LoopRunner  # noqa: PLC0415
     except ImportError:
         raise MissingExtraError(
             "--engine dask needs Dask, which is not installed",
@@ -55,17 +54,7 @@ def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     with ExitStack() as stack:
         if scheduler is not None:
-            try:
-                # First without a client: one that fails in its making closes itself whenever it is collected.
-                # If that is while another one starts its event loop, the two wait for each other.
-                LoopRunner().run_sync(_reach, scheduler)
-                client = Client(scheduler, timeout=_PATIENCE, set_as_default=False)
-            except (OSError, TypeError, ValueError) as error:
-                raise EngineError(
-                    f"no scheduler answers at {scheduler}: {error}",
-                    hint="start one with `dask scheduler`, and give its address as tcp://HOST:PORT",
-                ) from None
-            yield stack.enter_context(client)
+            yield stack.enter_context(_client_of(scheduler))
             return
         try:
             cluster = LocalCluster(
@@ -85,6 +74,22 @@ def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None
                 hint="run again; or without --engine dask, in one process",
             ) from error
         yield client
+
+
+def _client_of(scheduler: str) -> "Client":
+    from distributed import Client  # noqa: PLC0415 - an extra
+    from distributed.utils import LoopRunner  # noqa: PLC0415
+
+    try:
+        # First without a client: one that fails in its making closes itself whenever it is collected. If that
+        # is while another one starts its event loop, the two wait for each other.
+        LoopRunner().run_sync(_reach, scheduler)
+        return Client(scheduler, timeout=_PATIENCE, set_as_default=False)
+    except (OSError, TypeError, ValueError) as error:
+        raise EngineError(
+            f"no scheduler answers at {scheduler}: {error}",
+            hint="start one with `dask scheduler`, and give its address as tcp://HOST:PORT",
+        ) from None
 
 
 async def _reach(scheduler: str) -> None:
