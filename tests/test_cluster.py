@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import polars as pl
 import psutil
@@ -25,7 +25,7 @@ from distributed import Client
 from polars.testing import assert_frame_equal
 
 from forecaster.cluster import LOSSES, connected, each
-from forecaster.distributed import _Task, _work, run_distributed
+from forecaster.distributed import CONNECTIONS_AT_ONCE, _Task, _work, run_distributed
 from forecaster.dsn import Dsn, with_own_password
 from forecaster.errors import (
     BadFileError,
@@ -44,7 +44,7 @@ from forecaster.parquet.prepare import prepare_files
 from forecaster.parquet.shard import Job
 from forecaster.parquet.source import find_catalogue
 from forecaster.parquet.spread import spread_over
-from forecaster.postgres.source import open_source
+from forecaster.postgres.source import CONNECTIONS, open_source
 from forecaster.report import BucketsReport
 from forecaster.run import RunConfig, run
 from tests import sql
@@ -432,6 +432,24 @@ class TestTables:
         assert report.skipped.sort("cm_track_id").equals(plain.skipped.sort("cm_track_id"))
         same = "month, forecasted_value, segment_used, time_used, cm_track_id, cm_artist_id, training_data_id"
         assert sql.rows(filled, f"(SELECT {same} FROM before) EXCEPT (SELECT {same} FROM {FORECAST})") == []
+
+    @pytest.mark.parametrize(("cap", "chunks"), [(CONNECTIONS_AT_ONCE, 16), (2 * CONNECTIONS + 2, 2)])
+    def test_connections_are_capped(
+        self, cluster: Cluster, filled: Dsn, monkeypatch: pytest.MonkeyPatch, cap: int, chunks: int
+    ) -> None:
+        """By the chunks that are worked at once: each is read over some connections, and stored over one."""
+        asked = []
+
+        def watched(*arguments: Any, at_once: int) -> Iterator[Any]:
+            asked.append(at_once)
+            return each(*arguments, at_once=at_once)
+
+        monkeypatch.setattr("forecaster.distributed.each", watched)
+        monkeypatch.setattr("forecaster.distributed.CONNECTIONS_AT_ONCE", cap)
+        report = run_distributed(RunConfig(filled), cluster.address)
+        assert asked == [chunks]
+        assert chunks * (CONNECTIONS + 1) <= cap <= 48
+        assert report.rows == len(stored(filled))
 
     def test_all_at_one_instant_and_on_one_snapshot(self, cluster: Cluster, filled: Dsn) -> None:
         report = run_distributed(RunConfig(filled, parameters=Parameters(horizon=3)), cluster.address)
