@@ -48,14 +48,15 @@ def _told(error: BaseException) -> tuple[str, str]:
             f"no thread can be started: {text}",
             "see `ulimit -u` and `ulimit -v`, and the container's limits",
         )
-    return (
-        f"unexpected {type(error).__name__}: {text} ({_place(error)})",
-        "this is a bug; -vv shows the whole way to it",
-    )
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object!r} is not text in UTF-8", "a name that was given has bytes of another encoding"
+    kind = type(error).__name__
+    what = text if text.startswith(kind) else f"{kind}: {text}"
+    return f"unexpected {what} ({_place(error)})", "this is a bug; -vv shows the whole way to it"
 
 
 def _place(error: BaseException) -> str:
     """The innermost line of our own on the way to it."""
     steps = traceback.extract_tb(error.__traceback__)
     ours = [step for step in steps if Path(step.filename).is_relative_to(_PACKAGE)] or steps
-    return f"{Path(ours[-1].filename).relative_to(_PACKAGE.parent)}, line {ours[-1].lineno}"
+    return f"{Path(ours[-1].filename).name}, line {ours[-1].lineno}" if ours else "nowhere in Python"
