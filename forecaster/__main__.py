@@ -4,6 +4,8 @@ import atexit
 import gc
 import os
 import signal
+import sys
+import warnings
 
 from forecaster.secrecy import hide_password
 from forecaster.standard import tolerate
@@ -13,7 +15,9 @@ def start() -> None:
     """Run the command line."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a traceback of the imports is of no use to anyone
     hide_password()
-    tolerate()
+    stderr = tolerate()
+    if not sys.warnoptions:  # what libraries tell those who write programs is of no use to those who run them
+        warnings.simplefilter("ignore")
     # Imports make some hundred thousand objects that live until the end: not to be looked at again and again.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
@@ -21,7 +25,7 @@ def start() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from forecaster.interrupt import ended_by_signals  # noqa: PLC0415 - with the password hidden
 
-    with ended_by_signals():
+    with ended_by_signals(stderr):
         from forecaster.cli import main  # noqa: PLC0415 - with signals handled
 
         main(prog_name="forecaster")

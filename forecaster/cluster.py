@@ -1,16 +1,19 @@
 """Dask: worker processes, and what becomes of each piece of work that is spread over them."""
 
 import logging
+import os
 import queue
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from itertools import count, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from forecaster.errors import EngineError, ForecasterError, MissingExtraError, WorkerError
+from forecaster.errors import EngineError, ForecasterError, MissingExtraError, WorkerError, in_one_line
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -38,16 +41,13 @@ def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None
     """A client of the scheduler at that address, or of workers of its own: one for each core.
 
     Each of its own workers has one thread, and so has Polars in it; `environ` is what else they find in
-    their environment. Raises `MissingExtraError` without Dask, `EngineError` if nothing answers.
+    their environment. Raises `MissingExtraError` without Dask; `EngineError` if nothing answers, or if Dask
+    cannot work with its settings.
     """
-    try:
-        from dask.system import CPU_COUNT  # noqa: PLC0415 - an extra
-        from distributed import Client, LocalCluster  # noqa: PLC0415
-    except ImportError:
-        raise MissingExtraError(
-            "--engine dask needs Dask, which is not installed",
-            hint="install it with: pip install 'forecaster[dask]'",
-        ) from None
+    _load()
+    from dask.system import CPU_COUNT  # noqa: PLC0415 - an extra
+    from distributed import Client, LocalCluster  # noqa: PLC0415
+
     # What they have to say is said by us, as an error.
     for name in ("asyncio", "tornado", *logging.root.manager.loggerDict):
         if name.partition(".")[0] in ("asyncio", "distributed", "tornado"):
@@ -68,12 +68,83 @@ def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None
             )
             stack.enter_context(cluster)
             client = stack.enter_context(Client(cluster, set_as_default=False))
-        except (OSError, RuntimeError) as error:
+        except Exception as error:  # what its settings may hold is not known
             raise EngineError(
-                f"Dask's workers could not be started: {error}",
-                hint="run again; or without --engine dask, in one process",
+                f"Dask's workers could not be started: {in_one_line(error)}",
+                hint=_settings() or "run again; or without --engine dask, in one process",
             ) from error
         yield client
+
+
+def _load() -> None:
+    """Import Dask, which obeys its settings on the way. Raises what `connected` raises."""
+    try:
+        import dask.config  # noqa: PLC0415 - an extra
+        import distributed  # noqa: PLC0415, F401
+    except ImportError:
+        raise MissingExtraError(
+            "--engine dask needs Dask, which is not installed",
+            hint="install it with: pip install 'forecaster[dask]'",
+        ) from None
+    except Exception as error:
+        raise _unsettled(in_one_line(error)) from error
+    ours, defaults = dask.config.config, dask.config.merge(*dask.config.defaults)
+    for file in _unreadable(Path(dask.config.PATH)):
+        raise _unsettled(f"{file} cannot be read")
+    for misfit in _misfits("distributed", ours.get("distributed"), defaults["distributed"]):
+        raise _unsettled(misfit)
+
+
+def _unsettled(why: str) -> EngineError:
+    return EngineError(f"Dask cannot work with its settings: {why}", hint=_settings())
+
+
+def _unreadable(place: Path) -> Iterator[Path]:
+    """The user's own files of settings that Dask passes over, because it cannot read them."""
+    if place.is_dir() and os.access(place, os.R_OK):
+        files = [file for file in place.iterdir() if file.suffix.lower() in {".json", ".yaml", ".yml"}]
+    else:
+        files = [place] if place.exists() or "DASK_CONFIG" in os.environ else []
+    for file in files:
+        if not (file.is_file() and os.access(file, os.R_OK)):
+            yield file
+
+
+def _misfits(name: str, value: object, default: object) -> Iterator[str]:
+    """The settings of another kind than their defaults. With some of these, workers would fail for ever."""
+    from dask.utils import parse_bytes, parse_timedelta  # noqa: PLC0415 - an extra
+
+    if isinstance(default, Mapping):
+        if not isinstance(value, Mapping):
+            yield f"{name} is {value!r}, and has to be a section"
+            return
+        for key in default:
+            known = key if key in value else key.replace("-", "_")
+            if known in value and not key.isupper():  # a variable for the workers
+                yield from _misfits(f"{name}.{key}", value[known], default[key])
+    elif isinstance(default, (int, float)) and not isinstance(default, bool):
+        if not (value is None or value == "inf" or isinstance(value, (int, float))):
+            yield f"{name} is {value!r}, and has to be a number"
+    elif isinstance(default, str) and isinstance(value, str):
+        for parse in (parse_timedelta, parse_bytes):
+            if _parses(parse, default) and not _parses(parse, value):
+                yield f"{name} is {value!r}, and has to be like {default!r}"
+
+
+def _parses(parse: Callable[[str], object], text: str) -> bool:
+    try:
+        parse(text)
+    except (KeyError, ValueError):
+        return False
+    return any(character.isdigit() for character in text)
+
+
+def _settings() -> str | None:
+    """Where Dask has its settings from; None if it has only its own."""
+    config = sys.modules.get("dask.config")
+    files = [f"{file}" for file, _ in config.collect_yaml(config.paths, return_paths=True)] if config else []
+    named = [*files, *(name for name in os.environ if name.startswith("DASK_"))]
+    return f"Dask has settings from {', '.join(named)}" if named else None
 
 
 def _client_of(scheduler: str) -> "Client":
@@ -85,11 +156,12 @@ def _client_of(scheduler: str) -> "Client":
         # is while another one starts its event loop, the two wait for each other.
         LoopRunner().run_sync(_reach, scheduler)
         return Client(scheduler, timeout=_PATIENCE, set_as_default=False)
-    except (OSError, TypeError, ValueError) as error:
+    except Exception as error:  # what its settings may hold is not known
+        advice = "start one with `dask scheduler`, and give its address as tcp://HOST:PORT"
         raise EngineError(
-            f"no scheduler answers at {scheduler}: {error}",
-            hint="start one with `dask scheduler`, and give its address as tcp://HOST:PORT",
-        ) from None
+            f"no scheduler answers at {scheduler}: {in_one_line(error)}",
+            hint="; ".join(filter(None, (advice, _settings()))),
+        ) from error
 
 
 async def _reach(scheduler: str) -> None:

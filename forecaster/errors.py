@@ -1,5 +1,6 @@
 """Every error a user can meet: one class per cause, each with its exit code and a hint."""
 
+from textwrap import shorten
 from typing import ClassVar
 
 
@@ -79,3 +80,9 @@ class EmbeddedServerError(ForecasterError):
 
 class MissingExtraError(ForecasterError):
     """An optional package that this command needs is not installed."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """What an error says, as far as it fits into one line of ours; with its kind, where it is no sentence."""
+    text = shorten(f"{error}", 300, placeholder="...")
+    return text if " " in text else f"{type(error).__name__} {text}".strip()

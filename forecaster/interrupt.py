@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
+from forecaster.standard import hush
+
 GRACE = 1.7
 """Seconds from the signal until the process is ended, however busy it is."""
 
@@ -43,8 +45,11 @@ def set_last_words(in_form: Callable[[str, int], str] | None) -> None:
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
+def ended_by_signals(stderr: int = _STDERR) -> Iterator[None]:
     """The whole program: SIGINT and SIGTERM raise `Interrupted` in the main thread, and end the process.
+
+    The last words go by the descriptor `stderr`. If that is one of our own, nothing is seen of what a library
+    says when it is broken off.
 
     Python runs a signal's handler only between two of its own instructions. Should the main thread not get
     there in time, because it is deep in a computation, the process ends without. Whatever swallows the
@@ -54,7 +59,7 @@ def ended_by_signals() -> Iterator[None]:
     woken, wakes = socket.socketpair()
     wakes.settimeout(0)
     signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_end_in_time, args=(woken, wakes), daemon=True).start()
+    threading.Thread(target=_end_in_time, args=(woken, wakes, stderr), daemon=True).start()
     try:
         try:
             _handle(_raise)
@@ -62,7 +67,7 @@ def ended_by_signals() -> Iterator[None]:
         finally:  # all is done, and said
             _handle(signal.SIG_IGN)
     except Interrupted as interrupted:
-        _end(interrupted.signum)
+        _end(interrupted.signum, stderr)
 
 
 def interruptible(
@@ -178,8 +183,10 @@ def _unraisable(ignored: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(ignored)
 
 
-def _end_in_time(woken: socket.socket, _wakes: socket.socket) -> None:
+def _end_in_time(woken: socket.socket, _wakes: socket.socket, stderr: int) -> None:
     signum = woken.recv(1)[0]
+    if stderr != _STDERR:
+        hush()
     deadline = time.monotonic() + GRACE
     # Once more, this time so that it breaks off whatever the main thread waits for. And again: one that comes
     # while it has not done with the last does not break it off, and what one raises may be swallowed.
@@ -187,18 +194,18 @@ def _end_in_time(woken: socket.socket, _wakes: socket.socket) -> None:
     while time.monotonic() < deadline:
         signal.pthread_kill(_MAIN_THREAD, signum)
         time.sleep(_AGAIN)
-    _end(signum)
+    _end(signum, stderr)
 
 
-def _end(signum: int) -> NoReturn:
+def _end(signum: int, stderr: int) -> NoReturn:
     """End the process here and now: a thread may still be at work in a driver."""
     words, exit_code = f"Interrupted by {signal.Signals(signum).name}: nothing is half done", 128 + signum
     # A picture of the progress may have hidden the cursor.
-    cursor = "\r\x1b[?25h" if os.isatty(_STDERR) else ""
+    cursor = "\r\x1b[?25h" if os.isatty(stderr) else ""
     line = f"{cursor}{_in_form(words, exit_code) if _in_form else words}\n"
     with suppress(OSError):
         # Not by way of sys.stderr, whose lock the other thread may hold. A terminal that takes nothing (as
         # after Ctrl-S) would keep us.
-        if _to_say.acquire(timeout=_AGAIN) and select.select([], [_STDERR], [], 0)[1]:
-            os.write(_STDERR, line.encode())
+        if _to_say.acquire(timeout=_AGAIN) and select.select([], [stderr], [], 0)[1]:
+            os.write(stderr, line.encode())
     os._exit(exit_code)

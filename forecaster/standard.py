@@ -9,18 +9,30 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+_STDERR = 2
+
 
 class OutputError(OSError):
     """Standard output cannot be written, as on a full disk."""
 
 
-def tolerate() -> None:
+def tolerate() -> int:
     """From now on a log that cannot be written ends nothing, and neither does `| head`.
 
-    Standard output that cannot be written for another reason is an `OutputError`, once.
+    Standard output that cannot be written for another reason is an `OutputError`, once. A character that the
+    encoding lacks is written as its number. Returns a second descriptor of standard error, by which what is
+    said by us goes: what libraries say by the first can be hushed.
     """
     sys.stdout = _tolerant(sys.stdout, 1, loses_all=False)
-    sys.stderr = _tolerant(sys.stderr, 2, loses_all=True)
+    ours = _STDERR if sys.stderr is None else os.dup(_STDERR)
+    sys.stderr = _tolerant(sys.stderr, ours, loses_all=True)
+    return ours
+
+
+def hush() -> None:
+    """From now on nothing is seen of what libraries write to standard error by themselves."""
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), _STDERR)
 
 
 class _Tolerant(io.FileIO):
@@ -45,4 +57,4 @@ def _tolerant(stream: TextIO | None, descriptor: int, *, loses_all: bool) -> Tex
     if stream is None:  # it was closed: take its place, so that nothing else that is opened gets it
         return Path(os.devnull).open("w", encoding="utf-8")
     raw = io.BufferedWriter(_Tolerant(descriptor, loses_all=loses_all))
-    return io.TextIOWrapper(raw, encoding=stream.encoding, errors=stream.errors, line_buffering=True)
+    return io.TextIOWrapper(raw, encoding=stream.encoding, errors="backslashreplace", line_buffering=True)

@@ -406,6 +406,18 @@ def test_text_fits_and_is_coloured_only_if_wanted(width: int, color: bool) -> No
     assert click.unstyle(text) == as_text(got, width=width, height=24, color=False)
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "cp437", "cp932", "ascii"])
+def test_text_for_a_terminal_without_braille_is_drawn_with_ascii(encoding: str) -> None:
+    got = drawn(falling(40, first_age=10), horizon=60)
+    text = as_text(got, width=80, height=24, color=False, encoding=encoding)
+    assert text.isascii()
+    full = as_text(got, width=80, height=24, color=False)
+    assert not full.isascii()
+    assert [len(line) for line in text.splitlines()] == [len(line) for line in full.splitlines()]
+    plot = text.splitlines()[3:-5]
+    assert {"#", "o", "|", "+"} <= {character for line in plot for character in line}
+
+
 def words(lines: list[str]) -> list[str]:
     return " ".join(lines).replace("·", " ").split()
 

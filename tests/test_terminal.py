@@ -403,6 +403,12 @@ def test_json_lines_to_the_end(cli: Cli, catalogue: Dsn) -> None:
     assert json.loads(last)["exit_code"] == process.wait() == 143
 
 
+def test_a_chart_on_a_terminal_without_utf8(catalogue: Dsn) -> None:
+    result = in_shell(f"PYTHONIOENCODING=latin-1 {PROGRAM} plot --track-id 1", catalogue)
+    assert (result.returncode, "Traceback" in result.stderr) == (0, False)
+    assert "## 30-day totals  oo forecast" in result.stdout
+
+
 def in_shell(command: str, dsn: Dsn) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", command],

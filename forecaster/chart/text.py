@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -19,27 +19,39 @@ _PLOT_ROWS = 10  # of the plot, at least
 _RATE_ROWS = 3  # of rates that are told in full, at most
 _LEGEND_GAP, _COLUMN_GAP = "  ", "   "
 _MARKS = {HISTORY: "braille", BASE: "·", FORECAST: "•"}
+_PLAIN_MARKS = {HISTORY: "#", BASE: ".", FORECAST: "o"}
 _LEGEND = {HISTORY: "⠒⠒", FORECAST: "••", BASE: "··"}
 _COLORS = {HISTORY: 33, BASE: 246, FORECAST: 208}  # blue, grey and orange, of the terminal's 256
 _BORDER = "│"
+# Where an encoding lacks any of the characters that are drawn with.
+_PLAIN = str.maketrans("⠒•·┊│─┌┐└┘├┤┬┴┼┆╎", "#o.:|-+++++++++::")
 _COLUMNS_PER_DATE, _ROWS_PER_NUMBER = 20, 4
 _DATES = {40: "%Y-%m-%d", 24: "%Y-%m", 0: "%Y"}  # what is told of a date, by the columns it takes at least
 _UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
-def as_text(picture: Picture, *, width: int, height: int, color: bool) -> str:
+def as_text(picture: Picture, *, width: int, height: int, color: bool, encoding: str = "utf-8") -> str:
     """The picture in lines of at most `width` characters, or of 20, if it is less; below it the rates.
 
     There are `height` lines, or as many more as a plot of ten lines needs. Colour codes, if wanted, come on
-    top. Raises `MissingExtraError` without the extra "term".
+    top. What cannot be encoded is drawn with ASCII. Raises `MissingExtraError` without the extra "term".
     """
     require("term")
+    drawn = _drawn(picture, _MARKS, width, height, color=color)
+    try:
+        drawn.encode(encoding)
+    except UnicodeEncodeError:
+        return _drawn(picture, _PLAIN_MARKS, width, height, color=color).translate(_PLAIN)
+    return drawn
+
+
+def _drawn(picture: Picture, marks: Mapping[str, str], width: int, height: int, *, color: bool) -> str:
     width = max(width, _LEAST_WIDTH)
     above = [*flowed(picture.names, SEPARATOR, width), *flowed(picture.facts, SEPARATOR, width)]
     above += _legend(picture, width, color=color)
     below = _rates(picture, width)
     rows = max(height - len(above) - len(below) - 1, _PLOT_ROWS)
-    plot = _plotted(picture, width, rows, color=color)
+    plot = _plotted(picture, marks, width, rows, color=color)
     return "\n".join((*above, *plot, _segments(picture, click.unstyle(plot[0])), *below))
 
 
@@ -54,12 +66,14 @@ def _legend(picture: Picture, width: int, *, color: bool) -> list[str]:
     return lines
 
 
-def _plotted(picture: Picture, width: int, height: int, *, color: bool) -> list[str]:
+def _plotted(
+    picture: Picture, marks: Mapping[str, str], width: int, height: int, *, color: bool
+) -> list[str]:
     import plotext  # noqa: PLC0415 - in an extra
 
     plotext.terminal.limit(width=False, height=False)
     figure = plotext.figure.clear().theme("colorless").plot_size(width, height)
-    _draw_series(picture, figure)
+    _draw_series(picture, figure, marks)
     as_of = pl.Series([picture.as_of]).to_physical().item()
     figure.line(as_of, "vertical", style="dotted")
     (first, last), (lowest, highest) = picture.span, picture.extent
@@ -75,7 +89,7 @@ def _plotted(picture: Picture, width: int, height: int, *, color: bool) -> list[
     return lines
 
 
-def _draw_series(picture: Picture, figure: "plotext.figure") -> None:
+def _draw_series(picture: Picture, figure: "plotext.figure", marks: Mapping[str, str]) -> None:
     """Where two series meet, the one that is drawn later is seen."""
     import plotext  # noqa: PLC0415 - in an extra
 
@@ -87,7 +101,7 @@ def _draw_series(picture: Picture, figure: "plotext.figure") -> None:
     for name, frame in series.items():
         if len(frame):
             days, streams = frame["middle"].to_physical(), frame["streams"].cast(pl.Float64)
-            mark = plotext.marker(_MARKS[name], _COLORS[name])
+            mark = plotext.marker(marks[name], _COLORS[name])
             signal = figure.signal(days.to_list(), streams.to_list(), marker=mark)
             figure.draw(signal.lines().density("full", "line"))
 

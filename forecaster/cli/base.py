@@ -14,10 +14,12 @@ from typing import Any, NoReturn
 import click
 
 from forecaster.console import Console, color_of, log
+from forecaster.environment import settle
 from forecaster.errors import ForecasterError
 from forecaster.interrupt import Interrupted
 from forecaster.secrecy import masked
 from forecaster.standard import OutputError
+from forecaster.unexpected import in_a_line, is_unexpected
 
 
 class _Id(click.ParamType[int]):
@@ -105,11 +107,16 @@ class Command(click.Command):
         console.set_up()
         ctx.meta.update({_CONSOLE: console, _STARTED: started})
         try:
+            settle(os.environ)
             return super().invoke(ctx)
         except KeyboardInterrupt:  # by Polars, ahead of our own handler; click would call it "Aborted!"
             raise Interrupted(signal.SIGINT) from None
         except ForecasterError as error:
             _fail(ctx, error, console)
+        except BaseException as error:
+            if not is_unexpected(error):
+                raise
+            _fail(ctx, in_a_line(error), console)
 
 
 _CONSOLE, _STARTED = f"{__name__}.console", f"{__name__}.started"

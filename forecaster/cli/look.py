@@ -102,7 +102,8 @@ def plot(track_id: int, out: Path | None, parameters: "Parameters", where: Where
         height = min(max(lines - 6, _CHART_HEIGHTS[0]), _CHART_HEIGHTS[1])
         wanted = console().color
         color = sys.stdout.isatty() if wanted is None else wanted
-        say(as_text(drawn, width=width, height=height, color=color))
+        encoding = sys.stdout.encoding or "utf-8"
+        say(as_text(drawn, width=width, height=height, color=color, encoding=encoding))
     total = diagnosis.forecasts["forecasted_value"].sum()
     finish({}, track=track_id, months=len(diagnosis.forecasts), streams=total)
 
