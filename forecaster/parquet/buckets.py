@@ -300,7 +300,7 @@ def _refuse_to_shrink(sink: Sink, buckets: list[Bucket], track_ids: tuple[int, .
             manifest = sink.read(bucket)
         except BadFileError:
             continue
-        if manifest and manifest.asked["tracks"] != chosen(track_ids):
+        if manifest and manifest.asked.get("tracks") != chosen(track_ids):
             raise InvalidOptionError(
                 f"{sink.directory} holds the forecasts of other tracks than those that are asked for now",
                 hint="choose another --sink for some tracks; without --track-id and --limit it takes all",

@@ -280,7 +280,8 @@ def find_catalogue(source: str, mldr: str | None = None) -> Catalogue:
         option = "--source" if not source else "--mldr"
         raise InvalidOptionError(f"{option} is empty", hint="give a directory, a pattern or a URL")
     source, mldr = _absolute(source), mldr and _absolute(mldr)
-    if names_files(source) and not os.path.isdir(source):  # noqa: PTH112 - raises nothing
+    is_file = names_files(source) and not os.path.isdir(source)  # noqa: PTH112 - raises nothing
+    if is_file or os.path.isfile(source):  # noqa: PTH113 - raises nothing
         if mldr is None:
             raise InvalidOptionError(
                 f"--source {source} names files with streams, and nothing says where the decay rates are",
