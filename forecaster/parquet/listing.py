@@ -202,7 +202,7 @@ def _refuse(where: str, table: str | None) -> None:
 def _in_directory(where: str) -> Listing:
     place = place_of(where)
     with refusing(where, "read"):
-        if not os.path.lexists(where) and not place.pattern:
+        if not place.pattern and not _is_there(where):
             return Listing(where)
         if not place.pattern and not stat.S_ISDIR(mode := Path(where).stat().st_mode):
             if stat.S_ISREG(mode):
@@ -212,6 +212,15 @@ def _in_directory(where: str) -> Listing:
     if is_directory:
         _walk(place, found)
     return found
+
+
+def _is_there(where: str) -> bool:
+    """Whether there is something of the name, if only a link; one that may not be looked at is an error."""
+    try:
+        os.lstat(where)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _walk(place: Place, found: Listing) -> None:

@@ -288,7 +288,9 @@ def find_catalogue(source: str, mldr: str | None = None) -> Catalogue:
                 hint="--mldr FILE gives them; or name a directory with streams/ and mldr/ in it",
             )
         return Catalogue(source, mldr, None)
-    if not is_url(source) and not Path(source).exists():
+    with refusing(source, "read"):
+        is_missing = not is_url(source) and not Path(source).exists()
+    if is_missing:
         raise BadFileError(f"{source} does not exist", hint="check --source; `forecaster prepare` makes one")
     layout = read_layout(source)
     has_both = layout is not None or mldr is None or _has_streams(source)
