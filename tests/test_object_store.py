@@ -184,19 +184,14 @@ def test_columns_in_the_path(store: str, variables: dict[str, str], tmp_path: Pa
 def test_tables_are_refused(
     store: str, variables: dict[str, str], tmp_path: Path, sign: str, place: str
 ) -> None:
-    table = f"tables/{sign[1:4]}/{place}"
-    for name in (sign, "deep/date=2024-01-31/part-0.parquet"):
-        directory = table if name == sign else f"tables/{sign[1:4]}/"
-        put(f"{variables['AWS_ENDPOINT_URL']}/music/{directory}{name}", b"{}")
+    root = f"tables/{sign[1:4]}-{len(place)}"
+    for name in (f"{place}{sign}", "deep/date=2024-01-31/part-0.parquet"):
+        put(f"{variables['AWS_ENDPOINT_URL']}/music/{root}/{name}", b"{}")
     rates = f"{store}/plain/mldr/rates.parquet"
-    for source in (
-        "",
-        "/deep/date=2024-01-31",
-        "/deep/*/part-*.parquet",
-        "/deep/date=2024-01-31/part-0.parquet",
-    ):
+    day = "/deep/date=2024-01-31"
+    for source in ("", day, "/deep/*/part-*.parquet", f"{day}/part-0.parquet"):
         with pytest.raises(BadFileError, match="is a table of"):
-            run_buckets(BucketsConfig(f"{store}/tables/{sign[1:4]}{source}", tmp_path / "sink", rates))
+            run_buckets(BucketsConfig(f"{store}/{root}{source}", tmp_path / "sink", rates))
 
 
 def test_rows_in_no_bucket(store: str, variables: dict[str, str], tmp_path: Path) -> None:
@@ -210,6 +205,7 @@ def test_rows_in_no_bucket(store: str, variables: dict[str, str], tmp_path: Path
 
 @pytest.mark.parametrize("text", [b"[" * 200_000, b"\xff", b"", b"null"])
 def test_a_layout_that_lies(store: str, variables: dict[str, str], text: bytes) -> None:
-    put(f"{variables['AWS_ENDPOINT_URL']}/music/lies/layout.json", text)
-    with pytest.raises(BadFileError, match=r"lies/layout\.json"):
-        find_catalogue(f"{store}/lies")
+    place = f"lies-{len(text)}-{text[:1].hex()}"
+    put(f"{variables['AWS_ENDPOINT_URL']}/music/{place}/layout.json", text)
+    with pytest.raises(BadFileError, match=rf"{place}/layout\.json"):
+        find_catalogue(f"{store}/{place}")
