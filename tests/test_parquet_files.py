@@ -246,7 +246,13 @@ class TestTables:
         shutil.move(own / "streams" / "0.parquet", deep)
         table(tmp_path / where)
         (tmp_path / "link").symlink_to(deep)
-        sources = [own, f"{own}/streams/*/*.parquet", deep / "0.parquet", tmp_path / "link", f"{own}/s*/**"]
+        sources: list[Path | str] = [
+            own,
+            f"{own}/streams/*/*.parquet",
+            deep / "0.parquet",
+            tmp_path / "link",
+            f"{own}/s*/**",
+        ]
         for source in sources:
             with pytest.raises(BadFileError, match=f"is a table of {name}") as error:
                 forecast(source, tmp_path / "sink", rates)

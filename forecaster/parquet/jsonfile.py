@@ -9,8 +9,10 @@ from typing import Any
 from forecaster.errors import BadFileError
 from forecaster.files import refusing
 
+_WRONG = "is not what this version of forecaster writes"
 
-def read_json(path: Path, /, *, most: int, hint: str | None = None) -> Any:  # noqa: ANN401 - as the file says
+
+def read_json(path: Path, /, *, most: int, wrong: str = _WRONG, hint: str | None = None) -> Any:  # noqa: ANN401 - as the file says
     """What a file of at most so many bytes holds; None if there is no file.
 
     Raises `BadFileError` for what is no file, is too large, or is no JSON.
@@ -22,17 +24,17 @@ def read_json(path: Path, /, *, most: int, hint: str | None = None) -> Any:  # n
         if isinstance(error.__cause__, FileNotFoundError):
             return None
         raise
-    return parse(data, path, hint=hint)
+    return parse(data, path, wrong=wrong, hint=hint)
 
 
-def parse(text: bytes | str, where: Path | str, /, *, hint: str | None = None) -> Any:  # noqa: ANN401
+def parse(text: bytes | str, where: Path | str, /, *, wrong: str = _WRONG, hint: str | None = None) -> Any:  # noqa: ANN401
     """What a JSON text holds. Raises `BadFileError` for one that is none, or is nested too deeply."""
     try:
         said = json.loads(text)
     except (ValueError, RecursionError):  # also for bytes that are no text, or a number without end
         said = None
     if said is None:
-        raise BadFileError(f"{where} is not what this version of forecaster writes", hint=hint)
+        raise BadFileError(f"{where} {wrong}", hint=hint)
     return said
 
 

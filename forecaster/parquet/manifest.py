@@ -107,13 +107,13 @@ class Sink:
     def read(self, bucket: Bucket) -> Manifest | None:
         """The manifest of a bucket; None if there is none. Raises `BadFileError` for what is none."""
         path = self.manifest(bucket)
-        hint = "remove it: the bucket is worked anew"
-        fields = read_json(path, most=_MOST, hint=hint)
+        wrong, hint = "is no manifest of this version of forecaster", "remove it: the bucket is worked anew"
+        fields = read_json(path, most=_MOST, wrong=wrong, hint=hint)
         if fields is None:
             return None
         checksum = fields.pop("checksum", None) if isinstance(fields, dict) else None
         if not _has(fields, _SHAPE):
-            raise BadFileError(f"{path} is no manifest of this version of forecaster", hint=hint)
+            raise BadFileError(f"{path} {wrong}", hint=hint)
         if checksum != _checksum_of(fields):
             raise BadFileError(f"{path} was changed, or cut off", hint=hint)
         return Manifest(**fields)
