@@ -7,6 +7,7 @@ import io
 import os
 import secrets
 import shutil
+import stat
 import zlib
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from forecaster.errors import BadFileError, InvalidOptionError
 
 TABLE_ENDINGS: tuple[str, ...] = (".csv", ".csv.gz", ".parquet")
 """What a table can be read from and written to, in any case."""
+
+_LINKS_MAX = 40  # as many as Linux follows
 
 
 def read_table(path: Path, /) -> pl.DataFrame:
@@ -115,6 +118,36 @@ def refusing(path: Path | str, done: str, *, hint: str | None = None) -> Iterato
         raise BadFileError(
             f"{path} cannot be {done}: {reason}", hint=hint if is_of_content else None
         ) from error
+
+
+def refuse_planted_links(path: Path) -> None:
+    """Raise `BadFileError` for a link, on the way to `path` or at its end, that may have been planted.
+
+    As Linux does where it is told to: in a directory in which everybody may make links, only our own are
+    followed, root's, and those of the directory's owner.
+    """
+    place, to_go = Path("/"), deque(path.absolute().parts[1:])
+    with refusing(path, "reached"):
+        for _ in range(_LINKS_MAX):
+            while to_go and not place.is_symlink():
+                name = to_go.popleft()
+                place = place.parent if name == ".." else place / name
+            if not place.is_symlink():
+                return
+            _refuse_if_planted(place)
+            to = place.readlink()
+            place = Path("/") if to.is_absolute() else place.parent
+            to_go.extendleft(reversed(to.parts[1:] if to.is_absolute() else to.parts))
+
+
+def _refuse_if_planted(link: Path) -> None:
+    directory = link.parent.stat()
+    is_open = directory.st_mode & stat.S_ISVTX and directory.st_mode & stat.S_IWOTH
+    if is_open and link.lstat().st_uid not in (os.geteuid(), 0, directory.st_uid):
+        raise BadFileError(
+            f"{link} is a link of another user, in a directory in which everybody may make links",
+            hint="choose another place, or name what the link leads to",
+        )
 
 
 def _target(path: Path) -> Path:

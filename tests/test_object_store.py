@@ -1,5 +1,7 @@
 """Catalogues in an object store: a server that speaks S3, and Polars' own readers."""
 
+import io
+import shutil
 import socket
 import subprocess
 import sys
@@ -8,16 +10,19 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.parquet.buckets import BucketsConfig, check, run_buckets
+from forecaster.parquet.listing import list_files
 from forecaster.parquet.prepare import prepare_files
 from forecaster.parquet.source import find_catalogue
 from tests.conftest import Cli
 from tests.faults import until
-from tests.parquet import expected, in_sink, write_catalogue
+from tests.parquet import expected, in_sink, with_ids, write_catalogue
+from tests.tables import golden_streams
 
 OF = 3
 
@@ -116,3 +121,91 @@ def test_the_command_says_what_is_missing(
     assert "Traceback" not in result.stderr
     with pytest.raises(InvalidOptionError, match="is a URL"):
         BucketsConfig(source, Path(f"{store}/forecasts"))
+
+
+def test_one_rule_for_urls_and_directories(store: str, variables: dict[str, str], tmp_path: Path) -> None:
+    rows = golden_streams().filter(pl.col("cm_track_id") <= 3)
+    directory = write_catalogue(tmp_path / "same", rows, files=1)
+    [file] = (directory / "streams").iterdir()
+    for name in (
+        "UP.PARQUET",
+        "b.parq",
+        "000000_0",
+        "day.parquet/part-0",
+        "_x/0.parquet",
+        "a.csv",
+        "_SUCCESS",
+    ):
+        (directory / "streams" / name).parent.mkdir(exist_ok=True)
+        shutil.copy(file, directory / "streams" / name)
+    for path in directory.rglob("*"):
+        if path.is_file():
+            name = path.relative_to(tmp_path).as_posix()
+            put(f"{variables['AWS_ENDPOINT_URL']}/music/{name}", path.read_bytes())
+    for pattern in (
+        "",
+        "/*",
+        "/**",
+        "/**/*.parquet",
+        "/*.parquet",
+        "/[b-z]*.p*",
+        "/_*/*",
+        "/*.csv",
+        "/day.parquet",
+    ):
+        of_url = list_files(f"{store}/same/streams{pattern}")
+        found = list_files(f"{directory}/streams{pattern}")
+        there = [path.removeprefix(str(tmp_path)) for path in (*found.read, *found.passed_over)]
+        assert [path.removeprefix(store) for path in (*of_url.read, *of_url.passed_over)] == there
+        assert there
+    for number, where in enumerate((str(directory), f"{store}/same")):
+        report = run_buckets(BucketsConfig(where, tmp_path / str(number)))
+        assert (report.pending, report.duplicate_rows) == (3, 4 * len(rows))
+        [warning] = report.warnings
+        assert f"{where}/streams: 2 names passed over, the first is {where}/streams/_x/: names" in warning
+
+
+def test_columns_in_the_path(store: str, variables: dict[str, str], tmp_path: Path) -> None:
+    streams = with_ids(golden_streams().filter(pl.col("cm_track_id") <= 3))
+    rates = write_catalogue(tmp_path / "by track", streams) / "mldr"
+    for (track,), rows in streams.partition_by("cm_track_id", as_dict=True).items():
+        data = io.BytesIO()
+        rows.drop("cm_track_id").write_parquet(data)
+        place = f"{variables['AWS_ENDPOINT_URL']}/music/by-track/cm_track_id={track}"
+        put(f"{place}/a%20%255B%2525.parquet", data.getvalue())
+    run_buckets(BucketsConfig(f"{store}/by-track", tmp_path / "sink", str(rates)))
+    assert_frame_equal(in_sink(tmp_path / "sink"), expected(streams))
+
+
+@pytest.mark.parametrize(
+    "sign", ["_delta_log/0.json", ".hoodie/hoodie.properties", "metadata/v1.metadata.json"]
+)
+@pytest.mark.parametrize("place", ["", "deep/", "deep/date=2024-01-31/"])
+def test_tables_are_refused(
+    store: str, variables: dict[str, str], tmp_path: Path, sign: str, place: str
+) -> None:
+    root = f"tables/{sign[1:4]}-{len(place)}"
+    for name in (f"{place}{sign}", "deep/date=2024-01-31/part-0.parquet"):
+        put(f"{variables['AWS_ENDPOINT_URL']}/music/{root}/{name}", b"{}")
+    rates = f"{store}/plain/mldr/rates.parquet"
+    day = "/deep/date=2024-01-31"
+    for source in ("", day, "/deep/*/part-*.parquet", f"{day}/part-0.parquet"):
+        with pytest.raises(BadFileError, match="is a table of"):
+            run_buckets(BucketsConfig(f"{store}/{root}{source}", tmp_path / "sink", rates))
+
+
+def test_rows_in_no_bucket(store: str, variables: dict[str, str], tmp_path: Path) -> None:
+    url = f"{variables['AWS_ENDPOINT_URL']}/music"
+    for number in range(2):
+        put(f"{url}/stray/streams/bucket={number}/0.parquet", b"x")
+    put(f"{url}/stray/layout.json", b'{"buckets": 1, "version": 1}')
+    with pytest.raises(BadFileError, match="in 1 buckets, counted from 0, and holds bucket=1 besides"):
+        run_buckets(BucketsConfig(f"{store}/stray", tmp_path / "sink", f"{store}/plain/mldr/rates.parquet"))
+
+
+@pytest.mark.parametrize("text", [b"[" * 200_000, b"\xff", b"", b"null"])
+def test_a_layout_that_lies(store: str, variables: dict[str, str], text: bytes) -> None:
+    place = f"lies-{len(text)}-{text[:1].hex()}"
+    put(f"{variables['AWS_ENDPOINT_URL']}/music/{place}/layout.json", text)
+    with pytest.raises(BadFileError, match=rf"{place}/layout\.json"):
+        find_catalogue(f"{store}/{place}")

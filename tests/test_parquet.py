@@ -31,10 +31,11 @@ from forecaster.load import load
 from forecaster.model.parameters import Parameters
 from forecaster.parquet.buckets import BucketsConfig, Outcome, check, in_this_process, run_buckets
 from forecaster.parquet.layout import Bucket, Layout, bucket_of, read_layout
+from forecaster.parquet.lock import locked
 from forecaster.parquet.manifest import Sink
 from forecaster.parquet.place import new_directory
 from forecaster.parquet.prepare import prepare_files, prepare_tables
-from forecaster.parquet.shard import Job, _locked
+from forecaster.parquet.shard import Job
 from forecaster.parquet.source import find_catalogue
 from forecaster.postgres.source import open_source
 from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE
@@ -586,7 +587,7 @@ class TestShard:
         sink = tmp_path / "sink"
         config = BucketsConfig(str(laid_out), sink)
         run_buckets(config)
-        with _locked(sink / "manifests" / "bucket=1" / ".lock", 0):
+        with locked(sink / "manifests" / "bucket=1" / ".lock", 0):
             half_way = sink / "forecasts" / "bucket=1" / ".0123456789abcdef.tmp"
             half_way.write_text("of whoever holds it")
             assert run_buckets(config).left_alone == OF  # what is whole need not be worked

@@ -71,6 +71,7 @@ def prepare(
             open_source(dsn, where.schema, needed=needed) as tables,
         ):
             done = prepare_tables(tables, buckets, out, replace=replace)
+    warn(done.warnings)
     finish(
         {
             "daily rows": f"{done.rows:,}",

@@ -145,6 +145,7 @@ def check(
     with report.stage("connect"):
         job, buckets = plan(config)
         buckets = buckets if only is None else [only]
+        report.warnings += job.catalogue.warnings(buckets)
         _describe(config, job, buckets, report)
     with report.stage("buckets"):
         whole: list[tuple[Bucket, Worked]] = []
@@ -236,6 +237,7 @@ def _run(config: BucketsConfig, engine: Engine, report: BucketsReport, only: Buc
                 "`forecaster prepare` lays it out"
             )
         buckets = buckets if only is None else [only]
+        report.warnings += job.catalogue.warnings(buckets)
         _describe(config, job, buckets, report)
     worked: list[tuple[Bucket, Worked]] = []
     errors: dict[int, Exception] = {}
@@ -282,11 +284,9 @@ def _raise(errors: dict[int, Exception], buckets: int, *, refused: int) -> None:
 def _keep_apart(catalogue: Catalogue, sink: Path) -> None:
     """What is written must not be read as streams or decay rates by the next run."""
     for files in (catalogue.all_files, catalogue.all_rates):
-        below = files.read_below()
-        if below is None:
-            continue
-        source = below.parent if below.name == STREAMS else below
-        if sink.resolve().is_relative_to(source.resolve()):
+        source = Path(files.where).parent if Path(files.where).name == STREAMS else Path(files.where)
+        lies_in = not files.is_url and sink.resolve().is_relative_to(source.resolve())
+        if lies_in or files.would_read(sink):
             raise InvalidOptionError(
                 f"the sink {sink} lies in the source {source}",
                 hint="choose a directory beside it: what lies in the source is read with it",
@@ -300,7 +300,7 @@ def _refuse_to_shrink(sink: Sink, buckets: list[Bucket], track_ids: tuple[int, .
             manifest = sink.read(bucket)
         except BadFileError:
             continue
-        if manifest and manifest.asked["tracks"] != chosen(track_ids):
+        if manifest and manifest.asked.get("tracks") != chosen(track_ids):
             raise InvalidOptionError(
                 f"{sink.directory} holds the forecasts of other tracks than those that are asked for now",
                 hint="choose another --sink for some tracks; without --track-id and --limit it takes all",

@@ -4,12 +4,14 @@ import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.files import refusing
 from forecaster.interrupt import interruptible
+from forecaster.parquet.jsonfile import parse, read_json
 
 STREAMS, MLDR, LAYOUT = "streams", "mldr", "layout.json"
 """What a laid-out catalogue's directory holds."""
@@ -17,6 +19,8 @@ STREAMS, MLDR, LAYOUT = "streams", "mldr", "layout.json"
 BUCKETS_MAX = 100_000
 
 _VERSION = 1
+_MOST = 65_536  # bytes of a layout file
+_HINT = "choose another directory; or remove it, and lay out or forecast the catalogue anew"
 _BY_BUCKET = "by bucket"
 _MULTIPLIER = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: Knuth's multiplicative hashing
 
@@ -78,31 +82,30 @@ def read_layout(directory: str, /) -> Layout | None:
     Raises `BadFileError` for a layout that cannot be understood.
     """
     path = f"{directory}/{LAYOUT}"
+    said = _read_at_url(path) if "://" in path else read_json(Path(path), most=_MOST, hint=_HINT)
+    match said:
+        case None:
+            return None
+        case {"buckets": int(buckets), "version": int(version), **others} if (
+            version == _VERSION
+            and 0 < buckets <= BUCKETS_MAX
+            and type(buckets) is int
+            and others.get("mldr") in (None, _BY_BUCKET)
+        ):
+            return Layout(buckets, rates_by_bucket=others.get("mldr") is not None)
+    raise BadFileError(f"{path} is not what this version of forecaster writes", hint=_HINT)
+
+
+def _read_at_url(path: str) -> Any:  # noqa: ANN401 - as the file says
     try:
-        with refusing(path, "read", hint="check the address, and what the store needs, such as AWS_REGION"):
-            text = _read(path)
+        with (
+            refusing(path, "read", hint="check the address, and what the store needs, such as AWS_REGION"),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore", UserWarning)  # on the store's region, which is found out
+            lines = interruptible(pl.scan_lines(path, glob=False).head(_MOST).collect, cancel=None)
     except BadFileError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
         raise
-    try:
-        match json.loads(text):
-            case {"buckets": int(buckets), "version": int(version), **others} if (
-                version == _VERSION and buckets > 0 and others.get("mldr") in (None, _BY_BUCKET)
-            ):
-                return Layout(buckets, rates_by_bucket="mldr" in others)
-    except ValueError:
-        pass
-    raise BadFileError(
-        f"{path} is not what this version of forecaster writes",
-        hint="choose another directory; or remove it, and lay out or forecast the catalogue anew",
-    )
-
-
-def _read(path: str) -> str:
-    if "://" not in path:
-        return Path(path).read_text("utf-8", errors="replace")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # on the store's region, which is found out
-        row = interruptible(lambda: pl.read_ndjson(path), cancel=None).row(0, named=True)
-    return json.dumps(row)
+    return parse("\n".join(lines["line"]), path, hint=_HINT)

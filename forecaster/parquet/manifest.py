@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,18 @@ from typing import Any
 import polars as pl
 
 from forecaster.errors import BadFileError, InvalidOptionError
-from forecaster.files import refusing, write_text
+from forecaster.files import refuse_planted_links, refusing, write_text
+from forecaster.parquet.jsonfile import read_json
 from forecaster.parquet.layout import LAYOUT, Bucket, Layout, read_layout
+from forecaster.schema import SKIPPED as SKIPPED_ROWS
 
 FORECASTS, SKIPPED, MANIFESTS = "forecasts", "skipped", "manifests"
 """What a sink's directory holds, beside its layout."""
+
+Is = Callable[[Any], bool]
+
+_MOST = 64_000_000  # bytes of a manifest: it names each track that was refused
+_FOREVER = 1e12  # seconds that nothing takes
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ class Sink:
                 f"{self.directory} holds forecasts in {there} buckets, and now there are {buckets}",
                 hint="choose another directory, or remove this one: a track must not be in two buckets",
             )
+        refuse_planted_links(self.directory)
         with refusing(self.directory, "written"):
             self.directory.mkdir(parents=True, exist_ok=True)
         if there is None:
@@ -91,6 +99,7 @@ class Sink:
         """
         with refusing(self.directory, "written"):
             for path in (self.forecasts(bucket), self.skipped(bucket), self.manifest(bucket)):
+                refuse_planted_links(path.parent)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 for left_over in path.parent.glob(".*.tmp"):
                     left_over.unlink(missing_ok=True)
@@ -98,20 +107,16 @@ class Sink:
     def read(self, bucket: Bucket) -> Manifest | None:
         """The manifest of a bucket; None if there is none. Raises `BadFileError` for what is none."""
         path = self.manifest(bucket)
-        try:
-            with refusing(path, "read"):
-                text = path.read_bytes()
-        except BadFileError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return None
-            raise
-        try:
-            fields = json.loads(text)
-            if fields.pop("checksum") != _checksum_of(fields):
-                raise BadFileError(f"{path} was changed, or cut off")
-            return Manifest(**fields)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise BadFileError(f"{path} is no manifest of this version of forecaster") from error
+        wrong, hint = "is no manifest of this version of forecaster", "remove it: the bucket is worked anew"
+        fields = read_json(path, most=_MOST, wrong=wrong, hint=hint)
+        if fields is None:
+            return None
+        checksum = fields.pop("checksum", None) if isinstance(fields, dict) else None
+        if not _has(fields, _SHAPE):
+            raise BadFileError(f"{path} {wrong}", hint=hint)
+        if checksum != _checksum_of(fields):
+            raise BadFileError(f"{path} was changed, or cut off", hint=hint)
+        return Manifest(**fields)
 
     def store(self, bucket: Bucket, manifest: Manifest) -> None:
         """Write the manifest of a bucket whose files are there."""
@@ -124,7 +129,7 @@ class Sink:
         with refusing(self.directory, "read"):
             return [
                 {
-                    "path": path.relative_to(self.directory).as_posix(),
+                    "path": self._name(path),
                     "bytes": path.stat().st_size,
                     "sha256": _checksum(path),
                 }
@@ -141,6 +146,9 @@ class Sink:
             return "missing"
         if manifest.bucket != bucket.number or manifest.of != bucket.of:
             return f"its manifest is of bucket {manifest.bucket}/{manifest.of}"
+        files = [self._name(path) for path in (self.forecasts(bucket), self.skipped(bucket))]
+        if [described["path"] for described in manifest.files] != files:
+            return "its manifest names other files than the bucket's"
         if changed := sorted(key for key in asked if manifest.asked.get(key) != asked[key]):
             return f"made from other {', '.join(changed)}"
         return next(filter(None, map(self._problem_of_file, manifest.files)), None)
@@ -160,7 +168,11 @@ class Sink:
         """The skipped tracks of all these buckets."""
         paths = [self.skipped(bucket) for bucket in buckets]
         with refusing(self.directory / SKIPPED, "read"):
-            return pl.read_parquet(paths, glob=False, hive_partitioning=False)
+            found = pl.scan_parquet(paths, glob=False, hive_partitioning=False).select(SKIPPED_ROWS.names())
+            return found.match_to_schema(SKIPPED_ROWS).collect()
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.directory).as_posix()
 
     def _problem_of_file(self, described: Mapping[str, Any]) -> str | None:
         path = self.directory / described["path"]
@@ -172,6 +184,52 @@ class Sink:
         except OSError as error:
             return f"{described['path']} cannot be read: {error.strerror}"
         return f"{described['path']} is not what its manifest says"
+
+
+def _is_text(value: Any) -> bool:  # noqa: ANN401 - whatever JSON holds, here and below
+    return isinstance(value, str) and value.isprintable()
+
+
+def _is_id(value: Any) -> bool:  # noqa: ANN401
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def _is_count(value: Any) -> bool:  # noqa: ANN401
+    return _is_id(value) and value >= 0
+
+
+def _is_seconds(value: Any) -> bool:  # noqa: ANN401
+    return type(value) in (int, float) and 0 <= value < _FOREVER
+
+
+def _by_name(of: Is) -> Is:
+    return lambda value: isinstance(value, dict) and all(map(of, value.values()))
+
+
+def _list_of(**fields: Is) -> Is:
+    return lambda value: isinstance(value, list) and all(_has(one, fields) for one in value)
+
+
+def _has(value: Any, fields: Mapping[str, Is]) -> bool:  # noqa: ANN401
+    return (
+        isinstance(value, dict)
+        and value.keys() == fields.keys()
+        and all(of(value[name]) for name, of in fields.items())
+    )
+
+
+_SHAPE: Mapping[str, Is] = {
+    **dict.fromkeys(("bucket", "of", "tracks", "forecast", "rows", "looking_ahead"), _is_count),
+    **dict.fromkeys(("unusable_rows", "duplicate_rows"), _is_count),
+    "asked": lambda value: isinstance(value, dict),
+    "created_at": _is_text,
+    "skipped_by_reason": _by_name(_is_count),
+    "refused": _list_of(cm_track_id=_is_id, reason=_is_text),
+    "stages": _by_name(_is_seconds),
+    "seconds": _is_seconds,
+    "versions": _by_name(_is_text),
+    "files": _list_of(path=_is_text, bytes=_is_count, sha256=_is_text),
+}
 
 
 def _checksum_of(fields: Mapping[str, Any]) -> str:

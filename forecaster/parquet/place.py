@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from forecaster.errors import BadFileError
-from forecaster.files import refusing, sync_directory
+from forecaster.files import refuse_planted_links, refusing, sync_directory
 
 _TRIES, _PAUSE = 20, 0.05  # seconds; in all less than a signal leaves to clean up in
 
@@ -24,6 +24,7 @@ def new_directory(out: Path, *, replaces: Collection[str] | None) -> Iterator[Pa
     `out` may be an empty directory; one that holds just the names that it `replaces` is replaced, by two
     renames between which there is none. Raises `BadFileError` for any other.
     """
+    refuse_planted_links(out)
     target = Path(os.path.realpath(out))
     with refusing(out, "written"):
         _check(out, target, replaces)
@@ -85,8 +86,11 @@ def _remove(directory: Path) -> None:
 
 
 def _remove_if_abandoned(directory: Path) -> None:
-    """Remove what a process that was killed has left behind."""
-    descriptor = os.open(directory, os.O_RDONLY)
+    """Remove what a process that was killed has left behind; nothing else that goes by such a name."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return
     try:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -36,6 +36,8 @@ class Prepared:
     without_track: int
     """Rows that name no track; they are in no bucket."""
     artists: int
+    warnings: tuple[str, ...] = ()
+    """What a user should know of the files that were not read."""
 
 
 def prepare_files(catalogue: Catalogue, buckets: int, out: Path, *, replace: bool = False) -> Prepared:
@@ -64,7 +66,7 @@ def prepare_files(catalogue: Catalogue, buckets: int, out: Path, *, replace: boo
             artists = _spread_rates(rates.conformed(), buckets, directory, rates.collect)
         laid_out = Files(str(directory / STREAMS), DAILY_STREAMS).count()
         total = files.count()
-    return Prepared(laid_out, total - laid_out, artists)
+    return Prepared(laid_out, total - laid_out, artists, tuple(catalogue.warnings([])))
 
 
 def prepare_tables(source: "Source", buckets: int, out: Path, *, replace: bool = False) -> Prepared:
@@ -93,10 +95,10 @@ def prepare_tables(source: "Source", buckets: int, out: Path, *, replace: bool =
 
 def _keep_apart(source: Files, out: Path) -> None:
     """What is replaced must not be what is read, nor must what is written be read by the next one."""
-    place, below, new = Path(source.where).resolve(), source.read_below(), out.resolve()
+    place, new = Path(source.where).resolve(), out.resolve()
     if not source.is_url and new in (place, *place.parents):
         raise BadFileError(f"{out} holds the source {source.where}", hint="choose another directory")
-    if below is not None and new.is_relative_to(below.resolve()):
+    if source.would_read(out):
         raise BadFileError(
             f"{out} lies in the source {source.where}",
             hint="choose a directory beside it: what lies in the source is read with it",

@@ -1,28 +1,25 @@
 """One bucket: scan, forecast, write, and the manifest last. Whoever runs it, as often as they like."""
 
-import fcntl
 import hashlib
-import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from forecaster.columns import ColumnInfo, fit
-from forecaster.errors import BadFileError, LockedError
-from forecaster.files import refusing, write_table
+from forecaster.errors import BadFileError
+from forecaster.files import write_table
 from forecaster.interrupt import interruptible
 from forecaster.model import build_tracks, forecastable, records_and_facts, skipped
 from forecaster.model.features import clean
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
 from forecaster.parquet.layout import Bucket, bucket_of
+from forecaster.parquet.lock import locked
 from forecaster.parquet.manifest import Manifest, Sink
 from forecaster.parquet.source import Catalogue
 from forecaster.report import RunReport, versions
@@ -36,7 +33,6 @@ _COLUMNS: Mapping[str, ColumnInfo] = {
     "cm_track_id": ColumnInfo("bigint"),
     "cm_artist_id": ColumnInfo("bigint"),
 }
-_POLL = 0.25  # seconds between two tries to lock
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ def work(job: Job, bucket: Bucket) -> Worked:
     if whole := _whole(job, job.sink, bucket, asked):
         return whole
     job.sink.prepare(bucket.of)
-    with _locked(job.sink.lock(bucket), job.wait):
+    with locked(job.sink.lock(bucket), job.wait):
         job.sink.prepare_bucket(bucket)
         # Once more: it may have been worked while we waited.
         return _whole(job, job.sink, bucket, asked) or _forecast(job, bucket, asked)
@@ -207,27 +203,3 @@ def _stored(forecasts: pl.DataFrame, created_at: datetime) -> tuple[pl.DataFrame
         fitted = fit(forecasts.drop(is_own), _COLUMNS)
     at = pl.lit(created_at.astimezone(UTC), dtype=pl.Datetime("us", "UTC"))
     return fitted.rows.with_columns(forecasts[is_own], created_at=at), refused
-
-
-@contextmanager
-def _locked(path: Path, wait: float) -> Iterator[None]:
-    """Alone with a bucket, for as long as the process lives. Raises `LockedError` if it is not to be had."""
-    deadline = time.monotonic() + (wait if math.isfinite(wait) else 0)
-    with ExitStack() as stack:
-        with refusing(path.parent, "written"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(path.open("a"))
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise LockedError(
-                        f"another process works this bucket: it holds {path}",
-                        hint="let it finish; --wait SECONDS waits for it",
-                    ) from None
-                time.sleep(min(_POLL, left))
-            else:
-                break
-        yield

@@ -1,10 +1,10 @@
 """Where a catalogue's Parquet files are, and reading what they hold of one bucket."""
 
-import glob
 import hashlib
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,17 +14,29 @@ import polars as pl
 from polars.datatypes import DataType
 
 from forecaster.errors import BadFileError, InvalidOptionError, SchemaMismatchError
-from forecaster.files import refusing
+from forecaster.files import counted, refusing
 from forecaster.interrupt import interruptible
 from forecaster.model.rates import newest_mldr
 from forecaster.parquet.layout import MLDR, STREAMS, Bucket, read_layout
+from forecaster.parquet.listing import (
+    STORE_HINT,
+    Listing,
+    Place,
+    is_pattern,
+    is_url,
+    list_files,
+    names_files,
+    place_of,
+    refuse_tables,
+)
+from forecaster.parquet.partitions import PATH, told_by_paths, with_told
 from forecaster.schema import ARTIST_MLDR, DAILY_STREAMS, Column, check, conform
 
 ROWS_PER_BUCKET = 10_000_000
 """Where nothing else tells the number of buckets: so many daily rows take about 1 GB of memory."""
 
-_PATTERN = "*?["
 _NAMED = 5  # directories that an error names
+_OF_DELETIONS = {"file_path", "pos"}  # columns of a file that an Iceberg table keeps beside its data
 _NOT_PARQUET = "it is damaged, cut off, or no Parquet file"
 # Files of one catalogue may have been written with numbers and times of different sizes.
 _WIDENING = pl.ScanCastOptions(
@@ -49,58 +61,59 @@ class Files:
         """Whether they are in an object store, which Polars reads by itself."""
         return is_url(self.where)
 
-    def read_below(self) -> Path | None:
-        """The directory in which whatever is written is read along with them; None if there is none."""
-        path = Path(self.where)
-        if self.is_url:
-            return None
-        if "**" in path.parts:
-            return Path(*path.parts[: path.parts.index("**")])
-        return path if path.is_dir() else None
+    def would_read(self, directory: Path) -> bool:
+        """Whether what is written into a directory may be read along with them."""
+        return not self.is_url and place_of(self.where).may_mean(directory)
 
-    def paths(self) -> list[str]:
-        """Each file; for a URL, the one pattern that Polars resolves. Raises `BadFileError` for none."""
-        if self.is_url:
-            return [self.where if names_files(self.where) else f"{self.where}/**/*.parquet"]
-        path = Path(self.where)
-        with refusing(path, "read"):
-            if path.is_dir():
-                found = [file for file in path.rglob("*.parquet") if not _is_hidden(file.relative_to(path))]
-            elif path.exists():
-                found = [path]
-            else:
-                found = [Path(name) for name in glob.glob(self.where, recursive=True)]  # noqa: PTH207 - absolute too
-            is_missing = not path.exists() and not names_files(self.where)
-        if not found:
+    def listing(self) -> Listing:
+        """Each file, and what is passed over. Raises `BadFileError` if there is no file."""
+        found = list_files(self.where)
+        if not found.read:
+            others = f", but {counted(len(found.passed_over), 'other name')}" if found.passed_over else ""
+            first = f", the first is {found.passed_over[0]}" if others else ""
+            is_missing = not (self.is_url or is_pattern(self.where) or os.path.lexists(self.where))
+            holds = "does not exist" if is_missing else f"holds no Parquet files{others}{first}"
             raise BadFileError(
-                f"{self.where} {'does not exist' if is_missing else 'holds no Parquet files'}",
+                f"{self.where} {'cannot be read: it ' if self.is_url else ''}{holds}",
                 hint="give a directory, a file, a pattern like 'streams/*.parquet', or the URL of one",
             )
-        return sorted(map(str, found))
+        return found
+
+    def paths(self) -> list[str]:
+        """Each file. Raises `BadFileError` for none."""
+        return self.listing().read
 
     def scan(self) -> pl.LazyFrame:
-        """All their rows, with those of the columns that any of them has."""
+        """All their rows, with those of the columns that any of them has, or that the paths tell."""
         paths = self.paths()
-        # A bucket in the path is no column: what is in the file counts.
-        scan = partial(pl.scan_parquet, paths, hive_partitioning=False, missing_columns="insert")
+        told = told_by_paths(paths, self.columns)
+        # What is in the file counts: not all that a path says is a column.
+        scan = partial(pl.scan_parquet, paths, glob=False, hive_partitioning=False, missing_columns="insert")
         if self.is_url:
-            # Which files there are only Polars knows: it refuses one that has more columns than the first.
-            frame = scan(extra_columns="raise")
-            self._read(frame.collect_schema)
-            return frame
-        return scan(glob=False, schema=self._schema(paths), extra_columns="ignore", cast_options=_WIDENING)
+            # Their footers are far away: what has more columns than the first is refused.
+            scan = partial(scan, extra_columns="raise")
+            schema = self._read(scan().collect_schema)
+            told = {name: of_files for name, of_files in told.items() if name not in schema}
+        else:
+            schemas = {path: self._schema(path) for path in paths}
+            scan = partial(scan, schema=self._common(schemas), extra_columns="ignore", cast_options=_WIDENING)
+            told = {name: lack for name in told if (lack := _lacking(name, told[name], schemas))}
+        return with_told(scan(include_file_paths=PATH), told, self.columns) if told else scan()
 
     def conformed(self) -> pl.LazyFrame:
         """All their rows, in the columns' final types."""
         return conform(self.scan(), self.columns, name=self.where)
 
     def fingerprint(self) -> str:
-        """Changes when the files do: names, sizes and times of change; of a URL, the number of rows."""
+        """Changes when the files do: names, sizes and times of change; of a URL, names and number of rows."""
+        paths = self.paths()
+        told = told_by_paths(paths, self.columns)
         if self.is_url:
-            state = repr(self.count())
+            state = repr((self.count(), [path.removeprefix(self.where) for path in paths]))
         else:
-            stats = [(path, _stat(path)) for path in self.paths()]
+            stats = [(path, _stat(path)) for path in paths]
             state = repr([(Path(path).name, stat.st_size, stat.st_mtime_ns) for path, stat in stats])
+            state += repr([list(of_files.values()) for of_files in told.values()]) if told else ""
         return hashlib.sha256(state.encode()).hexdigest()
 
     def count(self) -> int:
@@ -114,16 +127,28 @@ class Files:
         except BadFileError as error:
             raise self._naming_the_file(error) from error.__cause__
 
-    def _schema(self, paths: Sequence[str]) -> dict[str, DataType]:
+    def _schema(self, path: str) -> dict[str, DataType]:
+        """The types of those columns that a file has. Raises `BadFileError` for one of deletions."""
+        with refusing(path, "read", hint=_NOT_PARQUET):
+            one = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+            schema = interruptible(one.collect_schema, cancel=None)
+            lacks = any(column.required and name not in schema for name, column in self.columns.items())
+            deletes = schema.keys() >= _OF_DELETIONS or (
+                lacks and "delete-type" in pl.read_parquet_metadata(path)
+            )
+        if deletes:
+            raise BadFileError(
+                f"{path} has no rows, but says which rows of other files an Apache Iceberg table has deleted",
+                hint="export the table as it is now to Parquet files in another directory, and name that",
+            )
+        return {name: schema[name] for name in self.columns if name in schema}
+
+    def _common(self, schemas: Mapping[str, Mapping[str, DataType]]) -> dict[str, DataType]:
         """Of each column the type that holds what all files have."""
         found: dict[str, dict[DataType, str]] = {name: {} for name in self.columns}
-        for path in paths:
-            with refusing(path, "read", hint=_NOT_PARQUET):
-                one = pl.scan_parquet(path, glob=False, hive_partitioning=False)
-                schema = interruptible(one.collect_schema, cancel=None)
-            for name in self.columns:
-                if name in schema:
-                    found[name].setdefault(schema[name], path)
+        for path, schema in schemas.items():
+            for name, type_ in schema.items():
+                found[name].setdefault(type_, path)
         common = {name: _common(list(types)) for name, types in found.items() if types}
         differing = [
             f"column {name} is " + " and ".join(f"{type_} in {path}" for type_, path in found[name].items())
@@ -138,8 +163,10 @@ class Files:
         return {name: type_ for name, type_ in common.items() if type_ is not None}
 
     def _read(self, read: Callable[[], T]) -> T:
-        hint = "check the address, and what the store needs, such as AWS_REGION" if self.is_url else None
-        with refusing(self.where, "read", hint=hint), warnings.catch_warnings():
+        with (
+            refusing(self.where, "read", hint=STORE_HINT if self.is_url else None),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore", UserWarning)  # on the store's region, which is found out
             return interruptible(read, cancel=None)
 
@@ -208,6 +235,8 @@ class Catalogue:
 
         One of several buckets that cannot be read is its own failure, and none here.
         """
+        for where in (self.streams, self.mldr):
+            refuse_tables(where)
         wanted = [] if self.laid_out_in else [self.all_files]
         wanted += [] if self.rates_by_bucket else [self.all_rates]
         check(*[(files.where, files.scan(), files.columns) for files in wanted])  # one error names all
@@ -215,6 +244,24 @@ class Catalogue:
             _holds_just_buckets(self.streams, self.laid_out_in)
             if self.rates_by_bucket:
                 _holds_just_buckets(self.mldr, self.laid_out_in)
+
+    def warnings(self, buckets: Sequence[Bucket]) -> list[str]:
+        """What a user should know of the files that are not read, in these buckets or all of them.
+
+        Raises `BadFileError` for rows in no bucket of an object store.
+        """
+        is_one = len(buckets) == 1 and self.laid_out_in not in (None, 1)
+        files = (
+            [self.files(buckets[0]), self.rates(buckets[0])] if is_one else [self.all_files, self.all_rates]
+        )
+        told = []
+        for one in files:
+            with suppress(BadFileError):  # whoever reads them says so
+                told.append(list_files(one.where))
+        if self.laid_out_in and is_url(self.streams):
+            for listing in told:
+                _holds_just_buckets_at_url(listing, self)
+        return [warning for listing in told for warning in listing.warnings()]
 
     def buckets(self) -> int:
         """In how many buckets it is best worked."""
@@ -233,17 +280,20 @@ def find_catalogue(source: str, mldr: str | None = None) -> Catalogue:
         option = "--source" if not source else "--mldr"
         raise InvalidOptionError(f"{option} is empty", hint="give a directory, a pattern or a URL")
     source, mldr = _absolute(source), mldr and _absolute(mldr)
-    if names_files(source) and not Path(source).is_dir():
+    is_file = names_files(source) and not os.path.isdir(source)  # noqa: PTH112 - raises nothing
+    if is_file or os.path.isfile(source):  # noqa: PTH113 - raises nothing
         if mldr is None:
             raise InvalidOptionError(
                 f"--source {source} names files with streams, and nothing says where the decay rates are",
                 hint="--mldr FILE gives them; or name a directory with streams/ and mldr/ in it",
             )
         return Catalogue(source, mldr, None)
-    if not is_url(source) and not Path(source).exists():
+    with refusing(source, "read"):
+        is_missing = not is_url(source) and not Path(source).exists()
+    if is_missing:
         raise BadFileError(f"{source} does not exist", hint="check --source; `forecaster prepare` makes one")
     layout = read_layout(source)
-    has_both = layout is not None or mldr is None or Path(source, STREAMS).is_dir()
+    has_both = layout is not None or mldr is None or _has_streams(source)
     return Catalogue(
         f"{source}/{STREAMS}" if has_both else source,
         mldr or f"{source}/{MLDR}",
@@ -252,22 +302,35 @@ def find_catalogue(source: str, mldr: str | None = None) -> Catalogue:
     )
 
 
-def is_url(where: str) -> bool:
-    """Whether it names a place in an object store."""
-    return "://" in where
-
-
-def names_files(where: str) -> bool:
-    """Whether it is a pattern or one file, and no directory."""
-    return any(c in where for c in _PATTERN) or where.lower().endswith(".parquet")
+def _has_streams(source: str) -> bool:
+    if not is_url(source):
+        return os.path.isdir(f"{source}/{STREAMS}")  # noqa: PTH112 - raises nothing
+    with suppress(BadFileError):
+        return bool(list_files(f"{source}/{STREAMS}").read)
+    return True
 
 
 def _holds_just_buckets(directory: str, buckets: int) -> None:
     """Raise `BadFileError` for rows in no bucket: nothing would read them."""
-    known = {Bucket(number, buckets).directory for number in range(buckets)}
+    place = Place(directory)
     with refusing(directory, "read"):
-        names = {path.name for path in Path(directory).iterdir() if not _is_hidden(Path(path.name))}
-    others = sorted(name for name in names - known if name.startswith("bucket=") or names_files(name))
+        names = {
+            path.name
+            for path in Path(directory).iterdir()
+            if not place.is_hidden(path.name) and (place.is_parquet(path.name) or path.is_dir())
+        }
+    _refuse_others(directory, names, buckets)
+
+
+def _holds_just_buckets_at_url(listing: Listing, catalogue: Catalogue) -> None:
+    by_bucket = listing.where == catalogue.streams or catalogue.rates_by_bucket
+    if by_bucket and catalogue.laid_out_in:
+        names = {path.removeprefix(listing.where).strip("/").split("/")[0] for path in listing.read}
+        _refuse_others(listing.where, names, catalogue.laid_out_in)
+
+
+def _refuse_others(directory: str, names: set[str], buckets: int) -> None:
+    others = sorted(names - {Bucket(number, buckets).directory for number in range(buckets)})
     if others:
         raise BadFileError(
             f"{directory} is laid out in {buckets} buckets, counted from 0, and holds "
@@ -276,7 +339,15 @@ def _holds_just_buckets(directory: str, buckets: int) -> None:
         )
 
 
+def _lacking(
+    name: str, told: Mapping[str, str | None], schemas: Mapping[str, Mapping[str, DataType]]
+) -> dict[str, str | None]:
+    """What the paths say of those files that do not say it themselves."""
+    return {path: text for path, text in told.items() if name not in schemas[path]}
+
+
 def _absolute(where: str) -> str:
+    where = where.removeprefix("file://") if where.startswith("file:///") else where
     if is_url(where):
         return where.rstrip("/")
     return os.path.abspath(where)  # noqa: PTH100 - without resolving links: the name is said to the user
@@ -300,8 +371,3 @@ def _common(types: Sequence[DataType]) -> DataType | None:
 def _stat(path: str) -> os.stat_result:
     with refusing(path, "read"):
         return Path(path).stat()
-
-
-def _is_hidden(path: Path) -> bool:
-    """Whether it is in the making, or was given up, as other engines name it."""
-    return any(part.startswith((".", "_")) for part in path.parts)

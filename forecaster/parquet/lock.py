@@ -1,0 +1,106 @@
+"""Alone with a bucket: a locked file, that only who may write into the sink can lock."""
+
+import fcntl
+import math
+import os
+import re
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from forecaster.errors import BadFileError, LockedError
+from forecaster.files import refuse_planted_links, refusing
+
+_POLL = 0.25  # seconds between two tries to lock
+_OWN, _OF_GROUP = 0o600, 0o660
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_HOLDER = re.compile(
+    r"process (?P<pid>\d{1,10}) on host (?P<host>[\w.-]{1,255}), since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+)
+_LENGTH = 400  # bytes of a holder's name, at most
+
+
+@contextmanager
+def locked(path: Path, wait: float) -> Iterator[None]:
+    """Alone with a bucket, for as long as the process lives.
+
+    Raises `LockedError`, which says who holds it, if it is not free within `wait` seconds.
+    """
+    deadline = time.monotonic() + (wait if math.isfinite(wait) else 0)
+    refuse_planted_links(path.parent)
+    with refusing(path.parent, "written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _open(path)
+    try:
+        while not _is_taken(descriptor, path):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise LockedError(
+                    f"another process works this bucket: {path} is held by {_holder(descriptor)}",
+                    hint="let it finish; --wait SECONDS waits for it",
+                )
+            time.sleep(min(_POLL, left))
+        _say(descriptor, _own_name())
+        try:
+            yield
+        finally:
+            _say(descriptor, "")
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    """The file, which those can open who may write into its directory, and nobody else."""
+    descriptor = os.open(path, _FLAGS, _OWN)
+    state, place = os.fstat(descriptor), path.parent.stat()
+    if not stat.S_ISREG(state.st_mode):
+        os.close(descriptor)
+        raise BadFileError(f"{path} is there and is no file", hint="remove it")
+    is_shared = place.st_mode & stat.S_IWGRP and state.st_gid == place.st_gid
+    mode = _OF_GROUP if is_shared else _OWN
+    if state.st_uid == os.geteuid() and stat.S_IMODE(state.st_mode) != mode:
+        with suppress(OSError):  # on a file system without modes
+            os.fchmod(descriptor, mode)
+    return descriptor
+
+
+def _is_taken(descriptor: int, path: Path) -> bool:
+    """Take it, if nobody else holds it."""
+    with refusing(path, "locked"):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def _own_name() -> str:
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"process {os.getpid()} on host {socket.gethostname()}, since {now}"
+
+
+def _say(descriptor: int, name: str) -> None:
+    with suppress(OSError):  # on a full disc: it is locked all the same
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, name.encode(), 0)
+
+
+def _holder(descriptor: int) -> str:
+    """Who holds it, as it says itself; what a killed process left behind does not count."""
+    said = _HOLDER.fullmatch(os.pread(descriptor, _LENGTH, 0).decode(errors="replace"))
+    is_gone = said is not None and said["host"] == socket.gethostname() and not _lives(int(said["pid"]))
+    return said[0] if said and not is_gone else "a process that has not said its name"
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True

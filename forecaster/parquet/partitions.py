@@ -1,0 +1,65 @@
+"""Columns that only the path tells, as of `date=2024-01-31/part-0.parquet`."""
+
+from collections.abc import Iterable, Mapping
+from urllib.parse import unquote
+
+import polars as pl
+
+from forecaster.errors import BadFileError
+from forecaster.schema import Column
+
+PATH = "path of the file"
+"""The column by which a row tells of which file it is. Dropped again."""
+
+Told = Mapping[str, Mapping[str, str | None]]
+"""Of each column, what the path of each file says."""
+
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+_MIDNIGHT = r"^(\d{4}-?\d{2}-?\d{2})(?:[ T]00:00:00(?:\.0+)?)?$"
+
+
+def told_by_paths(paths: Iterable[str], columns: Mapping[str, Column]) -> dict[str, dict[str, str | None]]:
+    """What directories named COLUMN=VALUE say, of those columns that have one type; the innermost counts."""
+    told: dict[str, dict[str, str | None]] = {}
+    for path in paths:
+        for part in path.split("/")[:-1]:
+            name, is_pair, value = part.partition("=")
+            spec = columns.get(unquote(name)) if is_pair else None
+            if spec and spec.becomes:
+                told.setdefault(unquote(name), {})[path] = None if value == _NULL else unquote(value)
+    return told
+
+
+def with_told(frame: pl.LazyFrame, told: Told, columns: Mapping[str, Column]) -> pl.LazyFrame:
+    """The rows with what their `PATH` tells where their file has no such column, and without `PATH`.
+
+    Raises `BadFileError` for a path that says what no value of the column is.
+    """
+    there = frame.collect_schema()
+    values = {name: _values(name, of_files, columns[name]) for name, of_files in told.items()}
+    found = {
+        name: pl.col(PATH).replace_strict(
+            list(told[name]), of_files, default=None, return_dtype=of_files.dtype
+        )
+        for name, of_files in values.items()
+    }
+    return frame.with_columns(
+        (pl.coalesce(name, value) if name in there else value).alias(name) for name, value in found.items()
+    ).drop(PATH)
+
+
+def _values(name: str, told: Mapping[str, str | None], spec: Column) -> pl.Series:
+    texts = pl.Series(list(told.values()), dtype=pl.String)
+    if spec.becomes == pl.Date:
+        day = texts.str.extract(_MIDNIGHT).str.replace_all("-", "", literal=True)
+        values = day.str.to_date("%Y%m%d", strict=False)
+    else:
+        values = texts.cast(spec.becomes or pl.String, strict=False)
+    bad = (texts.is_not_null() & values.is_null()).arg_true()
+    if len(bad):
+        path = list(told)[bad[0]]
+        raise BadFileError(
+            f"{path} has no column {name}, and its path says {told[path]!r}: expected {spec.expected}",
+            hint="name directories after values, as date=2024-01-31; or write the column into the files",
+        )
+    return values
