@@ -106,6 +106,11 @@ def init(where: Where) -> None:
 )
 @option("--track-id", type=ID, metavar="ID", help="Track of an exported STREAMS file, which names none.")
 @option("--artist-id", type=ID, metavar="ID", help="Artist of an exported file.")
+@option(
+    "--new-only",
+    is_flag=True,
+    help="Store the days that the table does not have yet, and leave the others as they are.",
+)
 @database_options
 def load(
     streams: Path | None,
@@ -113,6 +118,7 @@ def load(
     listeners: Path | None,
     track_id: int | None,
     artist_id: int | None,
+    new_only: bool,
     where: Where,
 ) -> None:
     """Load STREAMS, decay rates and listeners, CSV or Parquet, into their tables: all rows or none.
@@ -146,16 +152,19 @@ def load(
         _say_what_is_not_loaded(path, intake)
     with where.database() as dsn, doing("write"):
         rows = {name: intake.rows for name, intake in given.items() if intake}
-        loaded = load_rows(dsn, where.schema, **rows)
+        loaded = load_rows(dsn, where.schema, **rows, new_only=new_only)
+    warn(loaded.warnings)
     finish(
         {
             "daily rows loaded": f"{loaded.streams:,}",
             "decay rates loaded": f"{loaded.mldr:,}",
             "listeners loaded": f"{loaded.listeners:,}",
+            **({"days there already": f"{loaded.known:,}"} if new_only else {}),
         },
         streams=loaded.streams,
         mldr=loaded.mldr,
         listeners=loaded.listeners,
+        **({"known": loaded.known} if new_only else {}),
     )
 
 
