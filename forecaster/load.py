@@ -172,8 +172,8 @@ def _store(connection: Connection, tables: Tables, given: Mapping[str, pl.DataFr
         return []
     first = [f"artist {artist} ({instant})" for artist, _, instant in same.head(_SHOWN).iter_rows()]
     warning = (
-        f"{MLDR_TABLE}: for {counted(len(same), 'artist')} the new rate does not count, because the created_at "
-        f"of an older row is no earlier: {_list(first, len(same))}; correct it, or delete that row"
+        f"{MLDR_TABLE}: for {counted(len(same), 'artist')} the new rate does not count, because the "
+        f"created_at of an older row is no earlier: {_list(first, len(same))}; correct it, or delete that row"
     )
     return [warning]
 
