@@ -79,7 +79,9 @@ def load(
         commit(connection)
     stored = {table: len(rows) - len(known.get(table, ())) for table, rows in given.items()}
     return Loaded(
-        *(stored.get(table, 0) for table in (STREAMS_TABLE, MLDR_TABLE, LISTENERS_TABLE)),
+        streams=stored.get(STREAMS_TABLE, 0),
+        mldr=stored.get(MLDR_TABLE, 0),
+        listeners=stored.get(LISTENERS_TABLE, 0),
         known=sum(map(len, known.values())),
         warnings=tuple(warnings),
     )
