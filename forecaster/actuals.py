@@ -1,5 +1,6 @@
 """Later streams, which forecasts are scored against: out of a table or a file, and beside those before."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from forecaster.files import TABLE_ENDINGS, counted, refusing
 from forecaster.intake import read_streams
 from forecaster.postgres.hindsight import LaterDays, later_days, open_actuals
 
+_log = logging.getLogger("forecaster")
 _NAMED = "--actuals TABLE|SCHEMA.TABLE|FILE names later daily streams"
 _DAY = ["cm_track_id", "date"]
 
@@ -39,7 +41,10 @@ def read_actuals(dsn: Dsn, schema: str, named: str, tracks: pl.Series) -> LaterD
 def _of_file(path: Path, tracks: pl.Series) -> LaterDays:
     if path.is_dir():
         raise InvalidOptionError(f"--actuals {path} is a directory", hint=_NAMED)
-    rows = read_streams(path).rows  # which refuses duplicates, and whatever is unusable but NULL streams
+    read = read_streams(path)  # which refuses duplicates, and whatever is unusable but NULL streams
+    for note in read.notes:
+        _log.warning("%s: %s", path, note)
+    rows = read.rows
     wanted = rows.filter(pl.col("cm_track_id").is_in(tracks.implode()))
     days = wanted.drop_nulls("daily_streams").select(*_DAY, pl.col("daily_streams").cast(pl.Float64))
     return LaterDays(

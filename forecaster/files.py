@@ -5,12 +5,14 @@ import csv
 import gzip
 import io
 import os
+import pwd
 import secrets
 import shutil
 import stat
 import zlib
 from collections import Counter, deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,12 +21,27 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from polars.exceptions import PanicException, PolarsError
 
+from forecaster.dialect import FIRST_LINE, Dialect, Forms, as_utf8, dialect_of
 from forecaster.errors import BadFileError, InvalidOptionError
 
 TABLE_ENDINGS: tuple[str, ...] = (".csv", ".csv.gz", ".parquet")
 """What a table can be read from and written to, in any case."""
 
-_LINKS_MAX = 40  # as many as Linux follows
+
+# gzip makes rows of numbers some 5 to 50 times smaller, and nothing more than 1,032 times.
+_MOST_PACKED, _ALWAYS_UNPACKED = 200, 100_000_000
+_MOST_LINKS = 40  # as many as the kernel follows
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """What is in a file, and how it was read."""
+
+    rows: pl.DataFrame
+    lines_above: int = 0
+    """Lines of a CSV before that of its column names."""
+    notes: tuple[str, ...] = ()
+    """What was found out about the file and could be wrong."""
 
 
 def read_table(path: Path, /) -> pl.DataFrame:
@@ -34,16 +51,26 @@ def read_table(path: Path, /) -> pl.DataFrame:
     row has more or fewer values than there are columns; `InvalidOptionError` for an unknown ending.
     Only an empty line is a row of NULLs, and none at the end of a CSV with several columns.
     """
+    return read_form(path, ()).rows
+
+
+def read_form(path: Path, forms: Forms, /) -> TableFile:
+    """Like `read_table`, and a CSV may have another separator and lines above the names of the columns.
+
+    They are told by the names that the `forms` want.
+    """
     ending = _ending(path)
     with refusing(path, "read", hint="it is damaged, cut off, or not what its ending says"):
         if not path.is_file():
             problem = "is no file" if path.exists() else "does not exist"
             raise BadFileError(f"{path} {problem}", hint="give the path of one CSV or Parquet file")
         if ending == ".parquet":
-            return pl.read_parquet(path, glob=False)  # a name with [ or * in it is a name
-        return _read_csv(
-            gzip.decompress(path.read_bytes()) if ending == ".csv.gz" else path.read_bytes(), path
-        )
+            return TableFile(_read_parquet(path))
+        data = as_utf8(_unpacked(path) if ending == ".csv.gz" else path.read_bytes(), path)
+        _check_text(data, path)
+        dialect = dialect_of(data, path, forms) if forms else Dialect()
+        rows = _read_csv(data[dialect.size_above :], path, dialect, forms)
+        return TableFile(rows, dialect.above, dialect.notes)
 
 
 def write_table(frame: pl.DataFrame, path: Path, /) -> None:
@@ -121,38 +148,77 @@ def refusing(path: Path | str, done: str, *, hint: str | None = None) -> Iterato
 
 
 def refuse_planted_links(path: Path) -> None:
-    """Raise `BadFileError` for a link, on the way to `path` or at its end, that may have been planted.
+    """Raise `BadFileError` for a link on the way to `path` that somebody else may have put there.
 
-    As Linux does where it is told to: in a directory in which everybody may make links, only our own are
-    followed, root's, and those of the directory's owner.
+    As the kernel's `protected_symlinks` has it: in a sticky directory that all may write to, a link counts
+    only if it belongs to this user, to the owner of the directory, or to root.
     """
-    place, to_go = Path("/"), deque(path.absolute().parts[1:])
-    with refusing(path, "reached"):
-        for _ in range(_LINKS_MAX):
-            while to_go and not place.is_symlink():
-                name = to_go.popleft()
-                place = place.parent if name == ".." else place / name
-            if not place.is_symlink():
-                return
-            _refuse_if_planted(place)
-            to = place.readlink()
-            place = Path("/") if to.is_absolute() else place.parent
-            to_go.extendleft(reversed(to.parts[1:] if to.is_absolute() else to.parts))
-
-
-def _refuse_if_planted(link: Path) -> None:
-    directory = link.parent.stat()
-    is_open = directory.st_mode & stat.S_ISVTX and directory.st_mode & stat.S_IWOTH
-    if is_open and link.lstat().st_uid not in (os.geteuid(), 0, directory.st_uid):
-        raise BadFileError(
-            f"{link} is a link of another user, in a directory in which everybody may make links",
-            hint="choose another place, or name what the link leads to",
-        )
+    _target(path)
 
 
 def _target(path: Path) -> Path:
-    """The file itself: a link stays, and what it points to is replaced."""
-    return Path(os.path.realpath(path))
+    """The file itself: a link stays, and what it points to is replaced. Refuses planted ones."""
+    at, left, links = Path(), [*reversed(path.absolute().parts)], 0
+    while left:
+        part = left.pop()
+        at = at.parent if part == ".." else at / part
+        if os.path.islink(at) and links < _MOST_LINKS:  # noqa: PTH114 - no error where all is closed
+            if not _is_trusted(at):
+                raise BadFileError(
+                    f"{path}: the link {at} belongs to another user, {_owner(at)}, and all may write to its "
+                    "directory",
+                    hint="remove the link, or choose a directory of your own",
+                )
+            links += 1
+            left += reversed(at.readlink().parts)
+            at = at.parent
+    return at
+
+
+def _is_trusted(entry: Path) -> bool:
+    """Whether nobody else can have put this link or file where it is."""
+    directory = entry.parent.stat()
+    is_for_all = directory.st_mode & stat.S_ISVTX and directory.st_mode & stat.S_IWOTH
+    return not is_for_all or entry.lstat().st_uid in (os.geteuid(), directory.st_uid, 0)
+
+
+def _owner(entry: Path) -> str:
+    number = entry.lstat().st_uid
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"{number}"
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    from pyarrow.parquet import ParquetFile  # noqa: PLC0415 - takes long, and a CSV does without
+
+    with contextlib.suppress(ValueError, pa.ArrowException):  # all else is for Polars to say
+        ParquetFile(path).close()  # refuses levels so many that Polars would overflow the stack
+    whole = pl.scan_parquet(path, glob=False)  # a name with [ or * in it is a name
+    rows, columns = whole.select(pl.len()).collect().item(), len(whole.collect_schema())
+    needed, memory = 8 * rows * columns, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise BadFileError(
+            f"{path} says that it has {rows:,} rows of {counted(columns, 'column')}, which take "
+            f"{needed / 1e9:,.0f} GB of memory; this machine has {memory / 1e9:,.0f}",
+            hint="split it, or leave out columns that are not needed",
+        )
+    return pl.read_parquet(path, glob=False)
+
+
+def _unpacked(path: Path) -> bytes:
+    limit = max(_ALWAYS_UNPACKED, _MOST_PACKED * path.stat().st_size)
+    pieces, size = [], 0
+    with gzip.open(path) as file:
+        while piece := file.read(2**20):
+            pieces.append(piece)
+            if (size := size + len(piece)) > limit:
+                raise BadFileError(
+                    f"{path} unpacks to over {limit // 1_000_000:,} MB, or {_MOST_PACKED} times its size",
+                    hint="if that is right, unpack it (gunzip), and give the CSV",
+                )
+    return b"".join(pieces)
 
 
 def _ending(path: Path) -> str:
@@ -166,30 +232,44 @@ def _ending(path: Path) -> str:
     )
 
 
-def _read_csv(data: bytes, path: Path) -> pl.DataFrame:
+def _read_csv(data: bytes, path: Path, dialect: Dialect, forms: Forms) -> pl.DataFrame:
     """By pyarrow, because Polars fills up a short line with NULLs and does not say so."""
-    _check_text(data, path)
-    columns = _column_names(data, path)
+    columns = _column_names(data, path, dialect, forms)
     if len(columns) > 1:  # else an empty line at the end is a NULL
         data = data.rstrip(b"\r\n") + b"\n"
     ragged: list[pa_csv.InvalidRow] = []
     # Refuses other column names than these, should the two readers ever differ.
     nothing = pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
     try:
-        return pl.concat([nothing, *map(pl.DataFrame, _table(data, columns, ragged).to_batches())])
+        table = _table(data, columns, ragged, dialect.separator)
+        return pl.concat([nothing, *map(pl.DataFrame, table.to_batches())])
     except pa.ArrowInvalid as error:
         if not ragged:
             raise
         number = ragged[0].number  # of the rows, of which the header is the first
-        line = f" (line {number})" if b'"' not in data else ""
+        line = f" (line {number + dialect.above})" if b'"' not in data else ""
+        is_longer = ragged[0].actual_columns > len(columns)
         raise BadFileError(
             f"{path}: row {number - 1}{line} has {counted(ragged[0].actual_columns, 'value')}, "
             f"the header has {len(columns)}",
-            hint="a value with a comma in it needs quotes, and an empty value still needs its comma",
+            hint=_RAGGED[is_longer].format({",": "comma"}.get(dialect.separator, "separator"))
+            if _has_a_known_name(columns, forms)
+            else FIRST_LINE,
         ) from error
 
 
-def _table(data: bytes, columns: list[str], ragged: list[pa_csv.InvalidRow], /) -> pa.Table:
+# By whether the row is too long.
+_RAGGED = {
+    True: "a value with a {0} in it needs quotes, and a decimal number a point",
+    False: "an empty value still needs its {0}, and all lines the same; remove a line that is no row",
+}
+
+
+def _has_a_known_name(columns: list[str], forms: Forms) -> bool:
+    return not forms or not frozenset().union(*forms).isdisjoint(columns)
+
+
+def _table(data: bytes, columns: list[str], ragged: list[pa_csv.InvalidRow], separator: str, /) -> pa.Table:
     """All values as text. Fails at a row longer or shorter than `columns`, and adds it to `ragged`."""
 
     def fail(row: pa_csv.InvalidRow) -> str:
@@ -202,7 +282,12 @@ def _table(data: bytes, columns: list[str], ragged: list[pa_csv.InvalidRow], /) 
         pa_csv.ReadOptions(use_threads=False),  # with threads it does not number the rows
         # Where two blocks of 1 MB meet inside of quotes, CR LF may lose its LF (apache/arrow issue 51368).
         # No column that is used has line ends in it.
-        pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=fail),
+        pa_csv.ParseOptions(
+            delimiter=separator,
+            newlines_in_values=True,
+            ignore_empty_lines=False,
+            invalid_row_handler=fail,
+        ),
         pa_csv.ConvertOptions(
             column_types=dict.fromkeys(columns, pa.string()),
             null_values=[""],
@@ -226,27 +311,30 @@ def _check_text(data: bytes, path: Path) -> None:
         )
 
 
-def _column_names(data: bytes, path: Path) -> list[str]:
+def _column_names(data: bytes, path: Path, dialect: Dialect, forms: Forms) -> list[str]:
     """The first row, by Python's reader. It checks all quotes as well.
 
     pyarrow reads `"1"2` as 12, and what follows a quote that is never closed as one value.
     """
-    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline=""), strict=True)
+    text = io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="")
+    reader = csv.reader(text, strict=True, delimiter=dialect.separator)
     try:
         columns = next(reader, [])
         if b'"' in data:
             deque(reader, maxlen=0)
     except csv.Error as error:
         raise BadFileError(
-            f"{path}, line {reader.line_num}: {error}",
-            hint='put quotes around the whole value, and write "" for one inside of it',
+            f"{path}, line {reader.line_num + dialect.above}: {error}",
+            hint="a line without an end, or a quote that is never closed"
+            if "larger than field limit" in str(error)
+            else 'put quotes around the whole value, and write "" for one inside of it',
         ) from error
     if not columns:
         raise BadFileError(f"{path} has no column names", hint="a CSV begins with a line of them")
     if doubled := sorted(name for name, count in Counter(columns).items() if count > 1):
         raise BadFileError(
             f"{path}: several columns have the same name: {', '.join(map(repr, doubled))}",
-            hint="rename or remove all but one of them",
+            hint="rename or remove all but one of them" if _has_a_known_name(columns, forms) else FIRST_LINE,
         )
     return columns
 
@@ -262,7 +350,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            if target.exists():
+            if target.exists() and _is_trusted(target):
                 shutil.copymode(target, temporary)
             temporary.replace(target)
         sync_directory(target.parent)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +10,9 @@ from pathlib import Path
 import polars as pl
 from polars.datatypes import DataType, DataTypeClass
 
+from forecaster.dialect import FIRST_LINE, Forms
 from forecaster.errors import BadFileError, InvalidOptionError
-from forecaster.files import counted, read_table
+from forecaster.files import counted, read_form
 from forecaster.schema import Dtype
 
 SHOWN = 5
@@ -19,12 +20,17 @@ SHOWN = 5
 
 _LONGEST_SHOWN = 40  # characters of a value
 _MOST_COLUMNS = 20
+_SURELY_TOTALS = 30  # days
+_PUNCTUATION = str.maketrans("", "", ".,'_ \u00a0\u202f")
 _FIRST_DAY, _LAST_DAY = ((day - date(1970, 1, 1)).days for day in (date.min, date.max))
 _TICKS_PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 # From here on a float may stand for more than one integer.
 _INEXACT_FROM: Mapping[DataTypeClass, int] = {pl.Float64: 2**53, pl.Float32: 2**24}
 
 _ISO_DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T]00:00(:00(\.0+)?)?(Z|[+-]00(:?00)?)?)?$"
+_WITH_COMMA = r"^[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?$"
+_WITH_THOUSANDS = r"^[+-]?[1-9][0-9]{0,2},[0-9]{3}$"
+_NUMBERS = "numbers have no separators of thousands, decimal ones have a point"
 _EXPORT_DAY = r"^[A-Z][a-z]{2} [0-9]{1,2}, [0-9]{4}$"
 
 
@@ -38,13 +44,16 @@ class Intake:
     """Columns of the file that the table has no place for."""
     left_out: pl.DataFrame
     """row (counted from 1), date, reason: the records of an export whose daily streams are not known."""
+    notes: tuple[str, ...] = ()
+    """How the file was read, where that could be wrong."""
 
 
 def read_streams(path: Path, /, *, track_id: int | None = None, artist_id: int | None = None) -> Intake:
     """Daily streams from a CSV or Parquet file, in the form of the source table or of an export.
 
     The table's form: cm_track_id, cm_artist_id, date, daily_streams and, if known, days_from_release.
-    `track_id` and `artist_id` are for a file that lacks these columns.
+    `track_id` and `artist_id` are for a file that lacks these columns. Where daily_streams is missing,
+    `streams` is the same: a song's timeline of Spotify for Artists has `date` and `streams`.
 
     The form of a music analytics service's export: Date, Value (all streams so far) and, if known, Days from
     release (1 on the first day). It needs `track_id` and `artist_id`. A day's streams are its Value less that
@@ -57,7 +66,7 @@ def read_streams(path: Path, /, *, track_id: int | None = None, artist_id: int |
     Raises `BadFileError` that lists the rows that cannot be used, `InvalidOptionError` for ids that are
     missing, or that the file has itself.
     """
-    file = _File(path, read_table(path), wanted=_STREAMS_WANTED)
+    file = _with_daily_streams(_File.of(path, _STREAMS_FORMS, wanted=_STREAMS_WANTED))
     given = {"cm_track_id": track_id, "cm_artist_id": artist_id}
     ids = {column: _checked_id(column, value) for column, value in given.items() if value is not None}
     if {"Date", "Value"} <= file.columns and "date" not in file.columns:
@@ -70,6 +79,7 @@ def read_streams(path: Path, /, *, track_id: int | None = None, artist_id: int |
         rows.with_columns(**_constant(ids)).select(*STREAMS_FORM),
         file.ignored(STREAMS_FORM),
         _NOTHING_LEFT_OUT,
+        (*file.notes, *_notes_of_totals(rows)),
     )
 
 
@@ -79,10 +89,10 @@ def read_mldr(path: Path, /) -> Intake:
     The rows: cm_artist_id, mldr (per month; NULL where empty), in the order of the file.
     Raises `BadFileError` that lists the rows that cannot be used.
     """
-    file = _File(path, read_table(path), wanted="expected are cm_artist_id and mldr")
+    file = _File.of(path, [frozenset(MLDR_FORM)], wanted="expected are cm_artist_id and mldr")
     rows = file.read(MLDR_FORM)
     file.check_unique(rows, ["cm_artist_id"], what="artist")
-    return Intake(rows, file.ignored(MLDR_FORM), _NOTHING_LEFT_OUT)
+    return Intake(rows, file.ignored(MLDR_FORM), _NOTHING_LEFT_OUT, tuple(file.notes))
 
 
 def read_listeners(path: Path, /, *, artist_id: int | None = None) -> Intake:
@@ -94,7 +104,7 @@ def read_listeners(path: Path, /, *, artist_id: int | None = None) -> Intake:
     The rows: cm_artist_id, date, monthly_listeners (NULL where empty), in the order of the file.
     Raises like `read_streams`.
     """
-    file = _File(path, read_table(path), wanted=_LISTENERS_WANTED)
+    file = _File.of(path, _LISTENERS_FORMS, wanted=_LISTENERS_WANTED)
     is_export = {"Date", "Monthly Listeners"} <= file.columns and "date" not in file.columns
     form = LISTENERS_EXPORT_FORM if is_export else LISTENERS_FORM
     ids = {} if artist_id is None else {"cm_artist_id": _checked_id("cm_artist_id", artist_id)}
@@ -110,8 +120,35 @@ def read_listeners(path: Path, /, *, artist_id: int | None = None) -> Intake:
     )
     file.check_unique(rows, [c for c in ("cm_artist_id", "date") if c not in ids], what="artist and day")
     return Intake(
-        rows.with_columns(**_constant(ids)).select(*LISTENERS_FORM), file.ignored(form), _NOTHING_LEFT_OUT
+        rows.with_columns(**_constant(ids)).select(*LISTENERS_FORM),
+        file.ignored(form),
+        _NOTHING_LEFT_OUT,
+        tuple(file.notes),
     )
+
+
+def _with_daily_streams(file: "_File") -> "_File":
+    """`streams` as `daily_streams`, unless they are those of an artist."""
+    if "daily_streams" in file.columns or not {"date", "streams"} <= file.columns:
+        return file
+    if "followers" in file.columns:
+        raise BadFileError(
+            f"{file.path} has a column 'followers': its streams are of an artist, not of one track",
+            hint="export the song's own timeline",
+        )
+    return replace(file, frame=file.frame.rename({"streams": "daily_streams"}))
+
+
+def _notes_of_totals(rows: pl.DataFrame) -> list[str]:
+    """Streams of one track that rise from each day to the next are hardly those of single days."""
+    if "cm_track_id" in rows.columns or rows.height < _SURELY_TOTALS:
+        return []
+    rises = rows.sort("date")["daily_streams"].drop_nulls().diff().drop_nulls() > 0
+    if not (rises.all() and len(rises)):
+        return []
+    return [
+        "streams rise from each day to the next; if they are all streams so far, the columns are Date, Value"
+    ]
 
 
 def _checked_id(column: str, value: int) -> int:
@@ -155,7 +192,7 @@ def _streams_of_export(file: "_File", ids: Mapping[str, int]) -> Intake:
     if rows.is_empty():
         raise BadFileError(f"{file.path} has no day whose streams are known: of none is the day before there")
     left_out = records.filter(~is_known).select(pl.col("row").cast(pl.Int64), "date", "reason")
-    return Intake(rows, file.ignored(EXPORT_FORM), left_out)
+    return Intake(rows, file.ignored(EXPORT_FORM), left_out, tuple(file.notes))
 
 
 def _check_never_falls(file: "_File", records: pl.DataFrame) -> None:
@@ -243,6 +280,7 @@ class _Field:
     becomes: Dtype
     may_be_empty: bool = False
     may_be_missing: bool = False
+    is_decimal: bool = False
 
 
 _ID = _Field("an integer of at most 64 bits", _integer, pl.Int64)
@@ -286,13 +324,32 @@ LISTENERS_EXPORT_FORM: Mapping[str, _Field] = {
 # One row per artist.
 MLDR_FORM: Mapping[str, _Field] = {
     "cm_artist_id": _ID,
-    "mldr": _Field("a finite number, or nothing", _finite_number, pl.Float64, may_be_empty=True),
+    "mldr": _Field(
+        "a finite number, or nothing", _finite_number, pl.Float64, may_be_empty=True, is_decimal=True
+    ),
 }
 
 _STREAMS_WANTED = (
     "expected are cm_track_id, cm_artist_id, date, daily_streams and, if known, days_from_release; "
-    "or of an export Date, Value and, if known, Days from release"
+    "or of an export Date, Value (all streams so far) and, if known, Days from release"
 )
+_STREAMS_FORMS: Forms = [
+    frozenset(names) for names in (("date", "daily_streams"), ("Date", "Value"), ("date", "streams"))
+]
+_LISTENERS_FORMS: Forms = [
+    frozenset(names) for names in (("date", "monthly_listeners"), ("Date", "Monthly Listeners"))
+]
+# Other names for our columns, in small letters and with _ for blanks.
+_ALSO_CALLED: Mapping[str, frozenset[str]] = {
+    "cm_track_id": frozenset({"track_id", "trackid", "chartmetric_track_id"}),
+    "cm_artist_id": frozenset({"artist_id", "artistid", "chartmetric_artist_id"}),
+    "date": frozenset({"day", "datum", "timestp", "timestamp", "datetime"}),
+    "daily_streams": frozenset(
+        {"streams", "plays", "streams_per_day", "daily_plays", "stream_count", "play_count", "total_streams"}
+    ),
+    "monthly_listeners": frozenset({"spotify_monthly_listeners", "monthlylisteners"}),
+    "mldr": frozenset({"rate", "decay_rate", "monthly_listener_decay_rate"}),
+}
 _LISTENERS_WANTED = (
     "expected are cm_artist_id, date and monthly_listeners; or of an export Date and Monthly Listeners"
 )
@@ -307,6 +364,15 @@ class _File:
     frame: pl.DataFrame
     wanted: str
     """What columns it should have."""
+    forms: Forms = ()
+    """The same, as sets."""
+    lines_above: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, path: Path, forms: Forms, *, wanted: str) -> "_File":
+        file = read_form(path, forms)
+        return cls(path, file.rows, wanted, forms, file.lines_above, [*file.notes])
 
     @property
     def columns(self) -> frozenset[str]:
@@ -318,20 +384,59 @@ class _File:
     def read(self, form: Mapping[str, _Field]) -> pl.DataFrame:
         """The columns of `form` in their order and types. Every value of them can be stored."""
         self._check_columns(form)
-        raw = pl.DataFrame([_plain(self.frame[column]) for column in form if column in self.columns])
+        plain = [_plain(self.frame[column]) for column in form if column in self.columns]
+        raw = pl.DataFrame(
+            [self._with_points(values) if form[values.name].is_decimal else values for values in plain]
+        )
         values = raw.select(**self._conversions(form, raw.schema))
         self._check_values(form, raw, values)
         return values
+
+    def _with_points(self, values: pl.Series) -> pl.Series:
+        """Numbers with a decimal comma, if that can be nothing else, with a point."""
+        if values.dtype != pl.String:
+            return values
+        with_comma = values.filter(values.str.contains(_WITH_COMMA))
+        if with_comma.is_empty():
+            return values
+        may_be_thousands = with_comma.str.contains(_WITH_THOUSANDS)
+        if values.str.contains(".", literal=True).any():
+            return values  # then those with a comma are refused, with their rows
+        if may_be_thousands.all():
+            raise BadFileError(
+                f"{self.path}: {values.name} has {_shortened(repr(with_comma[0]))}, whose comma may be "
+                "decimal or between thousands; no row was read",
+                hint="write decimal numbers with a point, and nothing between thousands",
+            )
+        self.notes.append(f"{values.name} read with decimal commas")
+        return values.str.replace(",", ".", literal=True)
 
     def _check_columns(self, form: Mapping[str, _Field]) -> None:
         missing = [c for c, field in form.items() if c not in self.columns and not field.may_be_missing]
         if missing:
             raise BadFileError(
                 f"{self.path} lacks the column {', '.join(missing)}; it has {_listed(self.frame.columns)}",
-                hint=self.wanted if len(self.columns) > 1 else f"{self.wanted}; separated by commas",
+                hint="; ".join([*self._advice(missing), self.wanted]),
             )
         if self.frame.is_empty():
             raise BadFileError(f"{self.path} has no rows")
+
+    def _advice(self, missing: Sequence[str]) -> list[str]:
+        """What to rename, or what else may be wrong with the names."""
+        renames = [
+            f"{_shortened(repr(name))} to {column!r}"
+            for column in missing
+            for name in self.frame.columns
+            if name not in missing
+            and _plain_name(name) in {_plain_name(column), *_ALSO_CALLED.get(column, ())}
+        ]
+        if renames:
+            return [f"rename {', '.join(renames)}, if that is what it holds"]
+        if len(self.columns) == 1:
+            return ["the names are to be separated by commas"]
+        if frozenset().union(*self.forms).isdisjoint(self.columns) and not self._is_parquet:
+            return [FIRST_LINE]
+        return []
 
     def _conversions(self, form: Mapping[str, _Field], schema: pl.Schema) -> dict[str, pl.Expr]:
         read = {column: form[column].read(pl.col(column), dtype) for column, dtype in schema.items()}
@@ -368,6 +473,14 @@ class _File:
                 f"expected {form[column].expected}"
                 for row, column in offenders.head(SHOWN).iter_rows()
             ],
+            hint=_NUMBERS
+            if any(
+                raw[column].dtype == pl.String
+                and form[column].becomes != pl.Date
+                and _is_punctuated(raw[column][row - 1])
+                for row, column in offenders.head(SHOWN).iter_rows()
+            )
+            else None,
         )
 
     def check_unique(self, rows: pl.DataFrame, key: Sequence[str], *, what: str) -> None:
@@ -404,12 +517,18 @@ class _File:
         """The numbers of rows, counted from 1 after the header, and their lines if these are certain."""
         place = _numbered("row", rows)
         return (
-            f"{place} ({_numbered('line', [row + 1 for row in rows])})" if self._has_a_line_per_row else place
+            f"{place} ({_numbered('line', [row + 1 + self.lines_above for row in rows])})"
+            if self._has_a_line_per_row
+            else place
         )
+
+    @property
+    def _is_parquet(self) -> bool:
+        return self.path.suffix.lower() == ".parquet"
 
     @cached_property
     def _has_a_line_per_row(self) -> bool:
-        if self.path.suffix.lower() == ".parquet":
+        if self._is_parquet:
             return False
         broken = self.frame.select(pl.any_horizontal(pl.all().str.contains("\n", literal=True).any())).item()
         return not broken and not any("\n" in column for column in self.columns)
@@ -437,6 +556,16 @@ def _shown(value: pl.Series) -> str:
     if inexact_from is not None and inexact_from <= abs(value.item()) < math.inf:
         return f"{text}, as a float not exact"
     return _shortened(repr(text) if value.dtype == pl.String else text)
+
+
+def _plain_name(name: str) -> str:
+    return "_".join(name.lower().split())
+
+
+def _is_punctuated(value: object) -> bool:
+    """Whether it is a number that somebody writes with other characters than we do."""
+    digits = value.translate(_PUNCTUATION) if isinstance(value, str) else ""
+    return digits != value and digits.isdecimal()
 
 
 def _listed(columns: Sequence[str]) -> str:

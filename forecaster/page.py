@@ -30,6 +30,7 @@ POINTS = 40
 
 _GROUP_SCORES = ("series", "windows", "wape", "bias", "within_20", "skill")
 _FLOAT_EXACT, _LARGEST_INTEGER = 2.0**53, 2.0**63
+_LARGEST = 1e30  # no streams; the sums of larger ones could be infinite, here and in JavaScript
 _PENDING = "without a forecast, though one can be made"
 _YEAR = 12
 _TIME = "%Y-%m-%d %H:%M UTC"
@@ -44,7 +45,7 @@ _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
 def render(catalogue: "Catalogue", evaluation: "Evaluation | None" = None) -> str:
-    """The whole page, the same for the same arguments. Values that are no finite number are left out.
+    """The whole page, the same for the same arguments. Values that are no number up to 1e30 are left out.
 
     A track's chart has at most `POINTS` months, the same for all tracks, rounded to four digits. Totals are
     whole, and exact where they are less than 2^63. Of more than `LARGEST_TRACKS` tracks those are listed
@@ -114,15 +115,15 @@ def _horizons(months: pl.Series) -> str:
 
 
 def _cleaned(tracks: pl.DataFrame) -> pl.DataFrame:
-    """NULL for what is no finite number; the total as `whole` number, too; and a state.
+    """NULL for what is no number of use; the total as `whole` number, too; and a state.
 
     The state is forecast, stale, pending, or the reason for having no forecast.
     """
     number = pl.element()
     return (
         tracks.with_columns(
-            pl.when(selectors.float().is_finite()).then(selectors.float()),
-            pl.col("history", "forecast").list.eval(pl.when(number.is_finite()).then(number)),
+            _usable(selectors.float()),
+            pl.col("history", "forecast").list.eval(_usable(number)),
         )
         .with_columns(
             total=pl.when(_is_forecast()).then(pl.col("total").fill_null(pl.col("forecast").list.sum())),
@@ -136,6 +137,10 @@ def _cleaned(tracks: pl.DataFrame) -> pl.DataFrame:
             .otherwise(pl.col("reason").fill_null("pending"))
         )
     )
+
+
+def _usable(numbers: pl.Expr) -> pl.Expr:
+    return pl.when(numbers.abs() <= _LARGEST).then(numbers)  # NaN is larger than all numbers
 
 
 def _is_forecast() -> pl.Expr:
@@ -325,4 +330,4 @@ def _change() -> pl.Expr:
             pl.col("forecast").list.head(_YEAR).list.drop_nulls(),
         )
     )
-    return pl.when((past > 0) & (_late() == 0)).then(ahead / past - 1)
+    return _usable(pl.when((past > 0) & (_late() == 0)).then(ahead / past - 1))

@@ -194,10 +194,6 @@ def test_all_missing_columns_are_named(tmp_path: Path) -> None:
     (message,) = refusal(saved(tmp_path, "Date,DAILY_STREAMS, cm_track_id", "1,2,3"))
     assert "lacks the column cm_track_id, cm_artist_id, date, daily_streams;" in message
     assert "it has 'Date', 'DAILY_STREAMS', ' cm_track_id'" in message
-    with pytest.raises(BadFileError) as error:
-        read_streams(saved(tmp_path, HEADER.replace(",", ";"), "1;2;2024-02-29;3;4"))
-    assert error.value.hint is not None
-    assert error.value.hint.endswith("separated by commas")
     (message,) = refusal(saved(tmp_path, ",".join(f"column{n}" for n in range(1_000))))
     assert message.endswith("'column19', and 980 more")
 

@@ -1,7 +1,10 @@
 """Rows of files in the source tables of real servers: all or none."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import date, timedelta
 
+import adbc_driver_postgresql.dbapi as driver
 import polars as pl
 import pytest
 
@@ -118,3 +121,111 @@ def test_a_rate_keeps_all_its_digits_in_a_numeric_column(database: Dsn) -> None:
     )
     stored = sql.rows(database, "SELECT mldr::float8 FROM backtest_artist_mldr ORDER BY cm_artist_id")
     assert [value for (value,) in stored] == values[:4]
+
+
+def listeners(*monthly: int | None) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "cm_artist_id": pl.Series([7] * len(monthly), dtype=pl.Int64),
+            "date": [date(2024, 1, 1) + timedelta(n) for n in range(len(monthly))],
+            "monthly_listeners": pl.Series(monthly, dtype=pl.Int64),
+        }
+    )
+
+
+@pytest.mark.parametrize("streams", ["bigint", "numeric", "double precision"])
+@pytest.mark.parametrize("type_", ["date", "timestamptz"])
+def test_only_new_days_are_stored_and_what_differs_is_said(
+    embedded_database: Dsn, streams: str, type_: str
+) -> None:
+    create_tables(embedded_database, date=type_, streams=streams)
+    load(embedded_database, "public", streams=daily(), listeners=listeners(1, 2))
+    restated = daily(days=9).with_columns(
+        daily_streams=pl.Series([10, 11, 10, None, 10, 5, 6, 7, 8], dtype=pl.Int64)
+    )
+
+    loaded = load(
+        embedded_database, "public", streams=restated, listeners=listeners(1, 2, None), new_only=True
+    )
+
+    assert (loaded.streams, loaded.listeners, loaded.known) == (4, 1, 7)
+    (warning,) = loaded.warnings
+    assert warning == (
+        "backtest_track_daily_training_data: 2 of 5 days that it has already have another value in the file, "
+        "and stay as they are: track 1 on 2024-01-02: 10 there, 11 in the file; "
+        "track 1 on 2024-01-04: 10 there, none in the file"
+    )
+    stored = sql.rows(
+        embedded_database,
+        "SELECT daily_streams::int FROM backtest_track_daily_training_data ORDER BY date",
+    )
+    assert [value for (value,) in stored] == [10] * 5 + [5, 6, 7, 8]
+    again = load(embedded_database, "public", streams=restated, mldr=rates(a7=0.1), new_only=True)
+    assert (again.streams, again.mldr, again.known) == (0, 1, 9)
+
+
+def test_many_restated_days_are_counted_and_the_first_are_listed(embedded_database: Dsn) -> None:
+    create_tables(embedded_database, streams="double precision")
+    load(embedded_database, "public", streams=daily(days=8))
+    sql.run(
+        embedded_database,
+        "UPDATE backtest_track_daily_training_data SET daily_streams = 'NaN' WHERE date = '2024-01-02'",
+    )
+    sql.run(
+        embedded_database,
+        "INSERT INTO backtest_track_daily_training_data (cm_track_id, cm_artist_id, date, daily_streams, "
+        "created_at) VALUES (1, 7, '2024-01-01', 11, 'infinity'), (1, 7, 'infinity', 1e308, now())",
+    )
+    (warning,) = load(embedded_database, "public", streams=daily(days=8, streams=11), new_only=True).warnings
+    assert "7 of 8 days" in warning  # of the first day the newest row counts
+    assert "track 1 on 2024-01-02: none there, 11 in the file; " in warning
+    assert warning.endswith("track 1 on 2024-01-06: 10 there, 11 in the file; and 2 more")
+
+
+def test_the_hint_of_a_refusal_names_the_switch_and_loses_no_day(embedded_database: Dsn) -> None:
+    initialise(embedded_database)
+    load(embedded_database, "public", streams=daily())
+    with pytest.raises(WriteRefusedError) as caught:
+        load(embedded_database, "public", streams=daily(days=6))
+    assert caught.value.hint is not None
+    assert "--new-only" in caught.value.hint
+    assert "do not cut an export" in caught.value.hint
+
+
+def test_two_loads_at_once_store_a_day_once_where_no_key_keeps_them_out(embedded_database: Dsn) -> None:
+    create_tables(embedded_database)
+    table = "backtest_track_daily_training_data"
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+
+    def loaded() -> Loaded:
+        return load(embedded_database, "public", streams=daily(), new_only=True)
+
+    with ThreadPoolExecutor() as pool:
+        with closing(driver.connect(embedded_database.uri)) as blocker, blocker.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            both = [pool.submit(loaded) for _ in range(2)]
+            while sql.rows(embedded_database, waiting) != [(2,)]:
+                pass
+        results = [future.result() for future in both]
+    assert sorted((r.streams, r.known) for r in results) == [(0, 5), (5, 0)]
+    assert sql.rows(embedded_database, f"SELECT count(*) FROM {table}") == [(5,)]
+
+
+@pytest.mark.parametrize("instant", ["now() + interval '9 hours'", "'infinity'"])
+@pytest.mark.parametrize("type_", ["timestamptz", "timestamp", "date"])
+def test_a_rate_that_does_not_count_is_said_to(embedded_database: Dsn, instant: str, type_: str) -> None:
+    create_tables(embedded_database, created_at=type_)
+    earlier = rates(a7=0.1, a8=0.2)
+    assert load(embedded_database, "public", mldr=earlier).warnings == ()
+    assert load(embedded_database, "public", mldr=rates(a8=0.3)).warnings == ()
+    ahead = "'infinity'" if type_ == "date" else instant
+    sql.run(
+        embedded_database,
+        f"UPDATE backtest_artist_mldr SET created_at = {ahead} WHERE cm_artist_id = 7",
+    )
+    loaded = load(embedded_database, "public", mldr=rates(a7=0.5, a8=0.5, a9=0.5))
+    assert loaded.mldr == 3
+    (warning,) = loaded.warnings
+    assert "for 1 artist the new rate does not count" in warning
+    assert "artist 7 (" in warning
+    assert "artist 8" not in warning

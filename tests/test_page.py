@@ -726,6 +726,15 @@ def test_what_hurts_is_drawn(rows: list[Row], show_other: Opener) -> None:
     assert render(shown) == render(shown)
 
 
+def test_streams_that_no_sum_can_hold_are_left_out(show_other: Opener) -> None:
+    beyond = {"forecast": [1e308] * 3, "history": [1e308] * 12, "streams_30": 1e308, "streams_365": 1.7e308}
+    tiny = {"forecast": [1e10] * 12, "history": [5e-324] * 12}
+    page = show_other(catalogue(track(1, **beyond), track(2, **beyond), track(3), track(4, **tiny)))
+    assert count(page, "streams") == 2_400 + 12e10
+    assert not {"NaN", "Infinity", "undefined", "null"} & {*page.inner_text("body").split()}
+    assert overflow(page) <= 0
+
+
 def test_rendering_loads_neither_drivers_nor_a_library_of_charts() -> None:
     loaded = loaded_by("from forecaster.page import render")
     assert "polars" in loaded

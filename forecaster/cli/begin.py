@@ -1,6 +1,7 @@
 """The commands to begin with: try it, make the tables, fill them, complete words in the shell."""
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from forecaster.console import log
 from forecaster.errors import InvalidOptionError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from forecaster.intake import Intake
 
 
@@ -106,6 +109,11 @@ def init(where: Where) -> None:
 )
 @option("--track-id", type=ID, metavar="ID", help="Track of an exported STREAMS file, which names none.")
 @option("--artist-id", type=ID, metavar="ID", help="Artist of an exported file.")
+@option(
+    "--new-only",
+    is_flag=True,
+    help="Store the days that the table does not have yet, and leave the others as they are.",
+)
 @database_options
 def load(
     streams: Path | None,
@@ -113,55 +121,87 @@ def load(
     listeners: Path | None,
     track_id: int | None,
     artist_id: int | None,
+    new_only: bool,
     where: Where,
 ) -> None:
     """Load STREAMS, decay rates and listeners, CSV or Parquet, into their tables: all rows or none.
 
+    Each is a file, or a directory: then all files in it are loaded as one.
+
     STREAMS has the columns cm_track_id, cm_artist_id, date, daily_streams and, if known,
     days_from_release; or it is one track's export of a music-analytics service (Date, Value,
-    Days from release), with --track-id and --artist-id. An export of listeners has Date and
-    Monthly Listeners.
+    Days from release; or date, streams), with --track-id and --artist-id. An export of listeners
+    has Date and Monthly Listeners.
 
     \b
     Examples:
       forecaster load streams.parquet --mldr mldr.csv
-      forecaster load export.csv --track-id 42 --artist-id 7
+      forecaster load export.csv --track-id 42 --artist-id 7 --new-only
       forecaster load --listeners listeners.parquet
     """
     from forecaster.intake import read_listeners, read_mldr, read_streams
     from forecaster.load import load as load_rows
+    from forecaster.parts import read_parts
 
     if streams is None and mldr is None and listeners is None:
         raise InvalidOptionError(
             "nothing to load",
             hint="name a file of STREAMS, --mldr FILE, --listeners FILE, or several of them",
         )
+    _refuse_ids_of_many(streams, listeners, {"--track-id": track_id, "--artist-id": artist_id})
     with doing("read"):
         given = {
-            "streams": read_streams(streams, track_id=track_id, artist_id=artist_id) if streams else None,
-            "mldr": read_mldr(mldr) if mldr else None,
-            "listeners": read_listeners(listeners, artist_id=artist_id) if listeners else None,
+            "streams": read_parts(
+                streams,
+                partial(read_streams, track_id=track_id, artist_id=artist_id),
+                key=("cm_track_id", "date"),
+            )
+            if streams
+            else None,
+            "mldr": read_parts(mldr, read_mldr, key=("cm_artist_id",)) if mldr else None,
+            "listeners": read_parts(
+                listeners, partial(read_listeners, artist_id=artist_id), key=("cm_artist_id", "date")
+            )
+            if listeners
+            else None,
         }
     for path, intake in zip((streams, mldr, listeners), given.values(), strict=True):
         _say_what_is_not_loaded(path, intake)
     with where.database() as dsn, doing("write"):
         rows = {name: intake.rows for name, intake in given.items() if intake}
-        loaded = load_rows(dsn, where.schema, **rows)
+        loaded = load_rows(dsn, where.schema, **rows, new_only=new_only)
+    warn(loaded.warnings)
     finish(
         {
             "daily rows loaded": f"{loaded.streams:,}",
             "decay rates loaded": f"{loaded.mldr:,}",
             "listeners loaded": f"{loaded.listeners:,}",
+            **({"days there already": f"{loaded.known:,}"} if new_only else {}),
         },
         streams=loaded.streams,
         mldr=loaded.mldr,
         listeners=loaded.listeners,
+        **({"known": loaded.known} if new_only else {}),
     )
+
+
+def _refuse_ids_of_many(
+    streams: Path | None, listeners: Path | None, ids: "Mapping[str, int | None]"
+) -> None:
+    given = [name for name, value in ids.items() if value is not None]
+    for path in (streams, listeners):
+        if given and path and path.is_dir():
+            raise InvalidOptionError(
+                f"{path} is a directory, and {' and '.join(given)} of a single file",
+                hint="load each export by itself, with the ids of its track and artist",
+            )
 
 
 def _say_what_is_not_loaded(path: Path | None, intake: "Intake | None") -> None:
     from forecaster.files import counted
 
+    for note in intake.notes if intake else ():
+        log.warning("%s: %s", path, note)
     if intake and intake.ignored:
         log.info("%s: columns not needed: %s", path, ", ".join(intake.ignored))
     if intake and len(intake.left_out):

@@ -69,8 +69,8 @@ def show(result: "Backtest", *, is_part: bool) -> None:
             **({"tracks skipped": _counts(result.skipped)} if result.skipped else {}),
             **({"actuals left out": _counts(result.actuals_left_out)} if result.actuals_left_out else {}),
             **({"tracks by later rates": f"{result.later_rates:,}"} if result.later_rates else {}),
-            "forecast total": f"{whole['forecast_total']:,.0f}",
-            "actual total": f"{whole['actual_total']:,.0f}",
+            "forecast total": _streams(whole["forecast_total"]),
+            "actual total": _streams(whole["actual_total"]),
             "best baseline": best,
             **({"pooled baseline": "of the chosen tracks only"} if is_part else {}),
             **({"worst cutoff": f"{scored.worst_cutoff}"} if scored.worst_cutoff else {}),
@@ -100,6 +100,10 @@ def _table(title: str, rows: "pl.DataFrame", column: str, best: str) -> "Iterato
         cells += [_shown("wape", row[against]) for _ in more]
         key = "stored" if row[column] is None else row[column]
         yield f"{key!s:<20}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
+
+
+def _streams(total: float | None) -> str:
+    return "-" if total is None else f"{total:,.0f}"  # more than a float holds
 
 
 def _shown(score: str, value: float | None) -> str:

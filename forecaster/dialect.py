@@ -1,0 +1,120 @@
+"""How a CSV was written: its encoding, what separates its values, and the lines above its column names."""
+
+import codecs
+import csv
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from forecaster.errors import BadFileError
+
+Forms = Sequence[frozenset[str]]
+"""Sets of column names. A line that has all names of any of them is that of the column names."""
+
+FIRST_LINE = "the first line has to be that of the column names: remove what is above them"
+
+_SEPARATORS = {",": "','", ";": "';' (semicolon)", "\t": "tab", "|": "'|'"}
+_HEAD, _MOST_ABOVE = 2**16, 50  # bytes and lines in which the column names are looked for
+_LONGEST_SHOWN = 40
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV was written, and what to say of it where it is not as usual."""
+
+    separator: str = ","
+    above: int = 0
+    """Lines before that of the column names."""
+    size_above: int = 0
+    """Bytes of these lines."""
+    notes: tuple[str, ...] = ()
+
+
+def as_utf8(data: bytes, path: Path) -> bytes:
+    """The text in UTF-8 without a byte order mark; UTF-16 is known by its own."""
+    if not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.removeprefix(codecs.BOM_UTF8)
+    try:
+        return data.decode("utf-16").encode()
+    except UnicodeError as error:
+        raise BadFileError(f"{path} is no UTF-16 text: {error}", hint="save it as CSV in UTF-8") from None
+
+
+def dialect_of(data: bytes, path: Path, forms: Forms) -> Dialect:
+    """Look for the column names of one of the forms; without them the first line is that of the names.
+
+    Raises `BadFileError` where a line above them may be a row.
+    """
+    lines = _head(data)
+    named = _named(lines[0]) if lines else None
+    start = 0 if named is None else 1
+    separators = [*_SEPARATORS] if named is None else [named]
+    above, separator = _place(lines, start, separators, forms) or (start, _likely(lines[start:], separators))
+    if above > start:
+        _refuse_rows(lines[start:above], separator, len(_values(lines[above], separator)), path)
+    return Dialect(
+        separator, above, sum(map(len, lines[:above])), tuple(_notes(lines, start, above, separator))
+    )
+
+
+def _head(data: bytes) -> list[bytes]:
+    return data[:_HEAD].splitlines(keepends=True)[:_MOST_ABOVE]
+
+
+def _named(line: bytes) -> str | None:
+    """The separator that Excel's own first line names, as `sep=;`."""
+    key, equals, value = line.decode(errors="replace").rstrip("\r\n").strip('"').partition("=")
+    return value if equals and key.lower() == "sep" and value in _SEPARATORS else None
+
+
+def _place(
+    lines: Sequence[bytes], start: int, separators: Collection[str], forms: Forms
+) -> tuple[int, str] | None:
+    for number, line in enumerate(lines[start:], start):
+        for separator in separators:
+            names = {*_values(line, separator)}
+            if any(form <= names for form in forms):
+                return number, separator
+    return None
+
+
+def _likely(lines: Sequence[bytes], separators: Sequence[str]) -> str:
+    """Of those that separate anything in the first line the first, which is the comma."""
+    line = lines[0] if lines else b""
+    return next((s for s in separators if len(_values(line, s)) > 1), separators[0])
+
+
+def _values(line: bytes, separator: str) -> list[str]:
+    return next(csv.reader([line.decode(errors="replace")], delimiter=separator), [])
+
+
+def _refuse_rows(above: Sequence[bytes], separator: str, width: int, path: Path) -> None:
+    for line in above:
+        values = _values(line, separator)
+        if len(values) == width > 1 and any(map(_is_number, values)):
+            raise BadFileError(
+                f"{path}: the line {_shown(line)} is above that of the column names, and may be a row",
+                hint=FIRST_LINE,
+            )
+
+
+def _is_number(value: str) -> bool:
+    return value.strip().replace(".", "").replace(",", "").isdecimal()
+
+
+def _notes(lines: Sequence[bytes], start: int, above: int, separator: str) -> list[str]:
+    notes = []
+    if start:
+        notes.append(f"read with the separator {_SEPARATORS[separator]}, which its first line (sep=) names")
+    elif separator != ",":
+        notes.append(f"read with the separator {_SEPARATORS[separator]}")
+    if above > start:
+        number = above - start
+        lines_above = "1 line" if number == 1 else f"{number} lines"
+        notes.append(f"{lines_above} above the column names left out, the first is {_shown(lines[start])}")
+    return notes
+
+
+def _shown(line: bytes) -> str:
+    text = line.decode(errors="replace").rstrip("\r\n")
+    return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")

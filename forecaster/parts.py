@@ -1,0 +1,86 @@
+"""A directory of files as one: all that are tables, in the order of their names, and nothing else."""
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from pathlib import Path
+
+import polars as pl
+
+from forecaster.errors import BadFileError, InvalidOptionError
+from forecaster.files import TABLE_ENDINGS, counted, refusing
+from forecaster.intake import SHOWN, Intake
+
+_FILE, _ROW = "_file", "_row"
+
+
+def read_parts(path: Path, read: Callable[[Path], Intake], /, *, key: Sequence[str]) -> Intake:
+    """Read a file or, of a directory, every file in it that ends like a table, as one.
+
+    No two rows of it have the same `key`. A file of another kind is passed over, and named in the notes.
+    Raises `InvalidOptionError` for a directory that has other directories in it or no table, `BadFileError`
+    for two rows that are in two files, and what `read` raises.
+    """
+    if not path.is_dir():
+        return read(path)
+    files, others = _listed(path)
+    intakes = [read(file) for file in files]
+    rows = pl.concat([intake.rows for intake in intakes])
+    _refuse_doubled(path, files, intakes, key)
+    notes = [f"{file.name}: {note}" for file, i in zip(files, intakes, strict=True) for note in i.notes]
+    passed_over = f"{counted(len(others), 'file')} not read: {_named(others)}"
+    return Intake(
+        rows,
+        tuple(dict.fromkeys(chain.from_iterable(intake.ignored for intake in intakes))),
+        pl.concat([intake.left_out for intake in intakes]),
+        (*notes, *([passed_over] if others else [])),
+    )
+
+
+def _listed(directory: Path) -> tuple[list[Path], list[Path]]:
+    """The tables in it, and the other files."""
+    with refusing(directory, "read"):
+        entries = sorted(directory.iterdir())
+    if deeper := [entry for entry in entries if entry.is_dir()]:
+        raise InvalidOptionError(
+            f"{directory} has directories in it: {_named(deeper)}",
+            hint="load each directory by itself; of a table format (Delta, Iceberg, Hudi) export the rows",
+        )
+    is_table = {entry: entry.name.lower().endswith(TABLE_ENDINGS) and _is_shown(entry) for entry in entries}
+    files = [entry for entry in entries if is_table[entry]]
+    if not files:
+        raise InvalidOptionError(
+            f"{directory} is a directory without a table in it",
+            hint=f"known are files that end with {', '.join(TABLE_ENDINGS)}",
+        )
+    return files, [entry for entry in entries if not is_table[entry]]
+
+
+def _is_shown(entry: Path) -> bool:
+    """Names that begin so are what programs leave behind beside the data."""
+    return not entry.name.startswith((".", "_"))
+
+
+def _refuse_doubled(
+    directory: Path, files: Sequence[Path], intakes: Sequence[Intake], key: Sequence[str]
+) -> None:
+    keys = pl.concat(
+        intake.rows.select(key).with_row_index(_ROW, offset=1).with_columns(pl.lit(file.name).alias(_FILE))
+        for file, intake in zip(files, intakes, strict=True)
+    )
+    doubled = keys.filter(pl.struct(key).is_duplicated()).group_by(key, maintain_order=True).agg(_FILE, _ROW)
+    if doubled.is_empty():
+        return
+    lines = [
+        ", ".join(f"{name} {value}" for name, value in zip(key, values, strict=True))
+        + ": "
+        + " and ".join(f"{file} row {row}" for file, row in zip(of, at, strict=True))
+        for *values, of, at in doubled.head(SHOWN).iter_rows()
+    ]
+    more = [f"and {len(doubled) - len(lines):,} more"] if len(doubled) > len(lines) else []
+    problem = f"{directory}: {counted(len(doubled), 'case')} of one {' and '.join(key)} in several files"
+    raise BadFileError("\n  ".join([f"{problem}; no row was read", *lines, *more]))
+
+
+def _named(entries: Sequence[Path]) -> str:
+    names = [entry.name for entry in entries[:SHOWN]]
+    return ", ".join([*names, *([f"and {len(entries) - SHOWN:,} more"] if len(entries) > SHOWN else [])])

@@ -1,0 +1,197 @@
+"""CSVs as spreadsheets and services write them: read where that is certain, else told what is wrong."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from forecaster.errors import BadFileError, InvalidOptionError
+from forecaster.intake import Intake, read_listeners, read_mldr, read_streams
+from forecaster.parts import read_parts
+
+STREAMS = "cm_track_id,cm_artist_id,date,daily_streams\n1,2,2024-02-29,3\n1,2,2024-03-01,4\n"
+
+
+def saved(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def refusal(path: Path) -> BadFileError:
+    with pytest.raises(BadFileError) as error:
+        read_streams(path, track_id=1, artist_id=2)
+    assert str(path) in str(error.value)
+    assert "needs quotes" not in (error.value.hint or "")
+    return error.value
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_another_separator_is_read_and_said(tmp_path: Path, separator: str) -> None:
+    usual = read_streams(saved(tmp_path / "usual.csv", STREAMS))
+    other = read_streams(saved(tmp_path / "t.csv", STREAMS.replace(",", separator)))
+    assert usual.notes == ()
+    assert other.rows.equals(usual.rows)
+    (note,) = other.notes
+    assert "read with the separator" in note
+
+
+@pytest.mark.parametrize(
+    ("text", "rate", "words"),
+    [
+        ("cm_artist_id;mldr\n900;0,05\n", 0.05, ["(semicolon)", "decimal commas"]),
+        ("cm_artist_id;mldr\n900;1,125\n901;0,5\n", 1.125, ["(semicolon)", "decimal commas"]),
+        ("cm_artist_id\tmldr\n900\t-,5\n", -0.5, ["tab", "decimal commas"]),
+        ('cm_artist_id,mldr\n900,"0,125"\n', 0.125, ["decimal commas"]),
+        ("cm_artist_id;mldr\n900;5e-2\n", 0.05, ["(semicolon)"]),
+        ("sep=;\r\ncm_artist_id;mldr\r\n900;0,05\r\n", 0.05, ["first line (sep=)", "decimal commas"]),
+        ('"sep=,"\ncm_artist_id,mldr\n900,0.05\n', 0.05, ["first line (sep=)"]),
+        ("\ufeffSEP=\t\ncm_artist_id\tmldr\n900\t0.05\n", 0.05, ["separator tab"]),
+    ],
+)
+def test_rates_of_a_spreadsheet_are_read_and_how_is_said(
+    tmp_path: Path, text: str, rate: float, words: list[str]
+) -> None:
+    intake = read_mldr(saved(tmp_path / "t.csv", text))
+    assert intake.rows.row(0) == (900, rate)
+    for note, word in zip(intake.notes, words, strict=True):
+        assert word in note
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_byte_order_mark_says_the_encoding(tmp_path: Path, encoding: str) -> None:
+    text = STREAMS.replace(",", "\t")
+    assert read_streams(saved(tmp_path / "t.csv", text.encode(encoding))).rows.height == 2
+
+
+@pytest.mark.parametrize("values", [["1,234"], ["0,5", "0.5"], ["1.234,5", "0,5"]])
+def test_a_comma_that_may_be_either_is_refused(tmp_path: Path, values: list[str]) -> None:
+    rows = "".join(f"{artist};{value}\n" for artist, value in enumerate(values))
+    with pytest.raises(BadFileError, match=r"may be decimal or between thousands|row 1 \(line 2\)") as error:
+        read_mldr(saved(tmp_path / "t.csv", f"cm_artist_id;mldr\n{rows}"))
+    assert error.value.hint is not None
+    assert re.search("with a point|have a point", error.value.hint)
+
+
+@pytest.mark.parametrize("value", ['"1,234"', "1.234", "1 234", "12'345"])
+def test_separators_of_thousands_are_named(tmp_path: Path, value: str) -> None:
+    error = refusal(saved(tmp_path / "t.csv", f"date,daily_streams\n2024-01-01,{value}\n"))
+    assert "row 1 (line 2): daily_streams is" in str(error)
+    assert error.hint is not None
+    assert "separators of thousands" in error.hint
+
+
+def test_lines_above_the_column_names_are_left_out_and_lines_still_counted(tmp_path: Path) -> None:
+    above = 'Song report\nSong,"A Song"\n\n'
+    intake = read_streams(
+        saved(tmp_path / "t.csv", f"{above}date,streams\n2024-01-01,10\n"), track_id=1, artist_id=2
+    )
+    assert intake.rows["daily_streams"].to_list() == [10]
+    assert intake.notes == ("3 lines above the column names left out, the first is 'Song report'",)
+    error = refusal(saved(tmp_path / "bad.csv", f"{above}date,streams\n2024-01-01,10\nx,11\n"))
+    assert "row 2 (line 6): date is 'x'" in str(error)
+    error = refusal(saved(tmp_path / "ragged.csv", f"sep=,\n{above[:12]}date,streams\n2024-01-01\n"))
+    assert "row 1 (line 4) has 1 value, the header has 2" in str(error)
+    error = refusal(saved(tmp_path / "row.csv", "2024-01-01,9\ndate,streams\n2024-01-02,10\n"))
+    assert "'2024-01-01,9' is above that of the column names, and may be a row" in str(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Song report\nSong,A Song\n\nDate,Plays\n2024-01-01,10\n",
+        ',,,"A note.",\nPosition,"Track Name",Artist,Streams,URL\n1,"A Song",Someone,5,https://example.org/x\n',
+        "Song,A Song\nDay,Count\n2024-01-01,10\n",
+    ],
+)
+def test_lines_above_unknown_column_names_are_the_hint(tmp_path: Path, text: str) -> None:
+    assert re.search("first line .* above", refusal(saved(tmp_path / "t.csv", text)).hint or "")
+
+
+def test_a_row_of_another_length_is_told_what_it_may_lack(tmp_path: Path) -> None:
+    with pytest.raises(BadFileError) as longer:
+        read_mldr(saved(tmp_path / "t.csv", "cm_artist_id,mldr\n900,0,05\n"))
+    assert longer.value.hint == "a value with a comma in it needs quotes, and a decimal number a point"
+    shorter = refusal(saved(tmp_path / "t.csv", "date,daily_streams\n2024-01-01,3\nTotal\n"))
+    assert shorter.hint is not None
+    assert "remove a line that is no row" in shorter.hint
+
+
+@pytest.mark.parametrize(
+    ("columns", "advice"),
+    [
+        (
+            "Date,Plays",
+            "rename 'Date' to 'date', 'Plays' to 'daily_streams', if that is what it holds; expected",
+        ),
+        ("timestp,Daily_Streams", "rename 'timestp' to 'date', 'Daily_Streams' to 'daily_streams'"),
+        ("date", "separated by commas"),
+    ],
+)
+def test_unknown_columns_are_told_what_to_be_renamed_to(tmp_path: Path, columns: str, advice: str) -> None:
+    error = refusal(saved(tmp_path / "t.csv", f"{columns}\n{','.join('1' for _ in columns.split(','))}\n"))
+    assert advice in (error.hint or "")
+
+
+def test_the_timeline_of_a_song_is_read_and_that_of_an_artist_refused(tmp_path: Path) -> None:
+    song = saved(tmp_path / "song-timeline.csv", "date,streams\n2026-01-01,120\n2026-01-02,131\n")
+    assert read_streams(song, track_id=1, artist_id=2).rows["daily_streams"].to_list() == [120, 131]
+    artist = "date,listeners,streams,followers\n2026-01-01,1,120,5\n"
+    assert "are of an artist, not of one track" in str(refusal(saved(tmp_path / "a.csv", artist)))
+
+
+def test_streams_that_rise_every_day_may_be_totals(tmp_path: Path) -> None:
+    def read(values: range, name: str) -> Intake:
+        days = "".join(f"2026-01-{n + 1:02},{value}\n" for n, value in enumerate(values))
+        return read_streams(saved(tmp_path / name, f"date,streams\n{days}"), track_id=1, artist_id=2)
+
+    assert read(range(100, 129), "few.csv").notes == ()
+    assert read(range(130, 100, -1), "falling.csv").notes == ()
+    (note,) = read(range(100, 130), "rising.csv").notes
+    assert "if they are all streams so far" in note
+
+
+@pytest.mark.parametrize(
+    "value", [" " * 30_000, "," * 30_000 + "x", "0" * 30_000 + "x", "1," * 15_000, "Jan " + " " * 30_000]
+)
+def test_a_value_without_end_costs_no_more_than_its_length(tmp_path: Path, value: str) -> None:
+    for text in (f'cm_artist_id;mldr\n1;"{value}"\n', f"{value}\ncm_artist_id;mldr\n1;x\n"):
+        with pytest.raises(BadFileError):
+            read_mldr(saved(tmp_path / "t.csv", text))
+    with pytest.raises(BadFileError):
+        read_listeners(saved(tmp_path / "t.csv", f'Date,Monthly Listeners\n"{value}",1\n'), artist_id=1)
+
+
+def parts(directory: Path) -> Intake:
+    return read_parts(directory, read_streams, key=("cm_track_id", "date"))
+
+
+def test_the_files_of_a_directory_are_one(tmp_path: Path) -> None:
+    saved(tmp_path / "b.csv", STREAMS.replace("\n1,", "\n7,"))
+    saved(tmp_path / "a.csv", STREAMS.replace(",", ";"))
+    saved(tmp_path / "_SUCCESS", "")
+    saved(tmp_path / ".b.csv", "x")
+    saved(tmp_path / "readme.txt", "x")
+    intake = parts(tmp_path)
+    assert intake.rows["cm_track_id"].to_list() == [1, 1, 7, 7]
+    assert intake.notes == (
+        "a.csv: read with the separator ';' (semicolon)",
+        "3 files not read: .b.csv, _SUCCESS, readme.txt",
+    )
+
+
+def test_a_day_in_two_files_of_a_directory_is_refused(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        saved(tmp_path / name, STREAMS)
+    with pytest.raises(BadFileError) as error:
+        parts(tmp_path)
+    assert "2 cases of one cm_track_id and date in several files; no row was read" in str(error.value)
+    assert "cm_track_id 1, date 2024-02-29: a.csv row 1 and b.csv row 1" in str(error.value)
+
+
+def test_a_directory_that_is_no_list_of_tables_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidOptionError, match="directory without a table"):
+        parts(tmp_path)
+    saved(tmp_path / "a.csv", STREAMS)
+    (tmp_path / "_delta_log").mkdir()
+    with pytest.raises(InvalidOptionError, match="directories in it: _delta_log"):
+        parts(tmp_path)
