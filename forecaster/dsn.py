@@ -31,7 +31,6 @@ _PARAMETERS = frozenset(_VARIABLES.values())
 _NOT_HONOURED = (
     "PGCHANNELBINDING",
     "PGREQUIREAUTH",
-    "PGREQUIREPEER",
     "PGREQUIRESSL",
     "PGSERVICE",
     "PGSSLCERT",
@@ -61,9 +60,11 @@ class Dsn:
     password: str | None = field(default=None, repr=False)
     port: int = DEFAULT_PORT
     parameters: tuple[tuple[str, str], ...] = ()
+    peer: str | None = None
+    """The operating system's user who must run a server on a Unix socket; None: one that can be trusted."""
 
     def __post_init__(self) -> None:
-        for name in ("host", "dbname", "user", "password"):
+        for name in ("host", "dbname", "user", "password", "peer"):
             text = getattr(self, name) or ""
             if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):  # bytes that are not UTF-8
                 raise InvalidOptionError(f"the database's {name} is not text in UTF-8")
@@ -72,6 +73,11 @@ class Dsn:
                 f"the database host is {self.host!r}: several hosts, or a socket directory with a comma in "
                 "its name, are not supported",
                 hint="name the primary server only",
+            )
+        if self.host.startswith("@"):  # for libpq a socket without a file, which anyone can make
+            raise InvalidOptionError(
+                f"the database host is {self.host!r}: sockets without a file are not supported",
+                hint="name the directory of the server's socket, or its host",
             )
 
     def __str__(self) -> str:
@@ -87,6 +93,13 @@ class Dsn:
         # quote_via: a blank must become %20, because libpq does not read + as one.
         query = urlencode(parameters | dict(self.parameters), quote_via=quote, safe="")
         return f"postgresql://{user}{f':{password}' if password else ''}@{host}:{self.port}/{dbname}?{query}"
+
+    def check_socket(self) -> None:
+        """Before a connection: raise `DatabaseUnreachableError` if another user's server may be there."""
+        if self.host.startswith("/"):
+            from forecaster.sockets import check_socket  # noqa: PLC0415 - only where there are such sockets
+
+            check_socket(self.host, self.port, self.peer)
 
     def redact(self, text: str) -> str:
         """`text` without the password, in whatever form a driver may have put it there."""
@@ -170,7 +183,8 @@ def _complete(given: dict[str, str], environ: Mapping[str, str]) -> Dsn:
     if parameters.get("sslmode") == "require" and usual_authorities.is_file():
         parameters.setdefault("sslrootcert", str(usual_authorities))  # as libpq does, but connectorx does not
     _check_tls(parameters.get("sslmode"), parameters.get("sslrootcert"))
-    return Dsn(host, dbname, user, password or None, port, tuple(sorted(parameters.items())))
+    peer = pick("requirepeer", "PGREQUIREPEER") or None
+    return Dsn(host, dbname, user, password or None, port, tuple(sorted(parameters.items())), peer)
 
 
 def _parse_url(url: str) -> dict[str, str]:
@@ -206,7 +220,7 @@ def _parse_url(url: str) -> dict[str, str]:
         }
     except ValueError:
         raise malformed from None
-    return found | _known(dict(parameters), found.keys() | _PARAMETERS)
+    return found | _known(dict(parameters), found.keys() | _PARAMETERS | {"requirepeer"})
 
 
 def _known(parameters: dict[str, str], known: set[str]) -> dict[str, str]:

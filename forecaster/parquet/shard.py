@@ -18,6 +18,7 @@ from forecaster.columns import ColumnInfo, fit
 from forecaster.errors import BadFileError, LockedError
 from forecaster.files import refusing, write_table
 from forecaster.interrupt import interruptible
+from forecaster.locks import holder, own_file
 from forecaster.model import build_tracks, forecastable, records_and_facts, skipped
 from forecaster.model.features import clean
 from forecaster.model.parameters import Parameters
@@ -216,7 +217,7 @@ def _locked(path: Path, wait: float) -> Iterator[None]:
     with ExitStack() as stack:
         with refusing(path.parent, "written"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(path.open("a"))
+            file = stack.enter_context(own_file(path, shared=True))
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -224,7 +225,7 @@ def _locked(path: Path, wait: float) -> Iterator[None]:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise LockedError(
-                        f"another process works this bucket: it holds {path}",
+                        f"{holder(file)} works this bucket: it holds {path}",
                         hint="let it finish; --wait SECONDS waits for it",
                     ) from None
                 time.sleep(min(_POLL, left))

@@ -83,6 +83,7 @@ def connect(
 
 def _open(dsn: Dsn, options: Mapping[str, str], beside: Connection | None) -> Connection:
     def opened() -> Connection:
+        dsn.check_socket()
         with libpq_variables_hidden():
             connection: Connection
             if beside is None:

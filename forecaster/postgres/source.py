@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from forecaster.dsn import Dsn
-from forecaster.errors import ConnectionLostError, DatabaseError
+from forecaster.errors import ConnectionLostError, DatabaseError, DatabaseUnreachableError
 from forecaster.interrupt import Interrupted, interruptible
 from forecaster.model.features import WINDOW
 from forecaster.postgres.connection import (
@@ -359,12 +359,13 @@ class Source:
         ]
 
         def read() -> pl.DataFrame:
+            self.dsn.check_socket()
             frame: pl.DataFrame = cx.read_sql(uri, sql, return_type="polars", pre_execution_query=on_snapshot)
             return frame
 
         try:
             return interruptible(read, cancel=self.cancel)
-        except (Interrupted, KeyboardInterrupt):
+        except (Interrupted, KeyboardInterrupt, DatabaseUnreachableError):
             raise
         except BaseException as error:  # noqa: BLE001 - its panics are no Exceptions
             raise self._failure(error) from None
