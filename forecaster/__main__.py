@@ -4,8 +4,9 @@ import atexit
 import gc
 import os
 import signal
+import sys
 
-from forecaster.secrecy import hide_password
+from forecaster.secrecy import hide_password, without_secrets
 from forecaster.standard import tolerate
 
 
@@ -14,6 +15,7 @@ def start() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a traceback of the imports is of no use to anyone
     hide_password()
     tolerate()
+    sys.excepthook = without_secrets
     # Imports make some hundred thousand objects that live until the end: not to be looked at again and again.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)

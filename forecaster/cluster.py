@@ -11,6 +11,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, TypeVar
 
 from forecaster.errors import EngineError, ForecasterError, MissingExtraError, WorkerError
+from forecaster.secrecy import brief
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -70,7 +71,7 @@ def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None
             client = stack.enter_context(Client(cluster, set_as_default=False))
         except (OSError, RuntimeError) as error:
             raise EngineError(
-                f"Dask's workers could not be started: {error}",
+                f"Dask's workers could not be started: {brief(str(error))}",
                 hint="run again; or without --engine dask, in one process",
             ) from error
         yield client
@@ -87,7 +88,7 @@ def _client_of(scheduler: str) -> "Client":
         return Client(scheduler, timeout=_PATIENCE, set_as_default=False)
     except (OSError, TypeError, ValueError) as error:
         raise EngineError(
-            f"no scheduler answers at {scheduler}: {error}",
+            f"no scheduler answers at {scheduler}: {brief(str(error))}",
             hint="start one with `dask scheduler`, and give its address as tcp://HOST:PORT",
         ) from None
 
@@ -191,7 +192,7 @@ def _outcome(future: "Future[Result]") -> Result | Exception:
             f"the last at {error.last_worker.address}",
             hint="it may need more memory than a worker has; smaller buckets help",
         )
-    return WorkerError(f"a worker failed with {type(error).__name__}: {error}")
+    return WorkerError(f"a worker failed with {type(error).__name__}: {brief(str(error))}")
 
 
 def _lost() -> EngineError:

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from forecaster.errors import InvalidOptionError
+from forecaster.secrecy import masked
 
 DEFAULT_PORT = 5432
 APPLICATION_NAME = "forecaster"
@@ -45,6 +46,13 @@ _NAMES_A_SERVER = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER")
 _SOCKET_DIRECTORIES = ("/var/run/postgresql", "/run/postgresql", "/tmp")  # noqa: S108 - where libpq looks
 # A line of a password file: four fields and the password; a backslash takes a colon's meaning away.
 _ENTRY = re.compile(r"((?:\\.|[^:\\])*):" * 4 + r"((?:\\.|[^:])*)")
+_DISTINCTIVE = 8  # characters
+_BEGINNING = 200  # characters, in which a driver says that
+# What libpq and connectorx say of a connection string that they cannot read, with a piece of it.
+_ON_AN_ADDRESS = re.compile(
+    r"invalid URI|percent-encoded|in URI|in connection info string|invalid connection (?:option|string)"
+    r"|relative URL without a base|invalid IPv6 address"
+)
 
 _environment_lock = threading.Lock()
 
@@ -102,12 +110,25 @@ class Dsn:
             check_socket(self.host, self.port, self.peer)
 
     def redact(self, text: str) -> str:
-        """`text` without the password, in whatever form a driver may have put it there."""
-        if not self.password:
-            return text
-        for secret in (self.uri, _quoted(self.password), self.password):
-            text = text.replace(secret, "***")
-        return text
+        """A driver's `text` without the password.
+
+        It can stand in a URI or behind a keyword, and is taken out of there whatever it is. Anywhere else it
+        is only looked for if it can be no other word: a short one would be found in the middle of others,
+        and the gap would tell what it is.
+        """
+        if _ON_AN_ADDRESS.search(text, 0, _BEGINNING):  # with a part of it that cannot be told from the rest
+            return "the driver cannot read the address that it was given"
+        if self._is_distinctive:
+            for secret in (_quoted(self.password or ""), self.password or ""):
+                text = text.replace(secret, "***")
+        return masked(text)
+
+    @property
+    def _is_distinctive(self) -> bool:
+        """Whether the password is no word that a message may have in it for another reason."""
+        text = self.password or ""
+        is_word = text.isalpha() or text.isdecimal()
+        return len(text) >= _DISTINCTIVE and not is_word and text not in f"{self} {self.parameters}"
 
     @property
     def _is_ipv6(self) -> bool:

@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from forecaster.errors import DatabaseUnreachableError, InvalidOptionError
 from forecaster.postgres.connection import connect, query
 from forecaster.postgres.source import open_source
 from tests import sql
-from tests.conftest import Cli, ServerNamed
+from tests.conftest import Cli
 from tests.faults import until
 from tests.tables import initialise
 
@@ -125,7 +124,7 @@ class TestAnotherUsersServer:
                 assert SECRET not in ended.stdout + ended.stderr
         assert heard.read_bytes() == b""
 
-    def test_by_a_way_that_leads_there(self, sticky: Path, short_dir: Path, heard: Path) -> None:
+    def test_by_a_way_that_leads_there(self, sticky: Path, heard: Path) -> None:
         """A link of another user's in the open directory, to a directory of theirs that is closed."""
         nobody = pwd.getpwnam("nobody").pw_uid
         theirs = sticky / "theirs"
@@ -177,9 +176,7 @@ class TestAnotherUsersServer:
             refused(dsn_of(short_dir))
         assert SECRET.encode() in heard.read_bytes()
 
-    def test_it_comes_while_a_run_is_at_work(
-        self, server_named: ServerNamed, embedded_database: Dsn, sticky: Path, heard: Path
-    ) -> None:
+    def test_it_comes_while_a_run_is_at_work(self, embedded_database: Dsn, sticky: Path, heard: Path) -> None:
         """connectorx does not connect to what ADBC would not."""
         initialise(embedded_database)
         with open_source(embedded_database, "public") as source, fake_server(sticky, "nobody", heard):

@@ -33,6 +33,7 @@ from forecaster.postgres.tables import (
     read_tables,
 )
 from forecaster.schema import NEWEST_MLDR, RECORDS, STORED_FORECASTS, TRACK_DAYS, TRACK_FACTS
+from forecaster.secrecy import brief
 
 os.environ.setdefault("RUST_LOG", "off")  # else its connection pool writes to stderr
 import connectorx as cx
@@ -385,7 +386,7 @@ class Source:
         return f"s.id::{type_} AS training_data_id"
 
     def _failure(self, error: BaseException) -> DatabaseError:
-        reason = " ".join(self.dsn.redact(str(error)).split())
+        reason = brief(self.dsn.redact(str(error)))
         kind = ConnectionLostError if _LOST.search(reason) else DatabaseError
         return kind(f"reading from {self.dsn} failed: {reason}")
 
