@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from forecaster.errors import InvalidOptionError
+from forecaster.pasted import MODES_OF_OTHERS, OF_OTHERS, is_only_pasted, unreadable
 from forecaster.secrecy import masked
 
 DEFAULT_PORT = 5432
@@ -209,17 +210,10 @@ def _complete(given: dict[str, str], environ: Mapping[str, str]) -> Dsn:
 
 
 def _parse_url(url: str) -> dict[str, str]:
-    malformed = InvalidOptionError(
-        "the database URL cannot be read: expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
-        hint="percent-encode special characters in the password: @ is %40, / is %2F, # is %23, ? is %3F",
-    )
-    if re.match(r"\w+\s*=", url):
-        raise InvalidOptionError(
-            "the database is given as keywords, and only a URL can be read",
-            hint="write postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
-        )
     if not re.match(r"postgres(?:ql)?://", url) or re.search(r"%(?![0-9A-Fa-f]{2})|%00|[\s#\0]", url):
-        raise malformed
+        raise unreadable(url)
+    if is_only_pasted(url):
+        raise unreadable(url)
     try:
         parts = urlsplit(url)
         parameters = parse_qsl(
@@ -231,7 +225,7 @@ def _parse_url(url: str) -> dict[str, str]:
         # An @ or / further on shows that the password has a / or ? in it and was cut in two there:
         # from here on no part of the URL may be shown before that is ruled out.
         if match is None or "@" in credentials + parts.path + parts.query or "/" in parts.path[1:]:
-            raise malformed
+            raise unreadable(url)
         found = {
             "user": _unquoted(user),
             "password": _unquoted(password),
@@ -240,7 +234,7 @@ def _parse_url(url: str) -> dict[str, str]:
             "dbname": _unquoted(parts.path[1:]),
         }
     except ValueError:
-        raise malformed from None
+        raise unreadable(url) from None
     return found | _known(dict(parameters), found.keys() | _PARAMETERS | {"requirepeer"})
 
 
@@ -249,7 +243,8 @@ def _known(parameters: dict[str, str], known: set[str]) -> dict[str, str]:
     if unknown:
         raise InvalidOptionError(
             f"the database URL has parameters that cannot be honoured: {', '.join(unknown)}",
-            hint=f"known are {', '.join(sorted(_PARAMETERS))}",
+            hint="; ".join(OF_OTHERS[name] for name in unknown if name in OF_OTHERS)
+            or f"leave them out; known are {', '.join(sorted(_PARAMETERS))}",
         )
     return parameters
 
@@ -276,7 +271,9 @@ def _check_tls(mode: str | None, authorities: str | None) -> None:
             hint="sslmode=require with sslrootcert=FILE makes both drivers verify the certificate authority",
         )
     if mode not in (None, *_SSL_MODES):
-        raise InvalidOptionError(f"sslmode is {mode!r}: expected {', '.join(_SSL_MODES)}")
+        raise InvalidOptionError(
+            f"sslmode is {mode!r}: expected {', '.join(_SSL_MODES)}", hint=MODES_OF_OTHERS.get(mode)
+        )
     if authorities and mode != "require":
         raise InvalidOptionError(
             f"sslrootcert is given with sslmode={mode or 'prefer'}, which takes a server without TLS as well",
