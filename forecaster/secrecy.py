@@ -14,6 +14,8 @@ _PATTERN = "PASSWORD@HOST"  # of our own messages
 # No pattern here takes more than a time that grows with the text, whatever is in it: names are bounded, and
 # what follows one ends where the next can begin.
 _WORD = re.compile(r"\S+")
+# A password that has a blank in it, after a user's name; a port ends sooner.
+_CUT_IN_TWO = re.compile(r":/{1,2}[^/@:\s]{1,64}:(?!\d{1,5}(?:[/?,;)'\"\s]|$))[^\s@]{0,256}\s")
 _SLASHES = re.compile(r":/{1,2}")  # one, too: as a path, a URL has lost the other
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]{0,19}$")
 _BARE = re.compile(r"[('\"<\[]*[\w.%+-]{1,64}:(?=[^\s/'\"])")
@@ -94,6 +96,7 @@ def masked(text: str) -> str:
     and what a query gives, unless it is known to be harmless: signatures have many names.
     """
     if "@" in text or "?" in text:
+        text = "\n".join(map(_joined, text.split("\n")))
         text = _WORD.sub(lambda word: _without_query(_without_password(word[0])), text)
     if "=" in text:
         text = _AS_KEYWORD.sub(rf"\1{_MASK}", text)
@@ -127,6 +130,14 @@ def brief(text: str) -> str:
     """What another program says, as one line that is not too long to be read, without secrets."""
     line = " ".join(text.split())
     return masked(line if len(line) <= _READABLE else f"{line[:_READABLE]} ...")
+
+
+def _joined(line: str) -> str:
+    """A line in which no password has blanks."""
+    cut, at = _CUT_IN_TWO.search(line), line.rfind("@")
+    if cut is None or at < cut.end():
+        return line
+    return f"{line[: line.index(':', cut.start() + 2) + 1]}{_MASK}{line[at:]}"
 
 
 def _without_password(word: str) -> str:

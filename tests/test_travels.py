@@ -55,7 +55,8 @@ def test_of_a_run_on_tables(embedded_database: Dsn, monkeypatch: pytest.MonkeyPa
 
 def test_a_password_in_the_task_would_be_seen(embedded_database: Dsn) -> None:
     """That is what the test above looks for."""
-    with open_source(embedded_database, "public", needed=()) as source:
+    initialise(embedded_database)
+    with open_source(embedded_database, "public") as source:
         dsn = replace(embedded_database, password=PASSWORD)
         now = datetime.now(UTC)
         task = _Task(dsn, source.tables, source.snapshot, Parameters(), now, replace=False, dry_run=False)
