@@ -24,26 +24,26 @@ _PLACEHOLDER = re.compile(
 _HIDDEN = re.compile(r":(?:\*{3,}|\u2022{3,}|x{5,})@", re.IGNORECASE)
 _DRIVERS = ("psycopg", "psycopg2", "psycopg2cffi", "psycopg_async", "asyncpg", "aiopg", "pg8000")
 _SLASH_AT_THE_END = re.compile(r"(?:[^@/#?]*@)?[^@/#?]+/[^@/#?]+/")
-_OTHER_SERVERS = (
-    "mysql",
-    "mariadb",
-    "mongodb",
-    "mongodb+srv",
-    "redis",
-    "rediss",
-    "sqlite",
-    "mssql",
-    "sqlserver",
-)
-_OTHER_SERVERS += (
-    "oracle",
-    "snowflake",
-    "clickhouse",
-    "bigquery",
-    "duckdb",
-    "redshift",
-    "cockroachdb",
-    "mysql2",
+_OTHER_SERVERS = frozenset(
+    {
+        "mysql",
+        "mariadb",
+        "mongodb",
+        "mongodb+srv",
+        "redis",
+        "rediss",
+        "sqlite",
+        "mssql",
+        "sqlserver",
+        "oracle",
+        "snowflake",
+        "clickhouse",
+        "bigquery",
+        "duckdb",
+        "redshift",
+        "cockroachdb",
+        "mysql2",
+    }
 )
 _OTHER_NAMES = ("pg", "pgsql", "psql", "postgis", "postgres_ql", "timescaledb", "timescale", "pgx", "asyncpg")
 
