@@ -7,7 +7,7 @@ import signal
 import sys
 import warnings
 
-from forecaster.secrecy import hide_password
+from forecaster.secrecy import hide_password, without_secrets
 from forecaster.standard import tolerate
 
 
@@ -16,6 +16,7 @@ def start() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a traceback of the imports is of no use to anyone
     hide_password()
     stderr = tolerate()
+    sys.excepthook = without_secrets
     if not sys.warnoptions:  # what libraries tell those who write programs is of no use to those who run them
         warnings.simplefilter("ignore")
     # Imports make some hundred thousand objects that live until the end: not to be looked at again and again.

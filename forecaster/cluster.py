@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from forecaster.errors import EngineError, ForecasterError, MissingExtraError, WorkerError, in_one_line
+from forecaster.secrecy import brief
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -70,7 +71,7 @@ def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None
             client = stack.enter_context(Client(cluster, set_as_default=False))
         except Exception as error:  # what its settings may hold is not known
             raise EngineError(
-                f"Dask's workers could not be started: {in_one_line(error)}",
+                f"Dask's workers could not be started: {brief(in_one_line(error))}",
                 hint=_settings() or "run again; or without --engine dask, in one process",
             ) from error
         yield client
@@ -159,7 +160,7 @@ def _client_of(scheduler: str) -> "Client":
     except Exception as error:  # what its settings may hold is not known
         advice = "start one with `dask scheduler`, and give its address as tcp://HOST:PORT"
         raise EngineError(
-            f"no scheduler answers at {scheduler}: {in_one_line(error)}",
+            f"no scheduler answers at {scheduler}: {brief(in_one_line(error))}",
             hint="; ".join(filter(None, (advice, _settings()))),
         ) from error
 
@@ -263,7 +264,7 @@ def _outcome(future: "Future[Result]") -> Result | Exception:
             f"the last at {error.last_worker.address}",
             hint="it may need more memory than a worker has; smaller buckets help",
         )
-    return WorkerError(f"a worker failed with {type(error).__name__}: {error}")
+    return WorkerError(f"a worker failed with {type(error).__name__}: {brief(str(error))}")
 
 
 def _lost() -> EngineError:

@@ -12,7 +12,7 @@ from typing import Literal
 import click
 
 from forecaster.interrupt import set_last_words
-from forecaster.secrecy import masked
+from forecaster.secrecy import all_masked, shown
 
 LogFormat = Literal["text", "json"]
 Color = Literal["auto", "always", "never"]
@@ -73,12 +73,12 @@ class _Stderr(logging.Handler):
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        text = masked(record.getMessage())
+        text = shown(record.getMessage())
         if record.levelno in _STYLES:
             name, color = _STYLES[record.levelno]
             text = f"{click.style(f'{name}:', fg=color, bold=True)} {text}"
         hint, trace = getattr(record, "hint", None), getattr(record, "traceback", None)
-        return (f"{masked(trace)}\n" if trace else "") + text + (f"\n  {masked(hint)}" if hint else "")
+        return (f"{shown(trace)}\n" if trace else "") + text + (f"\n  {shown(hint)}" if hint else "")
 
 
 class _Json(logging.Formatter):
@@ -92,7 +92,7 @@ class _Json(logging.Formatter):
             "message": record.getMessage(),
             **known,
         }
-        return masked(json.dumps(line))
+        return json.dumps(all_masked(line))
 
 
 def _interrupted(words: str, exit_code: int) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from forecaster.errors import InvalidOptionError
+from forecaster.pasted import MODES_OF_OTHERS, OF_OTHERS, is_only_pasted, unreadable
+from forecaster.secrecy import masked
 
 DEFAULT_PORT = 5432
 APPLICATION_NAME = "forecaster"
@@ -31,7 +33,6 @@ _PARAMETERS = frozenset(_VARIABLES.values())
 _NOT_HONOURED = (
     "PGCHANNELBINDING",
     "PGREQUIREAUTH",
-    "PGREQUIREPEER",
     "PGREQUIRESSL",
     "PGSERVICE",
     "PGSSLCERT",
@@ -46,6 +47,13 @@ _NAMES_A_SERVER = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER")
 _SOCKET_DIRECTORIES = ("/var/run/postgresql", "/run/postgresql", "/tmp")  # noqa: S108 - where libpq looks
 # A line of a password file: four fields and the password; a backslash takes a colon's meaning away.
 _ENTRY = re.compile(r"((?:\\.|[^:\\])*):" * 4 + r"((?:\\.|[^:])*)")
+_DISTINCTIVE = 8  # characters
+_BEGINNING = 200  # characters, in which a driver says that
+# What libpq and connectorx say of a connection string that they cannot read, with a piece of it.
+_ON_AN_ADDRESS = re.compile(
+    r"invalid URI|percent-encoded|in URI|in connection info string|invalid connection (?:option|string)"
+    r"|relative URL without a base|invalid IPv6 address"
+)
 
 _environment_lock = threading.Lock()
 
@@ -61,9 +69,11 @@ class Dsn:
     password: str | None = field(default=None, repr=False)
     port: int = DEFAULT_PORT
     parameters: tuple[tuple[str, str], ...] = ()
+    peer: str | None = None
+    """The operating system's user who must run a server on a Unix socket; None: one that can be trusted."""
 
     def __post_init__(self) -> None:
-        for name in ("host", "dbname", "user", "password"):
+        for name in ("host", "dbname", "user", "password", "peer"):
             text = getattr(self, name) or ""
             if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):  # bytes that are not UTF-8
                 raise InvalidOptionError(f"the database's {name} is not text in UTF-8")
@@ -72,6 +82,11 @@ class Dsn:
                 f"the database host is {self.host!r}: several hosts, or a socket directory with a comma in "
                 "its name, are not supported",
                 hint="name the primary server only",
+            )
+        if self.host.startswith("@"):  # for libpq a socket without a file, which anyone can make
+            raise InvalidOptionError(
+                f"the database host is {self.host!r}: sockets without a file are not supported",
+                hint="name the directory of the server's socket, or its host",
             )
 
     def __str__(self) -> str:
@@ -88,13 +103,33 @@ class Dsn:
         query = urlencode(parameters | dict(self.parameters), quote_via=quote, safe="")
         return f"postgresql://{user}{f':{password}' if password else ''}@{host}:{self.port}/{dbname}?{query}"
 
+    def check_socket(self) -> None:
+        """Before a connection: raise `DatabaseUnreachableError` if another user's server may be there."""
+        if self.host.startswith("/"):
+            from forecaster.sockets import check_socket  # noqa: PLC0415 - only where there are such sockets
+
+            check_socket(self.host, self.port, self.peer)
+
     def redact(self, text: str) -> str:
-        """`text` without the password, in whatever form a driver may have put it there."""
-        if not self.password:
-            return text
-        for secret in (self.uri, _quoted(self.password), self.password):
-            text = text.replace(secret, "***")
-        return text
+        """A driver's `text` without the password.
+
+        It can stand in a URI or behind a keyword, and is taken out of there whatever it is. Anywhere else it
+        is only looked for if it can be no other word: a short one would be found in the middle of others,
+        and the gap would tell what it is.
+        """
+        if _ON_AN_ADDRESS.search(text, 0, _BEGINNING):  # with a part of it that cannot be told from the rest
+            return "the driver cannot read the address that it was given"
+        if self._is_distinctive:
+            for secret in (_quoted(self.password or ""), self.password or ""):
+                text = text.replace(secret, "***")
+        return masked(text)
+
+    @property
+    def _is_distinctive(self) -> bool:
+        """Whether the password is no word that a message may have in it for another reason."""
+        text = self.password or ""
+        is_word = text.isalpha() or text.isdecimal()
+        return len(text) >= _DISTINCTIVE and not is_word and text not in f"{self} {self.parameters}"
 
     @property
     def _is_ipv6(self) -> bool:
@@ -170,21 +205,15 @@ def _complete(given: dict[str, str], environ: Mapping[str, str]) -> Dsn:
     if parameters.get("sslmode") == "require" and usual_authorities.is_file():
         parameters.setdefault("sslrootcert", str(usual_authorities))  # as libpq does, but connectorx does not
     _check_tls(parameters.get("sslmode"), parameters.get("sslrootcert"))
-    return Dsn(host, dbname, user, password or None, port, tuple(sorted(parameters.items())))
+    peer = pick("requirepeer", "PGREQUIREPEER") or None
+    return Dsn(host, dbname, user, password or None, port, tuple(sorted(parameters.items())), peer)
 
 
 def _parse_url(url: str) -> dict[str, str]:
-    malformed = InvalidOptionError(
-        "the database URL cannot be read: expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
-        hint="percent-encode special characters in the password: @ is %40, / is %2F, # is %23, ? is %3F",
-    )
-    if re.match(r"\w+\s*=", url):
-        raise InvalidOptionError(
-            "the database is given as keywords, and only a URL can be read",
-            hint="write postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
-        )
     if not re.match(r"postgres(?:ql)?://", url) or re.search(r"%(?![0-9A-Fa-f]{2})|%00|[\s#\0]", url):
-        raise malformed
+        raise unreadable(url)
+    if is_only_pasted(url):
+        raise unreadable(url)
     try:
         parts = urlsplit(url)
         parameters = parse_qsl(
@@ -196,7 +225,7 @@ def _parse_url(url: str) -> dict[str, str]:
         # An @ or / further on shows that the password has a / or ? in it and was cut in two there:
         # from here on no part of the URL may be shown before that is ruled out.
         if match is None or "@" in credentials + parts.path + parts.query or "/" in parts.path[1:]:
-            raise malformed
+            raise unreadable(url)
         found = {
             "user": _unquoted(user),
             "password": _unquoted(password),
@@ -205,8 +234,8 @@ def _parse_url(url: str) -> dict[str, str]:
             "dbname": _unquoted(parts.path[1:]),
         }
     except ValueError:
-        raise malformed from None
-    return found | _known(dict(parameters), found.keys() | _PARAMETERS)
+        raise unreadable(url) from None
+    return found | _known(dict(parameters), found.keys() | _PARAMETERS | {"requirepeer"})
 
 
 def _known(parameters: dict[str, str], known: set[str]) -> dict[str, str]:
@@ -214,7 +243,8 @@ def _known(parameters: dict[str, str], known: set[str]) -> dict[str, str]:
     if unknown:
         raise InvalidOptionError(
             f"the database URL has parameters that cannot be honoured: {', '.join(unknown)}",
-            hint=f"known are {', '.join(sorted(_PARAMETERS))}",
+            hint="; ".join(OF_OTHERS[name] for name in unknown if name in OF_OTHERS)
+            or f"leave them out; known are {', '.join(sorted(_PARAMETERS))}",
         )
     return parameters
 
@@ -241,7 +271,9 @@ def _check_tls(mode: str | None, authorities: str | None) -> None:
             hint="sslmode=require with sslrootcert=FILE makes both drivers verify the certificate authority",
         )
     if mode not in (None, *_SSL_MODES):
-        raise InvalidOptionError(f"sslmode is {mode!r}: expected {', '.join(_SSL_MODES)}")
+        raise InvalidOptionError(
+            f"sslmode is {mode!r}: expected {', '.join(_SSL_MODES)}", hint=MODES_OF_OTHERS.get(mode)
+        )
     if authorities and mode != "require":
         raise InvalidOptionError(
             f"sslrootcert is given with sslmode={mode or 'prefer'}, which takes a server without TLS as well",

@@ -15,7 +15,7 @@ import polars as pl
 from forecaster.interrupt import interruptible
 from forecaster.model.parameters import Parameters
 from forecaster.schema import RATELESS, SKIPPED
-from forecaster.secrecy import masked
+from forecaster.secrecy import all_masked, masked
 
 PACKAGES: tuple[str, ...] = (
     "forecaster",
@@ -155,8 +155,8 @@ class Report:
         }
 
     def to_json(self) -> str:
-        """`to_dict` as JSON text, without a password that was given in the wrong place."""
-        return masked(json.dumps(self.to_dict(), indent=2, default=str))
+        """`to_dict` as JSON text, without a secret that was given in the wrong place, or is part of a URL."""
+        return json.dumps(all_masked(self.to_dict()), indent=2, default=lambda value: masked(f"{value}"))
 
     @property
     def step(self) -> str:

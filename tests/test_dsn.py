@@ -454,8 +454,45 @@ class TestDsn:
         dsn, other = Dsn("host", "db", "user", password), Dsn("host", "db", "user", "other")
         assert str(dsn) == str(other)
         assert repr(dsn) == repr(other)
-        for leak in (password, quote(password, safe=""), dsn.uri):
-            assert dsn.redact(leak).strip("*") == ""
+        assert dsn.redact(f"failed for {dsn.uri}") == other.redact(f"failed for {other.uri}")
+
+    @pytest.mark.parametrize("password", [PASSWORD, "x7-kl2!zq", "Tr0ub4dor&3"])
+    def test_a_password_that_is_no_word_is_hidden_anywhere(self, password: str) -> None:
+        dsn = Dsn("host", "db", "user", password)
+        for form in (password, quote(password, safe="")):
+            assert dsn.redact(f"it is {form}, it says") == "it is ***, it says"
+
+    @pytest.mark.parametrize(
+        "password", ["p", "q", "a", "postgres", "error", "password", "12345678", "connection", "music_db1"]
+    )
+    def test_one_that_may_be_a_word_garbles_nothing(self, password: str) -> None:
+        """What is left out would tell what it is."""
+        dsn = Dsn("music.example.com", "music_db1", "postgres", password)
+        said = (
+            "IO: [libpq] Failed to connect: connection to server at 'music.example.com', port 5432 failed: "
+            'FATAL: password authentication failed for user "postgres", database "music_db1" (12345678)'
+        )
+        assert dsn.redact(said) == said
+        assert (
+            dsn.redact(f"{said} {dsn.uri}")
+            == f"{said} {replace(dsn, password='***').uri.replace('%2A', '*')}"
+        )
+        for form in (f"password={password} host=h", f"password = '{password}' host=h"):
+            assert dsn.redact(f"in {form}").replace(" = ", "=") == "in password=*** host=h"
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            'invalid URI query parameter: "S3cret"',
+            'invalid percent-encoded token: "S3c%zz"',
+            'missing key/value separator "=" in URI query parameter: "S3cret"',
+            'missing "=" after "S3cret" in connection info string',
+        ],
+    )
+    def test_of_what_libpq_says_on_an_address_nothing_is_shown(self, said: str) -> None:
+        text = Dsn("h", "d", "u", "S3cret").redact(f"IO: [libpq] Failed to connect: {said}")
+        assert "S3c" not in text
+        assert "cannot read the address" in text
 
     def test_without_a_password_nothing_is_hidden(self) -> None:
         dsn = Dsn("host", "db", "user")

@@ -17,7 +17,7 @@ from forecaster.console import Console, color_of, log
 from forecaster.environment import settle
 from forecaster.errors import ForecasterError
 from forecaster.interrupt import Interrupted
-from forecaster.secrecy import masked
+from forecaster.secrecy import shown
 from forecaster.standard import OutputError
 from forecaster.unexpected import in_a_line, is_unexpected
 
@@ -132,7 +132,7 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            message = masked(error.format_message())
+            message = shown(error.format_message())
             if "--json" in sys.argv:
                 click.echo(json.dumps({"error": message}, indent=2))
             if _wants_json_lines(sys.argv, os.environ):
@@ -178,7 +178,7 @@ def finish(table: Mapping[str, str], /, *, seconds: float | None = None, **count
     context = click.get_current_context()
     if table and not console().quiet:
         width = max(21, *(len(name) + 2 for name in table))
-        click.echo("\n".join(f"{name:<{width}}{value}" for name, value in table.items()))
+        click.echo("\n".join(f"{name:<{width}}{shown(value)}" for name, value in table.items()))
     if seconds is None:
         seconds = time.perf_counter() - context.meta[_STARTED]
     click.echo(" ".join(f"{name}={value}" for name, value in counts.items()) + f" seconds={seconds:.2f}")

@@ -16,7 +16,7 @@ from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect, statement_errors
 from forecaster.postgres.tables import Tables
 from forecaster.report import PACKAGES
-from forecaster.secrecy import masked
+from forecaster.secrecy import shown
 
 __all__ = ["Examination", "Finding", "Level", "examine"]
 
@@ -67,7 +67,7 @@ def examine(dsn: Dsn, schema: str, parameters: Parameters, *, options: str | Non
         fix = f"{error.hint or 'look into the log of the server'}; {is_it_up} says whether it runs"
         result.findings.append(Finding("connection", "error", f"{error}", fix, error.exit_code))
     result.findings = [
-        replace(finding, found=masked(finding.found), fix=_to_paste(masked(finding.fix or "")))
+        replace(finding, found=shown(finding.found), fix=_to_paste(shown(finding.fix or "")))
         for finding in result.findings
     ]
     return result

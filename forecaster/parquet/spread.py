@@ -4,19 +4,36 @@ from collections.abc import Iterator
 from functools import partial
 
 from forecaster.cluster import connected, each
+from forecaster.errors import InvalidOptionError
 from forecaster.parquet.buckets import Engine, Outcome, attempt
 from forecaster.parquet.layout import Bucket
 from forecaster.parquet.shard import Job
+from forecaster.secrecy import masked
+
+_ENCRYPTED = "tls://"
 
 
 def spread_over(scheduler: str | None) -> Engine:
     """An engine for `run_buckets`: the workers of a scheduler, or of its own.
 
-    Only the numbers of buckets travel, and what became of them.
+    Only names and the numbers of buckets travel, and what became of them. Raises `InvalidOptionError` for a
+    name with a secret in it that others could read on the way.
     """
 
     def spread(job: Job, buckets: list[Bucket]) -> Iterator[tuple[Bucket, Outcome]]:
+        if scheduler is not None and not scheduler.startswith(_ENCRYPTED):
+            _check_names(job)
         with connected(scheduler) as client:
             yield from each(client, partial(attempt, job), buckets)
 
     return spread
+
+
+def _check_names(job: Job) -> None:
+    for option, where in (("--source", job.catalogue.streams), ("--mldr", job.catalogue.mldr)):
+        if masked(where) != where:
+            raise InvalidOptionError(
+                f"{option} has a signature or a password in it, which would be sent to the workers in clear",
+                hint="have the workers find it in their own environment, such as AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or name a scheduler at tls://",
+            )

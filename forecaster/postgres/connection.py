@@ -20,6 +20,7 @@ from forecaster.errors import (
     SchemaMismatchError,
 )
 from forecaster.interrupt import interruptible
+from forecaster.secrecy import brief
 
 # ADBC imports this for a kind of data that we never give it. It takes a quarter of all imports' time.
 _UNUSED = "pyarrow.dataset"
@@ -42,18 +43,19 @@ _CONNECTION_EXCEPTIONS = ("08000", "08001", "08003", "08006", "08007", "57P01", 
 _LOST = re.compile(
     r"server closed the connection|no connection to the server|connection not open|broken pipe"
 )
-# The status, what failed, and the statement: ours, and of no use to a user.
-_DRIVERS_WORDS = (
-    re.compile(r"\s*(?:Query was: .*)?\.? SQLSTATE: \w+$", re.DOTALL),
-    re.compile(
-        r"^[A-Z_]+: (?:\[libpq\] )?"
-        r"(?:Failed to \w+(?: query| COPY statement)?(?: '.*?')?: (?:PGRES_\w+ )?"
-        r"|Execution error \[\w+\]: |could not begin COPY: )*"
-        r"(?:\w+:  )?",  # the server's ERROR, in whatever language
-        re.DOTALL,
-    ),
-    re.compile(r"\nLINE \d+: .*?\n *\^", re.DOTALL),
+# What the driver puts around the server's words, of no use to a user: the status and what failed, and where
+# in the statement. No pattern takes more than a time that grows with the text: a trigger writes it.
+_DRIVERS_WORDS = re.compile(
+    r"[A-Z_]+: (?:\[libpq\] )?"
+    r"(?:Failed to \w+(?: query| COPY statement)?(?: '.*?')?: (?:PGRES_\w+ )?"
+    r"|Execution error \[\w+\]: |could not begin COPY: )*"
+    r"(?:\w+:  )?",  # the server's ERROR, in whatever language
+    re.DOTALL,
 )
+_STATE = re.compile(r"\.? SQLSTATE: \w{5}$")
+_STATE_LENGTH = 20
+_STATEMENT = "Query was: "
+_POSITION = re.compile(r"\nLINE \d+: [^\n]*\n *\^")
 _NAME_BYTES = 63
 _HOST_LENGTH = 27  # of the 63 bytes that PostgreSQL keeps of a client's name, besides a pid and an instant
 
@@ -83,6 +85,7 @@ def connect(
 
 def _open(dsn: Dsn, options: Mapping[str, str], beside: Connection | None) -> Connection:
     def opened() -> Connection:
+        dsn.check_socket()
         with libpq_variables_hidden():
             connection: Connection
             if beside is None:
@@ -202,6 +205,10 @@ def integer_array(numbers: Sequence[int] | pl.Series) -> str:
 
 def _reason(text: str) -> str:
     """The server's own words, on one line, without what the driver puts around them."""
-    for of_the_driver in _DRIVERS_WORDS:
-        text = of_the_driver.sub("", text)
-    return " ".join(text.split())
+    if state := _STATE.search(text, max(0, len(text) - _STATE_LENGTH)):
+        text = text[: state.start()]
+        words, statement, _ = text.rpartition(_STATEMENT)
+        text = words if statement else text
+    if around := _DRIVERS_WORDS.match(text):
+        text = text[around.end() :]
+    return brief(_POSITION.sub("", text))

@@ -3,6 +3,7 @@
 import fcntl
 import importlib.util
 import os
+import shlex
 import shutil
 import signal
 import stat
@@ -15,15 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from forecaster.console import log
 from forecaster.dsn import Dsn
-from forecaster.errors import EmbeddedServerError, ForecasterError, MissingExtraError
+from forecaster.errors import BadFileError, EmbeddedServerError, ForecasterError, MissingExtraError
 from forecaster.interrupt import postponed
+from forecaster.locks import holder, locked_within, own_file
+from forecaster.sockets import why_unsafe
 
 _SUPERUSER = "postgres"
 _OS_USER = "postgres"  # PostgreSQL refuses to run as root, so there it runs as the customary system user
 _SOCKET = ".s.PGSQL.5432"
 _SOCKET_PATH_MAX = 103  # bytes of a Unix socket's address on macOS; 107 on Linux
 _START_TIMEOUT = 60  # seconds
+_LOCK_TIMEOUT = 150  # seconds; another process may be making the data, starting the server or stopping it
+_SILENT = 2  # seconds that the lock is waited for without a word
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/bin:/bin", "TZ": "UTC"}
 # In the file: whoever starts the server by hand does not open it to the network or to other users either.
 _CONFIGURATION = "listen_addresses = ''\nunix_socket_directories = '.'\n"
@@ -81,7 +87,7 @@ def running_server(
     with _os_errors(data_dir):
         account = _server_account()
         _make_directory(data_dir, account)
-        users = (data_dir / "users.lock").open("a")
+        users = own_file(data_dir / "users.lock")
     with users:
         server: _Server | None = None
         try:
@@ -179,8 +185,8 @@ class _Server:
         # The shell gets the path as a parameter and does not parse it (pg_ctl would let it).
         command = ["/bin/sh", "-c", '"$@" >&2 & echo $!', "sh"]
         command += [str(self.binaries / "postgres"), "-D", str(self.pgdata), *options]
-        with self.log.open("a") as log:
-            return int(_run(command, self.account, errors=log))
+        with own_file(self.log) as file:
+            return int(_run(command, self.account, errors=file))
 
     def _check_why_it_ended(self) -> None:
         end_of_log = self._end_of_log()
@@ -260,7 +266,7 @@ def _make_directory(data_dir: Path, account: Account | None) -> None:
     """Make it, if need be; if it is there, it must be one that nobody else can put files into."""
     for directory in (*reversed(data_dir.parents), data_dir):
         if not directory.is_dir():
-            directory.mkdir(exist_ok=True)
+            directory.mkdir(0o755, exist_ok=True)
             if account:  # a strict umask would lock the server's user out
                 directory.chmod(0o711)
     status = data_dir.stat()
@@ -268,6 +274,16 @@ def _make_directory(data_dir: Path, account: Account | None) -> None:
         raise EmbeddedServerError(
             f"the data directory {data_dir} is another user's, or anyone can write to it",
             hint="choose one with --data-dir that does not exist yet",
+        )
+    if status.st_mode & stat.S_IWGRP:
+        raise EmbeddedServerError(
+            f"the data directory {data_dir} can be written to by its group",
+            hint=f"close it: chmod g-w {shlex.quote(str(data_dir))}",
+        )
+    if why_not := why_unsafe(data_dir):
+        raise EmbeddedServerError(
+            f"the data directory {data_dir} is not safe: {why_not}",
+            hint="choose another one with --data-dir, or take that right away from the others (chmod)",
         )
     if account:
         _require_way_in(data_dir, account)
@@ -333,6 +349,8 @@ def _runnable(binaries: Path, data_dir: Path, account: Account | None) -> Path:
 def _os_errors(data_dir: Path) -> Iterator[None]:
     try:
         yield
+    except BadFileError as error:
+        raise EmbeddedServerError(f"the embedded server cannot use {error}", hint=error.hint) from None
     except OSError as error:
         raise EmbeddedServerError(
             f"the embedded server cannot use {data_dir}: {error}",
@@ -342,8 +360,15 @@ def _os_errors(data_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def _start_lock(data_dir: Path) -> Iterator[None]:
-    with (data_dir / "start.lock").open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    path = data_dir / "start.lock"
+    with own_file(path) as handle:
+        if not locked_within(handle, min(_SILENT, _LOCK_TIMEOUT)):
+            log.info("waiting for %s, which starts or stops the server of %s", holder(handle), data_dir)
+            if not locked_within(handle, _LOCK_TIMEOUT - _SILENT):
+                raise EmbeddedServerError(
+                    f"{path} has been locked by {holder(handle)} for {_LOCK_TIMEOUT} seconds",
+                    hint="see what that process does, and end it if it hangs",
+                )
         yield
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from forecaster.dsn import Dsn
-from forecaster.errors import ConnectionLostError, DatabaseError
+from forecaster.errors import ConnectionLostError, DatabaseError, DatabaseUnreachableError
 from forecaster.interrupt import Interrupted, interruptible
 from forecaster.model.features import WINDOW
 from forecaster.postgres.connection import (
@@ -33,6 +33,7 @@ from forecaster.postgres.tables import (
     read_tables,
 )
 from forecaster.schema import NEWEST_MLDR, RECORDS, STORED_FORECASTS, TRACK_DAYS, TRACK_FACTS
+from forecaster.secrecy import brief
 
 os.environ.setdefault("RUST_LOG", "off")  # else its connection pool writes to stderr
 import connectorx as cx
@@ -359,12 +360,13 @@ class Source:
         ]
 
         def read() -> pl.DataFrame:
+            self.dsn.check_socket()
             frame: pl.DataFrame = cx.read_sql(uri, sql, return_type="polars", pre_execution_query=on_snapshot)
             return frame
 
         try:
             return interruptible(read, cancel=self.cancel)
-        except (Interrupted, KeyboardInterrupt):
+        except (Interrupted, KeyboardInterrupt, DatabaseUnreachableError):
             raise
         except BaseException as error:  # noqa: BLE001 - its panics are no Exceptions
             raise self._failure(error) from None
@@ -384,7 +386,7 @@ class Source:
         return f"s.id::{type_} AS training_data_id"
 
     def _failure(self, error: BaseException) -> DatabaseError:
-        reason = " ".join(self.dsn.redact(str(error)).split())
+        reason = brief(self.dsn.redact(str(error)))
         kind = ConnectionLostError if _LOST.search(reason) else DatabaseError
         return kind(f"reading from {self.dsn} failed: {reason}")
 

@@ -1,0 +1,171 @@
+"""Addresses of databases as people paste them: what is wrong with one, and what to write instead.
+
+Nothing of the address is shown, for a secret may be anywhere in it: only names that are known here.
+"""
+
+import re
+import unicodedata
+
+from forecaster.errors import InvalidOptionError
+
+_FORM = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+_ENCODE = "percent-encode special characters in the password: @ is %40, / is %2F, # is %23, ? is %3F"
+_QUOTES = "\"'`\u2018\u2019\u201c\u201d<>"
+_POSTGRES = re.compile(r"postgres(?:ql)?:/{0,2}", re.IGNORECASE)
+_DRIVER = re.compile(r"postgres(?:ql)?\+(\w{1,20})://", re.IGNORECASE)
+_ASSIGNED = re.compile(
+    r"(?:(?:export|set|setenv)\s+)?(?:\$env:)?\w{1,64}\s*[= ]\s*[\"']?\w{0,10}(?:\+\w+)?://"
+)
+_KEYWORDS = re.compile(r"\w{1,64}\s*=|(?:server|host|user id|data source)\s*=", re.IGNORECASE)
+_PLACEHOLDER = re.compile(
+    r"[:/@](?:\[(?![0-9A-Fa-f:.]+\]|[0-9A-Fa-f:.]*%)[^\]/@]{1,64}\]|<[^>/@]{1,64}>|\$\{[^}/@]{1,64}\}|\{\{?[^}/@]{1,64}\}\}?|%\(\w{1,64}\)s"
+    r"|your[-_]?password|HOST|PORT|DATABASE)(?=[:/@?]|$)"
+)
+_HIDDEN = re.compile(r":(?:\*{3,}|\u2022{3,}|x{5,})@", re.IGNORECASE)
+_DRIVERS = ("psycopg", "psycopg2", "psycopg2cffi", "psycopg_async", "asyncpg", "aiopg", "pg8000")
+_SLASH_AT_THE_END = re.compile(r"(?:[^@/#?]*@)?[^@/#?]+/[^@/#?]+/")
+_OTHER_SERVERS = frozenset(
+    {
+        "mysql",
+        "mariadb",
+        "mongodb",
+        "mongodb+srv",
+        "redis",
+        "rediss",
+        "sqlite",
+        "mssql",
+        "sqlserver",
+        "oracle",
+        "snowflake",
+        "clickhouse",
+        "bigquery",
+        "duckdb",
+        "redshift",
+        "cockroachdb",
+        "mysql2",
+    }
+)
+_OTHER_NAMES = ("pg", "pgsql", "psql", "postgis", "postgres_ql", "timescaledb", "timescale", "pgx", "asyncpg")
+
+_Found = tuple[str, str] | None
+
+# Parameters of other programs, and what does here what they do there.
+OF_OTHERS = {
+    "pgbouncer": "leave pgbouncer out, and connect to the server itself: a run needs a session of its own",
+    "schema": "leave schema out; --schema names it",
+    "currentSchema": "leave currentSchema out; --schema names the schema",
+    "search_path": "leave search_path out; --schema names the schema",
+    "channel_binding": "leave channel_binding out: one of the two drivers cannot do it; keep sslmode=require",
+    "ssl": "write sslmode=require instead of ssl=true",
+    "sslcert": "client certificates are not supported; leave sslcert out, and give a password",
+    "sslkey": "client certificates are not supported; leave sslkey out, and give a password",
+    "target_session_attrs": "leave target_session_attrs out, and name the primary server",
+    "gssencmode": "leave gssencmode out; sslmode=require encrypts",
+    "client_encoding": "leave client_encoding out: it is always UTF-8",
+    "charset": "leave charset out: it is always UTF-8",
+}
+MODES_OF_OTHERS = {
+    "no-verify": "write sslmode=require, which encrypts and does not verify the certificate either",
+    "allow": "write sslmode=prefer, which takes TLS where the server has it",
+    "true": "write sslmode=require",
+    "on": "write sslmode=require",
+}
+
+
+def unreadable(url: str) -> InvalidOptionError:
+    """What to say of an address that cannot be read."""
+    for looks in (_wrapped, _assigned, _of_another_program, _placeholder, _of_another_scheme, _cut_in_two):
+        if found := looks(url):
+            return InvalidOptionError(found[0], hint=found[1])
+    return InvalidOptionError(f"the database URL cannot be read: expected {_FORM}", hint=_ENCODE)
+
+
+def is_only_pasted(url: str) -> bool:
+    """Whether it has something about it that is no part of an address, or is still to be filled in."""
+    return bool(_wrapped(url) or _placeholder(url))
+
+
+def _wrapped(url: str) -> _Found:
+    if any(unicodedata.category(character) == "Cf" for character in url):
+        return "the database URL has an invisible character in it", "type it anew where it was copied"
+    if url[0] in _QUOTES or ("://" in url and url[-1] in _QUOTES):
+        return (
+            "the database URL is in quotes",
+            "leave them out: in a file of variables, or in cron, quotes are part of the value",
+        )
+    return None
+
+
+def _assigned(url: str) -> _Found:
+    if _ASSIGNED.match(url) and not url.lower().startswith("psql"):
+        return "the database URL has a variable's name before it", "give what stands after the ="
+    return None
+
+
+def _of_another_program(url: str) -> _Found:
+    lower = url.lower()
+    if lower.startswith(("psql ", "-h ", "--host", "-d ", "-u ")):
+        return "the database URL is a command for psql", f"give the URL alone: {_FORM}"
+    if lower.startswith("jdbc:"):
+        return (
+            "the database URL is one for Java (jdbc:)",
+            f"leave out jdbc:, and put user and password before the host: {_FORM}",
+        )
+    if driver := _DRIVER.match(url):
+        name = f"+{driver[1]}" if driver[1] in _DRIVERS else "the + and the name"
+        return "the database URL is one for SQLAlchemy, with a driver's name", f"leave out {name}: {_FORM}"
+    if lower.startswith("{"):
+        return "the database is given as JSON, and only a URL can be read", f"write {_FORM}"
+    if _KEYWORDS.match(url):
+        return "the database is given as keywords, and only a URL can be read", f"write {_FORM}"
+    return None
+
+
+def _placeholder(url: str) -> _Found:
+    if _HIDDEN.search(url):
+        return (
+            "the password in the database URL is hidden: it was copied without it",
+            "have it shown where it was copied, and copy it again",
+        )
+    if _PLACEHOLDER.search(url):
+        return (
+            "the database URL still has a placeholder in it, such as [YOUR-PASSWORD]",
+            "put the value in its place, percent-encoded, and leave out its brackets",
+        )
+    return None
+
+
+def _of_another_scheme(url: str) -> _Found:
+    scheme, colon, _ = url.partition("://")
+    scheme = scheme.lower() if colon else ""
+    if scheme in ("http", "https"):
+        return (
+            "the database URL is the address of a web page",
+            f"copy the connection string from there: {_FORM}",
+        )
+    if scheme in _OTHER_SERVERS:
+        return f"the database URL is one for {scheme}, and only PostgreSQL can be used", f"expected {_FORM}"
+    if scheme in _OTHER_NAMES:
+        return f"the database URL begins with {scheme}://", f"write postgresql:// instead: {_FORM}"
+    if not url.startswith(("postgresql://", "postgres://")):
+        is_near = _POSTGRES.match(url)
+        return (
+            "the database URL does not begin with postgresql://",
+            f"write it in small letters with two slashes: {_FORM}" if is_near else f"expected {_FORM}",
+        )
+    return None
+
+
+def _cut_in_two(url: str) -> _Found:
+    rest = url.partition("://")[2]
+    if re.search(r"\s", url):
+        return (
+            "the database URL has a blank or a line end in it",
+            "if it came in by copying, take it out; in a password a blank is %20",
+        )
+    address = rest.rpartition("@")[2].partition("/")[0]
+    if "," in address and "?" not in address:
+        return "the database URL names several hosts", "name the primary server only"
+    if _SLASH_AT_THE_END.fullmatch(rest):
+        return "the database URL ends in a slash", "leave it out, or percent-encode it: / is %2F"
+    return None
