@@ -9,6 +9,7 @@ import polars as pl
 from forecaster.dsn import Dsn
 from forecaster.errors import WriteRefusedError
 from forecaster.postgres.connection import Connection, commit, connect, integer_array, query
+from forecaster.postgres.server import check_writable
 from forecaster.postgres.sink import ingest
 from forecaster.postgres.tables import (
     LISTENERS_TABLE,
@@ -55,6 +56,7 @@ def load(
         if rows is not None
     }
     with connect(dsn) as connection:
+        check_writable(connection)
         tables = read_tables(connection, schema)
         tables.check(*given, to_write=given)
         rights = {table: ("SELECT", "INSERT") if table in _OF_WHOM else ("INSERT",) for table in given}
