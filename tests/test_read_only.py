@@ -104,7 +104,6 @@ def test_a_standby() -> None:
         pgdata = Path(server.host)
         copy = other / "pgdata"
         subprocess.run(["cp", "-a", pgdata, copy], check=True)
-        shutil.chown(other, pgdata.owner(), pgdata.group())
         (copy / "standby.signal").touch()
         shutil.chown(copy / "standby.signal", pgdata.owner(), pgdata.group())
         with running_server(other, binaries=binaries, settings=SETTINGS | {"hot_standby": "on"}) as standby:
