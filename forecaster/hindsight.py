@@ -15,7 +15,7 @@ from forecaster.model.listeners import artist_rates
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.hindsight import rates_before
 from forecaster.postgres.listeners import artists, read_listeners
-from forecaster.postgres.source import Source
+from forecaster.postgres.source import Source, warn_of_hidden_rows
 from forecaster.postgres.tables import CONTRACT, LISTENERS_TABLE
 
 NO_DAYS, NO_RATE = "no_days_before_cutoff", "no_mldr_at_cutoff"
@@ -99,6 +99,7 @@ def _listeners(source: Source) -> pl.DataFrame | None:
     columns = source.tables.columns.get(LISTENERS_TABLE, {})
     if not columns.keys() >= CONTRACT[LISTENERS_TABLE].keys():
         return None
+    warn_of_hidden_rows(source.tables, LISTENERS_TABLE)
     return read_listeners(source, artists(source)).records.collect()
 
 

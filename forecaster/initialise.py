@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from forecaster.dsn import Dsn
 from forecaster.postgres.connection import connect, query
 from forecaster.postgres.lock import take_lock
+from forecaster.postgres.server import check_writable
 from forecaster.postgres.stored import NOT_GUARANTEED, describe_irregular, has_key, stored_months
 from forecaster.postgres.tables import CONTRACT, FORECAST_TABLE, create_key, create_missing, read_tables
 
@@ -25,6 +26,7 @@ def initialise(dsn: Dsn, schema: str) -> Initialised:
     `LockedError` if a run is writing; `DatabaseUnreachableError`, `DatabaseError`.
     """
     with connect(dsn) as connection:
+        check_writable(connection)
         created = create_missing(connection, schema)
         tables = read_tables(connection, schema)
         tables.check(*CONTRACT)

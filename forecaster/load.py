@@ -10,6 +10,7 @@ from forecaster.dsn import Dsn
 from forecaster.errors import WriteRefusedError
 from forecaster.files import counted
 from forecaster.postgres.connection import Connection, commit, connect, integer_array, query
+from forecaster.postgres.server import check_writable
 from forecaster.postgres.sink import ingest
 from forecaster.postgres.tables import (
     LISTENERS_TABLE,
@@ -64,6 +65,7 @@ def load(
         if rows is not None
     }
     with connect(dsn) as connection:
+        check_writable(connection)
         tables = read_tables(connection, schema)
         tables.check(*given, to_write=given)
         check_rights(connection, tables, dict.fromkeys(given, ("SELECT", "INSERT")))

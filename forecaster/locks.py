@@ -10,29 +10,28 @@ from typing import IO
 
 from forecaster.errors import BadFileError
 
+_MODE = 0o600
 _LOOKS = 0.05  # seconds between two tries to lock
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-def own_file(path: Path, *, shared: bool = False) -> IO[str]:
+def own_file(path: Path) -> IO[str]:
     """A file open to be appended to, made if need be, that nobody else can read or write.
 
-    `shared`: the group that can write to it may read it as well. Whoever can read a file can hold it locked.
-    Raises `BadFileError` for a link, for what is no file, and, unless it is shared, for another user's: root
-    would write to a file of their choice. What an older version left readable is closed.
+    Whoever can read a file can hold it locked. Raises `BadFileError` for a link, for what is no file, and for
+    another user's: root would write to a file of their choice. What an older version left readable is closed.
     """
     if path.is_symlink():
         raise BadFileError(f"{path} is a link, and is not followed", hint="see who made it, and remove it")
-    file = os.fdopen(os.open(path, _FLAGS, 0o660 if shared else 0o600), "a")
+    file = os.fdopen(os.open(path, _FLAGS, _MODE), "a")
     status = os.fstat(file.fileno())
-    is_ours = status.st_uid == os.geteuid()
-    if not stat.S_ISREG(status.st_mode) or not (shared or (is_ours and status.st_nlink == 1)):
+    is_ours = status.st_uid == os.geteuid() and status.st_nlink == 1
+    if not (stat.S_ISREG(status.st_mode) and is_ours):
         file.close()
         raise BadFileError(f"{path} is no file of this user's own", hint="see who made it, and remove it")
-    mode = 0o660 if shared and status.st_mode & stat.S_IWGRP else 0o600
-    if is_ours and stat.S_IMODE(status.st_mode) != mode:
+    if stat.S_IMODE(status.st_mode) != _MODE:
         with suppress(OSError):  # of a file system without modes
-            os.fchmod(file.fileno(), mode)
+            os.fchmod(file.fileno(), _MODE)
     return file
 
 
@@ -50,7 +49,7 @@ def locked_within(file: IO[str], seconds: float) -> bool:
             return True
 
 
-def holder(file: IO[str]) -> str:
+def holder(descriptor: int) -> str:
     """Who has locked a file, as far as the system says."""
     try:
         entries = Path("/proc/locks").read_text().splitlines()
@@ -58,7 +57,7 @@ def holder(file: IO[str]) -> str:
         entries = []
     # 1: FLOCK ADVISORY WRITE 708 fd:01:1234 0 EOF. Of one who waits, the second word is an arrow.
     fields = [entry.split() for entry in entries if " FLOCK " in entry and "->" not in entry]
-    inode = f":{os.fstat(file.fileno()).st_ino}"
+    inode = f":{os.fstat(descriptor).st_ino}"
     pids = {pid for _, _, _, _, pid, place, *_ in fields if place.endswith(inode)}
     known = sorted(pids - {"0", "-1"})  # those of a process in another container
     return f"process {', '.join(known)}" if known else "another process"

@@ -13,12 +13,21 @@ from forecaster.dsn import Dsn
 from forecaster.errors import ConnectionLostError, DatabaseError, InvalidOptionError, NoForecastError
 from forecaster.interrupt import interruptible
 from forecaster.model.listeners import artist_rates
-from forecaster.postgres.connection import Connection, connect, end_connections, query, statement_errors
+from forecaster.postgres.connection import Connection, connect, end_connections, statement_errors
 from forecaster.postgres.listeners import artists, rated, read_listeners, unusable_rows
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
+from forecaster.postgres.server import check_writable, server_state
 from forecaster.postgres.sink import Stored, fit, store_rates, uuid_bytes
 from forecaster.postgres.source import Source, export_snapshot
-from forecaster.postgres.tables import LISTENERS_TABLE, MLDR_TABLE, TO_RATE, Tables, check_rights, read_tables
+from forecaster.postgres.tables import (
+    LISTENERS_TABLE,
+    MLDR_TABLE,
+    TO_RATE,
+    Tables,
+    check_rights,
+    read_tables,
+    warnings_of_hidden_rows,
+)
 from forecaster.report import RatesReport
 from forecaster.schema import RATELESS
 
@@ -83,7 +92,10 @@ class _Rates:
         with ExitStack() as stack:
             with report.stage("connect"):
                 reader = stack.enter_context(connect(config.dsn, repeatable_read=True))
-                report.server = query(reader, "SELECT current_setting('server_version')").item()
+                state = server_state(reader)
+                if not config.dry_run:
+                    check_writable(reader, state)
+                report.server = state.version
                 tables = read_tables(reader, config.schema)
                 tables.check(*TO_RATE, to_write=(MLDR_TABLE,))
                 check_rights(reader, tables, self._rights)
@@ -122,6 +134,7 @@ class _Rates:
         """Sets `todo` and returns it."""
         if self.todo is not None:
             return self.todo
+        self.report.warnings += warnings_of_hidden_rows(source.tables, *TO_RATE)
         found = artists(source)
         wanted = pl.Series(self.config.artist_ids, dtype=pl.Int64)
         if len(unknown := wanted.filter(~wanted.is_in(found.implode())).unique().sort()):

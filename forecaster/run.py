@@ -18,11 +18,19 @@ from forecaster.errors import (
 from forecaster.interrupt import both, cancel_all, outcome
 from forecaster.model.features import looks_ahead
 from forecaster.model.parameters import Parameters
-from forecaster.postgres.connection import Connection, connect, end_connections, query
+from forecaster.postgres.connection import Connection, connect, end_connections
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
+from forecaster.postgres.server import check_writable, server_state
 from forecaster.postgres.source import Source, export_snapshot, slices
 from forecaster.postgres.stored import describe_irregular, missing_key
-from forecaster.postgres.tables import FORECAST_TABLE, TO_FORECAST, Tables, check_rights, read_tables
+from forecaster.postgres.tables import (
+    FORECAST_TABLE,
+    TO_FORECAST,
+    Tables,
+    check_rights,
+    read_tables,
+    warnings_of_hidden_rows,
+)
 from forecaster.report import RunReport
 
 CHUNK = 2_500
@@ -110,7 +118,7 @@ class Run:
         with ExitStack() as stack:
             with report.stage("connect"):
                 reader = stack.enter_context(connect(config.dsn, repeatable_read=True))
-                report.server = query(reader, "SELECT current_setting('server_version')").item()
+                report.server = self._look_at(reader)
                 tables = read_tables(reader, config.schema)
                 tables.check(*TO_FORECAST)
                 self.check(tables)
@@ -128,6 +136,13 @@ class Run:
                 todo = self._find_work(source)
             if len(todo):
                 self.work_all(self._worker(source, writer), todo)
+
+    def _look_at(self, reader: Connection) -> str:
+        """The server's version, where what is to be done can be done."""
+        state = server_state(reader)
+        if not self.config.dry_run:
+            check_writable(reader, state)
+        return state.version
 
     def check(self, tables: Tables) -> None:
         """Raise what is against this kind of run, once it is known what the tables are like."""
@@ -175,6 +190,7 @@ class Run:
             self.replaced = with_forecast.filter(with_forecast.is_in(self.todo.implode()))
             left = stored.filter(~pl.col("cm_track_id").is_in(self.replaced.implode()).fill_null(value=False))
             self.report.warnings += [
+                *warnings_of_hidden_rows(source.tables, *TO_FORECAST),
                 *missing_key(source.tables),
                 *describe_irregular(left, config.schema, horizon=config.parameters.horizon),
             ]

@@ -14,7 +14,7 @@ import pytest
 
 from forecaster.errors import BadFileError, EmbeddedServerError, LockedError
 from forecaster.locks import holder, locked_within, own_file
-from forecaster.parquet.shard import _locked
+from forecaster.parquet.lock import locked
 from forecaster.postgres import embedded
 from forecaster.postgres.embedded import running_server
 from tests.conftest import short_directory
@@ -148,26 +148,15 @@ class TestEmbedded:
 
 
 class TestOwnFile:
-    @pytest.mark.parametrize(
-        ("umask", "shared", "found"),
-        [
-            (0o022, False, 0o600),
-            (0, False, 0o600),
-            (0o022, True, 0o600),
-            (0o002, True, 0o660),
-            (0, True, 0o660),
-        ],
-    )
-    def test_whoever_can_read_it_can_write_it(
-        self, tmp_path: Path, umask: int, found: int, *, shared: bool
-    ) -> None:
+    @pytest.mark.parametrize("umask", [0o022, 0])
+    def test_nobody_else_can_read_it(self, tmp_path: Path, umask: int) -> None:
         before = os.umask(umask)
         try:
-            own_file(tmp_path / "x", shared=shared).close()
-            assert mode(tmp_path / "x") == found
+            own_file(tmp_path / "x").close()
+            assert mode(tmp_path / "x") == 0o600
             (tmp_path / "old").touch(0o666)
-            own_file(tmp_path / "old", shared=shared).close()
-            assert mode(tmp_path / "old") == found
+            own_file(tmp_path / "old").close()
+            assert mode(tmp_path / "old") == 0o600
         finally:
             os.umask(before)
 
@@ -177,7 +166,6 @@ class TestOwnFile:
         os.chown(tmp_path / "x", pwd.getpwnam("nobody").pw_uid, -1)
         with pytest.raises(BadFileError, match="no file of this user's own"):
             own_file(tmp_path / "x")
-        own_file(tmp_path / "x", shared=True).close()
         assert mode(tmp_path / "x") == 0o644
 
     def test_what_is_in_it_stays(self, tmp_path: Path) -> None:
@@ -192,19 +180,19 @@ class TestHolder:
         with own_file(tmp_path / "x") as file, own_file(tmp_path / "x") as other:
             assert locked_within(file, 0)
             assert not locked_within(other, 0.1)
-            assert holder(other) == f"process {os.getpid()}"
+            assert holder(other.fileno()) == f"process {os.getpid()}"
             fcntl.flock(file, fcntl.LOCK_UN)
             assert locked_within(other, 0)
 
     def test_nobody(self, tmp_path: Path) -> None:
         with own_file(tmp_path / "x") as file:
-            assert holder(file) == "another process"
+            assert holder(file.fileno()) == "another process"
 
     def test_of_a_bucket_of_a_sink(self, tmp_path: Path) -> None:
         lock = tmp_path / "bucket=0" / ".lock"
-        with _locked(lock, 0):
+        with locked(lock, 0):
             assert mode(lock) == 0o600
-        with held(lock) as pid, pytest.raises(LockedError, match=f"^process {pid} works"), _locked(lock, 0):
+        with held(lock) as pid, pytest.raises(LockedError, match=f"by process {pid}$"), locked(lock, 0):
             pass
 
     def test_who_waits_is_not_who_holds(self, tmp_path: Path) -> None:
@@ -212,5 +200,5 @@ class TestHolder:
             command = [sys.executable, "-c", HOLD, str(tmp_path / "x")]
             with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as waiting:
                 until(lambda: "->" in Path("/proc/locks").read_text())
-                assert holder(file) == f"process {pid}"
+                assert holder(file.fileno()) == f"process {pid}"
                 waiting.kill()

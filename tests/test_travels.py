@@ -1,13 +1,13 @@
 """What is sent to Dask's workers, byte for byte: no password, and no signature in clear."""
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from distributed.protocol.pickle import dumps
+from distributed.protocol import pickle as dask_pickle
 
 from forecaster.cluster import _outcome
 from forecaster.distributed import _DistributedRun, _Task
@@ -25,6 +25,9 @@ from forecaster.run import RunConfig
 from tests.faults import PASSWORD, PASSWORD_MARKS
 from tests.tables import golden_mldr, golden_streams, initialise
 
+_dumps: Callable[[object], bytes] = dask_pickle.dumps
+"""As Dask does it."""
+
 SIGNED = "https://127.0.0.1:1/mldr.parquet?X-Amz-Signature=f00ba5"
 
 
@@ -37,10 +40,10 @@ def test_of_a_run_on_tables(embedded_database: Dsn, monkeypatch: pytest.MonkeyPa
 
     def in_this_process(_: object, work: Any, items: Any, **__: object) -> Iterator[tuple[Any, Any]]:
         for item in items:
-            sent.append(dumps((work, item)))
+            sent.append(_dumps((work, item)))
             again, whole = pickle.loads(sent[-1])
             outcome = again(whole)
-            came.append(dumps(outcome))
+            came.append(_dumps(outcome))
             yield item, outcome
 
     monkeypatch.setattr("forecaster.distributed.each", in_this_process)
@@ -60,7 +63,7 @@ def test_a_password_in_the_task_would_be_seen(embedded_database: Dsn) -> None:
         dsn = replace(embedded_database, password=PASSWORD)
         now = datetime.now(UTC)
         task = _Task(dsn, source.tables, source.snapshot, Parameters(), now, replace=False, dry_run=False)
-    assert PASSWORD_MARKS[0].encode() in dumps(task)
+    assert PASSWORD_MARKS[0].encode() in _dumps(task)
 
 
 def job_of(mldr: str) -> Job:
@@ -76,7 +79,7 @@ def test_a_signature_is_not_sent_in_clear(address: str, mldr: str) -> None:
 
 
 def test_a_job_without_one_has_nothing_to_hide() -> None:
-    data = dumps(job_of("s3://bucket/mldr"))
+    data = _dumps(job_of("s3://bucket/mldr"))
     assert b"f00ba5" not in data
 
 

@@ -44,7 +44,7 @@ _CHECKS: tuple[tuple[str, _Check], ...] = (
     ("decay rates", streams.decay_rates),
 )
 _SQL = re.compile(r"(?:ALTER|CREATE|DELETE|DROP|GRANT|REINDEX|SELECT)\b")
-_OTHERWISE = "see that the user may do this, and that --schema names the right one"
+_OTHERWISE = "look into the log of the server"
 
 
 def examine(dsn: Dsn, schema: str, parameters: Parameters, *, options: str | None = None) -> Examination:
@@ -64,7 +64,7 @@ def examine(dsn: Dsn, schema: str, parameters: Parameters, *, options: str | Non
                 _look(context, about, check)
     except ForecasterError as error:
         is_it_up = f"pg_isready -h {shlex.quote(dsn.host)} -p {dsn.port}"
-        fix = f"{error.hint or 'look into the log of the server'}; {is_it_up} says whether it runs"
+        fix = f"{error.hint or _OTHERWISE}; {is_it_up} says whether it runs"
         result.findings.append(Finding("connection", "error", f"{error}", fix, error.exit_code))
     result.findings = [
         replace(finding, found=shown(finding.found), fix=_to_paste(shown(finding.fix or "")))

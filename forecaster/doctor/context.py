@@ -28,7 +28,6 @@ _SERVER = """
 _RELATIONS = """
     SELECT c.relname::text AS "table", c.relkind::text AS kind, c.reltuples::float8 AS rows,
            c.oid::int8 AS oid, has_schema_privilege(n.oid, 'USAGE') AS usable,
-           row_security_active(c.oid) AS filtered,
            EXISTS (SELECT FROM pg_catalog.pg_index i
                    WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NOT NULL) AS has_partial
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -67,8 +66,6 @@ class Relation:
     oid: int
     usable: bool
     """Whether the user may use its schema."""
-    filtered: bool
-    """Whether policies decide which rows the user sees."""
     has_partial: bool
     """Whether there is an index of some of its rows."""
 

@@ -26,8 +26,11 @@ def key(context: Context) -> Iterator[Seen]:
     if has_key(context.tables):
         yield "ok", "unique on (cm_track_id, month)", None
         return
-    found, fix = next(missing_key(context.tables)).partition(". `")[0], context.command("init")
-    if FORECAST_TABLE in context.readable:
+    found, _, otherwise = next(missing_key(context.tables)).partition(". ")
+    fix = context.command("init")
+    if FORECAST_TABLE in context.tables.with_children:
+        fix = otherwise
+    elif FORECAST_TABLE in context.readable:
         twice = context.stored.filter(pl.col("rows") > pl.col("months"))["cm_track_id"].drop_nulls().sort()
         if len(twice):
             found += f"; in the way are tracks with a month twice or NULL: {len(twice):,}"

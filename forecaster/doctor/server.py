@@ -8,10 +8,10 @@ from forecaster.doctor.findings import Seen
 from forecaster.dsn import Dsn
 from forecaster.errors import ConnectionLostError, DatabaseError
 from forecaster.postgres.connection import connect, query
+from forecaster.postgres.server import why_read_only
 
 _TESTED = "tested with 15 and 18"
 _LEAST, _GOOD = 12, 14  # versions
-_READ_ONLY = "default_transaction_read_only"
 # A run has up to six connections.
 _CONNECTION_LIMITS = (
     "SELECT rolconnlimit, current_setting('max_connections') FROM pg_roles WHERE rolname = current_user"
@@ -116,25 +116,8 @@ def of_pooler(pids: tuple[int, ...]) -> Seen:
 def read_only(context: Context) -> Iterator[Seen]:
     """Whether anything can be stored."""
     server = context.server
-    if server.standby:
-        to_primary = "connect to the primary server; if this is to be it: SELECT pg_promote()"
-        yield "error", "the server is a standby, which nothing can be stored on", to_primary
-    elif server.read_only:
-        found = f"nothing can be stored: {_READ_ONLY} is on, by {server.read_only_by}"
-        yield "error", found, _writable(context)
+    if server.standby or server.read_only:
+        found, fix = why_read_only(server.standby, server.read_only_by, server.user, server.database)
+        yield "error", found, fix
     else:
         yield "ok", "the server takes what is stored", None
-
-
-def _writable(context: Context) -> str:
-    """What makes transactions writable; the session that says so has to be able to write itself."""
-    if context.server.read_only_by == "client":
-        return f"take {_READ_ONLY} out of PGOPTIONS, or out of the URL's options"
-    mends = {
-        "database": f"ALTER DATABASE {context.database} RESET {_READ_ONLY}",
-        "user": f"ALTER ROLE {context.user} RESET {_READ_ONLY}",
-        "database user": f"ALTER ROLE {context.user} IN DATABASE {context.database} RESET {_READ_ONLY}",
-        "global": f"ALTER ROLE ALL RESET {_READ_ONLY}",
-    }
-    everywhere = f"ALTER SYSTEM SET {_READ_ONLY} = off; SELECT pg_reload_conf()"
-    return f"SET {_READ_ONLY} = off; {mends.get(context.server.read_only_by, everywhere)}"

@@ -64,6 +64,9 @@ def key(context: Context) -> Iterator[Seen]:
         steps.append(_AS_DATE.format(**names | {"day": names["day"].replace("s.date", "date")}))
     if not context.tables.has_key(STREAMS_TABLE, "cm_track_id", "date"):
         steps.append(_KEY.format(**names))
+    if STREAMS_TABLE in context.tables.with_children:
+        found += ", for other tables inherit from it, whose rows no key of it covers"
+        steps = ["have partitions in place of the tables that inherit, or put their rows into one table"]
     if not context.relations[STREAMS_TABLE].is_table:
         steps = ["make a unique index on (cm_track_id, date) of the table below, and have a table here"]
     yield "warning", found, "; ".join(steps)

@@ -9,11 +9,13 @@ from forecaster.doctor.findings import Level, Seen
 from forecaster.errors import SchemaMismatchError
 from forecaster.postgres.connection import quote_identifier
 from forecaster.postgres.tables import (
+    CONTRACT,
     FORECAST_TABLE,
     LISTENERS_TABLE,
     MLDR_TABLE,
     STREAMS_TABLE,
     TO_FORECAST,
+    hidden_rows,
     read_tables,
 )
 from forecaster.schema import FORECASTS
@@ -120,10 +122,9 @@ def sequences(context: Context) -> Iterator[Seen]:
 
 def row_security(context: Context) -> Iterator[Seen]:
     """Whether the user sees all rows."""
-    filtered = [table for table, relation in context.relations.items() if relation.filtered]
-    if filtered:
-        found = f"policies decide which rows this user sees and stores in {', '.join(filtered)}"
-        yield "warning", found, f"ALTER ROLE {context.user} BYPASSRLS"
+    found = list(hidden_rows(context.tables, *CONTRACT))
+    if found:
+        yield "warning", found[0], f"ALTER ROLE {context.user} BYPASSRLS"
     elif context.relations:
         yield "ok", "this user sees all rows", None
 

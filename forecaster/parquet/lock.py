@@ -14,6 +14,7 @@ from pathlib import Path
 
 from forecaster.errors import BadFileError, LockedError
 from forecaster.files import refuse_planted_links, refusing
+from forecaster.locks import holder
 
 _POLL = 0.25  # seconds between two tries to lock
 _OWN, _OF_GROUP = 0o600, 0o660
@@ -93,7 +94,7 @@ def _holder(descriptor: int) -> str:
     """Who holds it, as it says itself; what a killed process left behind does not count."""
     said = _HOLDER.fullmatch(os.pread(descriptor, _LENGTH, 0).decode(errors="replace"))
     is_gone = said is not None and said["host"] == socket.gethostname() and not _lives(int(said["pid"]))
-    return said[0] if said and not is_gone else "a process that has not said its name"
+    return said[0] if said and not is_gone else holder(descriptor)
 
 
 def _lives(process: int) -> bool:

@@ -20,6 +20,7 @@ from forecaster.errors import (
     SchemaMismatchError,
 )
 from forecaster.interrupt import interruptible
+from forecaster.postgres.conditions import hint_for, is_lost
 from forecaster.secrecy import brief
 
 # ADBC imports this for a kind of data that we never give it. It takes a quarter of all imports' time.
@@ -36,13 +37,11 @@ finally:
 _ISOLATION = "adbc.connection.transaction.isolation_level"
 _REPEATABLE_READ = {_ISOLATION: "adbc.connection.transaction.isolation.repeatable_read"}
 _READ_COMMITTED = {_ISOLATION: "adbc.connection.transaction.isolation.read_committed"}
-_INSUFFICIENT_PRIVILEGE = "42501"
-UNIQUE_VIOLATION = "23505"
-# Codes of SQLSTATE: connection exceptions, and a server that is going down or coming up.
-_CONNECTION_EXCEPTIONS = ("08000", "08001", "08003", "08006", "08007", "57P01", "57P02", "57P03")
-_LOST = re.compile(
-    r"server closed the connection|no connection to the server|connection not open|broken pipe"
-)
+# Whatever the server, the database or the user have set: all names are in it, and connectorx sets it, too.
+_ENCODING = "client_encoding=UTF8"
+# What the driver adds to a message, and libpq to that of a lost connection: our statement, and a guess.
+_STATEMENT = "\nQuery was: "
+_GUESS = "\tThis probably means the server terminated abnormally\n\tbefore or while processing the request.\n"
 # What the driver puts around the server's words, of no use to a user: the status and what failed, and where
 # in the statement. No pattern takes more than a time that grows with the text: a trigger writes it.
 _DRIVERS_WORDS = re.compile(
@@ -54,9 +53,10 @@ _DRIVERS_WORDS = re.compile(
 )
 _STATE = re.compile(r"\.? SQLSTATE: \w{5}$")
 _STATE_LENGTH = 20
-_STATEMENT = "Query was: "
 _POSITION = re.compile(r"\nLINE \d+: [^\n]*\n *\^")
-_NAME_BYTES = 63
+# Of a message of the server, as libpq has it.
+_SEVERITY = re.compile(r"(?<= )[^ :\n]+(?=:  )")
+NAME_BYTES = 63
 _HOST_LENGTH = 27  # of the 63 bytes that PostgreSQL keeps of a client's name, besides a pid and an instant
 
 CONNECT_TIMEOUT = 3.5
@@ -89,7 +89,7 @@ def _open(dsn: Dsn, options: Mapping[str, str], beside: Connection | None) -> Co
         with libpq_variables_hidden():
             connection: Connection
             if beside is None:
-                connection = driver.connect(dsn.uri, conn_kwargs=dict(options))
+                connection = driver.connect(f"{dsn.uri}&{_ENCODING}", conn_kwargs=dict(options))
             else:
                 connection = beside.adbc_clone()
                 connection.adbc_connection.set_options(**options)
@@ -108,7 +108,7 @@ def _open(dsn: Dsn, options: Mapping[str, str], beside: Connection | None) -> Co
         raise DatabaseUnreachableError(message, hint=hint) from None
     except adbc.Error as error:
         message = f"cannot connect to {dsn}: {_reason(dsn.redact(str(error)))}"
-        raise DatabaseUnreachableError(message, hint=hint) from None
+        raise DatabaseUnreachableError(message, hint=hint_for(error.sqlstate or "") or hint) from None
 
 
 @contextmanager
@@ -118,15 +118,9 @@ def statement_errors(dsn: Dsn) -> Iterator[None]:
         yield
     except adbc.Error as error:
         message, state = _reason(dsn.redact(str(error))), error.sqlstate or ""
-        if state == _INSUFFICIENT_PRIVILEGE:
-            raise DatabaseError(message, hint='grant it to this user (README, "Privileges")') from None
-        if state == UNIQUE_VIOLATION:
-            raise DatabaseError(
-                message, hint="another program stored the same rows meanwhile; look, and start again"
-            ) from None
-        lost = state in _CONNECTION_EXCEPTIONS or _LOST.search(message)
-        kind = ConnectionLostError if lost else DatabaseError
-        raise kind(f"{message}{f' (SQLSTATE {state})' if state else ''}") from None
+        kind = ConnectionLostError if is_lost(error) else DatabaseError
+        text = f"{message}{f' (SQLSTATE {state})' if state else ''}"
+        raise kind(text, hint=hint_for(state)) from None
 
 
 def client_name() -> str:
@@ -186,13 +180,24 @@ def copy_in(
         return interruptible(ingested, cancel=cursor.adbc_cancel)
 
 
+def severity_of_errors(connection: Connection) -> str:
+    """What the server calls an error, in its language; what was done in the transaction is rolled back."""
+    try:
+        query(connection, "SELECT 1 / 0 -- forecaster asks in what language errors are reported")
+    except adbc.Error as error:
+        connection.rollback()
+        if found := _SEVERITY.search(f"{error}"):
+            return found[0]
+    return ""
+
+
 def quote_identifier(name: str) -> str:
     """`name` as an SQL identifier, whatever characters it has."""
     # A longer name would be cut off by the server, and then be another one.
     is_text = not any("\ud800" <= character <= "\udfff" for character in name)
-    if not name or "\0" in name or not is_text or len(name.encode()) > _NAME_BYTES:
+    if not name or "\0" in name or not is_text or len(name.encode()) > NAME_BYTES:
         raise SchemaMismatchError(
-            f"{name!r} cannot be the name of a schema or table: expected 1 to {_NAME_BYTES} bytes of UTF-8"
+            f"{name!r} cannot be the name of a schema or table: expected 1 to {NAME_BYTES} bytes of UTF-8"
         )
     return '"' + name.replace('"', '""') + '"'
 
@@ -204,11 +209,11 @@ def integer_array(numbers: Sequence[int] | pl.Series) -> str:
 
 
 def _reason(text: str) -> str:
-    """The server's own words, on one line, without what the driver puts around them."""
+    """The server's own words, on one line, without what the driver and libpq put around them."""
+    said, _, rest = text.rpartition(_STATEMENT)
+    text = (said or rest).replace(_GUESS, "")
     if state := _STATE.search(text, max(0, len(text) - _STATE_LENGTH)):
         text = text[: state.start()]
-        words, statement, _ = text.rpartition(_STATEMENT)
-        text = words if statement else text
     if around := _DRIVERS_WORDS.match(text):
         text = text[around.end() :]
     return brief(_POSITION.sub("", text))

@@ -363,10 +363,12 @@ def _start_lock(data_dir: Path) -> Iterator[None]:
     path = data_dir / "start.lock"
     with own_file(path) as handle:
         if not locked_within(handle, min(_SILENT, _LOCK_TIMEOUT)):
-            log.info("waiting for %s, which starts or stops the server of %s", holder(handle), data_dir)
+            log.info(
+                "waiting for %s, which starts or stops the server of %s", holder(handle.fileno()), data_dir
+            )
             if not locked_within(handle, _LOCK_TIMEOUT - _SILENT):
                 raise EmbeddedServerError(
-                    f"{path} has been locked by {holder(handle)} for {_LOCK_TIMEOUT} seconds",
+                    f"{path} has been locked by {holder(handle.fileno())} for {_LOCK_TIMEOUT} seconds",
                     hint="see what that process does, and end it if it hangs",
                 )
         yield

@@ -9,7 +9,7 @@ import polars as pl
 
 from forecaster.dsn import Dsn
 from forecaster.postgres.connection import connect, integer_array
-from forecaster.postgres.source import Source, epoch_day, export_snapshot
+from forecaster.postgres.source import Source, epoch_day, export_snapshot, warn_of_hidden_rows
 from forecaster.postgres.tables import LARGEST_FLOAT, MLDR_TABLE, STREAMS_TABLE, check_rights, read_tables
 from forecaster.schema import NEWEST_MLDR
 
@@ -52,6 +52,7 @@ def open_actuals(dsn: Dsn, schema: str, table: str) -> Iterator[Source]:
         tables = read_tables(connection, schema, streams=table)
         tables.check_actuals()
         check_rights(connection, tables, {STREAMS_TABLE: ("SELECT",)})
+        warn_of_hidden_rows(tables, STREAMS_TABLE)
         yield Source(dsn, tables, export_snapshot(connection))
 
 

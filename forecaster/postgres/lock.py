@@ -20,6 +20,7 @@ _INSTANT = "%Y%m%dT%H%M%SZ"
 _LIFETIME = {
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
+    "transaction_timeout": "0",
     # Also while a statement of ours waits, as for a table that another one has locked.
     "client_connection_check_interval": "1s",
 }

@@ -1,5 +1,6 @@
 """Reading the catalogue out of PostgreSQL: the only module that imports connectorx."""
 
+import logging
 import os
 import re
 import secrets
@@ -7,19 +8,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+import adbc_driver_manager as adbc
 import polars as pl
 
 from forecaster.dsn import Dsn
 from forecaster.errors import ConnectionLostError, DatabaseError, DatabaseUnreachableError
 from forecaster.interrupt import Interrupted, interruptible
 from forecaster.model.features import WINDOW
+from forecaster.postgres.conditions import QUERY_CANCELED, hint_for
 from forecaster.postgres.connection import (
     Connection,
     client_name,
     connect,
     end_connections,
+    execute,
     integer_array,
     query,
+    severity_of_errors,
 )
 from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import (
@@ -31,12 +36,15 @@ from forecaster.postgres.tables import (
     Tables,
     check_rights,
     read_tables,
+    warnings_of_hidden_rows,
 )
 from forecaster.schema import NEWEST_MLDR, RECORDS, STORED_FORECASTS, TRACK_DAYS, TRACK_FACTS
 from forecaster.secrecy import brief
 
 os.environ.setdefault("RUST_LOG", "off")  # else its connection pool writes to stderr
 import connectorx as cx
+
+_log = logging.getLogger("forecaster")
 
 CONNECTIONS = 2
 """Connections that read at once. Measured on two cores: a third and fourth gain nothing."""
@@ -47,21 +55,26 @@ _DAYS_FROM_RELEASE = (
     "THEN trunc(s.days_from_release)::bigint END AS days_from_release"
 )
 
-# connectorx has no SQLSTATE, only its text and the server's.
+# connectorx has no SQLSTATE. What the server says, in its language, comes after these words of the driver;
+# all else are the driver's own words.
+_SERVER_SAYS = re.compile(r"db error: (?P<severity>[^:]+): ")
 _LOST = re.compile(
-    r"terminating connection|connection closed|connection reset|broken pipe|communicating with the server|"
-    r"timed out in bb8|timed out waiting|connection refused|shutting down|starting up|recovery mode|"
-    r"unexpected(?:ly)? (?:EOF|closed)|end of file|invalid snapshot|snapshot \"[^\"]*\" does not exist|"
-    r"could not import the requested snapshot",
+    r"connection closed|connection reset|broken pipe|communicating with the server|connecting to server|"
+    r"timed out in bb8|timed out waiting|connection refused|unexpected(?:ly)? (?:EOF|closed)|end of file",
     re.IGNORECASE,
 )
+# Each of these ends a transaction that should hold the session open: nobody else's work waits for it.
+_FOR_AS_LONG_AS_IT_TAKES = ("idle_in_transaction_session_timeout", "transaction_timeout")
 
 
 def export_snapshot(connection: Connection) -> str:
     """Name of what a repeatable-read transaction sees; it is good for as long as that is open."""
     # The transaction is idle while others read: where such ones are ended after a time, this one is not.
-    keep = "SELECT set_config('idle_in_transaction_session_timeout', '0', true)"
-    return str(query(connection, f"{keep}, pg_export_snapshot() AS name")["name"].item())
+    limits = ", ".join(f"'{name}'" for name in _FOR_AS_LONG_AS_IT_TAKES)
+    sql = f"""
+        SELECT pg_export_snapshot() AS name, count(set_config(s.name, '0', true)) AS lifted
+        FROM pg_catalog.pg_settings s WHERE s.name IN ({limits})"""
+    return str(query(connection, sql)["name"].item())
 
 
 @contextmanager
@@ -75,7 +88,14 @@ def open_source(dsn: Dsn, schema: str, *, needed: Sequence[str] = TO_FORECAST) -
         tables = read_tables(connection, schema)
         tables.check(*needed, to_write=())
         check_rights(connection, tables, dict.fromkeys(needed, ("SELECT",)))
+        warn_of_hidden_rows(tables, *needed)
         yield Source(dsn, tables, export_snapshot(connection))
+
+
+def warn_of_hidden_rows(tables: Tables, *read: str) -> None:
+    """Say so where this user may not see all rows of what is read."""
+    for warning in warnings_of_hidden_rows(tables, *read):
+        _log.warning("%s", warning)
 
 
 @dataclass(frozen=True)
@@ -284,11 +304,7 @@ class Source:
     @property
     def reads_by_index(self) -> bool:
         """Whether there is one row per track and day, and an index that finds a track's newest rows."""
-        return (
-            self.tables.has_key(STREAMS_TABLE, "cm_track_id", "date")
-            # On a timestamp column the key lets a day occur twice.
-            and self.tables.type(STREAMS_TABLE, "date") == "date"
-        )
+        return self.tables.has_day_key(STREAMS_TABLE, "cm_track_id")
 
     def _history_by_index(self, track_ids: str) -> str:
         """Cost per track does not depend on the length of its history."""
@@ -353,11 +369,8 @@ class Source:
         """What statements select on the snapshot; several are parts of one frame and read at once."""
         # The name is in the URI, because the connection that asks for the result's columns, and may wait for
         # a lock, takes no other statement.
-        uri = replace(self.dsn, parameters=(*self.dsn.parameters, ("application_name", self.name))).uri
-        on_snapshot = [
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            f"SET TRANSACTION SNAPSHOT '{self.snapshot}'",
-        ]
+        uri = self._named.uri
+        on_snapshot = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", self._set_snapshot]
 
         def read() -> pl.DataFrame:
             self.dsn.check_socket()
@@ -369,7 +382,7 @@ class Source:
         except (Interrupted, KeyboardInterrupt, DatabaseUnreachableError):
             raise
         except BaseException as error:  # noqa: BLE001 - its panics are no Exceptions
-            raise self._failure(error) from None
+            raise self._failure(f"{error}", [sql] if isinstance(sql, str) else sql) from None
 
     @property
     def _unusable(self) -> str:
@@ -385,10 +398,47 @@ class Source:
         type_ = "text" if self.tables.type(STREAMS_TABLE, "id") == "uuid" else "bigint"
         return f"s.id::{type_} AS training_data_id"
 
-    def _failure(self, error: BaseException) -> DatabaseError:
-        reason = brief(self.dsn.redact(str(error)))
-        kind = ConnectionLostError if _LOST.search(reason) else DatabaseError
-        return kind(f"reading from {self.dsn} failed: {reason}")
+    @property
+    def _named(self) -> Dsn:
+        return replace(self.dsn, parameters=(*self.dsn.parameters, ("application_name", self.name)))
+
+    @property
+    def _set_snapshot(self) -> str:
+        return f"SET TRANSACTION SNAPSHOT '{self.snapshot}'"
+
+    def _failure(self, text: str, statements: list[str]) -> DatabaseError:
+        """What to raise for an error of connectorx."""
+        reason = brief(self.dsn.redact(text))
+        message = f"reading from {self.dsn} failed: {reason}"
+        said = _SERVER_SAYS.match(reason)
+        if said is None:
+            kind = ConnectionLostError if _LOST.search(reason) else DatabaseError
+            return kind(message)
+        try:
+            with connect(self._named, repeatable_read=True) as connection:
+                if self._is_over(connection, said["severity"]):
+                    return ConnectionLostError(message)
+                for statement in statements:
+                    query(connection, statement)
+        except (ConnectionLostError, DatabaseUnreachableError):
+            return ConnectionLostError(message)
+        except DatabaseError as error:
+            return DatabaseError(f"reading from {self.dsn} failed: {error}", hint=error.hint)
+        return DatabaseError(message, hint=hint_for(QUERY_CANCELED))  # it was not the statement's fault
+
+    def _is_over(self, connection: Connection, severity: str) -> bool:
+        """Whether what the server said with this severity was the end of a session; else, take the snapshot.
+
+        Or of the session that holds the snapshot.
+        """
+        try:
+            execute(connection, self._set_snapshot)
+            if severity == severity_of_errors(connection):
+                execute(connection, self._set_snapshot)
+                return False
+        except adbc.Error:
+            pass
+        return True
 
 
 def _records(wire: pl.DataFrame) -> pl.LazyFrame:

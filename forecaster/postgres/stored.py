@@ -46,7 +46,12 @@ def stored_at(
 
 def missing_key(tables: Tables) -> Iterator[str]:
     """What is not guaranteed if nothing keeps a track's month from being stored twice."""
-    if not has_key(tables):
+    if FORECAST_TABLE in tables.with_children:
+        yield (
+            f"other tables inherit from {FORECAST_TABLE}, and no unique key of it covers their rows: "
+            f"{NOT_GUARANTEED}. Partitions in their place are covered"
+        )
+    elif not has_key(tables):
         yield (
             f"{FORECAST_TABLE} has no unique key on (cm_track_id, month): {NOT_GUARANTEED}. "
             "`forecaster init` creates the key where the data and the user's rights allow it"

@@ -1,13 +1,15 @@
 """The tables: what they must look like, how they are created, and what is really there."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import adbc_driver_manager as adbc
 
 from forecaster.columns import ColumnInfo
 from forecaster.errors import DatabaseError, SchemaMismatchError
-from forecaster.postgres.connection import Connection, execute, query, quote_identifier
+from forecaster.postgres.conditions import NOT_IN_ENCODING
+from forecaster.postgres.connection import NAME_BYTES, Connection, execute, query, quote_identifier
 
 STREAMS_TABLE = "backtest_track_daily_training_data"
 MLDR_TABLE = "backtest_artist_mldr"
@@ -25,6 +27,7 @@ _ROW_IDS = ("uuid", "bigint", "integer")
 _TIMES = ("timestamp with time zone", "timestamp without time zone")
 _DAYS = ("date", *_TIMES)
 
+_CHILDREN = "other tables inherit from it, whose rows no key of it covers"
 _WHY_NO_KEY: Mapping[str, str] = {
     "23505": "a month is stored twice",
     "42501": "this user does not own the table, or may not create anything in its schema",
@@ -134,8 +137,38 @@ _DDL: Mapping[str, str] = {
         )""",
 }
 
+# What a view shows is its owner's to see, unless it is one of the invoker's: NULL is this user.
 _COLUMNS_SQL = """
-    SELECT c.relname::text AS "table", a.attname::text AS "column",
+    WITH RECURSIVE below (top, oid, reader) AS (
+        SELECT c.oid, c.oid, NULL::oid
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = $1 AND c.relname IN ($2, $3, $4, $5)
+        UNION
+        SELECT b.top, d.refobjid,
+               CASE WHEN (SELECT o.option_value::boolean FROM pg_options_to_table(v.reloptions) o
+                          WHERE o.option_name = 'security_invoker') THEN b.reader ELSE v.relowner END
+        FROM below b
+        JOIN pg_catalog.pg_class v ON v.oid = b.oid AND v.relkind IN ('v', 'm')
+        JOIN pg_catalog.pg_rewrite r ON r.ev_class = v.oid
+        JOIN pg_catalog.pg_depend d
+          ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+             AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> v.oid
+    ), policed (top, is_filtered) AS (
+        SELECT b.top,
+               bool_or(CASE WHEN b.reader IS NULL THEN row_security_active(b.oid)
+                            ELSE t.relrowsecurity AND NOT o.rolsuper AND NOT o.rolbypassrls
+                                 AND (t.relforcerowsecurity OR NOT pg_has_role(o.oid, t.relowner, 'USAGE'))
+                       END)
+        FROM below b
+        JOIN pg_catalog.pg_class t ON t.oid = b.oid
+        LEFT JOIN pg_catalog.pg_roles o ON o.oid = b.reader
+        GROUP BY b.top
+    )
+    SELECT c.relname::text AS "table",
+           (SELECT p.is_filtered FROM policed p WHERE p.top = c.oid) AS is_filtered,
+           c.relkind <> 'p' AND EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid)
+               AS has_children,
+           a.attname::text AS "column",
            -- a domain is as good as the type below it
            format_type(CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END, NULL) AS type,
            a.attnotnull AS not_null,
@@ -154,10 +187,18 @@ _COLUMNS_SQL = """
     ORDER BY c.relname, a.attnum
 """
 
+# A longer name would be cut off. How long it is depends on the encoding.
+_SCHEMA_SQL = """
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text), octet_length($1::text)"""
+
 # Whole-table indexes on plain columns; an INCLUDEd column is no part of the key. A deferrable one does not
-# keep rows out at once.
+# keep rows out at once, and one of a table with inheritance children says nothing about their rows, which
+# are among those of the table. A partitioned table's is one of all partitions.
 _INDEXES_SQL = """
-    SELECT c.relname::text AS "table", i.indisunique AND i.indimmediate AS is_unique,
+    SELECT c.relname::text AS "table", i.indisunique AND i.indimmediate
+               AND (c.relkind = 'p'
+                    OR NOT EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid))
+               AS is_unique,
            (SELECT array_agg(a.attname::text ORDER BY k.position)
             FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (attnum, position)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
@@ -168,7 +209,7 @@ _INDEXES_SQL = """
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_catalog.pg_am m ON m.oid = x.relam AND m.amname = 'btree'
     WHERE n.nspname = $1 AND c.relname IN ($2, $3, $4, $5)
-      AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+      AND i.indisvalid AND i.indisready AND i.indislive AND i.indpred IS NULL AND i.indexprs IS NULL
 """
 
 # NaN and the infinities are beyond it, and so are numerics that a float cannot hold.
@@ -194,6 +235,10 @@ class Tables:
     indexes: tuple[Index, ...]
     streams: str = STREAMS_TABLE
     """What the table of streams is called."""
+    filtered: frozenset[str] = frozenset()
+    """The tables of which row security decides what rows this user sees."""
+    with_children: frozenset[str] = frozenset()
+    """The tables that others inherit from, whose rows are theirs as well."""
 
     def name(self, table: str) -> str:
         """The table's quoted, qualified name, ready for SQL."""
@@ -215,6 +260,11 @@ class Tables:
     def has_key(self, table: str, *columns: str) -> bool:
         """Whether a unique index has just these columns, in this order."""
         return Index(table, unique=True, columns=columns) in self.indexes
+
+    def has_day_key(self, table: str, whose: str) -> bool:
+        """Whether a unique index keeps a day of a track or artist from being there twice, and finds it."""
+        # On a timestamp column the key lets a day occur twice.
+        return self.has_key(table, whose, "date") and self.type(table, "date") == "date"
 
     def is_unique(self, table: str, *columns: str) -> bool:
         """Whether the server lets no two rows of the table agree in these columns."""
@@ -332,13 +382,30 @@ def read_tables(connection: Connection, schema: str, *, streams: str = STREAMS_T
     titles = {table: table for table in others} | {streams: STREAMS_TABLE}  # which may be one of the others
     parameters = (schema, streams, *others)
     columns: dict[str, dict[str, ColumnInfo]] = {}
-    for title, column, *info in query(connection, _COLUMNS_SQL, parameters).iter_rows():
-        columns.setdefault(titles[title], {})[column] = ColumnInfo(*info)
+    filtered, with_children = set(), set()
+    for title, is_filtered, has_children, column, *info in _look_up(connection, _COLUMNS_SQL, parameters):
+        columns.setdefault(table := titles[title], {})[column] = ColumnInfo(*info)
+        filtered |= {table} if is_filtered else set()
+        with_children |= {table} if has_children else set()
     indexes = tuple(
         Index(titles[title], unique, tuple(key))
         for title, unique, key in query(connection, _INDEXES_SQL, parameters).iter_rows()
     )
-    return Tables(schema, columns, indexes, streams)
+    return Tables(schema, columns, indexes, streams, frozenset(filtered), frozenset(with_children))
+
+
+def _look_up(connection: Connection, sql: str, names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
+    """The rows of a statement about a schema and its tables, which are called so."""
+    try:
+        yield from query(connection, sql, names).iter_rows()
+    except adbc.Error as error:
+        if error.sqlstate not in NOT_IN_ENCODING:
+            raise
+        raise SchemaMismatchError(
+            f"the database cannot hold a name like {' or '.join(repr(n) for n in names if not n.isascii())}: "
+            "its encoding lacks a character",
+            hint="give another name, or use a database in UTF8",
+        ) from None
 
 
 def create_missing(connection: Connection, schema: str) -> list[str]:
@@ -348,7 +415,13 @@ def create_missing(connection: Connection, schema: str) -> list[str]:
     """
     created = []
     quote_identifier(schema)  # refuses what can be no name
-    if query(connection, "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1", (schema,)).is_empty():
+    [(is_there, length)] = _look_up(connection, _SCHEMA_SQL, (schema,))
+    if length > NAME_BYTES:
+        raise SchemaMismatchError(
+            f"{schema!r} cannot be the name of a schema: it has {length} bytes in the database's encoding, "
+            f"and a name has at most {NAME_BYTES}"
+        )
+    if not is_there:
         execute(connection, f"CREATE SCHEMA {quote_identifier(schema)}")
         created.append(f"schema {schema}")
     tables = read_tables(connection, schema)
@@ -367,6 +440,8 @@ def create_missing(connection: Connection, schema: str) -> list[str]:
 
 def create_key(connection: Connection, tables: Tables) -> str | None:
     """Add the forecasts' unique key and commit, or say why it cannot be."""
+    if FORECAST_TABLE in tables.with_children:
+        return _CHILDREN
     try:
         execute(connection, f"CREATE UNIQUE INDEX ON {tables.name(FORECAST_TABLE)} (cm_track_id, month)")
     except adbc.Error as error:
@@ -402,7 +477,9 @@ def check_rights(connection: Connection, tables: Tables, wanted: Mapping[str, Se
         f"TO {quote_identifier(user)}"
         for right, table, user in lacking.iter_rows()
     ]
-    if grants:
+    if not grants:
+        _check_policies(connection, tables, wanted)
+    else:
         rights = ", ".join(
             f"{right} on {tables.title(table) if table else 'the schema'}"
             for right, table in lacking.select("right", "table").iter_rows()
@@ -410,4 +487,38 @@ def check_rights(connection: Connection, tables: Tables, wanted: Mapping[str, Se
         raise DatabaseError(
             f"the database user lacks rights in schema {tables.schema!r}: {rights}",
             hint="; ".join(grants) + ";",
+        )
+
+
+def hidden_rows(tables: Tables, *read: str) -> Iterator[str]:
+    """A sentence on those of the tables of which this user may not see all rows."""
+    if filtered := [tables.title(table) for table in read if table in tables.filtered]:
+        yield f"policies of row security decide which rows this user sees in {', '.join(filtered)}"
+
+
+def warnings_of_hidden_rows(tables: Tables, *read: str) -> Iterator[str]:
+    """The same, with what it means for what is read, and where the fix is said."""
+    for sentence in hidden_rows(tables, *read):
+        yield f"{sentence}: others are missing, uncounted; `forecaster doctor` says how to see all"
+
+
+def _check_policies(connection: Connection, tables: Tables, wanted: Mapping[str, Sequence[str]]) -> None:
+    """Raise `DatabaseError` where row security lets nothing be read at all, or nothing be stored."""
+    filtered = [table for table in wanted if table in tables.filtered]
+    if not filtered:
+        return
+    sql = "SELECT current_user::text, current_setting('row_security') = 'off'"
+    user, is_off = query(connection, sql).row(0)
+    hint = f"ALTER ROLE {quote_identifier(user)} BYPASSRLS;"
+    if is_off:
+        raise DatabaseError(
+            "row_security is off, and nothing can be read where policies apply to this user: "
+            f"{', '.join(map(tables.title, filtered))}",
+            hint=f"{hint} or turn row_security on, and see what the policies leave",
+        )
+    if to_write := [tables.title(table) for table in filtered if "INSERT" in wanted[table]]:
+        raise DatabaseError(
+            f"row security keeps this user from storing in {', '.join(to_write)}: rows are stored by COPY, "
+            "which the server refuses where policies apply",
+            hint=hint,
         )

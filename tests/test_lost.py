@@ -1,0 +1,186 @@
+"""Connections that are lost: what is done stays done, and nothing is stored twice."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import date
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from forecaster import mldr as module
+from forecaster.chunk import Worker
+from forecaster.dsn import Dsn
+from forecaster.errors import ConnectionLostError, DatabaseError
+from forecaster.load import load
+from forecaster.mldr import RatesConfig, compute_rates
+from forecaster.postgres.connection import connect
+from forecaster.postgres.hindsight import rates_before
+from forecaster.postgres.lock import take_lock
+from forecaster.postgres.source import History, open_source
+from forecaster.postgres.tables import read_tables
+from forecaster.report import RatesReport, RunReport
+from forecaster.run import Run, RunConfig, run
+from tests import sql
+from tests.faults import as_observer, blocked, clear, fill, locked, sessions, terminate, until
+from tests.tables import GOLDEN, initialise
+from tests.test_run import stored
+
+MLDR, LISTENERS = "backtest_artist_mldr", "backtest_artist_daily_training_data"
+ARTISTS = 9
+CHUNK = 3
+HOLDERS_BLANKS = 3  # in "forecaster HOST PID INSTANT"
+
+
+@pytest.fixture
+def listened(embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch) -> Dsn:
+    """Nine artists, which are three chunks."""
+    monkeypatch.setattr(module, "CHUNK", CHUNK)
+    initialise(embedded_database)
+    listeners = pl.read_parquet(GOLDEN / "artist_listeners.parquet").select(
+        pl.col("cm_artist_id").cast(pl.Int64), "date", pl.col("monthly_listeners").cast(pl.Int64)
+    )
+    load(embedded_database, "public", listeners=listeners.filter(pl.col("cm_artist_id") <= ARTISTS))
+    return embedded_database
+
+
+def rated(dsn: Dsn) -> list[tuple[int, int]]:
+    """Artists, and how many rates each has."""
+    return sql.rows(
+        as_observer(dsn), f"SELECT cm_artist_id::bigint, count(*) FROM {MLDR} GROUP BY 1 ORDER BY 1"
+    )
+
+
+def once_each(artists: int) -> list[tuple[int, int]]:
+    return [(artist, 1) for artist in range(1, artists + 1)]
+
+
+def end_what_is_blocked(dsn: Dsn, going: "Future[RatesReport]") -> None:
+    until(lambda: blocked(dsn) or going.done())
+    assert not going.done(), going.exception()
+    for session in blocked(dsn):
+        terminate(dsn, session.pid)
+
+
+def lock_after_a_chunk(patch: pytest.MonkeyPatch, dsn: Dsn, table: str, mode: str) -> ExitStack:
+    """Have a table locked by another session, until this is closed, once one chunk is stored."""
+    held, store = ExitStack(), module.store_rates
+
+    def store_and_lock(*arguments: Any, **options: Any) -> Any:
+        done = store(*arguments, **options)
+        if len(rated(dsn)) == CHUNK:
+            held.enter_context(locked(dsn, table, mode))
+        return done
+
+    patch.setattr(module, "store_rates", store_and_lock)
+    return held
+
+
+def test_mldr_goes_on_where_it_was_lost_while_reading(listened: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = lock_after_a_chunk(monkeypatch, listened, LISTENERS, "ACCESS EXCLUSIVE")
+    report = RatesReport()
+    with ThreadPoolExecutor(1) as thread:
+        going = thread.submit(compute_rates, RatesConfig(listened), report)
+        end_what_is_blocked(listened, going)
+        assert rated(listened) == once_each(CHUNK)
+        held.close()
+    assert going.result().rated == ARTISTS
+    assert report.pending == ARTISTS
+    assert sum(warning.startswith("connected anew: ") for warning in report.warnings) == 1
+    assert rated(listened) == once_each(ARTISTS)
+
+
+def test_mldr_does_not_write_again_what_it_may_have_written(
+    listened: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = lock_after_a_chunk(monkeypatch, listened, MLDR, "SHARE")
+    report = RatesReport()
+    with ThreadPoolExecutor(1) as thread:
+        going = thread.submit(compute_rates, RatesConfig(listened), report)
+        end_what_is_blocked(listened, going)
+        with pytest.raises(DatabaseError, match="the connection was lost while writing") as caught:
+            going.result()
+        held.close()
+    assert not isinstance(caught.value, ConnectionLostError)
+    assert (report.rated, report.warnings) == (CHUNK, [])
+    assert rated(listened) == once_each(CHUNK)
+    monkeypatch.undo()
+    rest = compute_rates(RatesConfig(listened, wait=30))
+    assert (rest.pending, rest.rated) == (ARTISTS - CHUNK, ARTISTS - CHUNK)
+    assert rated(listened) == once_each(ARTISTS)
+
+
+def test_who_has_waited_for_another_run_finds_nothing_pending(embedded_database: Dsn) -> None:
+    """What it reads is younger than the lock."""
+    dsn = embedded_database
+    expected = fill(dsn)
+    run(RunConfig(dsn))
+    forecasts = sql.rows(dsn, "SELECT count(*) FROM backtest_track_streams_forecast")
+    sql.run(dsn, "CREATE TABLE kept AS TABLE backtest_track_streams_forecast")
+    clear(dsn)
+    report = RunReport()
+    with ThreadPoolExecutor(1) as thread:
+        with connect(as_observer(dsn)) as other:
+            take_lock(other, read_tables(other, "public"))
+            going = thread.submit(run, RunConfig(dsn, wait=60), report)
+            # Both go by a holder's name: whoever has the lock, and the one that tries to get it.
+            until(lambda: sum(s.name.count(" ") == HOLDERS_BLANKS for s in sessions(dsn)) > 1)
+            sql.run(dsn, "INSERT INTO backtest_track_streams_forecast OVERRIDING SYSTEM VALUE TABLE kept")
+        skipped = len(going.result().skipped)
+    # Those that get none are all that is still pending.
+    assert (report.pending, report.forecast) == (skipped, 0)
+    assert sql.rows(dsn, "SELECT count(*) FROM backtest_track_streams_forecast") == forecasts
+    assert_frame_equal(stored(dsn), expected)
+
+
+class _BothFail(Run):
+    """A run of which a read is lost while what was read before is being stored, which fails then."""
+
+    attempts = 0
+
+    def work_all(self, worker: Worker, todo: pl.Series) -> None:
+        self.attempts += 1
+        read, reads = worker.read, list[pl.Series]()
+
+        def read_once(_: Worker, track_ids: pl.Series) -> History:
+            reads.append(track_ids)
+            if len(reads) < 3:
+                return read(track_ids)
+            until(lambda: blocked(self.config.dsn))
+            [writer] = blocked(self.config.dsn)
+            terminate(self.config.dsn, writer.pid)
+            raise ConnectionLostError("the read was lost")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(worker), "read", read_once)
+            super().work_all(worker, todo)
+
+
+def test_of_a_lost_read_and_a_failed_write_the_write_counts(
+    embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tried again, what the server may have got would be written blindly."""
+    dsn = embedded_database
+    fill(dsn)
+    monkeypatch.setattr("forecaster.run.CHUNK", 20)
+    going = _BothFail(RunConfig(dsn), RunReport())
+    with (
+        locked(dsn, "backtest_track_streams_forecast", "SHARE"),
+        pytest.raises(DatabaseError, match="the connection was lost while writing"),
+    ):
+        going.finished()
+    assert going.attempts == 1
+
+
+def test_a_rate_of_the_very_instant_of_the_cutoff_is_not_known(embedded_database: Dsn) -> None:
+    """It is midnight in UTC, and what is known was stored before."""
+    initialise(embedded_database)
+    for artist, instant in ((1, "2024-02-29 23:59:59.999999+00"), (2, "2024-03-01 00:00:00+00")):
+        sql.run(
+            embedded_database,
+            f"INSERT INTO {MLDR} (cm_artist_id, mldr, created_at) VALUES ({artist}, 0.5, '{instant}')",
+        )
+    with open_source(embedded_database, "public") as source:
+        assert rates_before(source, date(2024, 3, 1))["cm_artist_id"].to_list() == [1]
+        assert rates_before(source, date(2024, 3, 2))["cm_artist_id"].sort().to_list() == [1, 2]
