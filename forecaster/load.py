@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import polars as pl
 
 from forecaster.dsn import Dsn
-from forecaster.errors import WriteRefusedError
-from forecaster.postgres.connection import Connection, commit, connect, integer_array, query
+from forecaster.errors import StalledError, WriteRefusedError
+from forecaster.postgres.connection import Connection, commit, connect, integer_array, not_again, query
 from forecaster.postgres.sink import ingest
 from forecaster.postgres.tables import (
     LISTENERS_TABLE,
@@ -65,7 +65,10 @@ def load(
             table: ingest(connection, tables, table, rows.with_columns(created_at=created_at))
             for table, rows in given.items()
         }
-        commit(connection)
+        try:
+            commit(connection)
+        except StalledError as error:
+            raise not_again(error, "all rows are stored or none: look before you load them again") from None
     return Loaded(*(stored.get(table, 0) for table in (STREAMS_TABLE, MLDR_TABLE, LISTENERS_TABLE)))
 
 

@@ -15,10 +15,10 @@ from forecaster.errors import (
     InvalidOptionError,
     NoForecastError,
 )
-from forecaster.interrupt import both, cancel_all, outcome
+from forecaster.interrupt import both, cancel_all, cancel_now, outcome
 from forecaster.model.features import looks_ahead
 from forecaster.model.parameters import Parameters
-from forecaster.postgres.connection import Connection, connect, end_connections, query
+from forecaster.postgres.connection import Connection, commit, connect, end_connections, query
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
 from forecaster.postgres.source import Source, export_snapshot, slices
 from forecaster.postgres.stored import describe_irregular, missing_key
@@ -115,7 +115,7 @@ class Run:
                 tables.check(*TO_FORECAST)
                 self.check(tables)
                 check_rights(reader, tables, self._rights)
-                reader.commit()  # the snapshot has to be younger than the lock
+                commit(reader)  # the snapshot has to be younger than the lock
                 writer = None
                 if not config.dry_run:
                     writer = stack.enter_context(connect(config.dsn, beside=reader))
@@ -213,7 +213,7 @@ class Run:
                     outcome(write)
                 raise
             except BaseException:
-                cancel_all([mldr, *ahead, left_out, *behind], worker.cancel)
+                cancel_now([mldr, *ahead, left_out, *behind], worker.cancel)
                 raise
 
     def count_unusable(self, source: Source, todo: pl.Series) -> None:

@@ -6,12 +6,13 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import polars as pl
 
 from forecaster.dsn import Dsn
-from forecaster.errors import ConnectionLostError, DatabaseError
-from forecaster.interrupt import Interrupted, interruptible
+from forecaster.errors import ConnectionLostError, DatabaseError, StalledError
+from forecaster.interrupt import Cancel, Interrupted, interruptible
 from forecaster.model.features import WINDOW
 from forecaster.postgres.connection import (
     Connection,
@@ -20,7 +21,9 @@ from forecaster.postgres.connection import (
     end_connections,
     integer_array,
     query,
+    watch,
 )
+from forecaster.postgres.stall import hang_up
 from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import (
     FORECAST_TABLE,
@@ -98,9 +101,10 @@ class Source:
     name: str = field(default_factory=lambda: f"{client_name()} {secrets.token_hex(4)}")
     """What its connections call themselves, so that they can be found and ended."""
 
-    def cancel(self) -> None:
-        """End whatever is being read."""
-        end_connections(self.dsn, self.name)
+    @property
+    def cancel(self) -> Cancel:
+        """Ends whatever is being read."""
+        return Cancel([partial(end_connections, self.dsn, self.name)], partial(hang_up, self.dsn))
 
     def tracks(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.Series:
         """The tracks that have a row of streams, in order; only those among `track_ids`, if given."""
@@ -352,19 +356,21 @@ class Source:
         """What statements select on the snapshot; several are parts of one frame and read at once."""
         # The name is in the URI, because the connection that asks for the result's columns, and may wait for
         # a lock, takes no other statement.
-        uri = replace(self.dsn, parameters=(*self.dsn.parameters, ("application_name", self.name))).uri
+        named = replace(self.dsn, parameters=(*self.dsn.parameters, ("application_name", self.name)))
         on_snapshot = [
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
             f"SET TRANSACTION SNAPSHOT '{self.snapshot}'",
         ]
 
         def read() -> pl.DataFrame:
-            frame: pl.DataFrame = cx.read_sql(uri, sql, return_type="polars", pre_execution_query=on_snapshot)
+            frame: pl.DataFrame = cx.read_sql(
+                named.connectorx_uri, sql, return_type="polars", pre_execution_query=on_snapshot
+            )
             return frame
 
         try:
-            return interruptible(read, cancel=self.cancel)
-        except (Interrupted, KeyboardInterrupt):
+            return interruptible(read, cancel=self.cancel, watch=watch(self.dsn))
+        except (Interrupted, KeyboardInterrupt, StalledError):
             raise
         except BaseException as error:  # noqa: BLE001 - its panics are no Exceptions
             raise self._failure(error) from None
