@@ -7,12 +7,12 @@ from typing import NamedTuple
 import polars as pl
 
 from forecaster.columns import Fitted
-from forecaster.errors import ConnectionLostError, DatabaseError
-from forecaster.interrupt import interruptible
+from forecaster.errors import ConnectionLostError, StalledError
+from forecaster.interrupt import Cancel, interruptible
 from forecaster.model import build_tracks, forecastable, skipped
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
-from forecaster.postgres.connection import Connection, statement_errors
+from forecaster.postgres.connection import Connection, not_again, statement_errors
 from forecaster.postgres.sink import Stored, fit, store_forecasts, uuid_bytes
 from forecaster.postgres.source import History, Source
 from forecaster.postgres.tables import FORECAST_TABLE
@@ -93,11 +93,11 @@ class Worker:
             stored = self._store(self.writer, computed.forecasts)
         return computed.done._replace(rows=stored.rows, taken=stored.taken)
 
-    def cancel(self) -> None:
-        """Break off whatever is going on."""
-        self.source.cancel()
-        if self.writer:
-            self.writer.adbc_cancel()
+    @property
+    def cancel(self) -> Cancel:
+        """Breaks off whatever is going on."""
+        asks, cut = self.source.cancel
+        return Cancel([*asks, self.writer.adbc_cancel] if self.writer else asks, cut)
 
     def _rows(self, tracks: pl.LazyFrame) -> pl.LazyFrame:
         """Forecasts as they are stored, in whole streams."""
@@ -112,9 +112,6 @@ class Worker:
         try:
             with statement_errors(dsn):
                 return store_forecasts(writer, tables, forecasts, horizon=horizon, replace=self.replace)
-        except ConnectionLostError as error:
-            # Not to be tried again blindly: the server may have got the commit.
-            raise DatabaseError(
-                f"the connection was lost while writing: {error}",
-                hint="each track has all its months or none; the next run completes the rest",
-            ) from None
+        except (ConnectionLostError, StalledError) as error:
+            hint = "each track has all its months or none; the next run completes the rest"
+            raise not_again(error, hint) from None

@@ -3,7 +3,7 @@
 from forecaster.dsn import Dsn
 from forecaster.errors import NoForecastError
 from forecaster.load import Loaded, load
-from forecaster.postgres.connection import connect, execute, query
+from forecaster.postgres.connection import commit, connect, execute, query
 from forecaster.postgres.tables import CONTRACT, FORECAST_TABLE, STREAMS_TABLE, create_missing, read_tables
 from forecaster.sample import sample_catalogue
 
@@ -20,7 +20,7 @@ def fill(dsn: Dsn, tracks: int | None) -> Loaded | None:
     """
     with connect(dsn) as connection:
         create_missing(connection, SCHEMA)
-        connection.commit()
+        commit(connection)
         tables = read_tables(connection, SCHEMA)
         there = query(
             connection, f"SELECT count(DISTINCT cm_track_id) FROM {tables.name(STREAMS_TABLE)}"
@@ -30,7 +30,7 @@ def fill(dsn: Dsn, tracks: int | None) -> Loaded | None:
         # First of all, because it is what can fail.
         streams, mldr = sample_catalogue(tracks or DEFAULT_TRACKS)
         execute(connection, f"TRUNCATE {', '.join(map(tables.name, CONTRACT))}")
-        connection.commit()
+        commit(connection)
     return load(dsn, SCHEMA, streams=streams, mldr=mldr)
 
 

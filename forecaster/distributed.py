@@ -14,7 +14,7 @@ from forecaster.cluster import connected, each, threads
 from forecaster.dsn import Dsn, with_own_password
 from forecaster.errors import SchemaMismatchError, WriteRefusedError
 from forecaster.model.parameters import Parameters
-from forecaster.postgres.connection import connect
+from forecaster.postgres.connection import commit, connect
 from forecaster.postgres.source import CONNECTIONS, Source, slices
 from forecaster.postgres.stored import has_key, stored_at
 from forecaster.postgres.tables import Tables
@@ -146,7 +146,7 @@ def _store(worker: Worker, computed: Computed) -> Done:
         return worker.store(computed)
     horizon = worker.parameters.horizon
     ours = stored_at(worker.writer, worker.source.tables, computed.done.track_ids, worker.created_at, horizon)
-    worker.writer.commit()
+    commit(worker.writer)
     rows = computed.forecasts.rows
     is_there = rows["cm_track_id"].cast(pl.Int64).is_in(ours.implode())
     rest = rows.filter(~is_there)

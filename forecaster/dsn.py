@@ -19,6 +19,9 @@ DEFAULT_PORT = 5432
 APPLICATION_NAME = "forecaster"
 CONNECT_TIMEOUT = "3"  # seconds; a host that does not answer within it is an error, not a wait
 
+STALL_TIMEOUT = 120.0
+"""Seconds of silence after which a server that does nothing for us is given up, if no others are given."""
+
 # libpq's variables, by the URL parameter that each of them stands for.
 _VARIABLES = {
     "PGSSLMODE": "sslmode",
@@ -27,8 +30,25 @@ _VARIABLES = {
     "PGAPPNAME": "application_name",
     "PGCONNECT_TIMEOUT": "connect_timeout",
 }
-# connectorx and libpq both know these, with the same meaning.
-_PARAMETERS = frozenset(_VARIABLES.values())
+# A host that is gone without a word is noticed within a minute, and not after the system's two hours.
+_LIVENESS: Mapping[str, str] = {
+    "keepalives": "1",
+    "keepalives_idle": "30",  # seconds of silence before a sign of life is asked for
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",  # milliseconds in which what is sent has to be acknowledged
+}
+# What the system lets through: the drivers would fail at others, connectorx after half a minute.
+_RANGES: Mapping[str, tuple[int, int]] = {
+    "keepalives": (0, 1),
+    "keepalives_idle": (1, 32_767),
+    "keepalives_interval": (1, 32_767),
+    "keepalives_count": (1, 127),
+    "tcp_user_timeout": (0, 2**31 - 1),
+}
+# connectorx has another name for the one, and takes the other in seconds.
+_OF_LIBPQ = ("keepalives_count", "tcp_user_timeout")
+_PARAMETERS = frozenset(_VARIABLES.values()) | _LIVENESS.keys()
 # These choose the server or demand a proof of it, and connectorx does not know them.
 _NOT_HONOURED = (
     "PGCHANNELBINDING",
@@ -71,6 +91,8 @@ class Dsn:
     parameters: tuple[tuple[str, str], ...] = ()
     peer: str | None = None
     """The operating system's user who must run a server on a Unix socket; None: one that can be trusted."""
+    stall_timeout: float = STALL_TIMEOUT
+    """Seconds without a word from the server, when it does nothing for us, until it is given up; 0: none."""
 
     def __post_init__(self) -> None:
         for name in ("host", "dbname", "user", "password", "peer"):
@@ -96,11 +118,27 @@ class Dsn:
     @property
     def uri(self) -> str:
         """The URI in the one form that connectorx and ADBC both read. Secret: never print it."""
+        return self._uri({name: value for name, value in self.parameters if name not in _OF_LIBPQ})
+
+    @property
+    def libpq_uri(self) -> str:
+        """The URI for ADBC, which notices when the host is gone. Secret."""
+        return self._uri({**_LIVENESS, **dict(self.parameters)})
+
+    @property
+    def connectorx_uri(self) -> str:
+        """The same for connectorx, in its own terms. Secret."""
+        parameters = {**_LIVENESS, **dict(self.parameters)}
+        parameters["keepalives_retries"] = parameters.pop("keepalives_count")
+        parameters["tcp_user_timeout"] = str(-(-int(parameters["tcp_user_timeout"]) // 1000))
+        return self._uri(parameters)
+
+    def _uri(self, given: Mapping[str, str]) -> str:
         user, dbname, password = (_quoted(part) for part in (self.user, self.dbname, self.password or ""))
         host = f"[{self.host}]" if self._is_ipv6 else _quoted(self.host)
         parameters = {"application_name": APPLICATION_NAME, "connect_timeout": CONNECT_TIMEOUT}
         # quote_via: a blank must become %20, because libpq does not read + as one.
-        query = urlencode(parameters | dict(self.parameters), quote_via=quote, safe="")
+        query = urlencode(parameters | dict(given), quote_via=quote, safe="")
         return f"postgresql://{user}{f':{password}' if password else ''}@{host}:{self.port}/{dbname}?{query}"
 
     def check_socket(self) -> None:
@@ -205,6 +243,7 @@ def _complete(given: dict[str, str], environ: Mapping[str, str]) -> Dsn:
     if parameters.get("sslmode") == "require" and usual_authorities.is_file():
         parameters.setdefault("sslrootcert", str(usual_authorities))  # as libpq does, but connectorx does not
     _check_tls(parameters.get("sslmode"), parameters.get("sslrootcert"))
+    _check_liveness(parameters)
     peer = pick("requirepeer", "PGREQUIREPEER") or None
     return Dsn(host, dbname, user, password or None, port, tuple(sorted(parameters.items())), peer)
 
@@ -282,6 +321,15 @@ def _check_tls(mode: str | None, authorities: str | None) -> None:
     if authorities and not Path(authorities).is_file():
         # libpq would connect, and verify nothing.
         raise InvalidOptionError(f"sslrootcert: there is no file {authorities!r}")
+
+
+def _check_liveness(parameters: Mapping[str, str]) -> None:
+    for name, (least, largest) in _RANGES.items():
+        value = parameters.get(name, str(largest))
+        if not (value.isascii() and value.isdecimal() and least <= int(value) <= largest):
+            raise InvalidOptionError(
+                f"{name} is {value!r}: expected a whole number from {least} to {largest}"
+            )
 
 
 def _default_host(port: int) -> str:

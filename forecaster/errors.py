@@ -46,6 +46,16 @@ class ConnectionLostError(DatabaseError):
     """A connection that was there is gone."""
 
 
+class StalledError(ForecasterError):
+    """The database says nothing more, and does nothing for us."""
+
+    exit_code = 3
+
+
+class TurnedAwayError(DatabaseUnreachableError):
+    """The server answers, and lets nobody in just now."""
+
+
 class WriteRefusedError(ForecasterError):
     """Rows were not stored, because they are not what was computed or do not fit the table."""
 

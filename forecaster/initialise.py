@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from forecaster.dsn import Dsn
-from forecaster.postgres.connection import connect, query
+from forecaster.postgres.connection import commit, connect, query
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.stored import NOT_GUARANTEED, describe_irregular, has_key, stored_months
@@ -30,7 +30,7 @@ def initialise(dsn: Dsn, schema: str) -> Initialised:
         created = create_missing(connection, schema)
         tables = read_tables(connection, schema)
         tables.check(*CONTRACT)
-        connection.commit()
+        commit(connection)
         if FORECAST_TABLE in created:
             return Initialised(created, [])
         stored = query(connection, f"{stored_months(tables)} GROUP BY 1")

@@ -8,10 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from forecaster.standard import hush
 
@@ -19,11 +19,14 @@ GRACE = 1.7
 """Seconds from the signal until the process is ended, however busy it is."""
 
 _AGAIN = 0.1  # seconds after which what goes on is cancelled once more
+_ANSWERS_WITHIN = 0.7  # seconds in which what is cancelled comes back, if the other side is there
+_DEED = 0.25  # seconds for what is done before the process is ended by force
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STDERR = 2
 _MAIN_THREAD = threading.main_thread().ident or 0
 _to_say = threading.Lock()  # held by the thread that says it, until the end
 
+_last_deed: Callable[[], object] | None = None
 _in_form: Callable[[str, int], str] | None = None  # what makes a log line of the last words
 
 T = TypeVar("T")
@@ -36,6 +39,26 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(signum).name}")
         self.signum = signum
+
+
+class Cancel(NamedTuple):
+    """How calls that block outside of Python are made to come back."""
+
+    asks: Sequence[Callable[[], object]]
+    """What asks the other side for it. Each may block itself, if that is not there."""
+    cut: Callable[[], object]
+    """What needs no other side."""
+
+
+@contextmanager
+def last_deed(deed: Callable[[], object]) -> Iterator[None]:
+    """Have this done, for as long as the block lasts, should the process be ended within it by force."""
+    global _last_deed  # noqa: PLW0603 - of the process, which has one end
+    before, _last_deed = _last_deed, deed
+    try:
+        yield
+    finally:
+        _last_deed = before
 
 
 def set_last_words(in_form: Callable[[str, int], str] | None) -> None:
@@ -71,34 +94,46 @@ def ended_by_signals(stderr: int = _STDERR) -> Iterator[None]:
 
 
 def interruptible(
-    call: Callable[[], T], /, *, cancel: Callable[[], object] | None, timeout: float | None = None
+    call: Callable[[], T],
+    /,
+    *,
+    cancel: Cancel | None,
+    timeout: float | None = None,
+    watch: "Callable[[Future[Any]], None] | None" = None,
 ) -> T:
     """Make a call that blocks outside of Python, in a thread of its own so that a signal is not kept waiting.
 
-    On a signal `cancel` is called, which has to make the call come back; None leaves it to itself. Raises
-    `TimeoutError` after `timeout` seconds; the call is then left to itself.
+    On a signal `cancel` has to make the call come back; None leaves it to itself. Raises `TimeoutError` after
+    `timeout` seconds; the call is then left to itself. `watch` waits until the call is over, or raises why it
+    will never be.
     """
-    if threading.current_thread() is not threading.main_thread() and timeout is None:
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread and timeout is None and watch is None:
         return call()
     result: Future[T] = Future()
     try:
         threading.Thread(target=_settle, args=(result, call), daemon=True).start()
+        if watch:
+            watch(result)
         return outcome(result, timeout=timeout)
     except (Interrupted, KeyboardInterrupt):
         result.cancel()  # does something only if the thread has not begun
         if cancel:
-            cancel_all([result], cancel)
+            cancel_now([result], cancel)
         raise
 
 
-def both(first: Callable[[], T], second: Callable[[], U], /, *, cancel: Callable[[], object]) -> tuple[T, U]:
+def both(first: Callable[[], T], second: Callable[[], U], /, *, cancel: Cancel) -> tuple[T, U]:
     """Make two calls that block outside of Python at once; `cancel` has to make both come back."""
     with ThreadPoolExecutor(2) as threads:
         one, other = threads.submit(first), threads.submit(second)
         try:
             return outcome(one), outcome(other)
-        except BaseException:
+        except Exception:
             cancel_all([one, other], cancel)
+            raise
+        except BaseException:
+            cancel_now([one, other], cancel)
             raise
 
 
@@ -120,15 +155,34 @@ def outcome(call: "Future[T]", /, *, beside: Iterable["Future[Any]"] = (), timeo
     return call.result()
 
 
-def cancel_all(calls: Sequence["Future[Any]"], cancel: Callable[[], object]) -> None:
-    """Have calls in other threads come back by way of `cancel`, and wait until all of them have."""
+def cancel_now(calls: Sequence["Future[Any]"], cancel: Cancel) -> None:
+    """Have calls in other threads come back on a signal, whether the other side answers or not."""
+    cancel_all(calls, cancel, patience=_ANSWERS_WITHIN)
+
+
+def cancel_all(calls: Sequence["Future[Any]"], cancel: Cancel, *, patience: float | None = None) -> None:
+    """Have calls in other threads come back by way of `cancel`, and wait until all of them have.
+
+    They are asked to; after `patience` seconds they are cut off.
+    """
     for call in calls:
         call.cancel()  # those that have not begun
-    # Again and again, because a statement that the server has not begun cannot be cancelled. Until they
-    # are over, because their connections must not be closed under them.
+    # Until they are over, because their connections must not be closed under them; and so with what asks.
+    asking = [threading.Thread(target=_ask, args=(ask, calls), daemon=True) for ask in cancel.asks]
+    for thread in asking:
+        thread.start()
+    if wait(calls, timeout=threading.TIMEOUT_MAX if patience is None else patience).not_done:
+        cancel.cut()
+        wait(calls, timeout=threading.TIMEOUT_MAX)
+    for thread in asking:
+        thread.join(_AGAIN)
+
+
+def _ask(ask: Callable[[], object], calls: Sequence["Future[Any]"]) -> None:
+    # Again and again, because a statement that the server has not begun cannot be cancelled.
     while not all(call.done() for call in calls):
         with suppress(Exception):  # the connection may be gone; what it is cancelled for counts
-            cancel()
+            ask()
         wait(calls, timeout=_AGAIN)
 
 
@@ -153,8 +207,17 @@ def _settle(result: "Future[T]", call: Callable[[], T]) -> None:
     if not result.set_running_or_notify_cancel():
         return
     try:
-        result.set_result(call())
+        value = call()
     except BaseException as error:  # noqa: BLE001 - raised again by whoever waits for the result
+        settle(result, error)
+        return
+    with suppress(InvalidStateError):
+        result.set_result(value)
+
+
+def settle(result: "Future[Any]", error: BaseException) -> None:
+    """Have a call end in an error, unless it is over: what it comes back with then is of no interest."""
+    with suppress(InvalidStateError):
         result.set_exception(error)
 
 
@@ -194,6 +257,10 @@ def _end_in_time(woken: socket.socket, _wakes: socket.socket, stderr: int) -> No
     while time.monotonic() < deadline:
         signal.pthread_kill(_MAIN_THREAD, signum)
         time.sleep(_AGAIN)
+    if _last_deed:  # in a thread: what it needs may be held by what does not come back
+        done = threading.Thread(target=_last_deed, daemon=True)
+        done.start()
+        done.join(_DEED)
     _end(signum, stderr)
 
 

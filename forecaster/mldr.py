@@ -10,10 +10,17 @@ import polars as pl
 from forecaster.attempts import persevere
 from forecaster.columns import Fitted
 from forecaster.dsn import Dsn
-from forecaster.errors import ConnectionLostError, DatabaseError, InvalidOptionError, NoForecastError
+from forecaster.errors import ConnectionLostError, InvalidOptionError, NoForecastError, StalledError
 from forecaster.interrupt import interruptible
 from forecaster.model.listeners import artist_rates
-from forecaster.postgres.connection import Connection, connect, end_connections, statement_errors
+from forecaster.postgres.connection import (
+    Connection,
+    commit,
+    connect,
+    end_connections,
+    not_again,
+    statement_errors,
+)
 from forecaster.postgres.listeners import artists, rated, read_listeners, unusable_rows
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
 from forecaster.postgres.server import check_writable, server_state
@@ -99,7 +106,7 @@ class _Rates:
                 tables = read_tables(reader, config.schema)
                 tables.check(*TO_RATE, to_write=(MLDR_TABLE,))
                 check_rights(reader, tables, self._rights)
-                reader.commit()  # the snapshot has to be younger than the lock
+                commit(reader)  # the snapshot has to be younger than the lock
                 writer = None if config.dry_run else self._locked(stack, reader, tables)
                 source = Source(config.dsn, tables, export_snapshot(reader))
             with report.stage("read"):
@@ -214,9 +221,7 @@ class _Rates:
         try:
             with statement_errors(self.config.dsn):
                 return store_rates(writer, tables, rates, replace=self.config.replace)
-        except ConnectionLostError as error:
-            # Not to be tried again blindly: the server may have got the commit.
-            raise DatabaseError(
-                f"the connection was lost while writing: {error}",
-                hint="each artist has its rate or not; the next run completes the rest",
+        except (ConnectionLostError, StalledError) as error:
+            raise not_again(
+                error, "each artist has its rate or not; the next run completes the rest"
             ) from None

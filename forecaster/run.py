@@ -15,10 +15,10 @@ from forecaster.errors import (
     InvalidOptionError,
     NoForecastError,
 )
-from forecaster.interrupt import both, cancel_all, outcome
+from forecaster.interrupt import both, cancel_all, cancel_now, outcome
 from forecaster.model.features import looks_ahead
 from forecaster.model.parameters import Parameters
-from forecaster.postgres.connection import Connection, connect, end_connections
+from forecaster.postgres.connection import Connection, commit, connect, end_connections
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
 from forecaster.postgres.server import check_writable, server_state
 from forecaster.postgres.source import Source, export_snapshot, slices
@@ -123,7 +123,7 @@ class Run:
                 tables.check(*TO_FORECAST)
                 self.check(tables)
                 check_rights(reader, tables, self._rights)
-                reader.commit()  # the snapshot has to be younger than the lock
+                commit(reader)  # the snapshot has to be younger than the lock
                 writer = None
                 if not config.dry_run:
                     writer = stack.enter_context(connect(config.dsn, beside=reader))
@@ -229,7 +229,7 @@ class Run:
                     outcome(write)
                 raise
             except BaseException:
-                cancel_all([mldr, *ahead, left_out, *behind], worker.cancel)
+                cancel_now([mldr, *ahead, left_out, *behind], worker.cancel)
                 raise
 
     def count_unusable(self, source: Source, todo: pl.Series) -> None:

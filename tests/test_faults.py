@@ -7,14 +7,12 @@ import re
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
 
 import polars as pl
 import pytest
@@ -47,6 +45,7 @@ from tests.faults import (
     until,
     whole_tracks,
 )
+from tests.proxy import Proxy
 from tests.test_run import stored
 
 CHUNK = 20  # tracks: 13 transactions in a run
@@ -314,46 +313,3 @@ def free_port() -> Iterator[int]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
-
-
-class Proxy:
-    """A way to a server that can be cut on the client's side, without the server's side noticing."""
-
-    def __init__(self, server: Dsn) -> None:
-        self.server = server
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.dsn = replace(server, host="127.0.0.1", port=self.listener.getsockname()[1])
-        self.here: list[socket.socket] = []
-        self.there: list[socket.socket] = []
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for each in (self.listener, *self.here, *self.there):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-
-    def cut(self) -> None:
-        """All connections that there are; new ones can be made."""
-        for here in self.here:
-            here.shutdown(socket.SHUT_RDWR)
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                here, _ = self.listener.accept()
-                there = socket.socket(socket.AF_UNIX)
-                there.connect(f"{self.server.host}/.s.PGSQL.{self.server.port}")
-                self.here.append(here)
-                self.there.append(there)
-                threading.Thread(target=self._pass_on, args=(here, there), daemon=True).start()
-                threading.Thread(target=self._pass_on, args=(there, here), daemon=True).start()
-
-    @staticmethod
-    def _pass_on(source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)

@@ -18,6 +18,7 @@ from forecaster.mldr import RatesConfig, compute_rates
 from forecaster.postgres.connection import connect
 from forecaster.postgres.hindsight import rates_before
 from forecaster.postgres.lock import take_lock
+from forecaster.postgres.sink import store_rates
 from forecaster.postgres.source import History, open_source
 from forecaster.postgres.tables import read_tables
 from forecaster.report import RatesReport, RunReport
@@ -65,7 +66,7 @@ def end_what_is_blocked(dsn: Dsn, going: "Future[RatesReport]") -> None:
 
 def lock_after_a_chunk(patch: pytest.MonkeyPatch, dsn: Dsn, table: str, mode: str) -> ExitStack:
     """Have a table locked by another session, until this is closed, once one chunk is stored."""
-    held, store = ExitStack(), module.store_rates
+    held, store = ExitStack(), store_rates
 
     def store_and_lock(*arguments: Any, **options: Any) -> Any:
         done = store(*arguments, **options)

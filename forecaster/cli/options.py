@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
@@ -29,6 +29,7 @@ class Where:
     url: str | None
     data_dir: Path | None
     schema: str
+    stall_timeout: float
 
     @contextmanager
     def database(self) -> "Iterator[Dsn]":
@@ -40,15 +41,15 @@ class Where:
             if self.url is not None:  # as from "$UNSET" in a script
                 raise InvalidOptionError("--database-url is empty", hint="give a URL, or leave it out")
             with embedded(self.data_dir) as own:
-                yield own
+                yield replace(own, stall_timeout=self.stall_timeout)
         else:
             unused = "; --data-dir is not used" if was_typed("data_dir") else ""
             log.info("database: %s%s", dsn, unused)
-            yield dsn
+            yield replace(dsn, stall_timeout=self.stall_timeout)
 
     def check_not_typed(self) -> None:
         """Raise `InvalidOptionError` if a database is named, and the catalogue is in files."""
-        for name in ("database_url", "data_dir", "schema"):
+        for name in ("database_url", "data_dir", "schema", "stall_timeout"):
             if was_typed(name):
                 raise InvalidOptionError(
                     f"--source and --{name.replace('_', '-')} contradict each other",
@@ -126,7 +127,7 @@ def track_option(text: str, *, required: bool = False) -> Callable[[Command], Co
 
 
 def database_options(command: Command) -> Command:
-    """--database-url, --data-dir and --schema; the command gets them as one `where`."""
+    """--database-url, --data-dir, --schema and --stall-timeout; the command gets them as one `where`."""
 
     @option(
         "--database-url",
@@ -138,9 +139,25 @@ def database_options(command: Command) -> Command:
     )
     @data_dir_option
     @option("--schema", shared=True, default="public", show_default=True, help="Schema of the tables.")
+    @option(
+        "--stall-timeout",
+        shared=True,
+        type=click.FloatRange(0, 2**31, max_open=True),
+        metavar="SECONDS",
+        default=120.0,
+        help="Fail if the database is silent for so long while it works on no statement; 0: no limit.  "
+        "[default: 120]",
+    )
     @wraps(command)
-    def with_where(*, database_url: str | None, data_dir: Path | None, schema: str, **others: object) -> None:
-        command(where=Where(database_url, data_dir, schema), **others)
+    def with_where(
+        *,
+        database_url: str | None,
+        data_dir: Path | None,
+        schema: str,
+        stall_timeout: float,
+        **others: object,
+    ) -> None:
+        command(where=Where(database_url, data_dir, schema, stall_timeout), **others)
 
     return with_where
 

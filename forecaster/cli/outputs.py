@@ -12,7 +12,7 @@ import click
 from forecaster.cli.options import Command, option
 from forecaster.console import log
 from forecaster.errors import ForecasterError
-from forecaster.interrupt import Interrupted
+from forecaster.interrupt import Interrupted, last_deed
 
 if TYPE_CHECKING:
     from forecaster.report import Report
@@ -35,17 +35,21 @@ class Outputs:
             check_output_path(self.report, any_ending=True)
         if self.skipped:
             check_output_path(self.skipped)
-        try:
-            yield
-        except BaseException as error:
-            is_known = isinstance(error, ForecasterError | Interrupted | OSError)
-            report.error = f"{error}" if is_known else type(error).__name__
+        with last_deed(lambda: self._write_failed(report, "interrupted, and ended by force")):
             try:
-                self._write(report)
-            except ForecasterError as other:  # the first error counts
-                log.warning("%s", other)
-            raise
+                yield
+            except BaseException as error:
+                is_known = isinstance(error, ForecasterError | Interrupted | OSError)
+                self._write_failed(report, f"{error}" if is_known else type(error).__name__)
+                raise
         self._write(report)
+
+    def _write_failed(self, report: "Report", error: str) -> None:
+        report.error = error
+        try:
+            self._write(report)
+        except ForecasterError as other:  # the first error counts
+            log.warning("%s", other)
 
     def _write(self, report: "Report") -> None:
         from forecaster.files import write_table, write_text

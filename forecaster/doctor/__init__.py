@@ -11,9 +11,9 @@ from forecaster.doctor import forecasts, server, streams, tables
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Examination, Finding, Level, Seen
 from forecaster.dsn import Dsn
-from forecaster.errors import ConnectionLostError, ForecasterError
+from forecaster.errors import ConnectionLostError, ForecasterError, StalledError
 from forecaster.model.parameters import Parameters
-from forecaster.postgres.connection import connect, statement_errors
+from forecaster.postgres.connection import connect, roll_back, statement_errors
 from forecaster.postgres.tables import Tables
 from forecaster.report import PACKAGES
 from forecaster.secrecy import shown
@@ -89,10 +89,10 @@ def _look(context: Context, about: str, check: _Check) -> None:
         with statement_errors(context.dsn):
             for seen in check(context):  # what was found before an error stays
                 findings.append(Finding(about, *seen))
-    except ConnectionLostError:
+    except (ConnectionLostError, StalledError):
         raise
     except ForecasterError as error:
-        context.connection.rollback()
+        roll_back(context.connection)
         fix = error.hint or _OTHERWISE
         findings.append(Finding(about, "error", _one_line(error), fix, error.exit_code))
 

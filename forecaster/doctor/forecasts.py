@@ -7,6 +7,7 @@ import polars as pl
 
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
+from forecaster.postgres.connection import commit
 from forecaster.postgres.lock import holder
 from forecaster.postgres.stored import describe_irregular, has_key, missing_key
 from forecaster.postgres.tables import FORECAST_TABLE
@@ -66,7 +67,7 @@ def lock(context: Context) -> Iterator[Seen]:
     """Whether a run is writing."""
     if FORECAST_TABLE not in context.relations or not context.relations[FORECAST_TABLE].usable:
         return
-    context.connection.commit()
+    commit(context.connection)
     by = holder(context.connection, context.tables.name(FORECAST_TABLE))
     if by:
         yield "warning", f"held by another run: {by}", context.command("run --wait 3600")

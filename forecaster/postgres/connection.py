@@ -4,23 +4,30 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import adbc_driver_manager as adbc
 import polars as pl
 
-from forecaster.dsn import Dsn, libpq_variables_hidden
+from forecaster.dsn import APPLICATION_NAME, Dsn, libpq_variables_hidden
 from forecaster.errors import (
     ConnectionLostError,
     DatabaseError,
     DatabaseUnreachableError,
+    ForecasterError,
     SchemaMismatchError,
+    StalledError,
+    TurnedAwayError,
 )
-from forecaster.interrupt import interruptible
+from forecaster.interrupt import Cancel, interruptible
 from forecaster.postgres.conditions import hint_for, is_lost
+from forecaster.postgres.stall import Watch, hang_up
 from forecaster.secrecy import brief
 
 # ADBC imports this for a kind of data that we never give it. It takes a quarter of all imports' time.
@@ -56,11 +63,20 @@ _STATE_LENGTH = 20
 _POSITION = re.compile(r"\nLINE \d+: [^\n]*\n *\^")
 # Of a message of the server, as libpq has it.
 _SEVERITY = re.compile(r"(?<= )[^ :\n]+(?=:  )")
+# The sessions of this process, given its name. The server cuts no name of ours off.
+_OURS = "(application_name = $1 OR starts_with(application_name, $1 || ' '))"
+_ASKS = f"{APPLICATION_NAME}: asks"
 NAME_BYTES = 63
+# Whatever the language, the server's errors have two blanks after the severity; libpq's own have not.
+_TURNED_AWAY = re.compile(r"failed: [^\W\d_]+:  ")
 _HOST_LENGTH = 27  # of the 63 bytes that PostgreSQL keeps of a client's name, besides a pid and an instant
 
 CONNECT_TIMEOUT = 3.5
 """Seconds after which a server that does not answer is given up, if no more are given."""
+
+_databases: WeakKeyDictionary[Connection, Dsn] = WeakKeyDictionary()  # what each is connected to
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -76,6 +92,7 @@ def connect(
     server refuses.
     """
     connection = _open(dsn, _REPEATABLE_READ if repeatable_read else _READ_COMMITTED, beside)
+    _databases[connection] = dsn
     try:
         with statement_errors(dsn):
             yield connection
@@ -89,7 +106,7 @@ def _open(dsn: Dsn, options: Mapping[str, str], beside: Connection | None) -> Co
         with libpq_variables_hidden():
             connection: Connection
             if beside is None:
-                connection = driver.connect(f"{dsn.uri}&{_ENCODING}", conn_kwargs=dict(options))
+                connection = driver.connect(f"{_named(dsn).libpq_uri}&{_ENCODING}", conn_kwargs=dict(options))
             else:
                 connection = beside.adbc_clone()
                 connection.adbc_connection.set_options(**options)
@@ -108,7 +125,8 @@ def _open(dsn: Dsn, options: Mapping[str, str], beside: Connection | None) -> Co
         raise DatabaseUnreachableError(message, hint=hint) from None
     except adbc.Error as error:
         message = f"cannot connect to {dsn}: {_reason(dsn.redact(str(error)))}"
-        raise DatabaseUnreachableError(message, hint=hint_for(error.sqlstate or "") or hint) from None
+        kind = TurnedAwayError if _TURNED_AWAY.search(str(error)) else DatabaseUnreachableError
+        raise kind(message, hint=hint_for(error.sqlstate or "") or hint) from None
 
 
 @contextmanager
@@ -123,10 +141,29 @@ def statement_errors(dsn: Dsn) -> Iterator[None]:
         raise kind(text, hint=hint_for(state)) from None
 
 
+def not_again(error: ConnectionLostError | StalledError, hint: str) -> ForecasterError:
+    """What ends a write that was cut off: not to be tried again, as the server may have got the commit."""
+    if isinstance(error, StalledError):
+        return StalledError(f"{error}. It was writing, and may have stored it", hint=hint)
+    return DatabaseError(f"the connection was lost while writing: {error}", hint=hint)
+
+
 def client_name() -> str:
     """What this process calls itself on its connections: `forecaster HOST PID`."""
     host = re.sub(r"[^A-Za-z0-9.-]", "", socket.gethostname().partition(".")[0])
     return f"forecaster {host[:_HOST_LENGTH] or 'unknown'} {os.getpid()}"
+
+
+def _named(dsn: Dsn) -> Dsn:
+    """With our name for its connections, unless the user has given one."""
+    name = _given_name(dsn) or client_name()
+    return replace(dsn, parameters=(*dsn.parameters, ("application_name", name)))
+
+
+def _given_name(dsn: Dsn) -> str:
+    """What the user would have connections called; empty if that is left to us."""
+    name = dict(dsn.parameters).get("application_name", APPLICATION_NAME)
+    return "" if name == APPLICATION_NAME else name
 
 
 def end_connections(dsn: Dsn, application_name: str) -> None:
@@ -138,6 +175,37 @@ def end_connections(dsn: Dsn, application_name: str) -> None:
             "WHERE application_name = $1",
             (application_name,),
         )
+
+
+def watch(dsn: Dsn) -> Watch:
+    """What waits for a call of a driver, and gives it up when the server does nothing for us any more."""
+    return Watch(dsn, partial(_at_work, dsn), partial(_end_ours, dsn))
+
+
+@contextmanager
+def _asking(dsn: Dsn) -> Iterator[Connection]:
+    """A connection that is not counted among ours, and on whose answers somebody else has an eye."""
+    named = (*dsn.parameters, ("application_name", _ASKS))
+    with connect(replace(dsn, parameters=named, stall_timeout=0)) as connection:
+        yield connection
+
+
+def _at_work(dsn: Dsn) -> bool:
+    """Whether a session of ours does anything but wait for us; one that waits for a lock does."""
+    with _asking(dsn) as connection:
+        # By the name that a user gives, there may be those of others; then we wait longer than needed.
+        sql = f"""
+            SELECT count(*) FROM pg_catalog.pg_stat_activity
+            WHERE ({_OURS} OR application_name = nullif($2, '')) AND pid <> pg_backend_pid()
+              AND wait_event_type IS DISTINCT FROM 'Client'"""
+        return bool(query(connection, sql, (client_name(), _given_name(dsn))).item())
+
+
+def _end_ours(dsn: Dsn) -> int:
+    """The number of sessions that the server has ended."""
+    with _asking(dsn) as connection:
+        sql = f"SELECT count(pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity WHERE {_OURS}"
+        return int(query(connection, sql, (client_name(),)).item())
 
 
 def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) -> pl.DataFrame:
@@ -152,18 +220,23 @@ def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) ->
             # By way of Arrow: an error that comes with the rows keeps its SQLSTATE.
             return pl.DataFrame(cursor.fetch_arrow_table())
 
-        return interruptible(rows, cancel=cursor.adbc_cancel)
+        return _made(connection, rows, cursor.adbc_cancel)
 
 
 def execute(connection: Connection, sql: str) -> None:
     """Run one statement for its effect."""
     with connection.cursor() as cursor:
-        interruptible(lambda: cursor.execute(sql), cancel=cursor.adbc_cancel)
+        _made(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
 
 
 def commit(connection: Connection) -> None:
     """Commit; where the server has work to do for it, a signal is not kept waiting."""
-    interruptible(connection.commit, cancel=connection.adbc_cancel)
+    _made(connection, connection.commit, connection.adbc_cancel)
+
+
+def roll_back(connection: Connection) -> None:
+    """Undo whatever was not committed."""
+    _made(connection, connection.rollback, connection.adbc_cancel)
 
 
 def copy_in(
@@ -177,7 +250,13 @@ def copy_in(
                 table, rows.to_arrow(), mode="append", db_schema_name=schema, temporary=temporary
             )
 
-        return interruptible(ingested, cancel=cursor.adbc_cancel)
+        return _made(connection, ingested, cursor.adbc_cancel)
+
+
+def _made(connection: Connection, call: Callable[[], T], ask: Callable[[], object]) -> T:
+    """Make a call of the driver, which a signal or a server that says nothing more does not keep waiting."""
+    dsn = _databases[connection]
+    return interruptible(call, cancel=Cancel([ask], partial(hang_up, dsn)), watch=watch(dsn))
 
 
 def severity_of_errors(connection: Connection) -> str:

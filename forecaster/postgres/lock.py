@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import adbc_driver_manager as adbc
 
 from forecaster.errors import LockedError
-from forecaster.postgres.connection import Connection, client_name, query
+from forecaster.postgres.connection import Connection, client_name, commit, query, roll_back
 from forecaster.postgres.tables import FORECAST_TABLE, Tables
 
 ENDS_WITHIN = 1.0
@@ -23,7 +23,15 @@ _LIFETIME = {
     "transaction_timeout": "0",
     # Also while a statement of ours waits, as for a table that another one has locked.
     "client_connection_check_interval": "1s",
+    # Also where the network swallows everything: within two minutes, not after the system's two hours.
+    "tcp_keepalives_idle": "60",
+    "tcp_keepalives_interval": "15",
+    "tcp_keepalives_count": "4",
+    "tcp_user_timeout": "120s",
 }
+_SET = """
+    SELECT set_config(name, value, false)
+    FROM (VALUES {}) AS wanted (name, value) JOIN pg_catalog.pg_settings USING (name)"""
 # A lock has two numbers: ours, and that of the table. The name is set first, so that whoever finds the lock
 # taken finds its holder named.
 _TRY = """
@@ -65,7 +73,7 @@ def take_lock(
 def holder(connection: Connection, table: str) -> str | None:
     """Who holds the lock on a table, given by its quoted name; None if nobody does."""
     found = query(connection, _HOLDER, (_LOCK_CLASS, table))
-    connection.commit()
+    commit(connection)
     if found.is_empty():
         return None
     backend, name = found.row(0)
@@ -78,12 +86,21 @@ def holder(connection: Connection, table: str) -> str | None:
 
 def _tie_to_this_process(connection: Connection) -> None:
     """Have the server end the session when this process ends, and not before."""
-    for setting, value in _LIFETIME.items():
-        try:
-            query(connection, "SELECT set_config($1, $2, false)", (setting, value))
-            connection.commit()
-        except adbc.Error:
-            connection.rollback()  # a server that does not know it, or cannot look
+    settings = [f"('{name}', '{value}')" for name, value in _LIFETIME.items()]
+    if not _set(connection, ", ".join(settings)):  # its system has not all of them
+        for setting in settings:
+            _set(connection, setting)
+
+
+def _set(connection: Connection, settings: str) -> bool:
+    """Whether the server takes the settings, of those that it knows."""
+    try:
+        query(connection, _SET.format(settings))
+    except adbc.Error:
+        roll_back(connection)
+        return False
+    commit(connection)
+    return True
 
 
 def _holders_name() -> str:
@@ -92,5 +109,5 @@ def _holders_name() -> str:
 
 def _try(connection: Connection, table: str, name: str) -> bool:
     taken = query(connection, _TRY, (_LOCK_CLASS, table, name)).item()
-    connection.commit()
+    commit(connection)
     return bool(taken)

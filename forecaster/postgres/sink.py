@@ -20,6 +20,7 @@ from forecaster.postgres.connection import (
     integer_array,
     query,
     quote_identifier,
+    roll_back,
 )
 from forecaster.postgres.stored import has_key, stored_months
 from forecaster.postgres.tables import (
@@ -103,11 +104,11 @@ def store_forecasts(
         try:
             return attempt()
         except _DisturbedError:
-            connection.rollback()
+            roll_back(connection)
         except adbc.Error as error:
             if error.sqlstate not in _DISTURBED:
                 raise
-            connection.rollback()
+            roll_back(connection)
     return write.around_others()
 
 

@@ -7,13 +7,14 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import adbc_driver_manager as adbc
 import polars as pl
 
 from forecaster.dsn import Dsn
-from forecaster.errors import ConnectionLostError, DatabaseError, DatabaseUnreachableError
-from forecaster.interrupt import Interrupted, interruptible
+from forecaster.errors import ConnectionLostError, DatabaseError, DatabaseUnreachableError, StalledError
+from forecaster.interrupt import Cancel, Interrupted, interruptible
 from forecaster.model.features import WINDOW
 from forecaster.postgres.conditions import QUERY_CANCELED, hint_for
 from forecaster.postgres.connection import (
@@ -25,7 +26,9 @@ from forecaster.postgres.connection import (
     integer_array,
     query,
     severity_of_errors,
+    watch,
 )
+from forecaster.postgres.stall import hang_up
 from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import (
     FORECAST_TABLE,
@@ -119,9 +122,10 @@ class Source:
     name: str = field(default_factory=lambda: f"{client_name()} {secrets.token_hex(4)}")
     """What its connections call themselves, so that they can be found and ended."""
 
-    def cancel(self) -> None:
-        """End whatever is being read."""
-        end_connections(self.dsn, self.name)
+    @property
+    def cancel(self) -> Cancel:
+        """Ends whatever is being read."""
+        return Cancel([partial(end_connections, self.dsn, self.name)], partial(hang_up, self.dsn))
 
     def tracks(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.Series:
         """The tracks that have a row of streams, in order; only those among `track_ids`, if given."""
@@ -369,7 +373,7 @@ class Source:
         """What statements select on the snapshot; several are parts of one frame and read at once."""
         # The name is in the URI, because the connection that asks for the result's columns, and may wait for
         # a lock, takes no other statement.
-        uri = self._named.uri
+        uri = self._named.connectorx_uri
         on_snapshot = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", self._set_snapshot]
 
         def read() -> pl.DataFrame:
@@ -378,8 +382,8 @@ class Source:
             return frame
 
         try:
-            return interruptible(read, cancel=self.cancel)
-        except (Interrupted, KeyboardInterrupt, DatabaseUnreachableError):
+            return interruptible(read, cancel=self.cancel, watch=watch(self.dsn))
+        except (Interrupted, KeyboardInterrupt, DatabaseUnreachableError, StalledError):
             raise
         except BaseException as error:  # noqa: BLE001 - its panics are no Exceptions
             raise self._failure(f"{error}", [sql] if isinstance(sql, str) else sql) from None

@@ -9,7 +9,15 @@ import adbc_driver_manager as adbc
 from forecaster.columns import ColumnInfo
 from forecaster.errors import DatabaseError, SchemaMismatchError
 from forecaster.postgres.conditions import NOT_IN_ENCODING
-from forecaster.postgres.connection import NAME_BYTES, Connection, execute, query, quote_identifier
+from forecaster.postgres.connection import (
+    NAME_BYTES,
+    Connection,
+    commit,
+    execute,
+    query,
+    quote_identifier,
+    roll_back,
+)
 
 STREAMS_TABLE = "backtest_track_daily_training_data"
 MLDR_TABLE = "backtest_artist_mldr"
@@ -445,11 +453,11 @@ def create_key(connection: Connection, tables: Tables) -> str | None:
     try:
         execute(connection, f"CREATE UNIQUE INDEX ON {tables.name(FORECAST_TABLE)} (cm_track_id, month)")
     except adbc.Error as error:
-        connection.rollback()
+        roll_back(connection)
         if why_not := _WHY_NO_KEY.get(error.sqlstate or ""):
             return why_not
         raise
-    connection.commit()
+    commit(connection)
     return None
 
 
