@@ -21,7 +21,7 @@ from forecaster.load import load
 from forecaster.postgres.embedded import running_server
 from tests import sql
 from tests.conftest import SETTINGS, short_directory
-from tests.tables import create_tables, golden_mldr, golden_streams
+from tests.tables import create_tables, golden_mldr, golden_streams, made_once
 from tests.test_run import in_frames
 
 FORECAST = "backtest_track_streams_forecast"
@@ -141,8 +141,12 @@ def answers(dsn: Dsn) -> bool:
 
 def fill(dsn: Dsn) -> pl.DataFrame:
     """The golden catalogue in tables that would take a row twice; returns what a run has to store."""
-    create_tables(dsn, streams_key="UNIQUE (cm_track_id, date)", forecast_key="")
-    load(dsn, "public", streams=golden_streams(), mldr=golden_mldr())
+
+    def make(new: Dsn) -> None:
+        create_tables(new, streams_key="UNIQUE (cm_track_id, date)", forecast_key="")
+        load(new, "public", streams=golden_streams(), mldr=golden_mldr())
+
+    made_once(dsn, "golden_without_key", make)
     return in_frames(golden_streams(), golden_mldr())
 
 

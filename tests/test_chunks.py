@@ -14,7 +14,7 @@ from forecaster.postgres.source import History, Source
 from forecaster.run import RunConfig, run
 from tests import sql
 from tests.faults import sessions
-from tests.tables import create_tables, golden_mldr, golden_streams, initialise
+from tests.tables import create_tables, golden_mldr, golden_streams, load_golden
 from tests.test_run import in_frames, stored
 
 KEY = "UNIQUE (cm_track_id, date)"
@@ -37,8 +37,7 @@ def test_of_any_size(database: Dsn, chunk: int, key: str, monkeypatch: pytest.Mo
 def test_a_constant_number_of_statements_for_each(
     embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    initialise(embedded_database)
-    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    load_golden(embedded_database)
     numbers = []
     for chunk in (250, 125, 50, 25):
         monkeypatch.setattr(run_module, "CHUNK", chunk)
@@ -54,8 +53,7 @@ def test_a_read_that_fails_lets_finish_what_is_being_stored(
     embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And its error is what is said."""
-    initialise(embedded_database)
-    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    load_golden(embedded_database)
     monkeypatch.setattr(run_module, "CHUNK", 100)
     sql.run(
         embedded_database,

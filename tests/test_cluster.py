@@ -63,7 +63,7 @@ from tests.faults import (
     whole_tracks,
 )
 from tests.parquet import expected, in_sink, write_catalogue
-from tests.tables import create_tables, golden_mldr, golden_streams, initialise
+from tests.tables import create_tables, golden_mldr, golden_streams, initialise, load_golden
 from tests.test_run import in_frames, stored
 
 BUCKETS = 24
@@ -410,8 +410,7 @@ class TestTables:
     @pytest.fixture
     def filled(self, server_named: ServerNamed) -> Iterator[Dsn]:
         with new_database(server_named("embedded")) as dsn:
-            initialise(dsn)
-            load(dsn, "public", streams=golden_streams(), mldr=golden_mldr())
+            load_golden(dsn)
             yield dsn
 
     @pytest.fixture(autouse=True)

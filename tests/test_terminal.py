@@ -22,14 +22,13 @@ from forecaster.cli import main
 from forecaster.cli.base import Option
 from forecaster.console import Console, color_of
 from forecaster.dsn import Dsn
-from forecaster.load import load
 from forecaster.postgres.connection import connect
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import read_tables
 from forecaster.report import RunReport
 from tests import sql
 from tests.conftest import Cli
-from tests.tables import golden_mldr, golden_streams, initialise
+from tests.tables import load_golden
 
 PROGRAM = f"{sys.executable} -m forecaster"
 ESCAPE = "\x1b["
@@ -38,8 +37,7 @@ RESULT = re.compile(r"^forecast=(\d+) skipped=(\d+) rows=(\d+) seconds=\d+\.\d\d
 
 @pytest.fixture
 def catalogue(embedded_database: Dsn) -> Dsn:
-    initialise(embedded_database)
-    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    load_golden(embedded_database)
     return embedded_database
 
 
