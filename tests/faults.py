@@ -1,6 +1,5 @@
 """Runs as processes of their own, what it takes to disturb them, and what must hold afterwards."""
 
-import os
 import string
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from forecaster.dsn import Dsn
 from forecaster.load import load
 from forecaster.postgres.embedded import running_server
 from tests import sql
-from tests.conftest import SETTINGS, short_directory
+from tests.conftest import SETTINGS, bare_environment, short_directory
 from tests.tables import create_tables, golden_mldr, golden_streams, made_once
 from tests.test_run import in_frames
 
@@ -50,7 +49,7 @@ def started(
 ) -> Iterator[subprocess.Popen[str]]:
     """The command line as a process of its own, which first does what `before` says."""
     code = f"{before}\nfrom forecaster.__main__ import start\nstart()"
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **(env or {})}
+    environment = bare_environment() | {"HOME": "/nonexistent"} | dict(env or {})
     with subprocess.Popen(
         [sys.executable, "-c", code, command, *arguments],
         stdin=subprocess.DEVNULL,

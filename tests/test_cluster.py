@@ -48,7 +48,7 @@ from forecaster.postgres.source import CONNECTIONS, open_source
 from forecaster.report import BucketsReport
 from forecaster.run import RunConfig, run
 from tests import sql
-from tests.conftest import ServerNamed, new_database
+from tests.conftest import ServerNamed, bare_environment, new_database
 from tests.faults import (
     FORECAST,
     LONG,
@@ -88,7 +88,7 @@ def python(
     code: str, *arguments: str, env: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
-        "PATH": os.environ["PATH"],
+        **bare_environment(),
         "HOME": "/nonexistent",
         "POLARS_MAX_THREADS": "1",
         **(env or {}),

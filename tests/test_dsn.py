@@ -22,7 +22,8 @@ from forecaster.errors import InvalidOptionError
 from forecaster.postgres import embedded
 from forecaster.postgres.embedded import bundled_binaries, running_server
 from tests import sql
-from tests.conftest import BINARIES, SERVERS, SETTINGS, short_directory
+from tests.conftest import BINARIES, SERVERS, SETTINGS, need_server, short_directory
+from tests.needs import OPENSSL, need_program
 
 NASTY = string.punctuation + "ä密🔑 %41 %2B"
 PASSWORD = f" {NASTY} "
@@ -47,6 +48,7 @@ def literal(text: str) -> str:
 @pytest.fixture(scope="module", params=SERVERS)
 def guarded(request: pytest.FixtureRequest) -> Iterator[Dsn]:
     """A server that asks for passwords, on its socket, IPv4 and IPv6; the Dsn of the role and socket."""
+    need_server(request.param)
     binaries = BINARIES[request.param] or bundled_binaries()
     with short_directory() as directory:
         with running_server(directory, binaries=binaries) as local:
@@ -87,7 +89,15 @@ def is_up(superuser: Dsn) -> bool:
 def make_certificate(pgdata: Path) -> None:
     """A certificate authority of its own, which is the server's certificate as well."""
     files = {"-keyout": pgdata / "server.key", "-out": pgdata / "server.crt"}
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    command = [
+        need_program("openssl", OPENSSL),
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+    ]
     command += ["-nodes", "-days", "1", "-subj", "/CN=test"]
     for option, path in files.items():
         command += [option, str(path)]

@@ -27,7 +27,7 @@ from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import read_tables
 from forecaster.report import RunReport
 from tests import sql
-from tests.conftest import Cli
+from tests.conftest import Cli, bare_environment
 from tests.tables import load_golden
 
 PROGRAM = f"{sys.executable} -m forecaster"
@@ -56,7 +56,7 @@ def on_terminal(*arguments: str, env: Mapping[str, str], interrupt_at: str = "")
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env={"PATH": os.environ["PATH"], "TERM": "xterm", "COLUMNS": "100", "LC_ALL": "C.UTF-8", **env},
+        env={**bare_environment(), "TERM": "xterm", "COLUMNS": "100", "LC_ALL": "C.UTF-8", **env},
     )
     os.close(theirs)
     shown, deadline = b"", time.monotonic() + 60
@@ -258,7 +258,7 @@ def test_completion(cli: Cli, shell: str) -> None:
     completed = subprocess.run(
         [program],
         env={
-            "PATH": os.environ["PATH"],
+            **bare_environment(),
             "_FORECASTER_COMPLETE": f"{shell}_complete",
             "COMP_WORDS": typed,
             "COMP_CWORD": at,
@@ -389,7 +389,7 @@ def test_json_lines_to_the_end(cli: Cli, catalogue: Dsn) -> None:
             [*PROGRAM.split(), "run", "--wait", "60"],
             stderr=subprocess.PIPE,
             text=True,
-            env={"PATH": os.environ["PATH"], **env},
+            env={**bare_environment(), **env},
         ) as process:
             assert process.stderr
             while "connect" not in process.stderr.readline():
@@ -404,7 +404,7 @@ def test_json_lines_to_the_end(cli: Cli, catalogue: Dsn) -> None:
 def in_shell(command: str, dsn: Dsn) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", command],
-        env={"PATH": os.environ["PATH"], "DATABASE_URL": dsn.uri, "LC_ALL": "C.UTF-8"},
+        env={**bare_environment(), "DATABASE_URL": dsn.uri, "LC_ALL": "C.UTF-8"},
         capture_output=True,
         text=True,
         check=False,

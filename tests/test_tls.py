@@ -23,17 +23,22 @@ from forecaster.postgres.connection import connect
 from forecaster.postgres.embedded import running_server
 from forecaster.run import RunConfig, run
 from tests import sql
-from tests.conftest import BINARIES, SETTINGS, short_directory
+from tests.conftest import BINARIES, SETTINGS, need_server, short_directory
+from tests.needs import OPENSSL, need_program
 from tests.tables import golden_mldr, golden_streams, initialise
 
 BIN = BINARIES["postgresql-15"]
 IS_ENCRYPTED = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
-needs_tls = pytest.mark.skipif(
-    shutil.which("openssl") is None or BIN is None or not BIN.is_dir(),
-    reason="needs openssl and a PostgreSQL built with it",
-)
+needs_tls = pytest.mark.usefixtures("_what_tls_needs")
+
+
+@pytest.fixture(scope="module")
+def _what_tls_needs() -> None:
+    """The embedded server is built without it."""
+    need_program("openssl", OPENSSL)
+    need_server("postgresql-15")
 
 
 def openssl(*arguments: str | Path) -> None:
