@@ -17,7 +17,7 @@ import pytest
 from forecaster.dsn import Dsn
 from forecaster.postgres.embedded import running_server
 from tests import sql
-from tests.needs import need
+from tests.needs import OPENSSL, need, need_program
 
 # Where each server's programs are; None is the embedded server, which brings its own.
 BINARIES = {"embedded": None, "postgresql-15": Path("/usr/lib/postgresql/15/bin")}
@@ -84,6 +84,13 @@ def embedded_database(server_named: ServerNamed) -> Iterator[Dsn]:
     """A new and empty database, on the embedded server only."""
     with new_database(server_named("embedded")) as dsn:
         yield dsn
+
+
+@pytest.fixture(scope="module")
+def _what_tls_needs() -> None:
+    """The embedded server is built without it."""
+    need_program("openssl", OPENSSL)
+    need_server("postgresql-15")
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def until(condition: Callable[[], object], process: subprocess.Popen[str] | None
     while not condition():
         assert process is None or process.poll() is None, f"it ended: {end_of(process)}"
         assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.005)
+        time.sleep(0.01)
 
 
 def as_observer(dsn: Dsn) -> Dsn:

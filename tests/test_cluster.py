@@ -415,7 +415,7 @@ class TestTables:
 
     @pytest.fixture(autouse=True)
     def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("forecaster.distributed.CHUNK", 11)
+        monkeypatch.setattr("forecaster.distributed.CHUNK", 25)
 
     def test_the_same_rows(self, cluster: Cluster, filled: Dsn) -> None:
         report = run_distributed(RunConfig(filled), cluster.address)
@@ -522,7 +522,10 @@ class TestTables:
         assert_frame_equal(stored(filled), in_frames(golden_streams(), golden_mldr()))
 
     @pytest.mark.parametrize("times", TIMES)
-    def test_workers_are_killed(self, cluster: Cluster, filled: Dsn, times: int) -> None:
+    def test_workers_are_killed(
+        self, cluster: Cluster, filled: Dsn, monkeypatch: pytest.MonkeyPatch, times: int
+    ) -> None:
+        monkeypatch.setattr("forecaster.distributed.CHUNK", 11)
         chance = random.Random(SEED)
         everything = in_frames(golden_streams(), golden_mldr())
         for _ in range(times):
