@@ -7,11 +7,13 @@ import sys
 import venv
 from importlib.metadata import requires
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from forecaster.dsn import Dsn
 from forecaster.load import load
+from tests.needs import INDEX, need
 from tests.tables import golden_mldr, golden_streams, initialise
 
 ROOT = Path(__file__).parents[1]
@@ -28,13 +30,22 @@ EXTRAS = {
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program, from the wheel, in an environment of its own."""
     where = tmp_path_factory.mktemp("package")
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", where, ROOT], check=True)
+    pip("wheel", "--no-deps", "--wheel-dir", where, ROOT)
     [wheel] = where.glob("forecaster-*.whl")
     venv.create(where / "environment", with_pip=False)
     python = where / "environment" / "bin" / "python"
-    subprocess.run([*pip, "--python", python, "install", wheel], check=True)
+    pip("--python", python, "install", "--no-compile", wheel)
     return python.with_name("forecaster")
+
+
+def pip(*arguments: str | Path) -> None:
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run([*command, *arguments], check=False)
+    if done.returncode:
+        with TemporaryDirectory() as nowhere:
+            any_package = [*command, "download", "--no-deps", "--dest", nowhere, "click"]
+            need(subprocess.run(any_package, check=False).returncode == 0, INDEX)
+    done.check_returncode()
 
 
 def run(program: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
