@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import adbc_driver_manager as adbc
 import adbc_driver_postgresql.dbapi as driver
@@ -48,7 +48,7 @@ def _executed(dsn: Dsn, sql: str) -> Iterator[psycopg.Cursor[tuple[Any, ...]]]:
         with psycopg.connect(dsn.uri, autocommit=True, client_encoding="UTF8") as connection:
             for name in ("numeric", "json", "jsonb"):
                 connection.adapters.register_loader(name, TextLoader)
-            yield connection.execute(cast("LiteralString", sql))
+            yield connection.execute(sql)
     except psycopg.Error as error:
         raise adbc.OperationalError(str(error), status_code=adbc.AdbcStatusCode.IO) from error
 

@@ -35,7 +35,7 @@ from forecaster.postgres.tables import (
 from forecaster.run import RunConfig, run
 from tests import sql
 from tests.conftest import ServerNamed, new_database
-from tests.tables import create_tables, golden_mldr, golden_streams
+from tests.tables import create_tables, golden_mldr, golden_streams, made_once
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_US = 86_400_000_000
@@ -279,9 +279,13 @@ KEYS = {"with the key": "UNIQUE (cm_track_id, month)", "without": ""}
 
 def filled(dsn: Dsn, forecast_key: str = KEYS["with the key"]) -> Dsn:
     """Five pending tracks, which can all be forecast."""
-    create_tables(dsn, forecast_key=forecast_key)
-    few = golden_streams().filter(pl.col("cm_track_id").is_in(TRACKS))
-    load(dsn, "public", streams=few, mldr=golden_mldr())
+
+    def make(new: Dsn) -> None:
+        create_tables(new, forecast_key=forecast_key)
+        few = golden_streams().filter(pl.col("cm_track_id").is_in(TRACKS))
+        load(new, "public", streams=few, mldr=golden_mldr())
+
+    made_once(dsn, f"five_{'with' if forecast_key else 'without'}_key", make)
     return dsn
 
 
