@@ -17,10 +17,11 @@ import pytest
 from forecaster.dsn import Dsn
 from forecaster.postgres.embedded import running_server
 from tests import sql
+from tests.needs import OPENSSL, need, need_program
 
 # Where each server's programs are; None is the embedded server, which brings its own.
 BINARIES = {"embedded": None, "postgresql-15": Path("/usr/lib/postgresql/15/bin")}
-SERVERS = [name for name, binaries in BINARIES.items() if binaries is None or binaries.is_dir()]
+SERVERS = [*BINARIES]
 
 # Nothing in a test server has to survive a power cut, and nothing in it should run by itself.
 SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
@@ -54,6 +55,7 @@ def server_named() -> Iterator[ServerNamed]:
     with ExitStack() as stack:
 
         def start(name: str) -> Dsn:
+            need_server(name)
             if name not in running:
                 data_dir = stack.enter_context(short_directory())
                 running[name] = stack.enter_context(
@@ -84,6 +86,13 @@ def embedded_database(server_named: ServerNamed) -> Iterator[Dsn]:
         yield dsn
 
 
+@pytest.fixture(scope="module")
+def _what_tls_needs() -> None:
+    """The embedded server is built without it."""
+    need_program("openssl", OPENSSL)
+    need_server("postgresql-15")
+
+
 @pytest.fixture
 def short_dir() -> Iterator[Path]:
     """A directory of its own with a path short enough for a socket, which pytest's `tmp_path` is not."""
@@ -107,10 +116,21 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
             encoding="utf-8",
             check=False,
             cwd=cwd or home,
-            env={"PATH": os.environ["PATH"], "HOME": str(home), "LC_ALL": "C.UTF-8", **(env or {})},
+            env=bare_environment() | {"HOME": str(home), "LC_ALL": "C.UTF-8"} | dict(env or {}),
         )
 
     return run
+
+
+def need_server(name: str) -> None:
+    binaries = BINARIES[name]
+    need(binaries is None or binaries.is_dir(), f"{binaries}: install {name}")
+
+
+def bare_environment() -> dict[str, str]:
+    """No variables of whoever runs the tests, but those that tell coverage to go on in a process."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    return {"PATH": os.environ["PATH"], **kept}
 
 
 @contextmanager

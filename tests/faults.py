@@ -1,6 +1,5 @@
 """Runs as processes of their own, what it takes to disturb them, and what must hold afterwards."""
 
-import os
 import string
 import subprocess
 import sys
@@ -20,8 +19,8 @@ from forecaster.dsn import Dsn
 from forecaster.load import load
 from forecaster.postgres.embedded import running_server
 from tests import sql
-from tests.conftest import SETTINGS, short_directory
-from tests.tables import create_tables, golden_mldr, golden_streams
+from tests.conftest import SETTINGS, bare_environment, short_directory
+from tests.tables import create_tables, golden_mldr, golden_streams, made_once
 from tests.test_run import in_frames
 
 FORECAST = "backtest_track_streams_forecast"
@@ -50,7 +49,7 @@ def started(
 ) -> Iterator[subprocess.Popen[str]]:
     """The command line as a process of its own, which first does what `before` says."""
     code = f"{before}\nfrom forecaster.__main__ import start\nstart()"
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **(env or {})}
+    environment = bare_environment() | {"HOME": "/nonexistent"} | dict(env or {})
     with subprocess.Popen(
         [sys.executable, "-c", code, command, *arguments],
         stdin=subprocess.DEVNULL,
@@ -84,7 +83,7 @@ def until(condition: Callable[[], object], process: subprocess.Popen[str] | None
     while not condition():
         assert process is None or process.poll() is None, f"it ended: {end_of(process)}"
         assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.005)
+        time.sleep(0.01)
 
 
 def as_observer(dsn: Dsn) -> Dsn:
@@ -141,8 +140,12 @@ def answers(dsn: Dsn) -> bool:
 
 def fill(dsn: Dsn) -> pl.DataFrame:
     """The golden catalogue in tables that would take a row twice; returns what a run has to store."""
-    create_tables(dsn, streams_key="UNIQUE (cm_track_id, date)", forecast_key="")
-    load(dsn, "public", streams=golden_streams(), mldr=golden_mldr())
+
+    def make(new: Dsn) -> None:
+        create_tables(new, streams_key="UNIQUE (cm_track_id, date)", forecast_key="")
+        load(new, "public", streams=golden_streams(), mldr=golden_mldr())
+
+    made_once(dsn, "golden_without_key", make)
     return in_frames(golden_streams(), golden_mldr())
 
 

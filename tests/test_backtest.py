@@ -30,7 +30,7 @@ from forecaster.run import RunConfig, run
 from forecaster.sample import sample_catalogue
 from tests import sql
 from tests.conftest import Cli
-from tests.tables import GOLDEN, create_tables, initialise
+from tests.tables import GOLDEN, create_tables, initialise, made_once
 
 CUTOFF = date(2024, 1, 1)
 STREAMS, RATES = sample_catalogue(40)
@@ -38,21 +38,23 @@ BEFORE = STREAMS.filter(pl.col("date") < CUTOFF)
 LATER = STREAMS.filter(pl.col("date") >= CUTOFF)
 
 
+def forecast_at_cutoff(dsn: Dsn) -> None:
+    initialise(dsn)
+    load(dsn, "public", streams=BEFORE, mldr=RATES)
+    run(RunConfig(dsn))
+
+
 @pytest.fixture
 def stored(database: Dsn) -> Dsn:
     """A catalogue that ends at the cutoff, with its forecasts."""
-    initialise(database)
-    load(database, "public", streams=BEFORE, mldr=RATES)
-    run(RunConfig(database))
+    made_once(database, "forecast_at_cutoff", forecast_at_cutoff)
     return database
 
 
 @pytest.fixture
 def stored_embedded(embedded_database: Dsn) -> Dsn:
     """The same, on the embedded server only."""
-    initialise(embedded_database)
-    load(embedded_database, "public", streams=BEFORE, mldr=RATES)
-    run(RunConfig(embedded_database))
+    made_once(embedded_database, "forecast_at_cutoff", forecast_at_cutoff)
     return embedded_database
 
 

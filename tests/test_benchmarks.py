@@ -1,7 +1,6 @@
 """The benchmark's short form runs through and writes down all that it measures. How fast is not tested."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from statistics import median
 import pytest
 
 from benchmarks.sizing import needs
-from tests.conftest import short_directory
+from tests.conftest import bare_environment, short_directory
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,7 +19,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("results")
     with short_directory() as data_dir:
         command = [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--out", str(directory)]
-        environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+        environment = bare_environment() | {"HOME": "/nonexistent"}
         subprocess.run(
             [*command, "--data-dir", str(data_dir / "server")], cwd=ROOT, env=environment, check=True
         )

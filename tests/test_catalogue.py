@@ -8,18 +8,19 @@ from forecaster import catalogue
 from forecaster.catalogue import read_catalogue
 from forecaster.dsn import Dsn
 from forecaster.errors import NoForecastError
-from forecaster.load import load
 from forecaster.model.parameters import Parameters
 from forecaster.run import RunConfig, run
 from tests import sql
-from tests.tables import golden_mldr, golden_streams, initialise
+from tests.tables import golden_streams, initialise, load_golden, made_once
 
 
 @pytest.fixture
 def forecast(database: Dsn) -> Dsn:
-    initialise(database)
-    load(database, "public", streams=golden_streams(), mldr=golden_mldr())
-    run(RunConfig(database, track_ids=tuple(range(1, 101))))
+    def make(new: Dsn) -> None:
+        load_golden(new)
+        run(RunConfig(new, track_ids=tuple(range(1, 101))))
+
+    made_once(database, "forecast_of_100", make)
     return database
 
 

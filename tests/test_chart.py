@@ -3,7 +3,6 @@
 import os
 import pickle
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from forecaster.model.projection import project
 from forecaster.model.segments import base_rate
 from tests import reference
 from tests.catalogues import daily_frame, days, mldr_frame
+from tests.needs import chromium
 from tests.reference import Mldr, Row
 
 LAST = date(2024, 6, 30)
@@ -300,9 +300,8 @@ say(lambda: write_chart(picture, Path("chart.svg")))
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    assert program, "these tests need the program chromium"
     with sync_playwright() as playwright:
+        program = chromium(playwright.chromium.executable_path)
         started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield started
         started.close()

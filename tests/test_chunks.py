@@ -14,7 +14,7 @@ from forecaster.postgres.source import History, Source
 from forecaster.run import RunConfig, run
 from tests import sql
 from tests.faults import sessions
-from tests.tables import create_tables, golden_mldr, golden_streams, initialise
+from tests.tables import create_tables, golden_mldr, golden_streams, load_golden, made_once
 from tests.test_run import in_frames, stored
 
 KEY = "UNIQUE (cm_track_id, date)"
@@ -22,10 +22,14 @@ KEY = "UNIQUE (cm_track_id, date)"
 
 @pytest.mark.parametrize(("chunk", "key"), [(1, KEY), (7, ""), (62, KEY), (63, ""), (250, KEY)])
 def test_of_any_size(database: Dsn, chunk: int, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    create_tables(database, streams_key=key)
-    tracks = pl.col("cm_track_id") <= (9 if chunk == 1 else 250)
-    streams = golden_streams().filter(tracks)
-    load(database, "public", streams=streams, mldr=golden_mldr())
+    several = {1: 9, 7: 60}.get(chunk, 250)
+    streams = golden_streams().filter(pl.col("cm_track_id") <= several)
+
+    def make(new: Dsn) -> None:
+        create_tables(new, streams_key=key)
+        load(new, "public", streams=streams, mldr=golden_mldr())
+
+    made_once(database, f"first_{several}_{'with' if key else 'without'}_key", make)
     monkeypatch.setattr(run_module, "CHUNK", chunk)
 
     report = run(RunConfig(database))
@@ -37,8 +41,7 @@ def test_of_any_size(database: Dsn, chunk: int, key: str, monkeypatch: pytest.Mo
 def test_a_constant_number_of_statements_for_each(
     embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    initialise(embedded_database)
-    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    load_golden(embedded_database)
     numbers = []
     for chunk in (250, 125, 50, 25):
         monkeypatch.setattr(run_module, "CHUNK", chunk)
@@ -54,8 +57,7 @@ def test_a_read_that_fails_lets_finish_what_is_being_stored(
     embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And its error is what is said."""
-    initialise(embedded_database)
-    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    load_golden(embedded_database)
     monkeypatch.setattr(run_module, "CHUNK", 100)
     sql.run(
         embedded_database,

@@ -48,7 +48,7 @@ from forecaster.postgres.source import CONNECTIONS, open_source
 from forecaster.report import BucketsReport
 from forecaster.run import RunConfig, run
 from tests import sql
-from tests.conftest import ServerNamed, new_database
+from tests.conftest import ServerNamed, bare_environment, new_database
 from tests.faults import (
     FORECAST,
     LONG,
@@ -63,7 +63,7 @@ from tests.faults import (
     whole_tracks,
 )
 from tests.parquet import expected, in_sink, write_catalogue
-from tests.tables import create_tables, golden_mldr, golden_streams, initialise
+from tests.tables import create_tables, golden_mldr, golden_streams, initialise, load_golden
 from tests.test_run import in_frames, stored
 
 BUCKETS = 24
@@ -88,7 +88,7 @@ def python(
     code: str, *arguments: str, env: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
-        "PATH": os.environ["PATH"],
+        **bare_environment(),
         "HOME": "/nonexistent",
         "POLARS_MAX_THREADS": "1",
         **(env or {}),
@@ -410,13 +410,12 @@ class TestTables:
     @pytest.fixture
     def filled(self, server_named: ServerNamed) -> Iterator[Dsn]:
         with new_database(server_named("embedded")) as dsn:
-            initialise(dsn)
-            load(dsn, "public", streams=golden_streams(), mldr=golden_mldr())
+            load_golden(dsn)
             yield dsn
 
     @pytest.fixture(autouse=True)
     def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("forecaster.distributed.CHUNK", 11)
+        monkeypatch.setattr("forecaster.distributed.CHUNK", 25)
 
     def test_the_same_rows(self, cluster: Cluster, filled: Dsn) -> None:
         report = run_distributed(RunConfig(filled), cluster.address)
@@ -523,7 +522,10 @@ class TestTables:
         assert_frame_equal(stored(filled), in_frames(golden_streams(), golden_mldr()))
 
     @pytest.mark.parametrize("times", TIMES)
-    def test_workers_are_killed(self, cluster: Cluster, filled: Dsn, times: int) -> None:
+    def test_workers_are_killed(
+        self, cluster: Cluster, filled: Dsn, monkeypatch: pytest.MonkeyPatch, times: int
+    ) -> None:
+        monkeypatch.setattr("forecaster.distributed.CHUNK", 11)
         chance = random.Random(SEED)
         everything = in_frames(golden_streams(), golden_mldr())
         for _ in range(times):

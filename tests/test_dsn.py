@@ -22,7 +22,8 @@ from forecaster.errors import InvalidOptionError
 from forecaster.postgres import embedded
 from forecaster.postgres.embedded import bundled_binaries, running_server
 from tests import sql
-from tests.conftest import BINARIES, SERVERS, SETTINGS, short_directory
+from tests.conftest import BINARIES, SERVERS, SETTINGS, need_server, short_directory
+from tests.needs import OPENSSL, need_program
 
 NASTY = string.punctuation + "ä密🔑 %41 %2B"
 PASSWORD = f" {NASTY} "
@@ -47,6 +48,7 @@ def literal(text: str) -> str:
 @pytest.fixture(scope="module", params=SERVERS)
 def guarded(request: pytest.FixtureRequest) -> Iterator[Dsn]:
     """A server that asks for passwords, on its socket, IPv4 and IPv6; the Dsn of the role and socket."""
+    need_server(request.param)
     binaries = BINARIES[request.param] or bundled_binaries()
     with short_directory() as directory:
         with running_server(directory, binaries=binaries) as local:
@@ -79,7 +81,7 @@ def asking_for_passwords(local: Dsn, binaries: Path) -> Iterator[int]:
 
 def is_up(superuser: Dsn) -> bool:
     try:
-        return sql.rows(superuser, "SELECT 1") == [(1,)]
+        return sql.adbc_rows(superuser, "SELECT 1") == [(1,)]
     except adbc.Error:
         return False
 
@@ -87,7 +89,15 @@ def is_up(superuser: Dsn) -> bool:
 def make_certificate(pgdata: Path) -> None:
     """A certificate authority of its own, which is the server's certificate as well."""
     files = {"-keyout": pgdata / "server.key", "-out": pgdata / "server.crt"}
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    command = [
+        need_program("openssl", OPENSSL),
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+    ]
     command += ["-nodes", "-days", "1", "-subj", "/CN=test"]
     for option, path in files.items():
         command += [option, str(path)]
@@ -100,7 +110,7 @@ def make_certificate(pgdata: Path) -> None:
 def both(dsn: Dsn, query: str) -> list[tuple[Any, ...]]:
     """The rows of a query, which both drivers must agree on."""
     # ADBC first: connectorx tries for half a minute before it says what is wrong.
-    rows = sql.rows(dsn, query)
+    rows = sql.adbc_rows(dsn, query)
     assert connectorx.read_sql(dsn.uri, query, return_type="polars").rows() == rows
     return rows
 
@@ -157,7 +167,7 @@ class TestConnects:
     def test_a_wrong_password_is_told_without_it(self, guarded: Dsn) -> None:
         wrong = replace(guarded, password="not the one")
         with pytest.raises(adbc.Error) as caught:
-            sql.rows(wrong, "SELECT 1")
+            sql.adbc_rows(wrong, "SELECT 1")
         assert "password authentication failed" in wrong.redact(str(caught.value))
         assert "not the one" not in wrong.redact(str(caught.value))
 
@@ -197,9 +207,9 @@ class TestLibpqVariables:
     ) -> None:
         monkeypatch.setenv(name, value)
         with pytest.raises(adbc.Error):
-            sql.rows(replace(server, parameters=(("connect_timeout", "2"),)), "SELECT 1")
+            sql.adbc_rows(replace(server, parameters=(("connect_timeout", "2"),)), "SELECT 1")
         with libpq_variables_hidden():
-            assert sql.rows(server, "SELECT 1") == [(1,)]
+            assert sql.adbc_rows(server, "SELECT 1") == [(1,)]
         assert os.environ[name] == value
 
     def test_hidden_they_cannot_change_the_characters(
@@ -207,9 +217,9 @@ class TestLibpqVariables:
     ) -> None:
         monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
         query = "SELECT length('\u00e4')"
-        assert sql.rows(server, query) == [(2,)]
+        assert sql.adbc_rows(server, query) == [(2,)]
         with libpq_variables_hidden():
-            assert sql.rows(server, query) == [(1,)]
+            assert sql.adbc_rows(server, query) == [(1,)]
 
 
 VARIABLES = {
@@ -319,10 +329,10 @@ class TestPasswordFile:
         assert (resolved(without.uri, {"PGPASSFILE": str(path)}).password == PASSWORD) is found
         monkeypatch.setenv("PGPASSFILE", str(path))
         if found:
-            assert sql.rows(without, "SELECT 1") == [(1,)]
+            assert sql.adbc_rows(without, "SELECT 1") == [(1,)]
         else:
             with pytest.raises(adbc.Error, match="password"):
-                sql.rows(without, "SELECT 1")
+                sql.adbc_rows(without, "SELECT 1")
 
     @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
     def test_one_that_others_can_read_is_not_used(self, tmp_path: Path, mode: int) -> None:

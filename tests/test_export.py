@@ -15,13 +15,12 @@ from forecaster.postgres.source import open_source
 from forecaster.run import RunConfig, run
 from tests import sql
 from tests.conftest import Cli
-from tests.tables import create_tables, golden_mldr, golden_streams, initialise
+from tests.tables import create_tables, golden_mldr, golden_streams, initialise, load_golden
 
 
 @pytest.fixture
 def forecast(database: Dsn) -> Dsn:
-    initialise(database)
-    load(database, "public", streams=golden_streams(), mldr=golden_mldr())
+    load_golden(database)
     run(RunConfig(database))
     return database
 
@@ -103,8 +102,7 @@ def test_nothing_is_stored(embedded_database: Dsn) -> None:
 
 
 def test_the_command(cli: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
-    initialise(embedded_database)
-    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    load_golden(embedded_database)
     run(RunConfig(embedded_database))
     env = {"DATABASE_URL": embedded_database.uri}
     for name in ("f.csv", "f.parquet"):

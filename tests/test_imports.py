@@ -11,8 +11,7 @@ import pytest
 
 import forecaster
 from forecaster.dsn import Dsn
-from forecaster.load import load
-from tests.tables import golden_mldr, golden_streams, initialise
+from tests.tables import load_golden
 
 PACKAGE = Path(forecaster.__file__).parent
 
@@ -185,8 +184,7 @@ def test_every_public_name_is_there_and_no_other() -> None:
 @pytest.mark.parametrize("command", ["run", "run --replace", "doctor", "mldr"])
 def test_pandas_is_left_alone_where_it_is_installed(embedded_database: Dsn, command: str) -> None:
     """It takes as long to import as everything else together, and pyarrow imports it unasked."""
-    initialise(embedded_database)
-    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    load_golden(embedded_database)
     program = (
         "import sys\n"
         "from forecaster.__main__ import start\n"

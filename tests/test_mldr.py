@@ -27,7 +27,7 @@ from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import LISTENERS_TABLE, MLDR_TABLE, read_tables
 from tests import sql
 from tests.conftest import Cli
-from tests.tables import GOLDEN, initialise
+from tests.tables import GOLDEN, initialise, made_once
 
 TRUTH = pl.read_parquet(GOLDEN / "artist_mldr.parquet").cast({"cm_artist_id": pl.Int64})
 LISTENERS = pl.read_parquet(GOLDEN / "artist_listeners.parquet").select(
@@ -36,17 +36,20 @@ LISTENERS = pl.read_parquet(GOLDEN / "artist_listeners.parquet").select(
 THYME = GOLDEN / "listeners_thyme.csv"
 
 
+def with_listeners(dsn: Dsn) -> None:
+    initialise(dsn)
+    load(dsn, "public", listeners=LISTENERS)
+
+
 @pytest.fixture
 def loaded(database: Dsn) -> Dsn:
-    initialise(database)
-    load(database, "public", listeners=LISTENERS)
+    made_once(database, "listeners", with_listeners)
     return database
 
 
 @pytest.fixture
 def loaded_embedded(embedded_database: Dsn) -> Dsn:
-    initialise(embedded_database)
-    load(embedded_database, "public", listeners=LISTENERS)
+    made_once(embedded_database, "listeners", with_listeners)
     return embedded_database
 
 
@@ -147,8 +150,9 @@ def test_dirty_rows_are_left_out_and_counted(database: Dsn) -> None:
     assert report.rated == 60
     assert report.unusable_rows == 6
     assert report.duplicate_rows == LISTENERS.filter(pl.col("cm_artist_id") < 4).height
+    rates = stored(database)
     for artist, rate in TRUTH.select("cm_artist_id", "mldr").iter_rows():
-        assert stored(database)[artist] == pytest.approx(rate, abs=1e-5), artist
+        assert rates[artist] == pytest.approx(rate, abs=1e-5), artist
     [(matching,)] = sql.rows(
         database,
         f"SELECT count(*) FROM {MLDR_TABLE} m JOIN {LISTENERS_TABLE} l "
@@ -160,8 +164,9 @@ def test_dirty_rows_are_left_out_and_counted(database: Dsn) -> None:
 def test_chunks(loaded: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK", 7)
     assert compute_rates(RatesConfig(loaded)).rated == 60
+    rates = stored(loaded)
     for artist, rate in TRUTH.select("cm_artist_id", "mldr").iter_rows():
-        assert stored(loaded)[artist] == pytest.approx(rate, abs=1e-5), artist
+        assert rates[artist] == pytest.approx(rate, abs=1e-5), artist
 
 
 def test_a_dry_run_stores_nothing_and_takes_no_lock(loaded_embedded: Dsn) -> None:

@@ -1,17 +1,22 @@
 """The wheel, in an environment that has nothing else, and what each extra brings."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
+import tomllib
 import venv
-from importlib.metadata import requires
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from forecaster.dsn import Dsn
 from forecaster.load import load
+from tests.needs import INDEX, need
 from tests.tables import golden_mldr, golden_streams, initialise
 
 ROOT = Path(__file__).parents[1]
@@ -23,18 +28,30 @@ EXTRAS = {
     "dask": {"distributed", "cryptography"},
 }
 
+# Distributed is a part of the first, of the same version, and mypy of what the second describes.
+PARTS = {"dask", "typing-extensions"}
+
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program, from the wheel, in an environment of its own."""
     where = tmp_path_factory.mktemp("package")
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", where, ROOT], check=True)
+    pip("wheel", "--no-deps", "--wheel-dir", where, ROOT)
     [wheel] = where.glob("forecaster-*.whl")
     venv.create(where / "environment", with_pip=False)
     python = where / "environment" / "bin" / "python"
-    subprocess.run([*pip, "--python", python, "install", wheel], check=True)
+    pip("--python", python, "install", "--no-compile", wheel)
     return python.with_name("forecaster")
+
+
+def pip(*arguments: str | Path) -> None:
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run([*command, *arguments], check=False)
+    if done.returncode:
+        with TemporaryDirectory() as nowhere:
+            any_package = [*command, "download", "--no-deps", "--dest", nowhere, "click"]
+            need(subprocess.run(any_package, check=False).returncode == 0, INDEX)
+    done.check_returncode()
 
 
 def run(program: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -79,3 +96,46 @@ def test_each_extra_adds_what_it_names_and_no_more() -> None:
         assert of_extra == packages
     core = {re.split(r"[<>=\[ ;]", need)[0] for need in needs if "extra ==" not in need}
     assert not core & set().union(*EXTRAS.values())
+
+
+def declared(extra: str | None) -> set[str]:
+    """The distributions that pip is told to install, with those of the extras that it names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found = set()
+    for line in project["optional-dependencies"][extra] if extra else project["dependencies"]:
+        name, extras = re.fullmatch(r"([\w-]+)(?:\[([\w,-]+)\])?.*", line).groups()  # type: ignore[union-attr]
+        found.add(name)
+        if name == "forecaster":
+            found |= set().union(*map(declared, extras.split(",")))
+    return found
+
+
+def test_the_check_installs_all_that_it_imports() -> None:
+    """Without what happens to be there because something else needs it."""
+    files = [path for part in ("forecaster", "tests", "benchmarks") for path in (ROOT / part).rglob("*.py")]
+    imported = {name.split(".")[0] for path in files for name in imports(ast.parse(path.read_text()))}
+    ours = set(sys.stdlib_module_names) | {"forecaster", "tests", "benchmarks"}
+    distributions = packages_distributions()
+    needed = {name: {d.lower().replace("_", "-") for d in distributions[name]} for name in imported - ours}
+    installed = declared(None) | declared("dev") | PARTS
+    assert {name: found for name, found in needed.items() if not found & installed} == {}
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def test_the_check_installs_the_programs_that_it_runs() -> None:
+    [command] = re.findall(r"^python3 .*pytest.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    programs = set(re.findall(r"\.venv/bin/(\S+)", command)) - {"pip"}
+    assert programs == {"ruff", "mypy", "pytest"}
+    needed = programs | {
+        "pytest-xdist",
+        "pytest-timeout",
+        "coverage",
+    }  # `-n`, `timeout`, and the one below it
+    assert needed <= declared("dev")

@@ -1,7 +1,6 @@
 """The page of a catalogue in a real browser without a network: what it shows, and that it can be used."""
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +16,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, s
 from forecaster.catalogue import Catalogue
 from forecaster.evaluation import BASELINES, FORMULAS, GROUPS, Evaluation, evaluate
 from forecaster.page import LARGEST_TRACKS, POINTS, render
+from tests.needs import chromium
 from tests.test_imports import loaded_by
 
 TRACKS = 1_530
@@ -142,9 +142,8 @@ Opener = Callable[..., Page]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    assert program, "these tests need the program chromium"
     with sync_playwright() as playwright:
+        program = chromium(playwright.chromium.executable_path)
         started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield started
         started.close()

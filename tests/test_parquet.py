@@ -47,7 +47,7 @@ from tests.catalogues import catalogue, daily_frame, shapes
 from tests.conftest import Cli
 from tests.faults import until
 from tests.parquet import expected, in_sink, with_ids, write_catalogue
-from tests.tables import create_tables, golden_mldr, golden_streams, initialise
+from tests.tables import create_tables, golden_mldr, golden_streams, load_golden
 
 OF = 4
 
@@ -327,8 +327,7 @@ class TestTheSameNumbers:
         assert_frame_equal(in_sink(tmp_path / "sink"), expected())
 
     def test_from_the_tables_and_in_them(self, database: Dsn, tmp_path: Path) -> None:
-        initialise(database)
-        load(database, "public", streams=golden_streams(), mldr=golden_mldr())
+        load_golden(database)
         report = run(RunConfig(database))
         self._prepared(database, tmp_path)
         again = forecast(tmp_path / "catalogue", tmp_path / "sink")
@@ -897,8 +896,7 @@ class TestOptions:
     def test_the_database_is_laid_out_by_the_command(
         self, embedded_database: Dsn, tmp_path: Path, cli: Cli
     ) -> None:
-        initialise(embedded_database)
-        load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+        load_golden(embedded_database)
         result = cli(
             "prepare",
             "--buckets",

@@ -18,6 +18,7 @@ from forecaster.dsn import Dsn
 from forecaster.parquet.buckets import BucketsConfig, run_buckets
 from forecaster.parquet.prepare import prepare_files
 from forecaster.parquet.source import find_catalogue
+from tests.conftest import bare_environment
 from tests.parquet import write_catalogue
 from tests.tables import initialise
 
@@ -37,11 +38,16 @@ def settled(text: str) -> str:
     return re.sub(r"^(tracks per second +).*$", r"\1…", text, flags=re.MULTILINE)
 
 
+def with_command() -> dict[str, str]:
+    """Variables with which the command `forecaster` is found."""
+    return bare_environment() | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
 def run_commands(data_dir: Path, home: Path) -> dict[str, str]:
     """Output of each console command, run one after the other as a user would in a clone."""
     (home / "tests").symlink_to(ROOT / "tests")
     environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        **with_command(),
         "HOME": str(home),
         "LC_ALL": "C.UTF-8",
         "FORECASTER_DATA_DIR": str(data_dir),
@@ -83,7 +89,7 @@ def test_the_pictures_at_the_top_are_of_these_commands(short_dir: Path, tmp_path
     commands = ["forecaster demo -q", *re.findall(r"`(forecaster [^`]+)`", top)]
     assert [command.split()[1] for command in commands] == ["demo", "plot", "report"]
     environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        **with_command(),
         "HOME": str(tmp_path),
         "FORECASTER_DATA_DIR": str(short_dir / "server"),
     }
@@ -98,7 +104,7 @@ def test_the_line_for_cron(embedded_database: Dsn, tmp_path: Path) -> None:
     [line] = re.findall(r"^15 2 \* \* \*  (.+)$", README.read_text(), re.MULTILINE)
     command = line.replace("postgresql://nightly@db/music", f"'{embedded_database.uri}'")
     command = command.replace("/var/log/", f"{tmp_path}/")
-    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    environment = {**with_command(), "HOME": str(tmp_path)}
     result = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, check=True)
     assert re.fullmatch(r"forecast=0 skipped=0 rows=0 seconds=\d+\.\d\d\n", result.stdout)
     assert result.stderr == ""
@@ -125,7 +131,7 @@ class TestWhateverStartsProcesses:
 
     def started(self, place: Path, command: list[str], **variables: str) -> list[int]:
         """Runs a command of the README; the buckets that are whole afterwards."""
-        environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(place)}
+        environment = {**with_command(), "HOME": str(place)}
         subprocess.run(command, cwd=place, env=environment | variables, check=True, capture_output=True)
         manifests = (place / "forecasts" / "manifests").rglob("*.json")
         return sorted(json.loads(path.read_text())["bucket"] for path in manifests)

@@ -1,7 +1,6 @@
 """`--report` and `--skipped`: the whole run, for whoever looks at it in the morning."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from forecaster.postgres.connection import client_name, connect
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import read_tables
 from tests import sql
-from tests.conftest import Cli
+from tests.conftest import Cli, bare_environment
 from tests.tables import GOLDEN, create_tables, golden_mldr, golden_streams, initialise
 
 
@@ -169,7 +168,7 @@ def test_a_run_that_is_ended_says_so(embedded_database: Dsn, tmp_path: Path) -> 
     initialise(embedded_database)
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND starts_with(application_name, $2)"
     command = [sys.executable, "-m", "forecaster", "run", "--wait", "600", "--report", "r.json"]
-    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DATABASE_URL": embedded_database.uri}
+    env = {**bare_environment(), "HOME": str(tmp_path), "DATABASE_URL": embedded_database.uri}
     with connect(embedded_database) as other:
         take_lock(other, read_tables(other, "public"))
         with subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE) as process:

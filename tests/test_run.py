@@ -23,7 +23,14 @@ from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import read_tables
 from forecaster.run import RunConfig, run
 from tests import sql
-from tests.tables import GOLDEN, create_tables, golden_mldr, golden_streams, initialise
+from tests.tables import (
+    GOLDEN,
+    create_tables,
+    golden_mldr,
+    golden_streams,
+    initialise,
+    load_golden,
+)
 
 STORED = (
     "SELECT cm_track_id::bigint, month::bigint, forecasted_value::bigint, segment_used::bigint, "
@@ -63,8 +70,7 @@ def in_frames(streams: pl.DataFrame, mldr: pl.DataFrame, **parameters: Any) -> p
 def test_stored_rows_are_the_production_forecasts(
     embedded_database: Dsn, file: str, parameters: dict[str, Any]
 ) -> None:
-    initialise(embedded_database)
-    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    load_golden(embedded_database)
 
     report = run(RunConfig(embedded_database, parameters=Parameters(age_from="first-date", **parameters)))
 
@@ -87,8 +93,7 @@ def test_stored_rows_are_the_production_forecasts(
 
 
 def test_stored_columns(database: Dsn) -> None:
-    initialise(database)
-    load(database, "public", streams=golden_streams(), mldr=golden_mldr())
+    load_golden(database)
     before = datetime.now(UTC)
 
     run(RunConfig(database))
@@ -170,8 +175,7 @@ def test_days_are_days_in_utc(embedded_database: Dsn, zone: str) -> None:
 
 
 def test_both_ways_to_read_give_identical_rows(database: Dsn) -> None:
-    initialise(database)
-    load(database, "public", streams=golden_streams(), mldr=golden_mldr())
+    load_golden(database)
     run(RunConfig(database))
     by_index = sql.rows(database, STORED.replace("SELECT", "SELECT training_data_id, cm_artist_id,", 1))
     assert by_index
@@ -190,8 +194,7 @@ def test_both_ways_to_read_give_identical_rows(database: Dsn) -> None:
 
 
 def test_same_input_same_output(embedded_database: Dsn) -> None:
-    initialise(embedded_database)
-    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    load_golden(embedded_database)
     columns = "month, forecasted_value, segment_used, time_used, cm_track_id, cm_artist_id, training_data_id"
     rows = f"SELECT {columns} FROM backtest_track_streams_forecast ORDER BY id"
     run(RunConfig(embedded_database))
@@ -204,8 +207,7 @@ def test_same_input_same_output(embedded_database: Dsn) -> None:
 
 
 def test_a_second_run_finds_only_the_skipped_tracks_pending(embedded_database: Dsn) -> None:
-    initialise(embedded_database)
-    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    load_golden(embedded_database)
     first = run(RunConfig(embedded_database, parameters=PRODUCTION))
     assert first.skipped_by_reason == {"no_mldr": 3}
     assert first.pending == first.forecast + 3
@@ -229,8 +231,7 @@ def test_nothing_pending(database: Dsn) -> None:
 
 
 def test_a_dry_run_writes_nothing_and_takes_no_lock(embedded_database: Dsn) -> None:
-    initialise(embedded_database)
-    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    load_golden(embedded_database)
     with connect(embedded_database) as other:
         take_lock(other, read_tables(other, "public"))
         report = run(RunConfig(embedded_database, dry_run=True))
@@ -249,8 +250,7 @@ def test_one_run_at_a_time(embedded_database: Dsn) -> None:
 
 
 def test_track_ids_and_limit(embedded_database: Dsn) -> None:
-    initialise(embedded_database)
-    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    load_golden(embedded_database)
     pending = sorted(golden_streams()["cm_track_id"].unique())
     wanted = (pending[7], pending[3], pending[3])
 

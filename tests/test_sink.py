@@ -23,7 +23,7 @@ from forecaster.dsn import Dsn
 from forecaster.errors import DatabaseError, WriteRefusedError
 from forecaster.load import load
 from forecaster.model import build_forecasts
-from forecaster.postgres.connection import connect, execute
+from forecaster.postgres.connection import Connection, connect, execute
 from forecaster.postgres.sink import Stored, fit, ingest, store_forecasts
 from forecaster.postgres.tables import (
     FORECAST_TABLE,
@@ -35,7 +35,7 @@ from forecaster.postgres.tables import (
 from forecaster.run import RunConfig, run
 from tests import sql
 from tests.conftest import ServerNamed, new_database
-from tests.tables import create_tables, golden_mldr, golden_streams
+from tests.tables import create_tables, golden_mldr, golden_streams, made_once
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_US = 86_400_000_000
@@ -200,9 +200,12 @@ def of_one_kind(dtype: pl.DataType, type_: str) -> bool:
     return dtype.is_numeric() and (type_ == "numeric" or not dtype.is_decimal())
 
 
+Probe = tuple[Dsn, Tables, str, Connection]
+
+
 @pytest.fixture(scope="module", params=STORED_AS)
-def probe(request: pytest.FixtureRequest, server_named: ServerNamed) -> Iterator[tuple[Dsn, Tables, str]]:
-    """A table with one column of each type that forecasters' tables may have."""
+def probe(request: pytest.FixtureRequest, server_named: ServerNamed) -> Iterator[Probe]:
+    """A table with one column of each type that forecasters' tables may have, and one connection."""
     type_: str = request.param
     with new_database(server_named("embedded")) as dsn:
         sql.run(dsn, f"CREATE TABLE probe (n bigint, c {type_})")
@@ -211,7 +214,8 @@ def probe(request: pytest.FixtureRequest, server_named: ServerNamed) -> Iterator
             "n": ColumnInfo("bigint", not_null=False, has_default=False, generated=False),
             "c": ColumnInfo(type_, not_null=False, has_default=False, generated=False),
         }
-        yield dsn, Tables("public", {"probe": columns}, ()), type_
+        with connect(dsn) as beside:
+            yield dsn, Tables("public", {"probe": columns}, ()), type_, beside
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -224,10 +228,8 @@ def probe(request: pytest.FixtureRequest, server_named: ServerNamed) -> Iterator
 @example(Given(pl.Date(), [-2_147_472_691, -2_147_472_692, 0]))  # would be -infinity and infinity
 @example(Given(pl.Datetime("us", "UTC"), [946_684_800_000_000 - 2**63]))  # would be -infinity
 @example(Given(pl.Binary(), [b"0123456789abcdef", b"0123456789abcde", b""]))
-def test_what_comes_back_is_what_was_put_in_or_it_is_refused(
-    probe: tuple[Dsn, Tables, str], given_values: Given
-) -> None:
-    dsn, tables, type_ = probe
+def test_what_comes_back_is_what_was_put_in_or_it_is_refused(probe: Probe, given_values: Given) -> None:
+    dsn, tables, type_, beside = probe
     values = given_values.series()
     rows = pl.DataFrame({"n": pl.int_range(len(values), eager=True), "c": values})
     if values.dtype != pl.Null and not of_one_kind(values.dtype, type_):
@@ -245,7 +247,7 @@ def test_what_comes_back_is_what_was_put_in_or_it_is_refused(
         assert all(is_refused for is_refused, value in zip(refused, wanted, strict=True) if value is None)
     else:
         assert refused.to_list() == [value is None for value in wanted]
-    with connect(dsn) as connection:
+    with connect(dsn, beside=beside) as connection:
         if refused.any():
             with pytest.raises(WriteRefusedError, match="none was stored"):
                 ingest(connection, tables, "probe", rows)
@@ -277,9 +279,13 @@ KEYS = {"with the key": "UNIQUE (cm_track_id, month)", "without": ""}
 
 def filled(dsn: Dsn, forecast_key: str = KEYS["with the key"]) -> Dsn:
     """Five pending tracks, which can all be forecast."""
-    create_tables(dsn, forecast_key=forecast_key)
-    few = golden_streams().filter(pl.col("cm_track_id").is_in(TRACKS))
-    load(dsn, "public", streams=few, mldr=golden_mldr())
+
+    def make(new: Dsn) -> None:
+        create_tables(new, forecast_key=forecast_key)
+        few = golden_streams().filter(pl.col("cm_track_id").is_in(TRACKS))
+        load(new, "public", streams=few, mldr=golden_mldr())
+
+    made_once(dsn, f"five_{'with' if forecast_key else 'without'}_key", make)
     return dsn
 
 

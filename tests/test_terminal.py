@@ -22,14 +22,13 @@ from forecaster.cli import main
 from forecaster.cli.base import Option
 from forecaster.console import Console, color_of
 from forecaster.dsn import Dsn
-from forecaster.load import load
 from forecaster.postgres.connection import connect
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import read_tables
 from forecaster.report import RunReport
 from tests import sql
-from tests.conftest import Cli
-from tests.tables import golden_mldr, golden_streams, initialise
+from tests.conftest import Cli, bare_environment
+from tests.tables import load_golden
 
 PROGRAM = f"{sys.executable} -m forecaster"
 ESCAPE = "\x1b["
@@ -38,8 +37,7 @@ RESULT = re.compile(r"^forecast=(\d+) skipped=(\d+) rows=(\d+) seconds=\d+\.\d\d
 
 @pytest.fixture
 def catalogue(embedded_database: Dsn) -> Dsn:
-    initialise(embedded_database)
-    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    load_golden(embedded_database)
     return embedded_database
 
 
@@ -58,7 +56,7 @@ def on_terminal(*arguments: str, env: Mapping[str, str], interrupt_at: str = "")
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env={"PATH": os.environ["PATH"], "TERM": "xterm", "COLUMNS": "100", "LC_ALL": "C.UTF-8", **env},
+        env={**bare_environment(), "TERM": "xterm", "COLUMNS": "100", "LC_ALL": "C.UTF-8", **env},
     )
     os.close(theirs)
     shown, deadline = b"", time.monotonic() + 60
@@ -260,7 +258,7 @@ def test_completion(cli: Cli, shell: str) -> None:
     completed = subprocess.run(
         [program],
         env={
-            "PATH": os.environ["PATH"],
+            **bare_environment(),
             "_FORECASTER_COMPLETE": f"{shell}_complete",
             "COMP_WORDS": typed,
             "COMP_CWORD": at,
@@ -391,7 +389,7 @@ def test_json_lines_to_the_end(cli: Cli, catalogue: Dsn) -> None:
             [*PROGRAM.split(), "run", "--wait", "60"],
             stderr=subprocess.PIPE,
             text=True,
-            env={"PATH": os.environ["PATH"], **env},
+            env={**bare_environment(), **env},
         ) as process:
             assert process.stderr
             while "connect" not in process.stderr.readline():
@@ -412,7 +410,7 @@ def test_a_chart_on_a_terminal_without_utf8(catalogue: Dsn) -> None:
 def in_shell(command: str, dsn: Dsn) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", command],
-        env={"PATH": os.environ["PATH"], "DATABASE_URL": dsn.uri, "LC_ALL": "C.UTF-8"},
+        env={**bare_environment(), "DATABASE_URL": dsn.uri, "LC_ALL": "C.UTF-8"},
         capture_output=True,
         text=True,
         check=False,

@@ -30,10 +30,7 @@ BIN = BINARIES["postgresql-15"]
 IS_ENCRYPTED = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
-needs_tls = pytest.mark.skipif(
-    shutil.which("openssl") is None or BIN is None or not BIN.is_dir(),
-    reason="needs openssl and a PostgreSQL built with it",
-)
+needs_tls = pytest.mark.usefixtures("_what_tls_needs")
 
 
 def openssl(*arguments: str | Path) -> None:
@@ -110,7 +107,7 @@ def on_the_network(directory: Path, binaries: Path, authority: Path | None) -> I
 
 def answers(dsn: Dsn) -> bool:
     try:
-        return sql.rows(dsn, "SELECT 1") == [(1,)]
+        return sql.adbc_rows(dsn, "SELECT 1") == [(1,)]
     except adbc.Error:
         return False
 
@@ -142,7 +139,7 @@ def connectorx_says(dsn: Dsn, words: str) -> bool:
 def test_both_drivers_encrypt_and_verify(server: Server) -> None:
     for parameters in ({}, {"sslrootcert": server.authority}):
         dsn = asked(server.with_tls, sslmode="require", **parameters)
-        assert sql.rows(dsn, IS_ENCRYPTED) == [(True,)]
+        assert sql.adbc_rows(dsn, IS_ENCRYPTED) == [(True,)]
         assert connectorx.read_sql(dsn.uri, IS_ENCRYPTED, return_type="polars").rows() == [(True,)]
 
 
@@ -172,7 +169,7 @@ def test_a_server_without_tls_fails_in_both_drivers(server: Server) -> None:
     with pytest.raises(DatabaseUnreachableError, match="server does not support SSL"), connect(dsn):
         pass
     assert connectorx_says(dsn, "server does not support TLS")
-    assert sql.rows(asked(server.without_tls, sslmode="prefer"), IS_ENCRYPTED) == [(False,)]
+    assert sql.adbc_rows(asked(server.without_tls, sslmode="prefer"), IS_ENCRYPTED) == [(False,)]
 
 
 @needs_tls
@@ -201,7 +198,7 @@ def test_the_usual_authorities_count_for_both_drivers(server: Server, tmp_path: 
     # Another one that is named goes before, and what is not required is not verified.
     named = resolve(f"{server.with_tls.uri}&sslmode=require&sslrootcert={server.authority}", environ)
     assert named
-    assert sql.rows(named, IS_ENCRYPTED) == [(True,)]
+    assert sql.adbc_rows(named, IS_ENCRYPTED) == [(True,)]
     preferred = resolve(server.with_tls.uri, environ)
     assert preferred == replace(server.with_tls, parameters=preferred.parameters if preferred else ())
     assert "sslrootcert" not in dict(preferred.parameters)
