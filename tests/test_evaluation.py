@@ -561,6 +561,8 @@ def test_negative_streams_count_as_much_as_positive_ones() -> None:
     assert scored["wape"] == pytest.approx((20 + 20) / 40)
     assert scored["bias"] == pytest.approx(0.0)
     assert scored["smape"] == pytest.approx((20 / 20 + 20 / 40) / 2)
+    below_zero = overall(evaluate(forecast([-10.0, 10.0]), monthly([10, 20], [10, 30])))
+    assert below_zero["smape"] == pytest.approx((20 / 20 + 20 / 40) / 2)
 
 
 def test_one_series_with_one_record_before_its_origin() -> None:
