@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -503,6 +503,10 @@ class TestDsn:
         text = Dsn("h", "d", "u", "S3cret").redact(f"IO: [libpq] Failed to connect: {said}")
         assert "S3c" not in text
         assert "cannot read the address" in text
+
+    def test_what_was_checked_stays_as_it_is(self) -> None:
+        with pytest.raises(FrozenInstanceError):
+            Dsn("h", "db", "u").host = "a,b"  # type: ignore[misc]
 
     def test_without_a_password_nothing_is_hidden(self) -> None:
         dsn = Dsn("host", "db", "user")
