@@ -94,7 +94,10 @@ class TestLayout:
         with pytest.raises(InvalidOptionError, match="bucket"):
             Bucket(number, of)
 
-    @pytest.mark.parametrize("text", ["", "{", "[1]", '{"buckets": 4, "version": 2}', '{"buckets": "4"}'])
+    @pytest.mark.parametrize(
+        "text",
+        ["", "{", "[1]", '{"buckets": 4, "version": 2}', '{"buckets": "4"}', '{"buckets": 0, "version": 1}'],
+    )
     def test_a_layout_that_says_something_else(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "layout.json").write_text(text)
         with pytest.raises(BadFileError, match=r"layout\.json"):
