@@ -556,6 +556,15 @@ def test_no_streams_at_all() -> None:
     assert "series" not in found.to_dict()
 
 
+def test_days_may_come_in_any_order() -> None:
+    made = forecast([12.0, 11.0])
+    daily = pl.DataFrame(monthly([10, 30, 20], [15, 10])).with_columns(
+        pl.col("daily_streams") + pl.int_range(pl.len())
+    )
+    expected = evaluate(made, daily).to_dict(series=True)
+    assert evaluate(made, daily.reverse()).to_dict(series=True) == expected
+
+
 def test_negative_streams_count_as_much_as_positive_ones() -> None:
     scored = overall(evaluate(forecast([10.0, 10.0]), monthly([10, 20], [-10, 30])))
     assert scored["wape"] == pytest.approx((20 + 20) / 40)
