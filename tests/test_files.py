@@ -229,6 +229,7 @@ def test_a_file_that_is_not_what_its_ending_says_is_refused(tmp_path: Path) -> N
     write_table(TYPED, tmp_path / "t.parquet")
     refusal(saved(tmp_path / "t.csv", (tmp_path / "t.parquet").read_bytes()))
     refusal(saved(tmp_path / "zip.csv", gzip.compress(b"a,b\n1,2\n")))
+    refusal(saved(tmp_path / "head.csv.gz", gzip.compress(b"a,b\n1,2\n")[:10] + b"\xff" * 20))
     for name in ("t.parquet", "t.csv.gz"):
         error = refusal(saved(tmp_path / name, "a,b\n1,2\n"))
         assert error.hint == "it is damaged, cut off, or not what its ending says"
