@@ -125,6 +125,19 @@ def test_without_wait_nobody_waits(embedded_database: Dsn, monkeypatch: pytest.M
     assert waits == []
 
 
+def test_nobody_waits_longer_than_given(embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
+    initialise(embedded_database)
+    waits: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: sum(waits), sleep=waits.append)
+    monkeypatch.setattr(lock, "time", clock)
+    with connect(embedded_database) as one, connect(embedded_database) as other:
+        tables = read_tables(one, "public")
+        take_lock(one, tables)
+        with pytest.raises(LockedError, match="another run is writing"):
+            take_lock(other, tables, wait=0.625)
+    assert waits == [0.25, 0.25, 0.125]
+
+
 @pytest.mark.parametrize("at", ["work", "a lock"])
 def test_a_killed_run_leaves_no_lock(embedded_database: Dsn, at: str) -> None:
     """Not even where its session waits for a lock of another one, and does not look at its client."""

@@ -9,10 +9,12 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from forecaster import attempts
 from forecaster import mldr as module
+from forecaster.attempts import persevere
 from forecaster.chunk import Worker
 from forecaster.dsn import Dsn
-from forecaster.errors import ConnectionLostError, DatabaseError
+from forecaster.errors import ConnectionLostError, DatabaseError, DatabaseUnreachableError
 from forecaster.load import load
 from forecaster.mldr import RatesConfig, compute_rates
 from forecaster.postgres.connection import connect
@@ -185,3 +187,29 @@ def test_a_rate_of_the_very_instant_of_the_cutoff_is_not_known(embedded_database
     with open_source(embedded_database, "public") as source:
         assert rates_before(source, date(2024, 3, 1))["cm_artist_id"].to_list() == [1]
         assert rates_before(source, date(2024, 3, 2))["cm_artist_id"].sort().to_list() == [1, 2]
+
+
+def test_what_was_never_there_is_not_tried_again() -> None:
+    tried: list[str] = []
+
+    def attempt() -> None:
+        tried.append("once")
+        raise DatabaseUnreachableError("no answer")
+
+    with pytest.raises(DatabaseUnreachableError):
+        persevere(attempt, RunReport())
+    assert tried == ["once"]
+
+
+def test_a_server_that_is_away_for_a_moment_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is lost, and then not reached as long as it comes up."""
+    monkeypatch.setattr(attempts, "_PAUSES", (0.0, 0.0))
+    errors = [ConnectionLostError("it goes down"), DatabaseUnreachableError("it comes up")]
+    report = RunReport(server="17")
+
+    def attempt() -> None:
+        if errors:
+            raise errors.pop(0)
+
+    persevere(attempt, report)
+    assert report.warnings == ["connected anew: it goes down", "connected anew: it comes up"]
