@@ -542,8 +542,8 @@ class TestDsn:
 
     def test_milliseconds_are_seconds_at_least(self) -> None:
         """For connectorx, of which 0 would be the system's own quarter of an hour."""
-        for given, seconds in (("1", 1), ("1000", 1), ("1001", 2), ("0", 0)):
-            dsn = Dsn("h", "db", "u", parameters=(("tcp_user_timeout", given),))
+        for limit, seconds in (("1", 1), ("1000", 1), ("1001", 2), ("0", 0)):
+            dsn = Dsn("h", "db", "u", parameters=(("tcp_user_timeout", limit),))
             assert f"tcp_user_timeout={seconds}" in dsn.connectorx_uri.split("&")
 
 

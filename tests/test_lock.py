@@ -161,16 +161,18 @@ def test_each_schema_and_database_has_its_own(embedded_database: Dsn) -> None:
         take_lock(other, read_tables(other, "Other; schema"))
 
 
-def test_a_holder_that_is_no_run_of_ours(embedded_database: Dsn) -> None:
+@pytest.mark.parametrize("name", ["observer", "forecaster host 1 20240101T000000Z and more"])
+def test_a_holder_that_is_no_run_of_ours(embedded_database: Dsn, name: str) -> None:
     """Some other program that has come by the same lock is named by what the server knows of it."""
     initialise(embedded_database)
     number = sql.rows(embedded_database, f"SELECT '{FORECAST}'::regclass::oid::bigint")[0][0]
     with driver.connect(as_observer(embedded_database).uri) as holder, holder.cursor() as cursor:
+        cursor.execute(f"SET application_name = '{name}'")
         cursor.execute(f"SELECT pg_backend_pid(), pg_advisory_lock({0x666F7265}, {number})")
         pid = cursor.fetchall()[0][0]
         with (
             connect(embedded_database) as other,
-            pytest.raises(LockedError, match=rf"server process {pid} \(observer\)"),
+            pytest.raises(LockedError, match=rf"server process {pid} \({name}\)"),
         ):
             take_lock(other, read_tables(other, "public"))
 
