@@ -276,8 +276,10 @@ def test_a_forecast_run_does_not_keep_it_waiting(loaded_embedded: Dsn) -> None:
     "body",
     [
         "IF NEW.cm_artist_id = 9 THEN RETURN NULL; END IF;",
-        "IF NEW.cm_artist_id = 9 AND pg_trigger_depth() = 1 THEN "
-        f"INSERT INTO {MLDR_TABLE} (cm_artist_id, mldr) VALUES (9, NEW.mldr); END IF;",
+        (
+            "IF NEW.cm_artist_id = 9 AND pg_trigger_depth() = 1 "
+            f"THEN INSERT INTO {MLDR_TABLE} (cm_artist_id, mldr) VALUES (9, NEW.mldr); END IF;"
+        ),
     ],
     ids=["lost", "doubled"],
 )
