@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -94,6 +95,18 @@ class TestLock:
             fcntl.flock(file, fcntl.LOCK_EX)
             with pytest.raises(LockedError, match=rf"is held by process {os.getpid()}$"):
                 locked(path, 0).__enter__()
+
+    def test_nobody_waits_longer_than_given(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        waits: list[float] = []
+        clock = SimpleNamespace(monotonic=lambda: sum(waits), sleep=waits.append)
+        monkeypatch.setattr("forecaster.parquet.lock.time", clock)
+        with (
+            locked(tmp_path / ".lock", 0),
+            pytest.raises(LockedError, match="another process works this bucket"),
+            locked(tmp_path / ".lock", 0.625),
+        ):
+            pass
+        assert waits == [0.25, 0.25, 0.125]
 
     @pytest.mark.parametrize("what", ["link", "pipe", "directory"])
     def test_what_is_no_file_is_refused(self, tmp_path: Path, what: str) -> None:

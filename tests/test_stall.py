@@ -18,7 +18,7 @@ from forecaster.dsn import Dsn, resolve
 from forecaster.errors import InvalidOptionError
 from forecaster.load import load
 from forecaster.postgres import stall
-from forecaster.postgres.connection import commit, connect, execute, query
+from forecaster.postgres.connection import _at_work, commit, connect, execute, query
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.source import Source, export_snapshot
 from forecaster.postgres.tables import read_tables
@@ -28,6 +28,7 @@ from tests.faults import (
     FORECAST,
     STREAMS,
     Ended,
+    as_observer,
     blocked,
     end_of,
     fill,
@@ -210,6 +211,19 @@ class TestASlowServerIsNotGivenUp:
                 )
                 execute(connection, "INSERT INTO deferred VALUES (1)")
                 commit(connection)
+
+    def test_on_what_it_computes(self, embedded_database: Dsn) -> None:
+        """It waits for nothing then."""
+        dsn = embedded_database
+        compute = "DO $$ BEGIN WHILE NOT pg_try_advisory_xact_lock(7) LOOP END LOOP; END $$"
+        is_active = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'DO %'"
+        with ThreadPoolExecutor(1) as thread, connect(dsn) as connection:
+            with connect(as_observer(dsn)) as gate:
+                query(gate, "SELECT pg_advisory_xact_lock(7)::text")
+                going = thread.submit(execute, connection, compute)
+                until(lambda: sql.rows(as_observer(dsn), is_active) == [(1,)])
+                assert _at_work(dsn)
+            going.result()
 
     def test_on_what_is_slow_to_come(self, embedded_database: Dsn) -> None:
         """What counts is the last byte, not the end of the result."""
