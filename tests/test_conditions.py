@@ -1,5 +1,7 @@
 """Conditions of the server are told by their codes and by the state of sessions, in whatever language."""
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -149,6 +151,16 @@ class TestWhileReading:
             source = Source(database, Tables("public", {}, ()), export_snapshot(reader))
         with pytest.raises(ConnectionLostError):
             source.read("SELECT 1::bigint AS one")
+
+    def test_ctrl_c_is_no_failure_of_the_statement(self, embedded_database: Dsn) -> None:
+        dsn = embedded_database
+
+        def interrupt() -> None:
+            until(lambda: reading(dsn))
+            os.kill(os.getpid(), signal.SIGINT)
+
+        with meanwhile(interrupt), pytest.raises(KeyboardInterrupt), source_of(dsn) as source:
+            source.read("SELECT pg_sleep(30)::text AS s")
 
 
 def ask_after_the_end(dsn: Dsn, *, again: bool) -> None:
