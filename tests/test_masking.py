@@ -31,6 +31,7 @@ class TestMasked:
             ("(postgresql:/u:S/3@c?r=et@h/db)", "(postgresql:/u:***@h/db)"),
             ("postgresql://u@server:S3@h/db", "postgresql://u@server:***@h/db"),
             ("postgres://h/d?user=u&password=S3&sslmode=x", "postgres://h/d?user=u&password=***&sslmode=x"),
+            ("postgres://h/d?PassWord=S3&SSLMode=x", "postgres://h/d?PassWord=***&SSLMode=x"),
             ("(postgresql://u:S 3@h/db)", "(postgresql://u:***@h/db)"),
             ("a://u: S/3 @ 3 @h\nat me@x", "a://u:***@h\nat me@x"),
             ("extra argument (u:S3@h/db)", "extra argument (u:***@h/db)"),

@@ -784,6 +784,22 @@ class TestOptions:
         with pytest.raises(NoForecastError, match="999999"):
             forecast(laid_out, tmp_path / "none", track_ids=(3, 999_999))
 
+    def test_a_track_that_is_named_twice_is_one(self, laid_out: Path, tmp_path: Path) -> None:
+        once = forecast(laid_out, tmp_path / "sink", track_ids=(3, 3, 7))
+        again = forecast(laid_out, tmp_path / "sink", track_ids=(7, 3))
+        assert (once.pending, once.left_alone, again.left_alone) == (2, 0, OF)
+
+    def test_a_bucket_of_a_sink_of_another_number(self, golden: Path, tmp_path: Path) -> None:
+        """Of the same data, and with a manifest that names its files as they are."""
+        for buckets in (2, 3):
+            forecast(golden, tmp_path / f"{buckets}", buckets=buckets, track_ids=(1, 2, 3, 4, 5))
+        for kind in ("forecasts", "skipped", "manifests"):
+            place = tmp_path / "2" / kind / "bucket=1"
+            shutil.rmtree(place)
+            shutil.copytree(tmp_path / "3" / kind / "bucket=1", place)
+        config = BucketsConfig(str(golden), tmp_path / "2", track_ids=(1, 2, 3, 4, 5))
+        assert check(config).failed == {1: "its manifest is of bucket 1/3"}
+
     def test_some_tracks_do_not_take_the_place_of_all(self, laid_out: Path, tmp_path: Path) -> None:
         forecast(laid_out, tmp_path / "sink")
         with pytest.raises(InvalidOptionError, match="holds the forecasts of other tracks"):
