@@ -269,3 +269,20 @@ def test_a_server_that_is_away_for_a_moment_is_tried_again(monkeypatch: pytest.M
 
     persevere(attempt, report)
     assert report.warnings == ["connected anew: it goes down", "connected anew: it comes up"]
+
+
+def test_a_row_of_the_very_instant_of_a_forecast_is_known(embedded_database: Dsn) -> None:
+    initialise(embedded_database)
+    sql.run(
+        embedded_database,
+        f"INSERT INTO {STREAMS} (cm_track_id, cm_artist_id, date, daily_streams, created_at) VALUES "
+        "(1, 1, '2024-01-01', 5, '2024-02-01 00:00+00'), (1, 1, '2024-01-02', 5, '2024-02-01 00:00:01+00')",
+    )
+    sql.run(
+        embedded_database,
+        "INSERT INTO backtest_track_streams_forecast (cm_track_id, cm_artist_id, month, forecasted_value, "
+        "segment_used, time_used, training_data_id, created_at) "
+        "VALUES (1, 1, 1, 5, 1, 1, 1, '2024-02-01 00:00+00')",
+    )
+    with open_source(embedded_database, "public") as source:
+        assert source.cutoffs([1]).rows() == [(1, date(2024, 1, 1), True)]

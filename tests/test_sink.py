@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, NamedTuple
+from uuid import RFC_4122, UUID
 
 import numpy as np
 import polars as pl
@@ -23,6 +24,7 @@ from forecaster.dsn import Dsn
 from forecaster.errors import DatabaseError, WriteRefusedError
 from forecaster.load import load
 from forecaster.model import build_forecasts
+from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import Connection, connect, execute
 from forecaster.postgres.sink import Stored, fit, ingest, store_forecasts
 from forecaster.postgres.tables import (
@@ -419,6 +421,26 @@ def test_tracks_that_another_program_stored_meanwhile_stay_its_own(
         f"SELECT DISTINCT cm_track_id::bigint FROM {FORECAST_TABLE} WHERE forecasted_value = -7 ORDER BY 1"
     )
     assert sql.rows(catalogue, of_another) == [(2,), (5,)]
+
+
+def test_a_forecast_is_replaced_at_the_second_attempt_too(embedded_database: Dsn) -> None:
+    dsn = filled(embedded_database)
+    run(RunConfig(dsn))
+    sql.run(dsn, "CREATE SEQUENCE attempts")  # it goes on although what it was for is rolled back
+    once = "IF nextval('attempts') = 1 THEN RAISE EXCEPTION 'as if' USING ERRCODE = '40P01'; END IF;"
+    add_trigger(dsn, FORECAST_TABLE, once)
+    report = run(RunConfig(dsn, parameters=Parameters(horizon=12), replace=True))
+    assert (report.rows, report.taken) == (12 * len(TRACKS), [])
+    assert sql.rows(dsn, COUNTS) == [(track, 12, 12) for track in TRACKS]
+
+
+def test_ids_of_ours_are_random_ones(embedded_database: Dsn) -> None:
+    """As RFC 9562 has them: of version 4."""
+    create_tables(embedded_database, row_id="uuid NOT NULL")
+    load(embedded_database, "public", streams=golden_streams().head(100), mldr=golden_mldr())
+    ids = [UUID(text) for (text,) in sql.rows(embedded_database, f"SELECT id::text FROM {STREAMS_TABLE}")]
+    assert len(set(ids)) == 100
+    assert {(id_.version, id_.variant) for id_ in ids} == {(4, RFC_4122)}
 
 
 def test_ids_that_the_server_makes_are_left_to_it(embedded_database: Dsn) -> None:
