@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 
 from forecaster.doctor import examine
 from forecaster.dsn import Dsn
-from forecaster.errors import ConnectionLostError, DatabaseError
+from forecaster.errors import ConnectionLostError, DatabaseError, TurnedAwayError
 from forecaster.model.parameters import Parameters
 from forecaster.postgres import embedded
 from forecaster.postgres.connection import connect, query, severity_of_errors
@@ -185,6 +185,19 @@ class TestOnTheOtherConnections:
         assert "\n" not in said
         assert not any(word in said for word in ("SELECT", "ours", "Query", "probably", "IO:"))
         assert "server" in said
+
+    def test_a_server_that_turns_away_is_there(self, embedded_database: Dsn) -> None:
+        dsn = embedded_database
+        user = f"few_{dsn.dbname}"
+        sql.run(dsn, f"CREATE ROLE {user} LOGIN CONNECTION LIMIT 0")
+        try:
+            with (
+                pytest.raises(TurnedAwayError, match="too many connections for role"),
+                connect(replace(dsn, user=user)),
+            ):
+                pass
+        finally:
+            sql.run(dsn, f"DROP ROLE {user}")
 
     def test_while_a_statement_goes_on(self, database: Dsn) -> None:
         def end() -> None:
