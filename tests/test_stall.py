@@ -150,7 +150,7 @@ def test_in_each_of_the_other_commands(embedded_database: Dsn, tmp_path: Path) -
     commands = {
         ("load", "--listeners", str(LISTENERS)): b"FROM STDIN",
         ("doctor",): b"recent.*",
-        ("prepare", "--out", out): b"array_agg",
+        ("prepare", "--buckets", "2", "--out", out): b"s.cm_track_id = ANY",
         ("plot", "--track-id", "1"): b"DISTINCT ON",
     }
     for (command, *arguments), last in commands.items():
@@ -211,14 +211,19 @@ class TestASlowServerIsNotGivenUp:
                 execute(connection, "INSERT INTO deferred VALUES (1)")
                 commit(connection)
 
-    def test_on_what_is_slow_to_come(self, embedded_database: Dsn) -> None:
-        """What counts is the last byte, not the end of the result."""
+    @pytest.mark.parametrize("counters_at", [stall._COUNTERS_AT, 10_000])
+    def test_on_what_is_slow_to_come(
+        self, embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch, counters_at: int
+    ) -> None:
+        """What counts is the last byte, or, where the system does not count them, that it sends."""
+        monkeypatch.setattr(stall, "_COUNTERS_AT", counters_at)
         with Proxy(embedded_database) as proxy:
             dsn = replace(proxy.dsn, stall_timeout=1)
             with connect(dsn) as connection:
-                proxy.pause = 0.3
-                rows = query(connection, "SELECT repeat('x', 1000) AS x FROM generate_series(1, 1000)")
-        assert len(rows) == 1000
+                assert bool(stall.bytes_passed(dsn)) == (counters_at < 10_000)
+                proxy.pause = 0.2
+                rows = query(connection, "SELECT repeat('x', 1000) AS x FROM generate_series(1, 2000)")
+        assert len(rows) == 2000
 
     @pytest.mark.parametrize(("table", "mode"), [(STREAMS, "ACCESS EXCLUSIVE"), (FORECAST, "SHARE")])
     def test_on_waiting_for_a_lock(self, embedded_database: Dsn, table: str, mode: str) -> None:
@@ -235,6 +240,21 @@ class TestASlowServerIsNotGivenUp:
                 assert blocked(dsn)
             assert end_of(process).code == 0
         assert_frame_equal(stored(dsn), expected)
+
+
+def test_connections_are_found_where_a_process_does_not_see_its_files(
+    embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Proxy(embedded_database) as proxy, connect(proxy.dsn):
+        seen = stall.bytes_passed(proxy.dsn)
+        monkeypatch.setattr(stall, "_OPEN_FILES", "/nonexistent")
+        assert stall.bytes_passed(proxy.dsn) == seen > 0
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
+def test_a_limit_that_cannot_be_used(wrong: float) -> None:
+    with pytest.raises(InvalidOptionError, match="stall_timeout is"):
+        Dsn("host", "db", "me", stall_timeout=wrong)
 
 
 class TestSignsOfLife:
