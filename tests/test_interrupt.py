@@ -225,11 +225,11 @@ def test_a_report_that_takes_long(embedded_database: Dsn, tmp_path: Path) -> Non
 import time, importlib.metadata
 version = importlib.metadata.version
 def slow(package):
-    import polars as pl
-    many = pl.DataFrame({"reason": ["a", "b"] * 300_000})
-    start = time.monotonic()
-    while package == "polars" and time.monotonic() < start + 0.3:
-        many.group_by("reason").len()
+    if package == "polars":
+        import polars as pl
+        many, start = pl.DataFrame({"reason": ["a", "b"] * 300_000}), time.monotonic()
+        while time.monotonic() < start + 0.3:
+            many.group_by("reason").len()
     return version(package)
 importlib.metadata.version = slow"""
     stage = replace(STAGES["waiting to write"], before=takes_long)

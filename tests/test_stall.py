@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,19 +12,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+import psutil
 import pytest
 from polars.testing import assert_frame_equal
 
 from forecaster.dsn import Dsn, resolve
-from forecaster.errors import InvalidOptionError
+from forecaster.errors import DatabaseUnreachableError, InvalidOptionError
 from forecaster.load import load
 from forecaster.postgres import stall
 from forecaster.postgres.connection import commit, connect, execute, query
+from forecaster.postgres.embedded import running_server
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.source import Source, export_snapshot
 from forecaster.postgres.tables import read_tables
 from forecaster.run import RunConfig, run
 from tests import sql
+from tests.conftest import SETTINGS, short_directory
 from tests.faults import (
     FORECAST,
     STREAMS,
@@ -39,7 +43,7 @@ from tests.faults import (
     whole_tracks,
 )
 from tests.proxy import Proxy
-from tests.tables import golden_mldr, golden_streams, initialise
+from tests.tables import create_tables, golden_mldr, golden_streams, initialise
 from tests.test_run import stored
 
 LIMIT = "1"
@@ -132,6 +136,45 @@ def test_a_signal_meanwhile(embedded_database: Dsn, report: Path, stage: str, si
     whole_tracks(dsn)
     run(RunConfig(dsn, wait=60))
     assert_frame_equal(stored(dsn), expected)
+
+
+def test_a_server_that_is_stopped(report: Path) -> None:
+    """All of it. Its machine takes connections, and none of them is answered."""
+    with short_directory() as directory, running_server(directory, settings=SETTINGS) as dsn:
+        create_tables(dsn)
+        load(dsn, "public", streams=golden_streams(), mldr=golden_mldr())
+        server = psutil.Process(int(Path(dsn.host, "postmaster.pid").read_text().split()[0]))
+        with locked(dsn, STREAMS), started(dsn, "--stall-timeout", "1", "--report", str(report)) as process:
+            until(lambda: blocked(dsn), process)
+            stopped = [server, *server.children()]
+            try:
+                for each in stopped:
+                    each.suspend()
+                ended = end_of(process)
+            finally:
+                for each in stopped:
+                    each.resume()
+    assert ended.code == 3, ended
+    assert f"{SILENT}, and new connections are not answered either" in ended.stderr
+    assert_reported(ended, report)
+
+
+@pytest.mark.parametrize("answer", [b"", b"S"])
+def test_an_encryption_that_is_never_agreed_on(answer: bytes) -> None:
+    """Whatever listens there lets in, says at most that it encrypts, and then nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        accepted = []
+
+        def answers() -> None:
+            accepted.append(silent.accept()[0])
+            accepted[0].sendall(answer)
+
+        threading.Thread(target=answers, daemon=True).start()
+        dsn = Dsn("127.0.0.1", "db", "me", port=port, parameters=(("sslmode", "require"),))
+        with pytest.raises(DatabaseUnreachableError, match="cannot connect"), connect(dsn):
+            pass
+        accepted[0].close()
 
 
 def test_while_it_waits_for_another_run(embedded_database: Dsn, report: Path) -> None:

@@ -28,7 +28,7 @@ _COUNTERS_AT = 120
 _OPEN_FILES = "/dev/fd"
 _MOST_FILES = 4096  # that are looked at where the system does not list them
 _SILENT = "says nothing any more"
-_HINT = "see whether the network is up; --stall-timeout SECONDS waits longer"
+_HINT = "see whether the server and the network are up; --stall-timeout SECONDS waits longer"
 
 T = TypeVar("T")
 
@@ -82,14 +82,15 @@ class Watch:
         with _probing:
             if result.done():
                 return
-            silence = f"nothing came in {self.dsn.stall_timeout:g} s, and it is at no work for us"
-            error = StalledError(f"{self.dsn} {_SILENT}: {silence}", hint=_HINT)
+            said = f"{self.dsn} {_SILENT}: nothing came in {self.dsn.stall_timeout:g} s, and"
+            error = StalledError(f"{said} it is at no work for us", hint=_HINT)
             try:
                 # Twice, because a call may be of several statements, and the server just then between two.
                 if self._in_time(self.at_work) or self._in_time(self.at_work) or result.done():
                     return
                 _give_up(self.dsn, error)  # before the end of a session looks like a lost connection
-                what = f"ended on the server: {self._in_time(self.end)} sessions of this process"
+                ended = self._in_time(self.end)
+                error.args = (f"{error}; ended on the server: {ended} sessions of this process",)
             except TurnedAwayError:  # as with too many connections: it is there, and that is all we know
                 _give_up(self.dsn, None)
                 return
@@ -97,7 +98,7 @@ class Watch:
                 if result.done():
                     return
                 what = "new connections are not answered either; it ends our sessions once it notices"
-            error.args = (f"{error}; {what}",)
+                error.args = (f"{said} {what}",)
             hang_up(self.dsn, error)
 
     @staticmethod
