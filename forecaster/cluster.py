@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -206,25 +206,11 @@ def each(
             future.add_done_callback(over.put)
 
     begin(islice(waiting, at_once))
-    last_worker = time.monotonic()  # when there was one
     while going or suspects:
         if not going:
             is_alone = True
             begin(iter([suspects.pop()]))
-        try:
-            future = over.get(timeout=_LOOKS)
-        except queue.Empty:
-            if client.status != "running":
-                raise _lost() from None
-            if _threads_of_each(client):
-                last_worker = time.monotonic()
-            elif time.monotonic() - last_worker > WITHOUT_WORKERS:
-                raise EngineError(
-                    f"there has been no worker for {WITHOUT_WORKERS:.0f} s",
-                    hint="start some with `dask worker`; what is done stays done",
-                ) from None
-            continue
-        last_worker = time.monotonic()
+        future = _first_over(client, over)
         item, _ = going.pop(future.key)
         outcome = _outcome(future)
         begin(islice(waiting, 1))
@@ -232,6 +218,23 @@ def each(
             suspects.append(item)
         else:
             yield item, outcome
+
+
+def _first_over(client: "Client", over: "queue.SimpleQueue[Future[Result]]") -> "Future[Result]":
+    """Wait for the next piece of work that is done, as long as there is someone who may do it."""
+    last_worker = time.monotonic()  # when there was one
+    while True:
+        with suppress(queue.Empty):
+            return over.get(timeout=_LOOKS)
+        if client.status != "running":
+            raise _lost()
+        if _threads_of_each(client):
+            last_worker = time.monotonic()
+        elif time.monotonic() - last_worker > WITHOUT_WORKERS:
+            raise EngineError(
+                f"there has been no worker for {WITHOUT_WORKERS:.0f} s",
+                hint="start some with `dask worker`; what is done stays done",
+            )
 
 
 def threads(client: "Client") -> int:

@@ -17,7 +17,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from forecaster.dsn import Dsn, resolve
-from forecaster.errors import DatabaseUnreachableError, InvalidOptionError
+from forecaster.errors import DatabaseError, DatabaseUnreachableError, InvalidOptionError
 from forecaster.load import load
 from forecaster.postgres import stall
 from forecaster.postgres.connection import commit, connect, execute, query
@@ -207,6 +207,17 @@ def test_in_each_of_the_other_commands(embedded_database: Dsn, tmp_path: Path) -
         with Proxy(dsn, last) as proxy:
             ended = ended_by_the_limit(proxy, "--report", str(report), "--replace", command="mldr")
         assert_reported(ended, report)
+
+
+def test_a_load_that_loses_its_commit(embedded_database: Dsn) -> None:
+    initialise(embedded_database)
+    with Proxy(embedded_database, b"FROM STDIN", b"COMMIT") as proxy, ThreadPoolExecutor(1) as threads:
+        loading = threads.submit(load, proxy.dsn, "public", mldr=golden_mldr())
+        until(proxy.stalled.is_set)
+        proxy.cut()
+        with pytest.raises(DatabaseError, match="lost while writing") as caught:
+            loading.result()
+    assert caught.value.hint == "all rows are stored or none: look before you load them again"
 
 
 def test_of_a_worker(embedded_database: Dsn, report: Path) -> None:
