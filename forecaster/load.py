@@ -7,9 +7,17 @@ from datetime import UTC, datetime
 import polars as pl
 
 from forecaster.dsn import Dsn
-from forecaster.errors import StalledError, WriteRefusedError
+from forecaster.errors import ConnectionLostError, StalledError, WriteRefusedError
 from forecaster.files import counted
-from forecaster.postgres.connection import Connection, commit, connect, integer_array, not_again, query
+from forecaster.postgres.connection import (
+    Connection,
+    commit,
+    connect,
+    integer_array,
+    not_again,
+    query,
+    statement_errors,
+)
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.sink import ingest
 from forecaster.postgres.tables import (
@@ -79,8 +87,9 @@ def load(
             _refuse(known, given)
         warnings = [*_restated(known), *_store(connection, tables, _without(known, given))]
         try:
-            commit(connection)
-        except StalledError as error:
+            with statement_errors(dsn):
+                commit(connection)
+        except (ConnectionLostError, StalledError) as error:
             raise not_again(error, "all rows are stored or none: look before you load them again") from None
     stored = {table: len(rows) - len(known.get(table, ())) for table, rows in given.items()}
     return Loaded(

@@ -194,6 +194,16 @@ class TestEach:
                 with pytest.raises(EngineError, match="no worker for 1 s"):
                     list(each(client, _worked, [1]))
 
+    def test_a_scheduler_that_says_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is stopped, and its machine goes on to take what is sent."""
+        monkeypatch.setattr("forecaster.cluster.WITHOUT_WORKERS", 2.0)
+        with Cluster(tmp_path, workers=1) as own, connected(own.address) as client:
+            outcomes = each(client, _worked, range(1000), at_once=1)
+            next(outcomes)
+            os.kill(own.scheduler.pid, signal.SIGSTOP)
+            with pytest.raises(EngineError, match="Dask's scheduler has said nothing for 2 s"):
+                list(outcomes)
+
     @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x", "127.0.0.1:1"])
     def test_no_scheduler(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("forecaster.cluster._PATIENCE", "1s")

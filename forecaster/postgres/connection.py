@@ -27,7 +27,7 @@ from forecaster.errors import (
 )
 from forecaster.interrupt import Cancel, interruptible
 from forecaster.postgres.conditions import hint_for, is_lost
-from forecaster.postgres.stall import Watch, hang_up
+from forecaster.postgres.stall import Watch, bytes_passed, hang_up
 from forecaster.secrecy import brief
 
 # ADBC imports this for a kind of data that we never give it. It takes a quarter of all imports' time.
@@ -191,13 +191,17 @@ def _asking(dsn: Dsn) -> Iterator[Connection]:
 
 
 def _at_work(dsn: Dsn) -> bool:
-    """Whether a session of ours does anything but wait for us; one that waits for a lock does."""
+    """Whether a session of ours does anything but wait for us; one that waits for a lock does.
+
+    Where it is not seen whether bytes pass, one does that sends or takes rows: the network may just be slow.
+    """
+    is_slow = "false" if bytes_passed(dsn) else "state = 'active'"
     with _asking(dsn) as connection:
         # By the name that a user gives, there may be those of others; then we wait longer than needed.
         sql = f"""
             SELECT count(*) FROM pg_catalog.pg_stat_activity
             WHERE ({_OURS} OR application_name = nullif($2, '')) AND pid <> pg_backend_pid()
-              AND wait_event_type IS DISTINCT FROM 'Client'"""
+              AND (wait_event_type IS DISTINCT FROM 'Client' OR {is_slow})"""
         return bool(query(connection, sql, (client_name(), _given_name(dsn))).item())
 
 
@@ -264,7 +268,7 @@ def severity_of_errors(connection: Connection) -> str:
     try:
         query(connection, "SELECT 1 / 0 -- forecaster asks in what language errors are reported")
     except adbc.Error as error:
-        connection.rollback()
+        roll_back(connection)
         if found := _SEVERITY.search(f"{error}"):
             return found[0]
     return ""
