@@ -11,7 +11,7 @@ from forecaster.errors import BadFileError
 Forms = Sequence[frozenset[str]]
 """Sets of column names. A line that has all names of any of them is that of the column names."""
 
-FIRST_LINE = "the first line has to be that of the column names: remove what is above them"
+FIRST_LINE = "the first line must have the column names: remove the lines above them"
 
 _SEPARATORS = {",": "','", ";": "';' (semicolon)", "\t": "tab", "|": "'|'"}
 _HEAD, _MOST_ABOVE = 2**16, 50  # bytes and lines in which the column names are looked for
@@ -37,7 +37,7 @@ def as_utf8(data: bytes, path: Path) -> bytes:
     try:
         return data.decode("utf-16").encode()
     except UnicodeError as error:
-        raise BadFileError(f"{path} is no UTF-16 text: {error}", hint="save it as CSV in UTF-8") from None
+        raise BadFileError(f"{path} is not UTF-16 text: {error}", hint="save it as CSV in UTF-8") from None
 
 
 def dialect_of(data: bytes, path: Path, forms: Forms) -> Dialect:
@@ -93,7 +93,7 @@ def _refuse_rows(above: Sequence[bytes], separator: str, width: int, path: Path)
         values = _values(line, separator)
         if len(values) == width > 1 and any(map(_is_number, values)):
             raise BadFileError(
-                f"{path}: the line {_shown(line)} is above that of the column names, and may be a row",
+                f"{path}: the line {_shown(line)} is above the column names, and may be a row",
                 hint=FIRST_LINE,
             )
 

@@ -147,6 +147,16 @@ def refusing(path: Path | str, done: str, *, hint: str | None = None) -> Iterato
         ) from error
 
 
+def check_name(name: Path | str) -> None:
+    """Raise `BadFileError` for a name that is not in UTF-8, which Polars cannot open."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        raise BadFileError(
+            f"the name {str(name)!r} is not in UTF-8", hint="rename it, or choose another one"
+        ) from None
+
+
 def refuse_planted_links(path: Path) -> None:
     """Raise `BadFileError` for a link on the way to `path` that somebody else may have put there.
 
@@ -165,8 +175,8 @@ def _target(path: Path) -> Path:
         if os.path.islink(at) and links < _MOST_LINKS:  # noqa: PTH114 - no error where all is closed
             if not _is_trusted(at):
                 raise BadFileError(
-                    f"{path}: the link {at} belongs to another user, {_owner(at)}, and all may write to its "
-                    "directory",
+                    f"{path}: the link {at} belongs to another user, {_owner(at)}, and anyone can write to "
+                    "its directory",
                     hint="remove the link, or choose a directory of your own",
                 )
             links += 1
@@ -193,6 +203,7 @@ def _owner(entry: Path) -> str:
 def _read_parquet(path: Path) -> pl.DataFrame:
     from pyarrow.parquet import ParquetFile  # noqa: PLC0415 - takes long, and a CSV does without
 
+    check_name(path)
     with contextlib.suppress(ValueError, pa.ArrowException):  # all else is for Polars to say
         ParquetFile(path).close()  # refuses levels so many that Polars would overflow the stack
     whole = pl.scan_parquet(path, glob=False)  # a name with [ or * in it is a name
@@ -202,7 +213,7 @@ def _read_parquet(path: Path) -> pl.DataFrame:
         raise BadFileError(
             f"{path} says that it has {rows:,} rows of {counted(columns, 'column')}, which take "
             f"{needed / 1e9:,.0f} GB of memory; this machine has {memory / 1e9:,.0f}",
-            hint="split it, or leave out columns that are not needed",
+            hint="split the file, or remove columns that are not needed",
         )
     return pl.read_parquet(path, glob=False)
 
@@ -215,8 +226,8 @@ def _unpacked(path: Path) -> bytes:
             pieces.append(piece)
             if (size := size + len(piece)) > limit:
                 raise BadFileError(
-                    f"{path} unpacks to over {limit // 1_000_000:,} MB, or {_MOST_PACKED} times its size",
-                    hint="if that is right, unpack it (gunzip), and give the CSV",
+                    f"{path} unpacks to more than {limit // 1_000_000:,} MB, which is too much for its size",
+                    hint="if that is right, unpack it with gunzip, and load the CSV",
                 )
     return b"".join(pieces)
 
@@ -261,7 +272,7 @@ def _read_csv(data: bytes, path: Path, dialect: Dialect, forms: Forms) -> pl.Dat
 # By whether the row is too long.
 _RAGGED = {
     True: "a value with a {0} in it needs quotes, and a decimal number a point",
-    False: "an empty value still needs its {0}, and all lines the same; remove a line that is no row",
+    False: "an empty value still needs its {0}; remove lines that are not rows",
 }
 
 

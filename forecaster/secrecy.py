@@ -18,7 +18,8 @@ _WORD = re.compile(r"\S+")
 _CUT_IN_TWO = re.compile(r":/{1,2}[^/@:\s]{1,64}:(?!\d{1,5}(?:[/?,;)'\"\s]|$))[^\s@]{0,256}\s")
 _SLASHES = re.compile(r":/{1,2}")  # one, too: as a path, a URL has lost the other
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]{0,19}$")
-_BARE = re.compile(r"[('\"<\[]*[\w.%+-]{1,64}:(?=[^\s/'\"])")
+# A time and the scheme of an e-mail address are no user's name.
+_BARE = re.compile(r"[('\"<\[]*(?!mailto:|\d{1,2}:\d\d)[\w.%+-]{1,64}:(?=[^\s/'\"])", re.IGNORECASE)
 _LONGEST_SCHEME = 20
 _END_OF_HOST = re.compile(r"[/?#]")
 _PARAMETER = re.compile(r"(?P<name>[?&]([\w.~-]{1,64})=)(?P<value>[^&\s\"<>`]*)")
@@ -44,6 +45,14 @@ _HARMLESS = frozenset(
         "port",
         "user",
         "dbname",
+        "requirepeer",
+        "keepalives",
+        "keepalives_idle",
+        "keepalives_interval",
+        "keepalives_count",
+        "tcp_user_timeout",
+        "target_session_attrs",
+        "client_encoding",
     }
 )
 # Escape sequences, line ends that hide what was before, and marks that turn the direction of reading.

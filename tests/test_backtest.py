@@ -533,6 +533,17 @@ def test_the_command_on_what_is_stored(cli: Cli, stored_embedded: Dsn) -> None:
     assert re.search("^months scored +2$", one.stdout, re.MULTILINE)
 
 
+def test_the_command_on_totals_that_no_number_holds(cli: Cli, stored_embedded: Dsn) -> None:
+    load(stored_embedded, "public", streams=LATER)
+    table = "backtest_track_streams_forecast"
+    sql.run(stored_embedded, f"ALTER TABLE {table} ALTER forecasted_value TYPE double precision")
+    sql.run(stored_embedded, f"UPDATE {table} SET forecasted_value = 1.7e308")
+    ended = cli("evaluate", env={"DATABASE_URL": stored_embedded.uri})
+    assert ended.returncode == 0, ended.stderr
+    assert re.search("^forecast total +-$", ended.stdout, re.MULTILINE)
+    assert re.search("^actual total +[0-9,]+$", ended.stdout, re.MULTILINE)
+
+
 def test_the_command(cli: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
     initialise(embedded_database)
     load(embedded_database, "public", streams=STREAMS, mldr=RATES)

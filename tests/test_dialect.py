@@ -8,6 +8,7 @@ import pytest
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.intake import Intake, read_listeners, read_mldr, read_streams
 from forecaster.parts import read_parts
+from tests.users import as_nobody, public_directory
 
 STREAMS = "cm_track_id,cm_artist_id,date,daily_streams\n1,2,2024-02-29,3\n1,2,2024-03-01,4\n"
 
@@ -92,7 +93,7 @@ def test_lines_above_the_column_names_are_left_out_and_lines_still_counted(tmp_p
     error = refusal(saved(tmp_path / "ragged.csv", f"sep=,\n{above[:12]}date,streams\n2024-01-01\n"))
     assert "row 1 (line 4) has 1 value, the header has 2" in str(error)
     error = refusal(saved(tmp_path / "row.csv", "2024-01-01,9\ndate,streams\n2024-01-02,10\n"))
-    assert "'2024-01-01,9' is above that of the column names, and may be a row" in str(error)
+    assert "'2024-01-01,9' is above the column names, and may be a row" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_a_row_of_another_length_is_told_what_it_may_lack(tmp_path: Path) -> Non
     assert longer.value.hint == "a value with a comma in it needs quotes, and a decimal number a point"
     shorter = refusal(saved(tmp_path / "t.csv", "date,daily_streams\n2024-01-01,3\nTotal\n"))
     assert shorter.hint is not None
-    assert "remove a line that is no row" in shorter.hint
+    assert "remove lines that are not rows" in shorter.hint
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ def test_the_files_of_a_directory_are_one(tmp_path: Path) -> None:
     assert intake.rows["cm_track_id"].to_list() == [1, 1, 7, 7]
     assert intake.notes == (
         "a.csv: read with the separator ';' (semicolon)",
-        "3 files not read: .b.csv, _SUCCESS, readme.txt",
+        "2 names not read: .b.csv, readme.txt",
     )
 
 
@@ -184,7 +185,7 @@ def test_a_day_in_two_files_of_a_directory_is_refused(tmp_path: Path) -> None:
         saved(tmp_path / name, STREAMS)
     with pytest.raises(BadFileError) as error:
         parts(tmp_path)
-    assert "2 cases of one cm_track_id and date in several files; no row was read" in str(error.value)
+    assert "2 duplicates by cm_track_id and date in different files; no row was read" in str(error.value)
     assert "cm_track_id 1, date 2024-02-29: a.csv row 1 and b.csv row 1" in str(error.value)
 
 
@@ -192,6 +193,22 @@ def test_a_directory_that_is_no_list_of_tables_is_refused(tmp_path: Path) -> Non
     with pytest.raises(InvalidOptionError, match="directory without a table"):
         parts(tmp_path)
     saved(tmp_path / "a.csv", STREAMS)
-    (tmp_path / "_delta_log").mkdir()
-    with pytest.raises(InvalidOptionError, match="directories in it: _delta_log"):
+    for hidden in ("_temporary", ".x"):
+        (tmp_path / hidden).mkdir()
+    assert parts(tmp_path).notes == ("2 names not read: .x, _temporary",)
+    (tmp_path / "deeper").mkdir()
+    with pytest.raises(InvalidOptionError, match="directories in it: deeper"):
         parts(tmp_path)
+    (tmp_path / "_delta_log").mkdir()
+    with pytest.raises(BadFileError, match="is a table of Delta Lake"):
+        parts(tmp_path)
+
+
+def test_what_may_not_be_looked_at_is_named() -> None:
+    with public_directory() as place:
+        (place / "closed").mkdir(0o700)
+        saved(place / "closed" / "a.csv", STREAMS)
+        with as_nobody():
+            for path in (place / "closed" / "a.csv", place / "closed"):
+                with pytest.raises(BadFileError, match="cannot be read: Permission denied"):
+                    parts(path)

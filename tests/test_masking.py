@@ -67,10 +67,20 @@ class TestMasked:
             "postgresql://u:***@h/db is not at me@x",
             "password authentication failed for user",
             "design=3, assign=4",
+            "mailto:me@example.org",
+            "12:30,me@example.org and 12:30:59,you@x",
+            "SELECT * FROM t WHERE x = 'a@b' AND y='c:d@e'",
+            "/data/run@12:30/part.parquet",
+            "postgresql://h/d?requirepeer=postgres&keepalives=1&keepalives_idle=9&tcp_user_timeout=5",
         ],
     )
     def test_what_is_none(self, text: str) -> None:
         assert masked(text) == text
+
+    @pytest.mark.parametrize("name", ["README.md", "docs/model.md"])
+    def test_the_manual_is_all_there(self, name: str) -> None:
+        lines = (Path(forecaster.__file__).parents[1] / name).read_text().splitlines()
+        assert [line for line in lines if masked(line) != line] == []
 
     def test_in_all_of_what_becomes_json(self) -> None:
         value = {"a": ["postgresql://u:S3@h", 1, None], "b": {"c": ("x?sig=S3", True)}}
@@ -143,7 +153,7 @@ class TestReason:
         [
             (
                 (
-                    "IO: [libpq] Failed to execute query 'INSERT \n: x': ERROR:  no\nCONTEXT:  a  b "
+                    "IO: [libpq] Failed to execute query 'INSERT \n: x': ERROR:  no\nCONTEXT:  a  b\n"
                     "Query was: INSERT\n x. SQLSTATE: P0001"
                 ),
                 "no CONTEXT: a b",

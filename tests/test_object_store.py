@@ -162,7 +162,7 @@ def test_one_rule_for_urls_and_directories(store: str, variables: dict[str, str]
         report = run_buckets(BucketsConfig(where, tmp_path / str(number)))
         assert (report.pending, report.duplicate_rows) == (3, 4 * len(rows))
         [warning] = report.warnings
-        assert f"{where}/streams: 2 names passed over, the first is {where}/streams/_x/: names" in warning
+        assert f"{where}/streams: 2 names not read, the first is {where}/streams/_x/: a Parquet" in warning
 
 
 def test_columns_in_the_path(store: str, variables: dict[str, str], tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_rows_in_no_bucket(store: str, variables: dict[str, str], tmp_path: Path
     for number in range(2):
         put(f"{url}/stray/streams/bucket={number}/0.parquet", b"x")
     put(f"{url}/stray/layout.json", b'{"buckets": 1, "version": 1}')
-    with pytest.raises(BadFileError, match="in 1 buckets, counted from 0, and holds bucket=1 besides"):
+    with pytest.raises(BadFileError, match="in 1 buckets, counted from 0, and holds bucket=1 as well"):
         run_buckets(BucketsConfig(f"{store}/stray", tmp_path / "sink", f"{store}/plain/mldr/rates.parquet"))
 
 

@@ -574,7 +574,7 @@ class TestShard:
         streams = pl.read_parquet(own / "streams", hive_partitioning=False)
         assert_frame_equal(in_sink(tmp_path / "other"), expected(streams, doubled))
         doubled.write_parquet(own / "mldr" / "new.parquet")
-        with pytest.raises(BadFileError, match=r"mldr is laid out in 4 buckets.* holds new\.parquet besides"):
+        with pytest.raises(BadFileError, match=r"mldr is laid out in 4 buckets.* holds new\.parquet as well"):
             forecast(own, sink)
 
     def test_what_a_killed_one_left_behind_is_removed(self, laid_out: Path, tmp_path: Path) -> None:
@@ -700,7 +700,7 @@ class TestPoison:
 
         with pytest.raises(BucketsFailedError, match=r"2 of 4 buckets failed \(1, 2\); the others are done"):
             run_buckets(BucketsConfig(str(own), sink), elsewhere, report)
-        assert "is no manifest" in report.failed[1]
+        assert "is not a manifest" in report.failed[1]
         assert "is not in" in report.failed[2]
 
     def test_the_command_says_so(self, own: Path, tmp_path: Path, cli: Cli) -> None:

@@ -14,11 +14,12 @@ import polars as pl
 from polars.datatypes import DataType
 
 from forecaster.errors import BadFileError, InvalidOptionError, SchemaMismatchError
-from forecaster.files import counted, refusing
+from forecaster.files import check_name, counted, refusing
 from forecaster.interrupt import interruptible
 from forecaster.model.rates import newest_mldr
 from forecaster.parquet.layout import MLDR, STREAMS, Bucket, read_layout
 from forecaster.parquet.listing import (
+    EXPORT_HINT,
     STORE_HINT,
     Listing,
     Place,
@@ -26,7 +27,6 @@ from forecaster.parquet.listing import (
     is_url,
     list_files,
     names_files,
-    place_of,
     refuse_tables,
 )
 from forecaster.parquet.partitions import PATH, told_by_paths, with_told
@@ -36,7 +36,7 @@ ROWS_PER_BUCKET = 10_000_000
 """Where nothing else tells the number of buckets: so many daily rows take about 1 GB of memory."""
 
 _NAMED = 5  # directories that an error names
-_OF_DELETIONS = {"file_path", "pos"}  # columns of a file that an Iceberg table keeps beside its data
+_OF_DELETIONS = {"file_path", "pos"}  # columns of a file that an Iceberg table keeps next to its data
 _NOT_PARQUET = "it is damaged, cut off, or no Parquet file"
 # Files of one catalogue may have been written with numbers and times of different sizes.
 _WIDENING = pl.ScanCastOptions(
@@ -61,12 +61,8 @@ class Files:
         """Whether they are in an object store, which Polars reads by itself."""
         return is_url(self.where)
 
-    def would_read(self, directory: Path) -> bool:
-        """Whether what is written into a directory may be read along with them."""
-        return not self.is_url and place_of(self.where).may_mean(directory)
-
     def listing(self) -> Listing:
-        """Each file, and what is passed over. Raises `BadFileError` if there is no file."""
+        """Each file, and names that are not read. Raises `BadFileError` if there is no file."""
         found = list_files(self.where)
         if not found.read:
             others = f", but {counted(len(found.passed_over), 'other name')}" if found.passed_over else ""
@@ -138,8 +134,8 @@ class Files:
             )
         if deletes:
             raise BadFileError(
-                f"{path} has no rows, but says which rows of other files an Apache Iceberg table has deleted",
-                hint="export the table as it is now to Parquet files in another directory, and name that",
+                f"{path} lists rows that an Apache Iceberg table has deleted from other files",
+                hint=EXPORT_HINT,
             )
         return {name: schema[name] for name in self.columns if name in schema}
 
@@ -245,8 +241,8 @@ class Catalogue:
             if self.rates_by_bucket:
                 _holds_just_buckets(self.mldr, self.laid_out_in)
 
-    def warnings(self, buckets: Sequence[Bucket]) -> list[str]:
-        """What a user should know of the files that are not read, in these buckets or all of them.
+    def listings(self, buckets: Sequence[Bucket]) -> list[Listing]:
+        """What lies where the files of one bucket are, or those of all.
 
         Raises `BadFileError` for rows in no bucket of an object store.
         """
@@ -254,14 +250,14 @@ class Catalogue:
         files = (
             [self.files(buckets[0]), self.rates(buckets[0])] if is_one else [self.all_files, self.all_rates]
         )
-        told = []
+        found = []
         for one in files:
-            with suppress(BadFileError):  # whoever reads them says so
-                told.append(list_files(one.where))
+            with suppress(BadFileError):  # raised again where they are read
+                found.append(list_files(one.where))
         if self.laid_out_in and is_url(self.streams):
-            for listing in told:
+            for listing in found:
                 _holds_just_buckets_at_url(listing, self)
-        return [warning for listing in told for warning in listing.warnings()]
+        return found
 
     def buckets(self) -> int:
         """In how many buckets it is best worked."""
@@ -334,8 +330,8 @@ def _refuse_others(directory: str, names: set[str], buckets: int) -> None:
     if others:
         raise BadFileError(
             f"{directory} is laid out in {buckets} buckets, counted from 0, and holds "
-            f"{', '.join(others[:_NAMED])} besides",
-            hint="remove what is no part of it, or lay the catalogue out anew",
+            f"{', '.join(others[:_NAMED])} as well, which no bucket would read",
+            hint="remove these, or lay the catalogue out again",
         )
 
 
@@ -347,6 +343,7 @@ def _lacking(
 
 
 def _absolute(where: str) -> str:
+    check_name(where)
     where = where.removeprefix("file://") if where.startswith("file:///") else where
     if is_url(where):
         return where.rstrip("/")
