@@ -78,11 +78,11 @@ def paste(dsn: Dsn, fix: str | None) -> None:
     execute(dsn, *fix.split("; "))
 
 
-def type_in(cli: Cli, dsn: Dsn, command: str) -> None:
+def type_in(called: Cli, dsn: Dsn, command: str) -> None:
     """As a shell would have it."""
     program, *arguments = shlex.split(command)
     assert program == "forecaster"
-    result = cli(*arguments, env={"DATABASE_URL": dsn.uri})
+    result = called(*arguments, env={"DATABASE_URL": dsn.uri})
     assert result.returncode == 0, result.stderr
 
 
@@ -362,7 +362,7 @@ def test_all_at_once(filled: Dsn) -> None:
     assert run(RunConfig(filled)).forecast == 10
 
 
-def test_forecasts_that_are_doubled(embedded_database: Dsn, cli: Cli) -> None:
+def test_forecasts_that_are_doubled(embedded_database: Dsn, called: Cli) -> None:
     dsn = embedded_database
     create_tables(dsn, streams_key="UNIQUE (cm_track_id, date)", forecast_key="")
     load(dsn, "public", streams=golden_streams().filter(TEN), mldr=golden_mldr())
@@ -389,7 +389,7 @@ def test_forecasts_that_are_doubled(embedded_database: Dsn, cli: Cli) -> None:
     assert "in the way are tracks with a month twice or NULL: 2" in key.found
     assert key.fix == "forecaster run --replace --horizon 30 --track-id 2 --track-id 7 && forecaster init"
     paste(dsn, without_track.fix)
-    type_in(cli, dsn, key.fix.removesuffix(" && forecaster init"))
+    type_in(called, dsn, key.fix.removesuffix(" && forecaster init"))
     key, left = unwell(examined(dsn))
     assert (key.fix, left) == ("forecaster init", partial)
     is_whole = pl.col("cm_track_id") != 5

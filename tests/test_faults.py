@@ -194,6 +194,7 @@ class TestLostWhileReading:
                 for session in blocked(dsn):
                     terminate(dsn, session.pid)
                     lost.add(session.pid)
+                time.sleep(0.02)
             code, _, stderr = end_of(process)
         assert code == 1, stderr
         assert re.search(r"^Error: reading from .* failed: ", stderr, re.MULTILINE)

@@ -54,8 +54,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Process = subprocess.Popen[str]
 Reached = Callable[[Process], object]
 
-# A result that takes minutes to compute, and little memory.
+# A result that takes minutes to compute, and little memory; by one thread, as more are no busier.
 HEAVY = """
+import os
+os.environ["POLARS_MAX_THREADS"] = "1"
 import forecaster.chunk, polars as pl
 def heavy(*_, **__):
     print("computing", flush=True)

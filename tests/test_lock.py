@@ -39,7 +39,7 @@ from tests.faults import (
 from tests.tables import initialise
 from tests.test_run import stored
 
-TIMES = [2, pytest.param(20, marks=LONG)]
+TIMES = [1, pytest.param(20, marks=LONG)]
 SAYS_WHO = (
     r'Error: another run is writing to "public"."backtest_track_streams_forecast": '
     r"process (\d+) on host (\S+), since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC"

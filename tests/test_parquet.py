@@ -609,17 +609,17 @@ class TestShard:
         assert check(config, only=Bucket(1, OF)).left_alone == 1
 
     @pytest.mark.parametrize("number", ["3/4", "4/4", "0/5", "x", "1", "-1/4"])
-    def test_the_command(self, laid_out: Path, tmp_path: Path, cli: Cli, number: str) -> None:
+    def test_the_command(self, laid_out: Path, tmp_path: Path, called: Cli, number: str) -> None:
         files = ("--source", str(laid_out), "--sink", str(tmp_path / "sink"))
-        result = cli("shard", number, *files)
+        result = called("shard", number, *files)
         if number == "3/4":
             assert result.returncode == 0
             assert "buckets=1 failed=0 forecast=" in result.stdout
-            missing = cli("shard", "--check", *files)
+            missing = called("shard", "--check", *files)
             assert missing.returncode == 1
             assert "3 of 4 buckets are missing or wrong" in missing.stderr
             assert missing.stdout.startswith("0/4  missing\n1/4  missing\n2/4  missing\n")
-            assert cli("shard", "3/4", "--check", *files).returncode == 0
+            assert called("shard", "3/4", "--check", *files).returncode == 0
         else:
             assert result.returncode == 2
             assert "Traceback" not in result.stderr
@@ -703,10 +703,10 @@ class TestPoison:
         assert "is not a manifest" in report.failed[1]
         assert "is not in" in report.failed[2]
 
-    def test_the_command_says_so(self, own: Path, tmp_path: Path, cli: Cli) -> None:
+    def test_the_command_says_so(self, own: Path, tmp_path: Path, called: Cli) -> None:
         [file] = (own / "streams" / "bucket=0").iterdir()  # also if it is the first
         file.write_text("no parquet")
-        result = cli(
+        result = called(
             "run", "--source", str(own), "--sink", str(tmp_path / "sink"), "--report", "r.json", cwd=tmp_path
         )
         assert result.returncode == 1
@@ -876,8 +876,10 @@ class TestOptions:
             (("--scheduler", "tcp://x:1"), 2, "--engine dask"),
         ],
     )
-    def test_the_command_refuses(self, cli: Cli, arguments: tuple[str, ...], code: int, words: str) -> None:
-        result = cli("run", *arguments)
+    def test_the_command_refuses(
+        self, called: Cli, arguments: tuple[str, ...], code: int, words: str
+    ) -> None:
+        result = called("run", *arguments)
         assert (result.returncode, result.stdout) == (code, "")
         assert words in result.stderr
         assert "Traceback" not in result.stderr
@@ -897,10 +899,10 @@ class TestOptions:
         assert stored == [datetime.fromisoformat(report["started_at"])]
 
     def test_the_database_is_laid_out_by_the_command(
-        self, embedded_database: Dsn, tmp_path: Path, cli: Cli
+        self, embedded_database: Dsn, tmp_path: Path, called: Cli
     ) -> None:
         load_golden(embedded_database)
-        result = cli(
+        result = called(
             "prepare",
             "--buckets",
             "3",
@@ -911,7 +913,7 @@ class TestOptions:
         )
         assert result.returncode == 0, result.stderr
         assert f"rows={len(golden_streams())} artists={len(golden_mldr())} buckets=3" in result.stdout
-        assert cli("run", "--source", "c", "--sink", "s", "-q", cwd=tmp_path).returncode == 0
+        assert called("run", "--source", "c", "--sink", "s", "-q", cwd=tmp_path).returncode == 0
         assert_frame_equal(
             in_sink(tmp_path / "s").drop("training_data_id"), expected().drop("training_data_id")
         )
