@@ -1,6 +1,7 @@
 """All steps together: what becomes of every track, of every option, and of whatever may come in."""
 
 from collections.abc import Sequence
+from dataclasses import FrozenInstanceError
 from datetime import date, timedelta
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from forecaster import ForecasterError, Forecasts, build_forecasts
 from forecaster.errors import InvalidOptionError, SchemaMismatchError
 from forecaster.model.fit import fit_decay_rates
+from forecaster.model.parameters import Parameters
 from forecaster.schema import FORECASTS, SKIPPED
 from tests import reference
 from tests.catalogues import EPOCH, Shape, catalogue, daily_frame, days, mldr_frame, shapes
@@ -609,3 +611,8 @@ def test_the_columns_that_both_frames_lack_are_one_error() -> None:
 def test_parameters_of_another_type(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidOptionError, match=next(iter(wrong))):
         build_forecasts(daily_frame([]), mldr_frame([]), **wrong)
+
+
+def test_parameters_that_were_checked_stay_as_they_are() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Parameters().horizon = 401  # type: ignore[misc]

@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -386,7 +386,8 @@ class TestRefusals:
             "postgresql://user:S3c]ret@host/db",
             "postgresql://user:S3cret\u2100@host/db",
             "postgresql://user:S3cret@host:port/db",
-            "postgresql://user:S3cret@host:99999/db",
+            "postgresql://user:S3cret@host:0/db",
+            "postgresql://user:S3cret@host:65536/db",
             "postgresql://user:S3cret@one:1,two:2/db",
             "postgresql://user:S3cret@one,two/db",
             "postgresql://user:S3cret@::1/db",
@@ -503,6 +504,10 @@ class TestDsn:
         text = Dsn("h", "d", "u", "S3cret").redact(f"IO: [libpq] Failed to connect: {said}")
         assert "S3c" not in text
         assert "cannot read the address" in text
+
+    def test_what_was_checked_stays_as_it_is(self) -> None:
+        with pytest.raises(FrozenInstanceError):
+            Dsn("h", "db", "u").host = "a,b"  # type: ignore[misc]
 
     def test_without_a_password_nothing_is_hidden(self) -> None:
         dsn = Dsn("host", "db", "user")

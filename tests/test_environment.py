@@ -209,4 +209,4 @@ def test_names_that_the_terminal_cannot_show(encoding: str) -> None:
         )
         assert result.returncode == 1
         assert b"Traceback" not in result.stderr
-        assert b"does not exist" in result.stderr
+        assert b"is not in UTF-8" in result.stderr

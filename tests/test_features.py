@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from forecaster.model.features import clean, track_facts, track_features, usable_records
+from forecaster.model.features import clean, looks_ahead, track_facts, track_features, usable_records
 from forecaster.model.parameters import AgeFrom
 from forecaster.schema import DAILY_STREAMS, RECORDS, TRACK_FACTS, conform
 from tests import reference
@@ -181,3 +181,10 @@ def test_days_as_far_apart_as_a_date_can_be() -> None:
     daily = clean(conform(frame, DAILY_STREAMS, name="daily_streams"))
     months = track_features(usable_records(daily), track_facts(daily), age_from="first-date", as_of=None)
     assert months.collect()["months_since_release"].to_list() == [(2**32 - 1) // 30]
+
+
+def test_only_streams_after_an_as_of_date_are_worth_a_word() -> None:
+    day = date(2024, 1, 1)
+    assert not [*looks_ahead(0, day), *looks_ahead(0, None), *looks_ahead(3, None)]
+    (sentence,) = looks_ahead(1_234, day)
+    assert "after --as-of 2024-01-01: 1,234;" in sentence

@@ -176,6 +176,7 @@ def test_blocks_of_the_reader_show_neither_in_values_nor_in_numbers(tmp_path: Pa
         (b"a,caf\xe9\n1,2\n", "line 1: byte 0xe9 is no UTF-8 text"),
         (b"a,b\n1,\xed\xa0\x80\n", "line 2: byte 0xed is no UTF-8 text"),
         (b"a,b\n1,2\n\0,4\n", "line 3: byte 0x00 is no UTF-8 text"),
+        (b"\xe9,b\n1,2\n", "line 1: byte 0xe9 is no UTF-8 text"),
         ("a,b\n1,2\n".encode("utf-16") + b"3", "is not UTF-16 text"),
         ("a,b\n1,2\n".encode("utf-32"), "line 1: byte 0x00 is no UTF-8 text"),
         ("a,b\n1,2\n".encode("utf-16-le"), "line 1: byte 0x00 is no UTF-8 text"),
@@ -228,6 +229,7 @@ def test_a_file_that_is_not_what_its_ending_says_is_refused(tmp_path: Path) -> N
     write_table(TYPED, tmp_path / "t.parquet")
     refusal(saved(tmp_path / "t.csv", (tmp_path / "t.parquet").read_bytes()))
     refusal(saved(tmp_path / "zip.csv", gzip.compress(b"a,b\n1,2\n")))
+    refusal(saved(tmp_path / "head.csv.gz", gzip.compress(b"a,b\n1,2\n")[:10] + b"\xff" * 20))
     for name in ("t.parquet", "t.csv.gz"):
         error = refusal(saved(tmp_path / name, "a,b\n1,2\n"))
         assert error.hint == "it is damaged, cut off, or not what its ending says"

@@ -195,3 +195,14 @@ def test_the_rate_of_no_track_at_all() -> None:
     schema = ["months_since_release", "streams_30", "streams_90", "streams_365"]
     empty = pl.LazyFrame(schema=dict.fromkeys(schema, pl.Float64))
     assert empty.pipe(with_points).with_columns(k=decay_rate()).collect()["k"].dtype == pl.Float64
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        ((34.0, 36.0, 43.0), (10.0, 2.0, 5.0)),  # two maxima, the steeper one is higher
+        ((30.0, 31.0, 40.0), (5.99, 2.8, 5.08)),  # two, the one at 0 is
+    ],
+)
+def test_points_at_any_ages(x: reference.Point3, y: reference.Point3) -> None:
+    assert_no_better(fit((x, y))[0], smallest_sse(x, y), x, y)

@@ -175,6 +175,10 @@ def test_the_package_itself_loads_nothing_heavy() -> None:
     assert not {"polars", "numpy", "click"} & loaded_by("import forecaster")
 
 
+def test_what_the_driver_is_spared_is_there_for_others() -> None:
+    assert "pyarrow" in loaded_by("import forecaster.postgres.connection, pyarrow.dataset as d; d.dataset")
+
+
 def test_every_public_name_is_there_and_no_other() -> None:
     assert all(hasattr(forecaster, name) for name in forecaster.__all__)
     with pytest.raises(AttributeError, match="'forecaster' has no attribute 'build_forecast'"):

@@ -295,6 +295,8 @@ def test_no_curve_is_steep_enough() -> None:
     # To the limit of what a float can tell: at half of the first month no curve is better, above it one is.
     assert fit([6, 0, 3], [2, 0, 1, 0, 0], [0, 3, 0, 6]) == [math.inf, math.inf, -math.inf]
     assert 5 < fit([6, 0, 3.00001])[0] < 8
+    # Though it falls at first, the curve of rate 0 being better than the next ones.
+    assert fit([10, *[0] * 7, 5, 5, 5], [5, 5, 5, *[0] * 7, 10]) == [math.inf, -math.inf]
     # A rate there is, but none that counts of listeners could have.
     assert fit([1, math.exp(-101)], [math.exp(-101), 1]) == [math.inf, -math.inf]
     assert fit([1, math.exp(-99)], [math.exp(-99), 1]) == pytest.approx([99, -99])

@@ -6,6 +6,7 @@ import subprocess
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import adbc_driver_postgresql.dbapi as driver
 import pytest
@@ -13,9 +14,12 @@ from polars.testing import assert_frame_equal
 
 from forecaster.dsn import Dsn
 from forecaster.errors import LockedError
+from forecaster.mldr import RatesConfig, compute_rates
+from forecaster.postgres import lock
 from forecaster.postgres.connection import connect
 from forecaster.postgres.lock import take_lock
-from forecaster.postgres.tables import read_tables
+from forecaster.postgres.tables import FORECAST_TABLE, MLDR_TABLE, read_tables
+from forecaster.run import RunConfig, run
 from tests import sql
 from tests.faults import (
     FORECAST,
@@ -107,6 +111,21 @@ def test_wait_has_an_end(embedded_database: Dsn, caplog: pytest.LogCaptureFixtur
         assert re.match(r"waiting for process \d+ on host .*, which writes to .*_forecast", said)
     with connect(embedded_database) as other:
         take_lock(other, tables, wait=60)
+
+
+def test_without_wait_nobody_waits(embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
+    initialise(embedded_database)
+    waits: list[float] = []
+    monkeypatch.setattr(lock, "time", SimpleNamespace(monotonic=time.monotonic, sleep=waits.append))
+    with connect(embedded_database) as other:
+        tables = read_tables(other, "public")
+        for table in (FORECAST_TABLE, MLDR_TABLE):
+            take_lock(other, tables, table=table)
+        with pytest.raises(LockedError, match="another run is writing"):
+            run(RunConfig(embedded_database))
+        with pytest.raises(LockedError, match="another run is writing"):
+            compute_rates(RatesConfig(embedded_database))
+    assert waits == []
 
 
 @pytest.mark.parametrize("at", ["work", "a lock"])

@@ -4,6 +4,7 @@ import json
 import threading
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -195,6 +196,21 @@ def test_one_at_a_time(loaded_embedded: Dsn) -> None:
         thread.join()
     assert sorted(found) == [0, 60]
     assert len(rows(loaded_embedded)) == 60
+
+
+def test_what_another_one_stored_meanwhile_is_not_pending(
+    loaded_embedded: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = []
+
+    def after_another(*arguments: Any, **options: Any) -> str:
+        monkeypatch.undo()
+        others.append(compute_rates(RatesConfig(loaded_embedded)))
+        return take_lock(*arguments, **options)
+
+    monkeypatch.setattr(module, "take_lock", after_another)
+    assert compute_rates(RatesConfig(loaded_embedded)).pending == 0
+    assert [other.rated for other in others] == [60]
 
 
 def test_a_forecast_run_does_not_keep_it_waiting(loaded_embedded: Dsn) -> None:

@@ -94,7 +94,10 @@ class TestLayout:
         with pytest.raises(InvalidOptionError, match="bucket"):
             Bucket(number, of)
 
-    @pytest.mark.parametrize("text", ["", "{", "[1]", '{"buckets": 4, "version": 2}', '{"buckets": "4"}'])
+    @pytest.mark.parametrize(
+        "text",
+        ["", "{", "[1]", '{"buckets": 4, "version": 2}', '{"buckets": "4"}', '{"buckets": 0, "version": 1}'],
+    )
     def test_a_layout_that_says_something_else(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "layout.json").write_text(text)
         with pytest.raises(BadFileError, match=r"layout\.json"):
@@ -590,7 +593,7 @@ class TestShard:
             half_way = sink / "forecasts" / "bucket=1" / ".0123456789abcdef.tmp"
             half_way.write_text("of whoever holds it")
             assert run_buckets(config).left_alone == OF  # what is whole need not be worked
-            with pytest.raises(LockedError, match="works this bucket"):
+            with pytest.raises(LockedError, match="works on this bucket"):
                 run_buckets(replace(config, replace=True), only=Bucket(1, OF))
             with pytest.raises(LockedError):
                 run_buckets(replace(config, replace=True))

@@ -20,7 +20,8 @@ from forecaster.model import build_forecasts
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect
 from forecaster.postgres.lock import take_lock
-from forecaster.postgres.tables import read_tables
+from forecaster.postgres.stored import stored_at
+from forecaster.postgres.tables import FORECAST_TABLE, read_tables
 from forecaster.run import RunConfig, run
 from tests import sql
 from tests.tables import (
@@ -222,6 +223,21 @@ def test_a_second_run_finds_only_the_skipped_tracks_pending(embedded_database: D
     load(embedded_database, "public", streams=None, mldr=rate)
     third = run(RunConfig(embedded_database, parameters=PRODUCTION))
     assert third.forecast == first.skipped.filter(cm_artist_id=artist).height
+
+
+def test_what_a_run_stored_is_known_by_its_instant(embedded_database: Dsn) -> None:
+    initialise(embedded_database)
+    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    first, second, other = sorted(golden_streams()["cm_track_id"].unique())[:3]
+    run(RunConfig(embedded_database, track_ids=(first, second)))
+    run(RunConfig(embedded_database, track_ids=(other,)))
+    of_first = f"SELECT min(created_at) FROM {FORECAST_TABLE} WHERE cm_track_id = {first}"
+    at = sql.rows(embedded_database, of_first)[0][0]
+    with connect(embedded_database) as connection:
+        tables, asked = read_tables(connection, "public"), pl.Series([other, second])
+        assert stored_at(connection, tables, asked, at, 24).to_list() == [second]
+        assert stored_at(connection, tables, asked, at, 25).is_empty()
+        assert stored_at(connection, tables, asked, at + timedelta(seconds=1), 24).is_empty()
 
 
 def test_nothing_pending(database: Dsn) -> None:
