@@ -593,7 +593,7 @@ class TestShard:
             half_way = sink / "forecasts" / "bucket=1" / ".0123456789abcdef.tmp"
             half_way.write_text("of whoever holds it")
             assert run_buckets(config).left_alone == OF  # what is whole need not be worked
-            with pytest.raises(LockedError, match="works this bucket"):
+            with pytest.raises(LockedError, match="works on this bucket"):
                 run_buckets(replace(config, replace=True), only=Bucket(1, OF))
             with pytest.raises(LockedError):
                 run_buckets(replace(config, replace=True))
