@@ -382,10 +382,18 @@ class TestBuckets:
         assert "Dask's workers could not be started" in ended.stderr
         assert "Traceback" not in ended.stderr
 
-    @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-    def test_interrupted(self, catalogue: Path, tmp_path: Path, signum: signal.Signals) -> None:
+    @pytest.mark.parametrize(
+        ("signum", "before"),
+        [
+            (signal.SIGINT, ""),
+            (signal.SIGTERM, ""),
+            # At once by force: nobody is left to tidy up after Dask's processes.
+            (signal.SIGTERM, "import forecaster.interrupt; forecaster.interrupt.GRACE = 0"),
+        ],
+    )
+    def test_interrupted(self, catalogue: Path, tmp_path: Path, signum: signal.Signals, before: str) -> None:
         arguments = ("--source", str(catalogue), "--sink", str(tmp_path / "sink"), "--engine", "dask")
-        with started(None, *arguments) as process:
+        with started(None, *arguments, before=before) as process:
             until((tmp_path / "sink" / "manifests").exists, process)
             process.send_signal(signum)
             ended = end_of(process)
