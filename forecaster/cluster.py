@@ -29,8 +29,10 @@ worked with nothing else beside it; if it loses as many again, it is given up, a
 
 _PATIENCE = "10s"  # for a scheduler to answer
 WITHOUT_WORKERS = 60.0
-"""Seconds for workers to come: those of a cluster that grows with its work, or new ones for those lost; and
-for the scheduler to say which there are."""
+"""Seconds for workers to come: those of a cluster that grows with its work, or new ones for those lost."""
+
+ANSWERS_WITHIN = 60.0
+"""Seconds for a scheduler that may be busy to say which workers there are."""
 
 _LOOKS = 0.5  # seconds between two looks at whether the scheduler is still there
 
@@ -246,10 +248,10 @@ def _threads_of_each(client: "Client") -> Mapping[str, int]:
     """By each worker's address. Raises `EngineError` if the scheduler does not say."""
     try:
         # Its machine takes what is sent as long as it runs, whether the scheduler does or not.
-        return interruptible(client.nthreads, cancel=None, timeout=WITHOUT_WORKERS)
+        return interruptible(client.nthreads, cancel=None, timeout=ANSWERS_WITHIN)
     except TimeoutError:
         raise EngineError(
-            f"Dask's scheduler has said nothing for {WITHOUT_WORKERS:.0f} s",
+            f"Dask's scheduler has said nothing for {ANSWERS_WITHIN:.0f} s",
             hint="see what it does; what is done stays done",
         ) from None
     except OSError:
