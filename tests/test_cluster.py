@@ -206,7 +206,7 @@ class TestEach:
     def test_a_scheduler_that_says_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is stopped, and its machine goes on to take what is sent."""
         with Cluster(tmp_path, workers=1) as own, connected(own.address) as client:
-            outcomes = each(client, _worked, range(1000), at_once=1)
+            outcomes = each(client, worked, range(1000), at_once=1)
             next(outcomes)
             os.kill(own.scheduler.pid, signal.SIGSTOP)
             monkeypatch.setattr("forecaster.cluster.ANSWERS_WITHIN", 1.0)
