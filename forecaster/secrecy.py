@@ -188,7 +188,9 @@ def _without_userinfo(text: str, *, is_token: bool = False) -> str:
 def _without_query(word: str) -> str:
     where, mark, query = word.partition("?")
     given = mark + query
-    if ":/" in where:  # in other words # is no fragment's
+    # In what begins with it, and in a path of this machine, # begins no fragment; Polars names a place in a
+    # store without its scheme.
+    if ":/" in where or where.lstrip("('\"[")[:1] not in ("", "/", ".", "#"):
         where, sharp, fragment = where.partition("#")
         given = sharp + fragment + given
     return where + _PARAMETER.sub(_without_value, given)
