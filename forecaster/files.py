@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import pwd
+import re
 import secrets
 import shutil
 import stat
@@ -30,6 +31,8 @@ TABLE_ENDINGS: tuple[str, ...] = (".csv", ".csv.gz", ".parquet")
 
 # gzip makes rows of numbers some 5 to 50 times smaller, and nothing more than 1,032 times.
 _MOST_PACKED, _ALWAYS_UNPACKED = 200, 100_000_000
+# Of what Polars says of a store that it cannot reach, its own settings tell a user nothing.
+_OF_STORE = re.compile(r"object-store error: .*, retry_timeout: \S+\s+- (.*?)(?: \((?:location|path): .*)?\Z")
 _MOST_LINKS = 40  # as many as the kernel follows
 
 
@@ -141,9 +144,11 @@ def refusing(path: Path | str, done: str, *, hint: str | None = None) -> Iterato
         yield
     except (OSError, EOFError, zlib.error, pa.ArrowInvalid, PolarsError, PanicException) as error:
         reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
-        is_of_content = isinstance(error, gzip.BadGzipFile) or not isinstance(error, OSError)
+        if of_store := _OF_STORE.match(reason):
+            reason = of_store[1]
+        is_of_system = getattr(error, "errno", None) is not None
         raise BadFileError(
-            f"{path} cannot be {done}: {reason}", hint=hint if is_of_content else None
+            f"{path} cannot be {done}: {reason}", hint=None if is_of_system else hint
         ) from error
 
 

@@ -22,7 +22,7 @@ _SCHEME = re.compile(r"[A-Za-z][\w+.-]{0,19}$")
 _BARE = re.compile(r"[('\"<\[]*(?!mailto:|\d{1,2}:\d\d)[\w.%+-]{1,64}:(?=[^\s/'\"])", re.IGNORECASE)
 _LONGEST_SCHEME = 20
 _END_OF_HOST = re.compile(r"[/?#]")
-_PARAMETER = re.compile(r"(?P<name>[?&]([\w.~-]{1,64})=)(?P<value>[^&\s\"<>`]*)")
+_PARAMETER = re.compile(r"(?P<name>[?&#]([\w.~-]{1,64})=)(?P<value>[^&\s\"<>`]*)")
 _SIGNATURE = re.compile(
     r"(?P<name>(?:(?<![\w-])|(?<=%26)|(?<=%3f))(?:x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid|googleaccessid"
     r"|sig|signature|(?:access|auth|session)_?token|client_?secret|aws_secret_access_key)(?:=|%3d))"
@@ -102,9 +102,9 @@ def masked(text: str) -> str:
     """`text` without the secrets in it, told by where they stand, so that no other word is touched.
 
     That is the password of a URL or of libpq's keywords, the token that stands before a web address's host,
-    and what a query gives, unless it is known to be harmless: signatures have many names.
+    and what a query or a fragment gives, unless it is known to be harmless: signatures have many names.
     """
-    if "@" in text or "?" in text:
+    if any(sign in text for sign in "@?#"):
         text = "\n".join(map(_joined, text.split("\n")))
         text = _WORD.sub(lambda word: _without_query(_without_password(word[0])), text)
     if "=" in text:
@@ -187,11 +187,18 @@ def _without_userinfo(text: str, *, is_token: bool = False) -> str:
 
 def _without_query(word: str) -> str:
     where, mark, query = word.partition("?")
-    return where + _PARAMETER.sub(_without_value, mark + query)
+    given = mark + query
+    # In what begins with it, and in a path of this machine, # begins no fragment; Polars names a place in a
+    # store without its scheme.
+    if ":/" in where or where.lstrip("('\"[")[:1] not in ("", "/", ".", "#"):
+        where, sharp, fragment = where.partition("#")
+        given = sharp + fragment + given
+    return where + _PARAMETER.sub(_without_value, given)
 
 
 def _without_value(given: re.Match[str]) -> str:
     name, value = given["name"], given["value"]
-    if not value or name.strip("?&=").lower() in _HARMLESS:
-        return given[0]
+    if not value or name.strip("?&#=").lower() in _HARMLESS:
+        kept, sharp, fragment = value.partition("#")
+        return f"{name}{kept}{_PARAMETER.sub(_without_value, sharp + fragment)}"
     return f"{name}{_MASK}{value[len(value.rstrip(_ENDS_A_QUOTATION)) :]}"

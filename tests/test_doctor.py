@@ -211,6 +211,26 @@ def test_tables_that_are_missing_or_do_not_fit(embedded_database: Dsn) -> None:
     assert unwell(result) == [finding]
 
 
+def test_an_index_that_some_partitions_lack(embedded_database: Dsn) -> None:
+    create_tables(embedded_database)
+    execute(
+        embedded_database,
+        f"ALTER TABLE {STREAMS} RENAME TO plain",
+        f"CREATE TABLE {STREAMS} (LIKE plain, UNIQUE (cm_track_id, date)) PARTITION BY HASH (cm_track_id)",
+        f"CREATE TABLE part PARTITION OF {STREAMS} FOR VALUES WITH (MODULUS 1, REMAINDER 0)",
+        f'CREATE INDEX "By artist" ON ONLY {STREAMS} (cm_artist_id)',
+    )
+    finding = the("indexes", examined(embedded_database))
+    assert finding.found == f"By artist of {STREAMS} is not valid: some of its partitions lack it"
+    assert 'ALTER INDEX "public"."By artist" ATTACH PARTITION' in (finding.fix or "")
+    execute(
+        embedded_database,
+        "CREATE INDEX of_part ON part (cm_artist_id)",
+        'ALTER INDEX "By artist" ATTACH PARTITION of_part',
+    )
+    assert is_well("indexes", examined(embedded_database))
+
+
 def test_a_server_that_lets_nobody_in(embedded_database: Dsn) -> None:
     guarded = replace(embedded_database, password=PASSWORD)
     for dsn, said in (

@@ -291,7 +291,7 @@ class TestNoConnection:
         assert database.startswith("database: postgresql://")
         assert error.startswith(f"Error: cannot connect to {dsn}: ")
         assert said in error
-        assert hint.startswith("  check the URL")
+        assert hint.startswith("  check ")
         LOG.info("%s: %.2f s", why, seconds)
         assert not timed or seconds < 5
 
@@ -305,7 +305,7 @@ class TestNoConnection:
             with pytest.raises(DatabaseUnreachableError) as caught, connect(there):
                 pass
         assert time.monotonic() - start >= int(given)
-        assert ("no answer within 3.5 seconds" in str(caught.value)) == (given == "0")
+        assert (f"port {there.port}, within 3 seconds" in str(caught.value)) == (given == "0")
 
 
 @contextmanager

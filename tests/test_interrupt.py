@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -73,14 +74,15 @@ def importing(dsn: Dsn) -> Iterator[tuple[Dsn, Reached]]:
 
 
 @contextmanager
-def connecting(dsn: Dsn) -> Iterator[tuple[Dsn, Reached]]:
-    """To a host that lets in, and then says nothing."""
+def connecting(dsn: Dsn, *, after: float = 0) -> Iterator[tuple[Dsn, Reached]]:
+    """To a host that lets in, and then says nothing; for some seconds already."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(60)
         accepted: list[socket.socket] = []
 
         def has_called(_: Process) -> bool:
             accepted.append(silent.accept()[0])
+            time.sleep(after)
             return True
 
         yield replace(dsn, host="127.0.0.1", port=silent.getsockname()[1]), has_called
@@ -218,6 +220,12 @@ SHORT = [*zip(STAGES, SIGNALS * 5, strict=False), ("deaf", signal.SIGINT)]
 @pytest.mark.parametrize(("name", "signum"), SHORT)
 def test_at_every_stage(embedded_database: Dsn, tmp_path: Path, name: str, signum: signal.Signals) -> None:
     interrupted_at(STAGES[name], signum, embedded_database, tmp_path / "report.json")
+
+
+@pytest.mark.parametrize("after", [0.3, 1.5, 2.5])
+def test_at_each_moment_of_connecting(embedded_database: Dsn, tmp_path: Path, after: float) -> None:
+    stage = Stage(partial(connecting, after=after))
+    interrupted_at(stage, signal.SIGINT, embedded_database, tmp_path / "report.json")
 
 
 def test_a_report_that_takes_long(embedded_database: Dsn, tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 from forecaster import mldr as module
+from forecaster.cli import main
 from forecaster.dsn import Dsn
 from forecaster.errors import (
     BadFileError,
@@ -266,6 +268,13 @@ def test_an_artist_that_is_no_number(called: Cli) -> None:
     result = called("mldr", "--artist-id", "abc")
     assert result.returncode == 2
     assert "'abc' is not a valid integer." in result.stderr
+
+
+@pytest.mark.parametrize(("option", "kind"), [("--horizon", "integer"), ("--influence", "number")])
+def test_an_option_that_is_no_number(option: str, kind: str) -> None:
+    result = CliRunner().invoke(main, ["run", option, "abc"])
+    assert result.exit_code == 2
+    assert f"'abc' is not a valid {kind}." in result.output
 
 
 def test_rights(loaded_embedded: Dsn) -> None:

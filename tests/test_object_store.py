@@ -110,6 +110,14 @@ def test_what_is_not_there(store: str, tmp_path: Path, place: str) -> None:
     assert not (tmp_path / "sink").exists()
 
 
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    url = "https://127.0.0.1:9/x.parquet"
+    with pytest.raises(BadFileError) as caught:
+        run_buckets(BucketsConfig(url, tmp_path / "sink", url))
+    assert f"{caught.value}" == f"{url} cannot be read: HTTP error: error sending request"
+    assert "check the address" in str(caught.value.hint)
+
+
 def test_the_command_says_what_is_missing(
     store: str, variables: dict[str, str], tmp_path: Path, cli: Cli
 ) -> None:

@@ -16,7 +16,7 @@ from forecaster.errors import BadFileError, ForecasterError, InvalidOptionError,
 from forecaster.parquet import listing
 from forecaster.parquet.buckets import BucketsConfig, check, run_buckets
 from forecaster.parquet.layout import Bucket
-from forecaster.parquet.listing import list_files
+from forecaster.parquet.listing import list_files, refuse_tables
 from forecaster.parquet.prepare import prepare_files
 from forecaster.parquet.source import find_catalogue
 from forecaster.report import BucketsReport
@@ -194,8 +194,9 @@ class TestNames:
             forecast(own, tmp_path / "sink")
 
     def test_a_url_of_this_machine_is_a_path(self, own: Path, streams: pl.DataFrame, tmp_path: Path) -> None:
-        forecast(f"file://{own}", tmp_path / "sink")
-        assert_frame_equal(in_sink(tmp_path / "sink"), expected(streams))
+        for number, scheme in enumerate(("file://", "FILE://", "file:", "file://localhost")):
+            forecast(f"{scheme}{own}", tmp_path / f"sink {number}")
+            assert_frame_equal(in_sink(tmp_path / f"sink {number}"), expected(streams))
 
     def test_what_lies_beside_the_buckets(self, own: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
@@ -226,7 +227,7 @@ class TestNames:
         for place in (sink.parent, sink):
             with pytest.raises(InvalidOptionError, match=r"lies in the source .*by way of a link"):
                 forecast(own, place)
-            with pytest.raises(BadFileError, match=r"lies in the source .*by way of a link"):
+            with pytest.raises(InvalidOptionError, match=r"lies in the source .*by way of a link"):
                 prepare_files(find_catalogue(str(own)), 2, place)
         assert not list(sink.parent.iterdir())
         forecast(f"{own}/streams/*.parquet", sink, own / "mldr")  # which does not mean the link
@@ -289,6 +290,26 @@ class TestTables:
             assert "export the table as it is now" in str(error.value.hint)
         with pytest.raises(BadFileError, match=f"is a table of {name}"):
             prepare_files(find_catalogue(str(own), str(rates)), 2, tmp_path / "out")
+
+    @pytest.mark.parametrize(
+        "metadata",
+        [
+            "v1.gz.metadata.json",
+            "00002-9c12d441-03fe-4693-9a96-a0705ddf69c1.metadata.json",
+            "00002-9c12d441-03fe-4693-9a96-a0705ddf69c1.gz.metadata.json",
+            "00002-9c12d441-03fe-4693-9a96-a0705ddf69c1.metadata.json.gz",
+        ],
+    )
+    def test_each_name_that_iceberg_gives(self, own: Path, metadata: str) -> None:
+        write(own / "metadata" / metadata)
+        with pytest.raises(BadFileError, match="is a table of Apache Iceberg"):
+            refuse_tables(str(own))
+
+    def test_metadata_of_other_programs(self, own: Path, tmp_path: Path) -> None:
+        for name in ("dict.metadata.json", "metadata.json", "2024.metadata.json.txt"):
+            write(own / "metadata" / name)
+            write(own / "streams" / "metadata" / name)
+        forecast(own, tmp_path / "sink")
 
     def test_rates_too_and_files_that_links_lead_to(self, own: Path, tmp_path: Path) -> None:
         of_delta(tmp_path / "table")

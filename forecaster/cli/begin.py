@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from forecaster.cli.base import ID, Command, console, doing, finish, say, warn, was_typed
+from forecaster.cli.base import ID, Command, IntRange, console, doing, finish, say, warn, was_typed
 from forecaster.cli.look import show_track
 from forecaster.cli.nightly import summarise
 from forecaster.cli.options import (
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @option(
     "--tracks",
-    type=click.IntRange(1, 100_000),
+    type=IntRange(1, 100_000),
     metavar="N",
     help="Tracks in the sample catalogue.  [default: 300]",
 )

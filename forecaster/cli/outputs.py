@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from forecaster.cli.base import FloatRange
 from forecaster.cli.options import Command, option
 from forecaster.console import log
 from forecaster.errors import ForecasterError
@@ -76,7 +77,7 @@ def writing_options(command: Command) -> Command:
 
     @option(
         "--wait",
-        type=click.FloatRange(0, 2**31, max_open=True),
+        type=FloatRange(0, 2**31, max_open=True),
         metavar="SECONDS",
         default=0.0,
         help="Wait so long for another run to end.  [default: 0]",

@@ -1,12 +1,14 @@
 """Which files a directory, a pattern or a URL means: one rule for all three."""
 
 import os
+import re
 import stat
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import polars as pl
@@ -34,6 +36,8 @@ _MARKS = (
     ".keep",
     ".gitkeep",
 )
+# A version's number, or that and a UUID: other programs have files of metadata as well.
+_OF_ICEBERG = re.compile(r"(?:v\d+|\d+-[0-9a-f-]{32,36})(?:\.\w+)?\.metadata\.json(?:\.gz)?", re.IGNORECASE)
 _NOT_LISTED = ("http", "https")  # schemes of servers that hold files, and tell no list of them
 
 States = frozenset[int]
@@ -202,7 +206,7 @@ def _table(names: Sequence[str]) -> str | None:
         return "Delta Lake"
     if any(name.startswith(".hoodie") for name in names):
         return "Apache Hudi"
-    is_iceberg = any(one == "metadata" and ".metadata.json" in name for one, name in zip(names, names[1:]))  # noqa: B905, RUF007
+    is_iceberg = any(one == "metadata" and _OF_ICEBERG.fullmatch(name) for one, name in pairwise(names))
     return "Apache Iceberg" if is_iceberg else None
 
 

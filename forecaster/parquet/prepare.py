@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from forecaster.errors import BadFileError
+from forecaster.errors import InvalidOptionError
 from forecaster.files import refusing, write_table, write_text
 from forecaster.interrupt import interruptible
 from forecaster.model.rates import newest_mldr
@@ -101,9 +101,9 @@ def _keep_apart(source: Listing, out: Path) -> None:
     """What is replaced must not be what is read, nor must what is written be read by the next one."""
     place, new = Path(source.where).resolve(), out.resolve()
     if not is_url(source.where) and new in (place, *place.parents):
-        raise BadFileError(f"{out} holds the source {source.where}", hint="choose another directory")
+        raise InvalidOptionError(f"{out} holds the source {source.where}", hint="choose another directory")
     if source.would_read(out):
-        raise BadFileError(
+        raise InvalidOptionError(
             f"{out} lies in the source {source.where}, directly or by way of a link",
             hint="choose a directory outside of it: what lies in the source is read with it",
         )

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -36,6 +37,7 @@ ROWS_PER_BUCKET = 10_000_000
 """Where nothing else tells the number of buckets: so many daily rows take about 1 GB of memory."""
 
 _NAMED = 5  # directories that an error names
+_LOCAL = re.compile(r"\Afile:(?://(?:localhost)?)?(?=/)", re.IGNORECASE)
 _OF_DELETIONS = {"file_path", "pos"}  # columns of a file that an Iceberg table keeps next to its data
 _NOT_PARQUET = "it is damaged, cut off, or no Parquet file"
 # Files of one catalogue may have been written with numbers and times of different sizes.
@@ -344,7 +346,7 @@ def _lacking(
 
 def _absolute(where: str) -> str:
     check_name(where)
-    where = where.removeprefix("file://") if where.startswith("file:///") else where
+    where = _LOCAL.sub("", where)
     if is_url(where):
         return where.rstrip("/")
     return os.path.abspath(where)  # noqa: PTH100 - without resolving links: the name is said to the user

@@ -121,8 +121,9 @@ def _open(dsn: Dsn, options: Mapping[str, str], beside: Connection | None) -> Co
         # libpq's own limit is per address, and a name may have several.
         return interruptible(opened, cancel=None, timeout=patience)
     except TimeoutError:
-        message = f"cannot connect to {dsn}: no answer within {patience} seconds"
-        raise DatabaseUnreachableError(message, hint=hint) from None
+        within = f"no answer from {dsn.host}, port {dsn.port}, within {patience - 0.5:g} seconds"
+        hint = "check host and port, and what is on the way; connect_timeout in the URL waits longer"
+        raise DatabaseUnreachableError(f"cannot connect to {dsn}: {within}", hint=hint) from None
     except adbc.Error as error:
         message = f"cannot connect to {dsn}: {_reason(dsn.redact(str(error)))}"
         kind = TurnedAwayError if _TURNED_AWAY.search(str(error)) else DatabaseUnreachableError
@@ -278,7 +279,12 @@ def quote_identifier(name: str) -> str:
     """`name` as an SQL identifier, whatever characters it has."""
     # A longer name would be cut off by the server, and then be another one.
     is_text = not any("\ud800" <= character <= "\udfff" for character in name)
-    if not name or "\0" in name or not is_text or len(name.encode()) > NAME_BYTES:
+    if not is_text:
+        raise SchemaMismatchError(
+            f"{name!r} cannot be the name of a schema or table: it is not text in the locale's encoding",
+            hint="set LC_ALL=C.UTF-8, and type it in UTF-8",
+        )
+    if not name or "\0" in name or len(name.encode()) > NAME_BYTES:
         raise SchemaMismatchError(
             f"{name!r} cannot be the name of a schema or table: expected 1 to {NAME_BYTES} bytes of UTF-8"
         )
