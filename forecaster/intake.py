@@ -28,6 +28,7 @@ from forecaster.forms import (
     TICKS_PER_DAY,
     Field,
 )
+from forecaster.parquet.listing import refuse_deletions, refuse_tables
 
 SHOWN = 5
 """How many offenders an error lists. How many there are in all it always says."""
@@ -237,6 +238,8 @@ class _File:
 
     @classmethod
     def of(cls, path: Path, forms: Forms, *, wanted: str) -> "_File":
+        if path.name.lower().endswith(".parquet"):
+            refuse_tables(str(path.absolute()))
         file = read_form(path, forms)
         return cls(path, file.rows, wanted, forms, file.lines_above, [*file.notes])
 
@@ -280,6 +283,8 @@ class _File:
     def _check_columns(self, form: Mapping[str, Field]) -> None:
         missing = [c for c, field in form.items() if c not in self.columns and not field.may_be_missing]
         if missing:
+            if self._is_parquet:
+                refuse_deletions(str(self.path), self.columns, lacks=True)
             raise BadFileError(
                 f"{self.path} lacks the column {', '.join(missing)}; it has {_listed(self.frame.columns)}",
                 hint="; ".join([*self._advice(missing), self.wanted]),

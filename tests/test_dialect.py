@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from forecaster.errors import BadFileError, InvalidOptionError
@@ -201,6 +202,27 @@ def test_a_directory_that_is_no_list_of_tables_is_refused(tmp_path: Path) -> Non
         parts(tmp_path)
     (tmp_path / "_delta_log").mkdir()
     with pytest.raises(BadFileError, match="is a table of Delta Lake"):
+        parts(tmp_path)
+
+
+@pytest.mark.parametrize(("log", "format_"), [("_delta_log", "Delta Lake"), (".hoodie", "Apache Hudi")])
+def test_a_parquet_file_of_a_table_of_another_format_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str, format_: str
+) -> None:
+    (tmp_path / "table" / log).mkdir(parents=True)
+    (tmp_path / "table" / "day=1").mkdir()
+    part = tmp_path / "table" / "day=1" / "p.PARQUET"
+    pl.read_csv(saved(tmp_path / "t.csv", STREAMS)).write_parquet(part)
+    (tmp_path / "link.parquet").symlink_to(part)
+    monkeypatch.chdir(part.parent)
+    for path in (part, part.parent, tmp_path / "link.parquet", Path("p.PARQUET"), Path()):
+        with pytest.raises(BadFileError, match=f"table is a table of {format_}: only its log says"):
+            parts(path)
+
+
+def test_a_file_of_deletions_is_named(tmp_path: Path) -> None:
+    pl.DataFrame({"file_path": ["x"], "pos": [1]}).write_parquet(tmp_path / "1-deletes.parquet")
+    with pytest.raises(BadFileError, match=r"1-deletes\.parquet lists rows that an Apache Iceberg table"):
         parts(tmp_path)
 
 
