@@ -73,6 +73,7 @@ def _place(
     for number, line in enumerate(lines[start:], start):
         for separator in separators:
             names = {*_values(line, separator)}
+            names |= {name.lower() for name in names}
             if any(form <= names for form in forms):
                 return number, separator
     return None

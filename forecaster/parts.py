@@ -10,7 +10,7 @@ import polars as pl
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.files import TABLE_ENDINGS, counted, refusing
 from forecaster.intake import SHOWN, Intake
-from forecaster.parquet.listing import Place, is_mark, refuse_table_around
+from forecaster.parquet.listing import Place, is_mark, refuse_tables
 
 _FILE, _ROW = "_file", "_row"
 
@@ -41,7 +41,7 @@ def read_parts(path: Path, read: Callable[[Path], Intake], /, *, key: Sequence[s
 
 def _listed(directory: Path) -> tuple[list[Path], list[Path]]:
     """The tables in it, and what else is worth a word."""
-    refuse_table_around(directory.absolute())
+    refuse_tables(str(directory.absolute()))
     with refusing(directory, "read"):
         entries = sorted(entry for entry in directory.iterdir() if not is_mark(entry.name))
         shown = [entry for entry in entries if not Place(str(directory)).is_hidden(entry.name)]

@@ -1,8 +1,10 @@
 """CSVs as spreadsheets and services write them: read where that is certain, else told what is wrong."""
 
 import re
+from datetime import date
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from forecaster.errors import BadFileError, InvalidOptionError
@@ -73,12 +75,49 @@ def test_a_comma_that_may_be_either_is_refused(tmp_path: Path, values: list[str]
     assert re.search("with a point|have a point", error.value.hint)
 
 
-@pytest.mark.parametrize("value", ['"1,234"', "1.234", "1 234", "12'345"])
+@pytest.mark.parametrize(
+    "value", ['"1,234"', "1.234", "1 234", "12'345", "12.345.678", "1\u202f234", "-1\u00a0234", "1\u2019000"]
+)
 def test_separators_of_thousands_are_named(tmp_path: Path, value: str) -> None:
     error = refusal(saved(tmp_path / "t.csv", f"date,daily_streams\n2024-01-01,{value}\n"))
     assert "row 1 (line 2): daily_streams is" in str(error)
     assert error.hint is not None
-    assert "separators of thousands" in error.hint
+    assert error.hint == "remove the separators of thousands"
+    assert "\\" not in str(error)
+
+
+def test_whole_numbers_may_have_decimal_commas(tmp_path: Path) -> None:
+    text = "date;streams\n2024-01-01;1000,0\n2024-01-02;7\n"
+    intake = read_streams(saved(tmp_path / "t.csv", text), track_id=1, artist_id=2)
+    assert intake.rows["daily_streams"].to_list() == [1000, 7]
+    assert intake.notes[1] == "daily_streams read with decimal commas"
+    error = refusal(saved(tmp_path / "t.csv", text.replace("1000,0", "1000,5")))
+    assert "daily_streams is '1000,5', which is no whole number, expected an integer" in str(error)
+    assert error.hint == "write whole numbers, without decimals"
+
+
+def test_days_with_dots_have_the_day_first(tmp_path: Path) -> None:
+    text = "date;streams\n01.02.2024;5\n2.2.2024;6\n2024-02-03;7\n"
+    intake = read_streams(saved(tmp_path / "t.csv", text), track_id=1, artist_id=2)
+    assert [str(day) for day in intake.rows["date"]] == ["2024-02-01", "2024-02-02", "2024-02-03"]
+    assert intake.notes[1] == "date read as day.month.year"
+    assert "date is '31.02.2024', expected" in str(
+        refusal(saved(tmp_path / "t.csv", text.replace("01.02.2024", "31.02.2024")))
+    )
+
+
+@pytest.mark.parametrize(
+    ("day", "advice"),
+    [
+        ("31/01/2024", ": these seem to be day, month and year"),
+        ("1/31/24", ": these seem to be month, day and year"),
+        ("01/02/2024", ": these may have the day or the month first"),
+        ("2024/01/31", ""),
+    ],
+)
+def test_a_day_in_another_format_is_told_how_to_write_it(tmp_path: Path, day: str, advice: str) -> None:
+    error = refusal(saved(tmp_path / "t.csv", f"date,streams\n{day},5\n"))
+    assert error.hint == f"write days as 2024-01-31{advice}"
 
 
 def test_lines_above_the_column_names_are_left_out_and_lines_still_counted(tmp_path: Path) -> None:
@@ -122,7 +161,7 @@ def test_a_row_of_another_length_is_told_what_it_may_lack(tmp_path: Path) -> Non
     [
         (
             "Date,Plays",
-            "rename 'Date' to 'date', 'Plays' to 'daily_streams', if that is what it holds; expected",
+            "rename 'Date' to 'date', 'Plays' to 'streams', if that is what it holds; expected",
         ),
         ("timestp,Daily_Streams", "rename 'timestp' to 'date', 'Daily_Streams' to 'daily_streams'"),
         ("date", "separated by commas"),
@@ -138,6 +177,16 @@ def test_the_timeline_of_a_song_is_read_and_that_of_an_artist_refused(tmp_path: 
     assert read_streams(song, track_id=1, artist_id=2).rows["daily_streams"].to_list() == [120, 131]
     artist = "date,listeners,streams,followers\n2026-01-01,1,120,5\n"
     assert "are of an artist, not of one track" in str(refusal(saved(tmp_path / "a.csv", artist)))
+
+
+@pytest.mark.parametrize("names", ["Date,Streams", "date;streams", "Date;Streams", "DATE\tSTREAMS"])
+def test_the_names_of_a_timeline_may_have_capital_letters(tmp_path: Path, names: str) -> None:
+    for above in ("", "A Song\n"):
+        text = f"{above}{names}\n2026-01-01{names[4]}120\n"
+        intake = read_streams(saved(tmp_path / "t.csv", text), track_id=1, artist_id=2)
+        assert intake.rows.select("date", "daily_streams").rows() == [(date(2026, 1, 1), 120)]
+    artist = text.replace(names, f"{names}{names[4]}Followers").replace("120", f"120{names[4]}5")
+    assert "are of an artist" in str(refusal(saved(tmp_path / "a.csv", artist)))
 
 
 def test_streams_that_rise_every_day_may_be_totals(tmp_path: Path) -> None:
@@ -201,6 +250,27 @@ def test_a_directory_that_is_no_list_of_tables_is_refused(tmp_path: Path) -> Non
         parts(tmp_path)
     (tmp_path / "_delta_log").mkdir()
     with pytest.raises(BadFileError, match="is a table of Delta Lake"):
+        parts(tmp_path)
+
+
+@pytest.mark.parametrize(("log", "format_"), [("_delta_log", "Delta Lake"), (".hoodie", "Apache Hudi")])
+def test_a_parquet_file_of_a_table_of_another_format_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str, format_: str
+) -> None:
+    (tmp_path / "table" / log).mkdir(parents=True)
+    (tmp_path / "table" / "day=1").mkdir()
+    part = tmp_path / "table" / "day=1" / "p.PARQUET"
+    pl.read_csv(saved(tmp_path / "t.csv", STREAMS)).write_parquet(part)
+    (tmp_path / "link.parquet").symlink_to(part)
+    monkeypatch.chdir(part.parent)
+    for path in (part, part.parent, tmp_path / "link.parquet", Path("p.PARQUET"), Path()):
+        with pytest.raises(BadFileError, match=f"table is a table of {format_}: only its log says"):
+            parts(path)
+
+
+def test_a_file_of_deletions_is_named(tmp_path: Path) -> None:
+    pl.DataFrame({"file_path": ["x"], "pos": [1]}).write_parquet(tmp_path / "1-deletes.parquet")
+    with pytest.raises(BadFileError, match=r"1-deletes\.parquet lists rows that an Apache Iceberg table"):
         parts(tmp_path)
 
 

@@ -4,7 +4,7 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -38,6 +38,7 @@ _MARKS = (
 )
 # A version's number, or that and a UUID: other programs have files of metadata as well.
 _OF_ICEBERG = re.compile(r"(?:v\d+|\d+-[0-9a-f-]{32,36})(?:\.\w+)?\.metadata\.json(?:\.gz)?", re.IGNORECASE)
+_OF_DELETIONS = {"file_path", "pos"}  # columns of a file that an Iceberg table keeps next to its data
 _NOT_LISTED = ("http", "https")  # schemes of servers that hold files, and tell no list of them
 
 States = frozenset[int]
@@ -297,6 +298,14 @@ def _is_data(place: Place, entry: os.DirEntry[str], state: os.stat_result, found
             f"{entry.path} is neither a file nor a directory", hint="move it to another directory"
         )
     return bool(state.st_size or PurePosixPath(entry.name).suffix)  # else a mark without anything in it
+
+
+def refuse_deletions(path: str, names: Collection[str], *, lacks: bool) -> None:
+    """Raise `BadFileError` for a file of deletions; one that `lacks` a column tells it by its footer."""
+    if {*names} >= _OF_DELETIONS or (lacks and "delete-type" in pl.read_parquet_metadata(path)):
+        raise BadFileError(
+            f"{path} lists rows that an Apache Iceberg table has deleted from other files", hint=EXPORT_HINT
+        )
 
 
 def refuse_table_around(path: Path) -> None:

@@ -20,7 +20,6 @@ from forecaster.interrupt import interruptible
 from forecaster.model.rates import newest_mldr
 from forecaster.parquet.layout import MLDR, STREAMS, Bucket, read_layout
 from forecaster.parquet.listing import (
-    EXPORT_HINT,
     STORE_HINT,
     Listing,
     Place,
@@ -28,6 +27,7 @@ from forecaster.parquet.listing import (
     is_url,
     list_files,
     names_files,
+    refuse_deletions,
     refuse_tables,
 )
 from forecaster.parquet.partitions import PATH, told_by_paths, with_told
@@ -38,7 +38,6 @@ ROWS_PER_BUCKET = 10_000_000
 
 _NAMED = 5  # directories that an error names
 _LOCAL = re.compile(r"\Afile:(?://(?:localhost)?)?(?=/)", re.IGNORECASE)
-_OF_DELETIONS = {"file_path", "pos"}  # columns of a file that an Iceberg table keeps next to its data
 _NOT_PARQUET = "it is damaged, cut off, or no Parquet file"
 # Files of one catalogue may have been written with numbers and times of different sizes.
 _WIDENING = pl.ScanCastOptions(
@@ -131,14 +130,7 @@ class Files:
             one = pl.scan_parquet(path, glob=False, hive_partitioning=False)
             schema = interruptible(one.collect_schema, cancel=None)
             lacks = any(column.required and name not in schema for name, column in self.columns.items())
-            deletes = schema.keys() >= _OF_DELETIONS or (
-                lacks and "delete-type" in pl.read_parquet_metadata(path)
-            )
-        if deletes:
-            raise BadFileError(
-                f"{path} lists rows that an Apache Iceberg table has deleted from other files",
-                hint=EXPORT_HINT,
-            )
+            refuse_deletions(path, schema, lacks=lacks)
         return {name: schema[name] for name in self.columns if name in schema}
 
     def _common(self, schemas: Mapping[str, Mapping[str, DataType]]) -> dict[str, DataType]:
