@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from polars.exceptions import PanicException, PolarsError
 
-from forecaster.dialect import FIRST_LINE, Dialect, Forms, as_utf8, dialect_of
+from forecaster.dialect import Dialect, Forms, advice_on_first_line, as_utf8, dialect_of, refuse_other_formats
 from forecaster.errors import BadFileError, InvalidOptionError
 
 TABLE_ENDINGS: tuple[str, ...] = (".csv", ".csv.gz", ".parquet")
@@ -33,6 +33,7 @@ TABLE_ENDINGS: tuple[str, ...] = (".csv", ".csv.gz", ".parquet")
 _MOST_PACKED, _ALWAYS_UNPACKED = 200, 100_000_000
 # Of what Polars says of a store that it cannot reach, its own settings tell a user nothing.
 _OF_STORE = re.compile(r"object-store error: .*, retry_timeout: \S+\s+- (.*?)(?: \((?:location|path): .*)?\Z")
+_OF_TEXT = (".tsv", ".tab", ".txt")  # endings of tables and of all else
 _MOST_LINKS = 40  # as many as the kernel follows
 
 
@@ -70,6 +71,7 @@ def read_form(path: Path, forms: Forms, /) -> TableFile:
         if ending == ".parquet":
             return TableFile(_read_parquet(path))
         data = as_utf8(_unpacked(path) if ending == ".csv.gz" else path.read_bytes(), path)
+        refuse_other_formats(data, path)
         _check_text(data, path)
         dialect = dialect_of(data, path, forms) if forms else Dialect()
         rows = _read_csv(data[dialect.size_above :], path, dialect, forms)
@@ -242,9 +244,11 @@ def _ending(path: Path) -> str:
     for ending in TABLE_ENDINGS:
         if name.endswith(ending):
             return ending
+    known = f"known are {', '.join(TABLE_ENDINGS)}"
+    is_text = path.suffix.lower() in _OF_TEXT
     raise InvalidOptionError(
         f"{path}: the ending {path.suffix!r} does not say what the file is",
-        hint=f"known are {', '.join(TABLE_ENDINGS)}",
+        hint=f"{known}; rename a table of text, also one with tabs, to .csv" if is_text else known,
     )
 
 
@@ -270,7 +274,7 @@ def _read_csv(data: bytes, path: Path, dialect: Dialect, forms: Forms) -> pl.Dat
             f"the header has {len(columns)}",
             hint=_RAGGED[is_longer].format({",": "comma"}.get(dialect.separator, "separator"))
             if _has_a_known_name(columns, forms)
-            else FIRST_LINE,
+            else advice_on_first_line(columns),
         ) from error
 
 
@@ -350,7 +354,9 @@ def _column_names(data: bytes, path: Path, dialect: Dialect, forms: Forms) -> li
     if doubled := sorted(name for name, count in Counter(columns).items() if count > 1):
         raise BadFileError(
             f"{path}: several columns have the same name: {', '.join(map(repr, doubled))}",
-            hint="rename or remove all but one of them" if _has_a_known_name(columns, forms) else FIRST_LINE,
+            hint="rename or remove all but one of them"
+            if _has_a_known_name(columns, forms)
+            else advice_on_first_line(columns),
         )
     return columns
 

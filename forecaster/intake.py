@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from forecaster.dialect import FIRST_LINE, Forms
+from forecaster.dialect import Forms, advice_on_first_line
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.files import counted, read_form
 from forecaster.forms import (
@@ -31,11 +31,8 @@ from forecaster.forms import (
 from forecaster.notation import (
     advice_on_days,
     advice_on_numbers,
-    days_of_dots,
     doubtful_comma,
     has_decimal_commas,
-    is_no_whole_number,
-    readable,
     whole_with_points,
 )
 from forecaster.parquet.listing import refuse_deletions, refuse_tables
@@ -274,10 +271,10 @@ class _File:
         """The values as we write them, where they can mean nothing else."""
         if values.dtype != pl.String:
             return values
-        if field.becomes == pl.Date:
-            return self._noted(values, days_of_dots(values), "read as day.month.year")
         if field.is_decimal:
             return self._with_points(values)
+        if field.becomes == pl.Date:
+            return values
         return self._noted(values, whole_with_points(values), "read with decimal commas")
 
     def _noted(self, values: pl.Series, usual: pl.Series | None, how: str) -> pl.Series:
@@ -312,6 +309,9 @@ class _File:
 
     def _advice(self, missing: Sequence[str]) -> list[str]:
         """What to rename, or what else may be wrong with the names."""
+        of_paths = [name for name in missing if any(part.startswith(f"{name}=") for part in self.path.parts)]
+        if of_paths:
+            return [f"{', '.join(of_paths)} is only in the path: write it into the file"]
         renames = [
             f"{_shortened(repr(name))} to {_name_for(column, name)!r}"
             for column in missing
@@ -321,10 +321,10 @@ class _File:
         ]
         if renames:
             return [f"rename {', '.join(renames)}, if that is what it holds"]
-        if len(self.columns) == 1:
+        if len(self.columns) == 1 and not self._is_parquet:
             return ["the column names must be separated by commas"]
         if frozenset().union(*self.forms).isdisjoint(self.columns) and not self._is_parquet:
-            return [FIRST_LINE]
+            return [advice_on_first_line(self.frame.columns)]
         return []
 
     def _conversions(self, form: Mapping[str, Field], schema: pl.Schema) -> dict[str, pl.Expr]:
@@ -359,7 +359,7 @@ class _File:
             "that cannot be stored",
             offenders.height,
             [
-                f"{self.place(row)}: {column} is {_shown_in(form[column], raw[column].slice(row - 1, 1))}, "
+                f"{self.place(row)}: {column} is {_shown(raw[column].slice(row - 1, 1))}, "
                 f"expected {form[column].expected}"
                 for row, column in first
             ],
@@ -438,7 +438,7 @@ def _shown(value: pl.Series) -> str:
     inexact_from = INEXACT_FROM.get(value.dtype.base_type())
     if inexact_from is not None and inexact_from <= abs(value.item()) < math.inf:
         return f"{text}, as a float not exact"
-    return _shortened(repr(readable(text)) if value.dtype == pl.String else text)
+    return _shortened(repr(text) if value.dtype == pl.String else text)
 
 
 def _plain_name(name: str) -> str:
@@ -448,12 +448,6 @@ def _plain_name(name: str) -> str:
 def _name_for(column: str, name: str) -> str:
     """What to rename it to: a song's own timeline has `streams`."""
     return "streams" if column == "daily_streams" and _plain_name(name) != column else column
-
-
-def _shown_in(field: Field, value: pl.Series) -> str:
-    is_whole = field.becomes != pl.Date and not field.is_decimal
-    no_whole_number = is_whole and is_no_whole_number(value.item())
-    return f"{_shown(value)}, which is no whole number" if no_whole_number else _shown(value)
 
 
 def _advice_on_values(
