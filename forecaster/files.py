@@ -32,7 +32,9 @@ TABLE_ENDINGS: tuple[str, ...] = (".csv", ".csv.gz", ".parquet")
 # gzip makes rows of numbers some 5 to 50 times smaller, and nothing more than 1,032 times.
 _MOST_PACKED, _ALWAYS_UNPACKED = 200, 100_000_000
 # Of what Polars says of a store that it cannot reach, its own settings tell a user nothing.
-_OF_STORE = re.compile(r"object-store error: .*, retry_timeout: \S+\s+- (.*?)(?: \((?:location|path): .*)?\Z")
+_OF_STORE = re.compile(
+    r"object-store error: .{1,2000}, retry_timeout: \S{1,20}\s{1,9}- (.*?)(?: \((?:location|path): .*)?\Z"
+)
 _OF_TEXT = (".tsv", ".tab", ".txt")  # endings of tables and of all else
 _MOST_LINKS = 40  # as many as the kernel follows
 

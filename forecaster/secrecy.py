@@ -22,7 +22,6 @@ _SCHEME = re.compile(r"[A-Za-z][\w+.-]{0,19}$")
 _BARE = re.compile(r"[('\"<\[]*(?!mailto:|\d{1,2}:\d\d)[\w.%+-]{1,64}:(?=[^\s/'\"])", re.IGNORECASE)
 _LONGEST_SCHEME = 20
 _END_OF_HOST = re.compile(r"[/?#]")
-_PARAMETER = re.compile(r"(?P<name>[?&#]([\w.~-]{1,64})=)(?P<value>[^&\s\"<>`]*)")
 _SIGNATURE = re.compile(
     r"(?P<name>(?:(?<![\w-])|(?<=%26)|(?<=%3f))(?:x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid|googleaccessid"
     r"|sig|signature|(?:access|auth|session)_?token|client_?secret|aws_secret_access_key)(?:=|%3d))"
@@ -54,6 +53,12 @@ _HARMLESS = frozenset(
         "target_session_attrs",
         "client_encoding",
     }
+)
+# A harmless value ends where a fragment begins; in any other # may be a part of the secret.
+_PARAMETER = re.compile(
+    rf"(?P<name>[?&#](?:(?P<harmless>(?:{'|'.join(_HARMLESS)})(?==))|[\w.~-]{{1,64}})=)"
+    r"(?P<value>(?(harmless)[^&#\s\"<>`]*|[^&\s\"<>`]*))",
+    re.IGNORECASE,
 )
 # Escape sequences, line ends that hide what was before, and marks that turn the direction of reading.
 _OBEYED = re.compile(
@@ -204,6 +209,5 @@ def _without_query(word: str) -> str:
 def _without_value(given: re.Match[str]) -> str:
     name, value = given["name"], given["value"]
     if not value or name.strip("?&#=").lower() in _HARMLESS:
-        kept, sharp, fragment = value.partition("#")
-        return f"{name}{kept}{_PARAMETER.sub(_without_value, sharp + fragment)}"
+        return given[0]
     return f"{name}{_MASK}{value[len(value.rstrip(_ENDS_A_QUOTATION)) :]}"

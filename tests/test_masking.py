@@ -186,6 +186,8 @@ class TestReason:
 
 
 SEEDS = (
+    "?port=1#",
+    "https://h#a=",
     *(
         " ",
         "\n",
