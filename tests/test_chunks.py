@@ -1,6 +1,7 @@
 """Reading, computing and storing go on at once, and nothing of that can be seen in the result."""
 
 from collections.abc import Callable
+from datetime import date, timedelta
 
 import polars as pl
 import pytest
@@ -10,14 +11,16 @@ import forecaster.run as run_module
 from forecaster.dsn import Dsn
 from forecaster.errors import DatabaseError
 from forecaster.load import load
+from forecaster.model.parameters import Parameters
 from forecaster.postgres.source import History, Source
 from forecaster.run import RunConfig, run
 from tests import sql
-from tests.faults import sessions
+from tests.faults import FORECAST, STREAMS, sessions
 from tests.tables import create_tables, golden_mldr, golden_streams, load_golden, made_once
 from tests.test_run import in_frames, stored
 
 KEY = "UNIQUE (cm_track_id, date)"
+ROW = "cm_track_id, cm_artist_id, date, daily_streams"
 
 
 @pytest.mark.parametrize(("chunk", "key"), [(1, KEY), (7, ""), (62, KEY), (63, ""), (250, KEY)])
@@ -36,6 +39,48 @@ def test_of_any_size(usual_database: Dsn, chunk: int, key: str, monkeypatch: pyt
 
     assert report.forecast + len(report.skipped) == streams["cm_track_id"].n_unique() == report.pending
     assert_frame_equal(stored(usual_database), in_frames(streams, golden_mldr()))
+
+
+def test_what_is_counted_is_of_all_chunks(embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each of the two a track is refused, one is skipped, one has a day twice, and one looks ahead."""
+    dsn, last = embedded_database, date(2024, 2, 29)
+    create_tables(dsn, value="integer")
+    streams = [
+        pl.DataFrame(
+            {
+                "cm_track_id": track,
+                "cm_artist_id": 2 if track in (2, 6) else 1,
+                "date": pl.date_range(date(2024, 1, 1), last, eager=True),
+                "daily_streams": 10**9 if track in (4, 5) else 1000,
+            }
+        )
+        for track in range(1, 9)
+    ]
+    early = pl.col("cm_track_id").is_in([3, 7])
+    all_streams = pl.concat(streams).filter(~early | (pl.col("date") < last))
+    load(dsn, "public", streams=all_streams, mldr=pl.DataFrame({"cm_artist_id": [1], "mldr": [0.01]}))
+    twice = f"SELECT DISTINCT ON (cm_track_id) {ROW} FROM {STREAMS} WHERE cm_track_id IN (1, 8)"
+    sql.run(dsn, f"INSERT INTO {STREAMS} ({ROW}) {twice}")
+    sql.run(dsn, f"INSERT INTO {FORECAST} (cm_track_id, month, forecasted_value) VALUES (4, 1, 1)")
+    monkeypatch.setattr(run_module, "CHUNK", 1)
+    history, chunks = Source.history, list[list[int]]()
+
+    def noted(source: Source, track_ids: pl.Series) -> History:
+        chunks.append(track_ids.to_list())
+        return history(source, track_ids)
+
+    monkeypatch.setattr(Source, "history", noted)
+    yesterday = Parameters(as_of=last - timedelta(days=1))
+
+    report = run(RunConfig(dsn, parameters=yesterday, replace=True, dry_run=True))
+
+    assert chunks == [[1, 2, 3, 4], [5, 6, 7, 8]]  # larger ones where each read goes over all rows
+    assert (report.forecast, [*report.refused], report.duplicate_rows) == (4, [4, 5], 2)
+    assert report.skipped["cm_track_id"].to_list() == [2, 6]
+    said = "\n".join(report.warnings)
+    # Those of which the last day is that date do not.
+    assert "tracks with streams after --as-of 2024-02-28: 6;" in said
+    assert "keep the one they have: 1, the first is 4" in said
 
 
 def test_a_constant_number_of_statements_for_each(

@@ -2,9 +2,11 @@ import os
 import socket
 import string
 import subprocess
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
@@ -220,6 +222,23 @@ class TestLibpqVariables:
         assert sql.adbc_rows(server, query) == [(2,)]
         with libpq_variables_hidden():
             assert sql.adbc_rows(server, query) == [(1,)]
+
+    def test_who_is_done_does_not_show_them_to_another_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PGHOST", "from-variable")
+        within, other_is_done = threading.Event(), threading.Event()
+
+        def is_shown() -> bool:
+            with libpq_variables_hidden():
+                within.set()
+                other_is_done.wait()
+                return "PGHOST" in os.environ
+
+        with ThreadPoolExecutor(1) as thread:
+            with libpq_variables_hidden():
+                shown = thread.submit(is_shown)
+                within.wait(timeout=0.2)  # in vain
+            other_is_done.set()
+            assert not shown.result()
 
 
 VARIABLES = {
@@ -519,6 +538,13 @@ class TestDsn:
         assert str(Dsn("::1", "db", "u")) == "postgresql://u@[::1]:5432/db"
         assert str(Dsn("/a:b", "db", "u")) == "postgresql://u@/a:b:5432/db"
         assert "@%2Fa%3Ab:5432/" in Dsn("/a:b", "db", "u").uri
+        assert "@[::1]:5432/" in Dsn("::1", "db", "u").uri
+
+    def test_milliseconds_are_seconds_at_least(self) -> None:
+        """For connectorx, of which 0 would be the system's own quarter of an hour."""
+        for limit, seconds in (("1", 1), ("1000", 1), ("1001", 2), ("0", 0)):
+            dsn = Dsn("h", "db", "u", parameters=(("tcp_user_timeout", limit),))
+            assert f"tcp_user_timeout={seconds}" in dsn.connectorx_uri.split("&")
 
 
 def password_file(directory: Path, text: str, mode: int = 0o600) -> Path:

@@ -128,6 +128,19 @@ def test_without_wait_nobody_waits(embedded_database: Dsn, monkeypatch: pytest.M
     assert waits == []
 
 
+def test_nobody_waits_longer_than_given(embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
+    initialise(embedded_database)
+    waits: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: sum(waits), sleep=waits.append)
+    monkeypatch.setattr(lock, "time", clock)
+    with connect(embedded_database) as one, connect(embedded_database) as other:
+        tables = read_tables(one, "public")
+        take_lock(one, tables)
+        with pytest.raises(LockedError, match="another run is writing"):
+            take_lock(other, tables, wait=0.625)
+    assert waits == [0.25, 0.25, 0.125]
+
+
 @pytest.mark.parametrize("at", ["work", "a lock"])
 def test_a_killed_run_leaves_no_lock(embedded_database: Dsn, at: str) -> None:
     """Not even where its session waits for a lock of another one, and does not look at its client."""
@@ -151,16 +164,18 @@ def test_each_schema_and_database_has_its_own(embedded_database: Dsn) -> None:
         take_lock(other, read_tables(other, "Other; schema"))
 
 
-def test_a_holder_that_is_no_run_of_ours(embedded_database: Dsn) -> None:
+@pytest.mark.parametrize("name", ["observer", "forecaster host 1 20240101T000000Z and more"])
+def test_a_holder_that_is_no_run_of_ours(embedded_database: Dsn, name: str) -> None:
     """Some other program that has come by the same lock is named by what the server knows of it."""
     initialise(embedded_database)
     number = sql.rows(embedded_database, f"SELECT '{FORECAST}'::regclass::oid::bigint")[0][0]
     with driver.connect(as_observer(embedded_database).uri) as holder, holder.cursor() as cursor:
+        cursor.execute(f"SET application_name = '{name}'")
         cursor.execute(f"SELECT pg_backend_pid(), pg_advisory_lock({0x666F7265}, {number})")
         pid = cursor.fetchall()[0][0]
         with (
             connect(embedded_database) as other,
-            pytest.raises(LockedError, match=rf"server process {pid} \(observer\)"),
+            pytest.raises(LockedError, match=rf"server process {pid} \({name}\)"),
         ):
             take_lock(other, read_tables(other, "public"))
 

@@ -9,22 +9,24 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from forecaster import attempts
 from forecaster import mldr as module
+from forecaster.attempts import persevere
 from forecaster.chunk import Worker
 from forecaster.dsn import Dsn
-from forecaster.errors import ConnectionLostError, DatabaseError
+from forecaster.errors import ConnectionLostError, DatabaseError, DatabaseUnreachableError
 from forecaster.load import load
 from forecaster.mldr import RatesConfig, compute_rates
 from forecaster.postgres.connection import connect
 from forecaster.postgres.hindsight import rates_before
-from forecaster.postgres.lock import take_lock
+from forecaster.postgres.lock import ENDS_WITHIN, take_lock
 from forecaster.postgres.sink import store_rates
 from forecaster.postgres.source import History, open_source
 from forecaster.postgres.tables import read_tables
 from forecaster.report import RatesReport, RunReport
 from forecaster.run import Run, RunConfig, run
 from tests import sql
-from tests.faults import as_observer, blocked, clear, fill, locked, sessions, terminate, until
+from tests.faults import STREAMS, as_observer, blocked, clear, fill, locked, sessions, terminate, until
 from tests.tables import GOLDEN, initialise
 from tests.test_run import stored
 
@@ -174,6 +176,62 @@ def test_of_a_lost_read_and_a_failed_write_the_write_counts(
     assert going.attempts == 1
 
 
+class _LostOnce(Run):
+    """A run of which the third read is lost, once the first chunk is stored."""
+
+    attempts = 0
+
+    def work_all(self, worker: Worker, todo: pl.Series) -> None:
+        self.attempts += 1
+        read, reads = worker.read, list[pl.Series]()
+
+        def read_once(_: Worker, track_ids: pl.Series) -> History:
+            reads.append(track_ids)
+            if self.attempts > 1 or len(reads) < 3:
+                return read(track_ids)
+            until(lambda: self.todo is not None and len(self.todo) < len(todo))
+            raise ConnectionLostError("the read was lost")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(worker), "read", read_once)
+            super().work_all(worker, todo)
+
+
+def test_what_was_done_before_a_lost_read_is_counted_once(
+    embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the first chunk a track is skipped, of the last one a row is no record."""
+    dsn = embedded_database
+    fill(dsn)
+    sql.run(
+        dsn,
+        f"DELETE FROM {MLDR} WHERE cm_artist_id IN "
+        f"(SELECT cm_artist_id FROM {STREAMS} WHERE cm_track_id = 1)",
+    )
+    sql.run(
+        dsn,
+        f"INSERT INTO {STREAMS} (cm_track_id, cm_artist_id, date) SELECT cm_track_id, cm_artist_id, "
+        f"'2001-01-01' FROM {STREAMS} ORDER BY cm_track_id DESC LIMIT 1",
+    )
+    waits: list[float] = []
+
+    def lock_and_note(*arguments: Any, wait: float) -> str:
+        waits.append(wait)
+        return take_lock(*arguments, wait=wait)
+
+    monkeypatch.setattr("forecaster.run.take_lock", lock_and_note)
+    monkeypatch.setattr("forecaster.run.CHUNK", 60)
+    going = _LostOnce(RunConfig(dsn), RunReport())
+    report = going.finished()
+    assert going.attempts == 2
+    assert 1 in report.skipped["cm_track_id"]
+    assert report.skipped["cm_track_id"].is_unique().all()
+    assert report.forecast + len(report.skipped) == report.pending
+    assert report.unusable_rows == 1
+    # The server needs a moment to be done with the session that was lost.
+    assert waits == [0, ENDS_WITHIN]
+
+
 def test_a_rate_of_the_very_instant_of_the_cutoff_is_not_known(embedded_database: Dsn) -> None:
     """It is midnight in UTC, and what is known was stored before."""
     initialise(embedded_database)
@@ -185,3 +243,29 @@ def test_a_rate_of_the_very_instant_of_the_cutoff_is_not_known(embedded_database
     with open_source(embedded_database, "public") as source:
         assert rates_before(source, date(2024, 3, 1))["cm_artist_id"].to_list() == [1]
         assert rates_before(source, date(2024, 3, 2))["cm_artist_id"].sort().to_list() == [1, 2]
+
+
+def test_what_was_never_there_is_not_tried_again() -> None:
+    tried: list[str] = []
+
+    def attempt() -> None:
+        tried.append("once")
+        raise DatabaseUnreachableError("no answer")
+
+    with pytest.raises(DatabaseUnreachableError):
+        persevere(attempt, RunReport())
+    assert tried == ["once"]
+
+
+def test_a_server_that_is_away_for_a_moment_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is lost, and then not reached as long as it comes up."""
+    monkeypatch.setattr(attempts, "_PAUSES", (0.0, 0.0))
+    errors = [ConnectionLostError("it goes down"), DatabaseUnreachableError("it comes up")]
+    report = RunReport(server="17")
+
+    def attempt() -> None:
+        if errors:
+            raise errors.pop(0)
+
+    persevere(attempt, report)
+    assert report.warnings == ["connected anew: it goes down", "connected anew: it comes up"]

@@ -27,6 +27,7 @@ from forecaster.load import load
 from forecaster.mldr import RatesConfig, compute_rates
 from forecaster.postgres.connection import connect
 from forecaster.postgres.lock import take_lock
+from forecaster.postgres.sink import Stored, store_rates
 from forecaster.postgres.tables import LISTENERS_TABLE, MLDR_TABLE, read_tables
 from tests import sql
 from tests.conftest import Cli
@@ -178,6 +179,58 @@ def test_chunks(usual: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
         assert rates[artist] == pytest.approx(rate, abs=1e-5), artist
 
 
+def test_what_is_counted_is_of_all_chunks(embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Artists 1 and 4 are refused, 2 and 3 are skipped, and 1 and 5 have a day twice."""
+    dsn = embedded_database
+    initialise(dsn)
+    sql.run(dsn, f"DROP TABLE {LISTENERS_TABLE}")
+    sql.run(
+        dsn,
+        f"CREATE TABLE {LISTENERS_TABLE} (id bigint GENERATED ALWAYS AS IDENTITY, cm_artist_id bigint, "
+        "date date, monthly_listeners bigint, created_at timestamptz DEFAULT now())",
+    )
+    sql.run(dsn, f"ALTER TABLE {MLDR_TABLE} ALTER mldr TYPE numeric(2, 2)")
+    days = pl.date_range(date(2024, 1, 1), date(2024, 2, 29), eager=True)
+    numbers = {1: [10**9] * 31 + [1] * 29, 2: [5], 3: [5], 4: [10**9] * 31 + [1] * 29, 5: [100] * 60}
+    listeners = [
+        pl.DataFrame({"cm_artist_id": artist, "date": days.head(len(of)), "monthly_listeners": of})
+        for artist, of in numbers.items()
+    ]
+    load(
+        dsn, "public", listeners=pl.concat(listeners), mldr=pl.DataFrame({"cm_artist_id": [4], "mldr": [0.5]})
+    )
+    columns = "cm_artist_id, date, monthly_listeners"
+    twice = f"SELECT DISTINCT ON (1) {columns} FROM {LISTENERS_TABLE} WHERE cm_artist_id IN (1, 5)"
+    sql.run(dsn, f"INSERT INTO {LISTENERS_TABLE} ({columns}) {twice}")
+    sql.run(dsn, f"INSERT INTO {LISTENERS_TABLE} (monthly_listeners) VALUES (1)")
+    monkeypatch.setattr(module, "CHUNK", 2)
+    report = compute_rates(RatesConfig(dsn, replace=True, dry_run=True))
+    assert (report.rated, [*report.refused], report.duplicate_rows, report.unusable_rows) == (1, [1, 4], 2, 1)
+    assert report.skipped["cm_artist_id"].to_list() == [2, 3]
+    assert report.warnings == ["artists that get no new rate and keep the one they have: 1, the first is 4"]
+    # A row that names no artist is none of those that are named.
+    assert compute_rates(RatesConfig(dsn, artist_ids=(5,), dry_run=True)).unusable_rows == 0
+
+
+def test_rates_of_another_program_are_told_and_not_counted(
+    embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    initialise(embedded_database)
+    load(embedded_database, "public", listeners=LISTENERS.filter(pl.col("cm_artist_id") <= 3))
+    left = [1, 3]
+
+    def store_after_another(*arguments: Any, **options: Any) -> Stored:
+        while left:
+            insert = f"INSERT INTO {MLDR_TABLE} (cm_artist_id, mldr) VALUES ({left.pop()}, 0.25)"
+            sql.run(embedded_database, insert)
+        return store_rates(*arguments, **options)
+
+    monkeypatch.setattr(module, "store_rates", store_after_another)
+    monkeypatch.setattr(module, "CHUNK", 1)
+    report = compute_rates(RatesConfig(embedded_database))
+    assert (report.pending, report.rated, report.taken) == (3, 1, [1, 3])
+
+
 def test_a_dry_run_stores_nothing_and_takes_no_lock(loaded_embedded: Dsn) -> None:
     with connect(loaded_embedded) as other:
         take_lock(other, read_tables(other, "public"), table=MLDR_TABLE)
@@ -227,15 +280,25 @@ def test_a_forecast_run_does_not_keep_it_waiting(loaded_embedded: Dsn) -> None:
         assert compute_rates(RatesConfig(loaded_embedded)).rated == 60
 
 
-def test_nothing_is_kept_of_a_chunk_that_a_trigger_changes(loaded_embedded: Dsn) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        "IF NEW.cm_artist_id = 9 THEN RETURN NULL; END IF;",
+        (
+            "IF NEW.cm_artist_id = 9 AND pg_trigger_depth() = 1 "
+            f"THEN INSERT INTO {MLDR_TABLE} (cm_artist_id, mldr) VALUES (9, NEW.mldr); END IF;"
+        ),
+    ],
+    ids=["lost", "doubled"],
+)
+def test_nothing_is_kept_of_a_chunk_that_a_trigger_changes(loaded_embedded: Dsn, body: str) -> None:
     sql.run(
         loaded_embedded,
-        "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN IF NEW.cm_artist_id = 9 THEN RETURN NULL; END IF; RETURN NEW; END $$",
+        f"CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NEW; END $$",
     )
     sql.run(
         loaded_embedded,
-        f"CREATE TRIGGER lose BEFORE INSERT ON {MLDR_TABLE} FOR EACH ROW EXECUTE FUNCTION lose()",
+        f"CREATE TRIGGER meddle BEFORE INSERT ON {MLDR_TABLE} FOR EACH ROW EXECUTE FUNCTION meddle()",
     )
     with pytest.raises(WriteRefusedError, match="of 1 artists, the first is 9"):
         compute_rates(RatesConfig(loaded_embedded))

@@ -504,6 +504,7 @@ class TestShard:
         assert states(tmp_path / "sink") == before
         assert (again.rows, again.forecast, again.pending) == (first.rows, first.forecast, first.pending)
         assert again.skipped.equals(first.skipped)
+        assert ("projection" in first.stages, "projection" in again.stages) == (True, False)
         replaced = forecast(laid_out, tmp_path / "sink", replace=True)
         assert replaced.left_alone == 0
         assert states(tmp_path / "sink").keys() == before.keys()
@@ -600,6 +601,21 @@ class TestShard:
             assert half_way.exists()
         assert run_buckets(config).left_alone == OF
 
+    def test_what_another_one_worked_meanwhile_is_left_alone(
+        self, laid_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = BucketsConfig(str(laid_out), tmp_path / "sink")
+        others = []
+
+        def after_another(*arguments: Any) -> Any:
+            monkeypatch.undo()
+            others.append(run_buckets(config, only=Bucket(1, OF)))
+            return locked(*arguments)
+
+        monkeypatch.setattr("forecaster.parquet.shard.locked", after_another)
+        report = run_buckets(config, only=Bucket(1, OF))
+        assert ([other.left_alone for other in others], report.left_alone) == ([0], 1)
+
     def test_of_many_at_once_one_works_it(self, laid_out: Path, tmp_path: Path, cli: Cli) -> None:
         arguments = ("shard", "1/4", "--source", str(laid_out), "--sink", str(tmp_path / "sink"))
         with ThreadPoolExecutor(6) as threads:
@@ -684,6 +700,20 @@ class TestPoison:
         assert_frame_equal(in_sink(tmp_path / "sink"), good)
         assert report.rows == len(good)
         assert list(check(BucketsConfig(str(own), tmp_path / "sink")).failed) == [2]
+
+    def test_of_two_for_different_reasons(self, own: Path, tmp_path: Path) -> None:
+        """One is locked, which alone would be said by itself."""
+        sink = tmp_path / "sink"
+        forecast(own, sink)
+        for bucket in (1, 3):
+            [file] = (own / "streams" / f"bucket={bucket}").iterdir()
+            file.write_bytes(b"" if bucket == 1 else file.read_bytes()[:-100])
+        said = r"3 of 4 buckets failed \(0, 1, 3\); the others are done. Bucket 0: .* works this bucket"
+        with (
+            locked(sink / "manifests" / "bucket=0" / ".lock", 0),
+            pytest.raises(BucketsFailedError, match=said),
+        ):
+            forecast(own, sink, parameters=Parameters(horizon=12))
 
     def test_what_is_not_seen_from_here(self, own: Path, tmp_path: Path) -> None:
         """As if a worker had written into another directory of the same name."""

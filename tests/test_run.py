@@ -20,6 +20,7 @@ from forecaster.model import build_forecasts
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect
 from forecaster.postgres.lock import take_lock
+from forecaster.postgres.source import open_source
 from forecaster.postgres.stored import stored_at
 from forecaster.postgres.tables import FORECAST_TABLE, read_tables
 from forecaster.run import RunConfig, run
@@ -173,6 +174,9 @@ def test_days_are_days_in_utc(embedded_database: Dsn, zone: str) -> None:
     run(RunConfig(embedded_database, parameters=PRODUCTION))
 
     assert_frame_equal(stored(embedded_database), in_frames(streams, golden_mldr(), age_from="first-date"))
+    with open_source(embedded_database, "public") as source:
+        days = source.daily(1)["date"]
+    assert days.to_list() == streams.filter(cm_track_id=1)["date"].sort().to_list()
 
 
 def test_both_ways_to_read_give_identical_rows(database: Dsn) -> None:

@@ -340,9 +340,19 @@ AGAIN = "IF pg_trigger_depth() = 1 {} THEN INSERT INTO {} SELECT NEW.*; END IF;"
         AGAIN.format("AND NEW.cm_track_id = 2 AND NEW.month = 3", FORECAST_TABLE),
         AGAIN.format("", FORECAST_TABLE),
         "NEW.month := 1 + NEW.month % 2;",
+        "IF NEW.month = 3 THEN NEW.month := -3; END IF;",
         "NEW.cm_track_id := NEW.cm_track_id / 2;",
     ],
-    ids=["one month", "one track", "all", "doubles one month", "doubles all", "other months", "other tracks"],
+    ids=[
+        "one month",
+        "one track",
+        "all",
+        "doubles one month",
+        "doubles all",
+        "other months",
+        "a month before the first",
+        "other tracks",
+    ],
 )
 def test_a_trigger_that_changes_what_is_written_leaves_nothing(embedded_catalogue: Dsn, body: str) -> None:
     add_trigger(embedded_catalogue, FORECAST_TABLE, body)
@@ -418,6 +428,32 @@ def test_tracks_that_another_program_stored_meanwhile_stay_its_own(
         f"SELECT DISTINCT cm_track_id::bigint FROM {FORECAST_TABLE} WHERE forecasted_value = -7 ORDER BY 1"
     )
     assert sql.rows(catalogue, of_another) == [(2,), (5,)]
+
+
+def test_ids_that_the_server_makes_are_left_to_it(embedded_database: Dsn) -> None:
+    of_the_server = "6b1d0c5e-0000-4000-8000-000000000000"
+    create_tables(embedded_database, row_id=f"uuid NOT NULL DEFAULT '{of_the_server}'")
+    few = golden_streams().filter(pl.col("cm_track_id").is_in(TRACKS))
+    load(embedded_database, "public", streams=few, mldr=golden_mldr())
+    run(RunConfig(embedded_database))
+    ids = sql.rows(embedded_database, f"SELECT DISTINCT id::text FROM {FORECAST_TABLE}")
+    assert ids == [(of_the_server,)]
+
+
+def test_tracks_of_another_program_are_told_of_all_chunks(
+    embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(embedded_database)
+    left = [2, 5]
+
+    def store_two() -> None:
+        while left:
+            sql.run(embedded_database, foreign_rows(left.pop()))
+
+    after_the_read(monkeypatch, store_two)
+    monkeypatch.setattr("forecaster.run.CHUNK", 1)
+    monkeypatch.setattr("forecaster.run._IN_ONE_PASS", 1)
+    assert run(RunConfig(embedded_database)).taken == [2, 5]
 
 
 def test_all_tracks_were_stored_by_another_program_meanwhile(
