@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from polars.exceptions import PanicException, PolarsError
 
-from forecaster.dialect import FIRST_LINE, Dialect, Forms, as_utf8, dialect_of
+from forecaster.dialect import Dialect, Forms, advice_on_first_line, as_utf8, dialect_of, refuse_other_formats
 from forecaster.errors import BadFileError, InvalidOptionError
 
 TABLE_ENDINGS: tuple[str, ...] = (".csv", ".csv.gz", ".parquet")
@@ -30,6 +30,7 @@ TABLE_ENDINGS: tuple[str, ...] = (".csv", ".csv.gz", ".parquet")
 
 # gzip makes rows of numbers some 5 to 50 times smaller, and nothing more than 1,032 times.
 _MOST_PACKED, _ALWAYS_UNPACKED = 200, 100_000_000
+_OF_TEXT = (".tsv", ".tab", ".txt")  # endings of tables and of all else
 _MOST_LINKS = 40  # as many as the kernel follows
 
 
@@ -67,6 +68,7 @@ def read_form(path: Path, forms: Forms, /) -> TableFile:
         if ending == ".parquet":
             return TableFile(_read_parquet(path))
         data = as_utf8(_unpacked(path) if ending == ".csv.gz" else path.read_bytes(), path)
+        refuse_other_formats(data, path)
         _check_text(data, path)
         dialect = dialect_of(data, path, forms) if forms else Dialect()
         rows = _read_csv(data[dialect.size_above :], path, dialect, forms)
@@ -204,7 +206,7 @@ def _read_parquet(path: Path) -> pl.DataFrame:
     from pyarrow.parquet import ParquetFile  # noqa: PLC0415 - takes long, and a CSV does without
 
     check_name(path)
-    with contextlib.suppress(ValueError, pa.ArrowException):  # all else is for Polars to say
+    with contextlib.suppress(ValueError, PermissionError, pa.ArrowException):  # all else is for Polars to say
         ParquetFile(path).close()  # refuses levels so many that Polars would overflow the stack
     whole = pl.scan_parquet(path, glob=False)  # a name with [ or * in it is a name
     rows, columns = whole.select(pl.len()).collect().item(), len(whole.collect_schema())
@@ -237,9 +239,11 @@ def _ending(path: Path) -> str:
     for ending in TABLE_ENDINGS:
         if name.endswith(ending):
             return ending
+    known = f"known are {', '.join(TABLE_ENDINGS)}"
+    is_text = path.suffix.lower() in _OF_TEXT
     raise InvalidOptionError(
         f"{path}: the ending {path.suffix!r} does not say what the file is",
-        hint=f"known are {', '.join(TABLE_ENDINGS)}",
+        hint=f"{known}; rename a table of text, also one with tabs, to .csv" if is_text else known,
     )
 
 
@@ -265,7 +269,7 @@ def _read_csv(data: bytes, path: Path, dialect: Dialect, forms: Forms) -> pl.Dat
             f"the header has {len(columns)}",
             hint=_RAGGED[is_longer].format({",": "comma"}.get(dialect.separator, "separator"))
             if _has_a_known_name(columns, forms)
-            else FIRST_LINE,
+            else advice_on_first_line(columns),
         ) from error
 
 
@@ -345,7 +349,9 @@ def _column_names(data: bytes, path: Path, dialect: Dialect, forms: Forms) -> li
     if doubled := sorted(name for name, count in Counter(columns).items() if count > 1):
         raise BadFileError(
             f"{path}: several columns have the same name: {', '.join(map(repr, doubled))}",
-            hint="rename or remove all but one of them" if _has_a_known_name(columns, forms) else FIRST_LINE,
+            hint="rename or remove all but one of them"
+            if _has_a_known_name(columns, forms)
+            else advice_on_first_line(columns),
         )
     return columns
 

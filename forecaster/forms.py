@@ -136,6 +136,7 @@ MLDR_FORM: Mapping[str, Field] = {
 
 STREAMS_WANTED = (
     "expected are cm_track_id, cm_artist_id, date, daily_streams and, if known, days_from_release; "
+    "or of one track date and streams; "
     "or of an export Date, Value (all streams so far) and, if known, Days from release"
 )
 STREAMS_FORMS: Forms = [

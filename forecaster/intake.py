@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from forecaster.dialect import FIRST_LINE, Forms
+from forecaster.dialect import Forms, advice_on_first_line
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.files import counted, read_form
 from forecaster.forms import (
@@ -28,6 +28,13 @@ from forecaster.forms import (
     TICKS_PER_DAY,
     Field,
 )
+from forecaster.notation import (
+    advice_on_days,
+    advice_on_numbers,
+    doubtful_comma,
+    has_decimal_commas,
+    whole_with_points,
+)
 from forecaster.parquet.listing import refuse_deletions, refuse_tables
 
 SHOWN = 5
@@ -36,11 +43,6 @@ SHOWN = 5
 _LONGEST_SHOWN = 40  # characters of a value
 _MOST_COLUMNS = 20
 _SURELY_TOTALS = 30  # days
-_PUNCTUATION = str.maketrans("", "", ".,'_ \u00a0\u202f")
-
-_WITH_COMMA = r"^[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?$"
-_WITH_THOUSANDS = r"^[+-]?[1-9][0-9]{0,2},[0-9]{3}$"
-_NUMBERS = "write numbers without separators of thousands, and decimal ones with a point"
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def read_streams(path: Path, /, *, track_id: int | None = None, artist_id: int |
 
     The table's form: cm_track_id, cm_artist_id, date, daily_streams and, if known, days_from_release.
     `track_id` and `artist_id` are for a file that lacks these columns. Where daily_streams is missing,
-    `streams` is the same: a song's timeline of Spotify for Artists has `date` and `streams`.
+    `streams` is the same: a song's timeline of Spotify for Artists has `date` and `streams`, in any case.
 
     The form of a music analytics service's export: Date, Value (all streams so far) and, if known, Days from
     release (1 on the first day). It needs `track_id` and `artist_id`. A day's streams are its Value less that
@@ -78,7 +80,7 @@ def read_streams(path: Path, /, *, track_id: int | None = None, artist_id: int |
     file = _with_daily_streams(_File.of(path, STREAMS_FORMS, wanted=STREAMS_WANTED))
     given = {"cm_track_id": track_id, "cm_artist_id": artist_id}
     ids = {column: _checked_id(column, value) for column, value in given.items() if value is not None}
-    if {"Date", "Value"} <= file.columns and "date" not in file.columns:
+    if _is_export(file):
         return _streams_of_export(file, ids)
     if doubled := sorted(ids.keys() & file.columns):
         raise InvalidOptionError(f"{path} has its own {' and '.join(doubled)}", hint="do not give them again")
@@ -137,15 +139,22 @@ def read_listeners(path: Path, /, *, artist_id: int | None = None) -> Intake:
 
 
 def _with_daily_streams(file: "_File") -> "_File":
-    """`streams` as `daily_streams`, unless they are those of an artist."""
-    if "daily_streams" in file.columns or not {"date", "streams"} <= file.columns:
+    """`date` and `streams`, in any case, by the names of the table, unless they are of an artist."""
+    names = {name.lower(): name for name in sorted(file.columns)}  # of two the one in small letters
+    if "daily_streams" in file.columns or not {"date", "streams"} <= names.keys() or _is_export(file):
         return file
-    if "followers" in file.columns:
+    if "followers" in names:
         raise BadFileError(
-            f"{file.path} has a column 'followers': its streams are of an artist, not of one track",
+            f"{file.path} has a column {names['followers']!r}: its streams are of an artist, "
+            "not of one track",
             hint="export the song's own timeline",
         )
-    return replace(file, frame=file.frame.rename({"streams": "daily_streams"}))
+    renamed = file.frame.rename({names["date"]: "date", names["streams"]: "daily_streams"})
+    return replace(file, frame=renamed, names=tuple(file.frame.columns))
+
+
+def _is_export(file: "_File") -> bool:
+    return {"Date", "Value"} <= file.columns and "date" not in file.columns
 
 
 def _notes_of_totals(rows: pl.DataFrame) -> list[str]:
@@ -234,6 +243,8 @@ class _File:
     forms: Forms = ()
     """The same, as sets."""
     lines_above: int = 0
+    names: tuple[str, ...] = ()
+    """Those of the columns in the file, where they are other ones here."""
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -241,7 +252,7 @@ class _File:
         if path.name.lower().endswith(".parquet"):
             refuse_tables(str(path.absolute()))
         file = read_form(path, forms)
-        return cls(path, file.rows, wanted, forms, file.lines_above, [*file.notes])
+        return cls(path, file.rows, wanted, forms, file.lines_above, notes=[*file.notes])
 
     @property
     def columns(self) -> frozenset[str]:
@@ -254,31 +265,38 @@ class _File:
         """The columns of `form` in their order and types. Every value of them can be stored."""
         self._check_columns(form)
         plain = [_plain(self.frame[column]) for column in form if column in self.columns]
-        raw = pl.DataFrame(
-            [self._with_points(values) if form[values.name].is_decimal else values for values in plain]
-        )
+        raw = pl.DataFrame([self._usual(values, form[values.name]) for values in plain])
         values = raw.select(**self._conversions(form, raw.schema))
         self._check_values(form, raw, values)
         return values
 
-    def _with_points(self, values: pl.Series) -> pl.Series:
-        """Numbers with a decimal comma, if that can be nothing else, with a point."""
+    def _usual(self, values: pl.Series, field: Field) -> pl.Series:
+        """The values as we write them, where they can mean nothing else."""
         if values.dtype != pl.String:
             return values
-        with_comma = values.filter(values.str.contains(_WITH_COMMA))
-        if with_comma.is_empty():
+        if field.is_decimal:
+            return self._with_points(values)
+        if field.becomes == pl.Date:
             return values
-        may_be_thousands = with_comma.str.contains(_WITH_THOUSANDS)
-        if values.str.contains(".", literal=True).any():
-            return values  # then those with a comma are refused, with their rows
-        if may_be_thousands.all():
+        return self._noted(values, whole_with_points(values), "read with decimal commas")
+
+    def _noted(self, values: pl.Series, usual: pl.Series | None, how: str) -> pl.Series:
+        if usual is None:
+            return values
+        self.notes.append(f"{values.name} {how}")
+        return usual
+
+    def _with_points(self, values: pl.Series) -> pl.Series:
+        """Numbers with a decimal comma, if that can be nothing else, with a point."""
+        if not has_decimal_commas(values):
+            return values  # those with a comma next to some with a point are refused, with their rows
+        if doubtful := doubtful_comma(values):
             raise BadFileError(
-                f"{self.path}: {values.name} has {_shortened(repr(with_comma[0]))}, whose comma may be "
+                f"{self.path}: {values.name} has {_shortened(repr(doubtful))}, whose comma may be "
                 "decimal or between thousands; no row was read",
                 hint="write decimal numbers with a point, and nothing between thousands",
             )
-        self.notes.append(f"{values.name} read with decimal commas")
-        return values.str.replace(",", ".", literal=True)
+        return self._noted(values, values.str.replace(",", ".", literal=True), "read with decimal commas")
 
     def _check_columns(self, form: Mapping[str, Field]) -> None:
         missing = [c for c, field in form.items() if c not in self.columns and not field.may_be_missing]
@@ -286,7 +304,8 @@ class _File:
             if self._is_parquet:
                 refuse_deletions(str(self.path), self.columns, lacks=True)
             raise BadFileError(
-                f"{self.path} lacks the column {', '.join(missing)}; it has {_listed(self.frame.columns)}",
+                f"{self.path} lacks the column {', '.join(missing)}; it has "
+                f"{_listed(self.names or self.frame.columns)}",
                 hint="; ".join([*self._advice(missing), self.wanted]),
             )
         if self.frame.is_empty():
@@ -294,8 +313,11 @@ class _File:
 
     def _advice(self, missing: Sequence[str]) -> list[str]:
         """What to rename, or what else may be wrong with the names."""
+        of_paths = [name for name in missing if any(part.startswith(f"{name}=") for part in self.path.parts)]
+        if of_paths:
+            return [f"{', '.join(of_paths)} is only in the path: write it into the file"]
         renames = [
-            f"{_shortened(repr(name))} to {column!r}"
+            f"{_shortened(repr(name))} to {_name_for(column, name)!r}"
             for column in missing
             for name in self.frame.columns
             if name not in missing
@@ -303,10 +325,12 @@ class _File:
         ]
         if renames:
             return [f"rename {', '.join(renames)}, if that is what it holds"]
-        if len(self.columns) == 1:
+        if {*missing} == {"cm_track_id", "cm_artist_id"}:
+            return ["if it is about one track, give --track-id and --artist-id"]
+        if len(self.columns) == 1 and not self._is_parquet:
             return ["the column names must be separated by commas"]
         if frozenset().union(*self.forms).isdisjoint(self.columns) and not self._is_parquet:
-            return [FIRST_LINE]
+            return [advice_on_first_line(self.frame.columns)]
         return []
 
     def _conversions(self, form: Mapping[str, Field], schema: pl.Schema) -> dict[str, pl.Expr]:
@@ -335,6 +359,7 @@ class _File:
             raw.select(row=pl.int_range(1, pl.len() + 1), column=pl.lit(column)).filter(mask)
             for column, mask in unusable.items()
         ).sort("row", maintain_order=True)
+        first = [*offenders.head(SHOWN).iter_rows()]
         self.refuse(
             "value",
             "that cannot be stored",
@@ -342,16 +367,9 @@ class _File:
             [
                 f"{self.place(row)}: {column} is {_shown(raw[column].slice(row - 1, 1))}, "
                 f"expected {form[column].expected}"
-                for row, column in offenders.head(SHOWN).iter_rows()
+                for row, column in first
             ],
-            hint=_NUMBERS
-            if any(
-                raw[column].dtype == pl.String
-                and form[column].becomes != pl.Date
-                and _is_punctuated(raw[column][row - 1])
-                for row, column in offenders.head(SHOWN).iter_rows()
-            )
-            else None,
+            hint=_advice_on_values(form, raw, first),
         )
 
     def check_unique(self, rows: pl.DataFrame, key: Sequence[str], *, what: str) -> None:
@@ -433,10 +451,27 @@ def _plain_name(name: str) -> str:
     return "_".join(name.lower().split())
 
 
-def _is_punctuated(value: object) -> bool:
-    """Whether it is a number that somebody writes with other characters than we do."""
-    digits = value.translate(_PUNCTUATION) if isinstance(value, str) else ""
-    return digits != value and digits.isdecimal()
+def _name_for(column: str, name: str) -> str:
+    """What to rename it to: a song's own timeline has `streams`."""
+    return "streams" if column == "daily_streams" and _plain_name(name) != column else column
+
+
+def _advice_on_values(
+    form: Mapping[str, Field], raw: pl.DataFrame, places: Sequence[tuple[int, str]]
+) -> str | None:
+    """What to write instead of the values at these rows and columns."""
+    advice: dict[str, None] = {}
+    for column in dict.fromkeys(column for _, column in places):
+        values = [
+            raw[column][row - 1] for row, name in places if name == column and raw[column].dtype == pl.String
+        ]
+        given = (
+            advice_on_days(values)
+            if form[column].becomes == pl.Date
+            else advice_on_numbers(values, is_decimal=form[column].is_decimal)
+        )
+        advice |= {given: None} if given else {}
+    return "; ".join(advice) or None
 
 
 def _listed(columns: Sequence[str]) -> str:

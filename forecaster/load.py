@@ -140,8 +140,8 @@ def _refuse(known: Mapping[str, pl.DataFrame], given: Mapping[str, pl.DataFrame]
             raise WriteRefusedError(
                 f"{len(again)} of {len(given[table])} rows are in {table} already, the first for "
                 f"{noun} {again[who][0]} on {again['date'][0]}; nothing was stored",
-                hint="--new-only stores the other days, and leaves these as they are; remove no rows from an "
-                "export of all streams so far (Date, Value): the first new day needs the day before",
+                hint="--new-only stores the other days. "
+                "Remove no rows from an export of totals (Date, Value).",
             )
 
 

@@ -1,7 +1,7 @@
 """A directory of files as one: all that are tables, in the order of their names, and nothing else."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.files import TABLE_ENDINGS, counted, refusing
 from forecaster.intake import SHOWN, Intake
 from forecaster.parquet.listing import Place, is_mark, refuse_tables
+from forecaster.secrecy import one_line
 
 _FILE, _ROW = "_file", "_row"
 
@@ -48,15 +49,30 @@ def _listed(directory: Path) -> tuple[list[Path], list[Path]]:
         deeper = [entry for entry in shown if entry.is_dir()]
     if deeper:
         raise InvalidOptionError(
-            f"{directory} has directories in it: {_named(deeper)}", hint="load each directory separately"
+            f"{directory} has directories in it: {_named(deeper)}",
+            hint="load each directory separately" + _of_paths(entry.name for entry in deeper),
         )
     files = [entry for entry in shown if entry.name.lower().endswith(TABLE_ENDINGS)]
+    _refuse_line_ends(files)
     if not files:
         raise InvalidOptionError(
             f"{directory} is a directory without a table in it",
             hint=f"a table is a file that ends in {', '.join(TABLE_ENDINGS)}",
         )
     return files, sorted({*entries} - {*files})
+
+
+def _refuse_line_ends(files: Iterable[Path]) -> None:
+    """In any word about such a file its name could begin a line of ours."""
+    for file in files:
+        if not {"\n", "\r"}.isdisjoint(file.name):
+            raise BadFileError(f"the name {one_line(str(file))} has a line end in it", hint="rename the file")
+
+
+def _of_paths(names: Iterable[str]) -> str:
+    pair = next((name for name in names if "=" in name), None)
+    column = one_line(pair.partition("=")[0]) if pair else ""
+    return f"; if the column {column} is only in the path, write it into the files first" if pair else ""
 
 
 def _refuse_doubled(
@@ -84,5 +100,5 @@ def _refuse_doubled(
 
 
 def _named(entries: Sequence[Path]) -> str:
-    names = [entry.name for entry in entries[:SHOWN]]
+    names = [one_line(entry.name) for entry in entries[:SHOWN]]
     return ", ".join([*names, *([f"and {len(entries) - SHOWN:,} more"] if len(entries) > SHOWN else [])])

@@ -130,6 +130,11 @@ def plain(text: str) -> str:
     return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def one_line(name: str) -> str:
+    """A name that somebody else chose, so that it cannot begin a line of ours."""
+    return plain(name).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def shown(text: str) -> str:
     """As it may be printed, whoever wrote it."""
     return plain(masked(text))

@@ -1,13 +1,16 @@
 """CSVs as spreadsheets and services write them: read where that is certain, else told what is wrong."""
 
 import re
+from datetime import date
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from forecaster.cli.begin import _say_what_is_not_loaded as say_what_is_not_loaded
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.intake import Intake, read_listeners, read_mldr, read_streams
+from forecaster.parquet.listing import Listing
 from forecaster.parts import read_parts
 from tests.users import as_nobody, public_directory
 
@@ -74,12 +77,41 @@ def test_a_comma_that_may_be_either_is_refused(tmp_path: Path, values: list[str]
     assert re.search("with a point|have a point", error.value.hint)
 
 
-@pytest.mark.parametrize("value", ['"1,234"', "1.234", "1 234", "12'345"])
+@pytest.mark.parametrize(
+    "value", ['"1,234"', "1.234", "1 234", "12'345", "12.345.678", "1\u202f234", "-1\u00a0234", "1\u2019000"]
+)
 def test_separators_of_thousands_are_named(tmp_path: Path, value: str) -> None:
     error = refusal(saved(tmp_path / "t.csv", f"date,daily_streams\n2024-01-01,{value}\n"))
     assert "row 1 (line 2): daily_streams is" in str(error)
-    assert error.hint is not None
-    assert "separators of thousands" in error.hint
+    assert re.fullmatch(
+        r"remove the separators of thousands, as in (['\"])-?[0-9 ,.'\u2019]+\1", error.hint or ""
+    )
+
+
+def test_whole_numbers_may_have_decimal_commas(tmp_path: Path) -> None:
+    text = "date;streams\n2024-01-01;1000,0\n2024-01-02;7\n"
+    intake = read_streams(saved(tmp_path / "t.csv", text), track_id=1, artist_id=2)
+    assert intake.rows["daily_streams"].to_list() == [1000, 7]
+    assert intake.notes[1] == "daily_streams read with decimal commas"
+    error = refusal(saved(tmp_path / "t.csv", text.replace("1000,0", "1000,5")))
+    assert error.hint == "'1000,5' is no whole number, and only such can be stored"
+    error = refusal(saved(tmp_path / "t.csv", text.replace("1000,0", "1000,00")))
+    assert error.hint == "write whole numbers, without decimals"
+
+
+@pytest.mark.parametrize(
+    ("day", "advice"),
+    [
+        ("31/01/2024", ": these seem to be day, month and year"),
+        ("01.02.2024", ": these seem to be day, month and year"),
+        ("1/31/24", ": these seem to be month, day and year"),
+        ("01/02/2024", ": these may have the day or the month first"),
+        ("2024/01/31", ""),
+    ],
+)
+def test_a_day_in_another_format_is_told_how_to_write_it(tmp_path: Path, day: str, advice: str) -> None:
+    error = refusal(saved(tmp_path / "t.csv", f"date,streams\n{day},5\n"))
+    assert error.hint == f"write days as 2024-01-31{advice}"
 
 
 def test_lines_above_the_column_names_are_left_out_and_lines_still_counted(tmp_path: Path) -> None:
@@ -123,7 +155,7 @@ def test_a_row_of_another_length_is_told_what_it_may_lack(tmp_path: Path) -> Non
     [
         (
             "Date,Plays",
-            "rename 'Date' to 'date', 'Plays' to 'daily_streams', if that is what it holds; expected",
+            "rename 'Date' to 'date', 'Plays' to 'streams', if that is what it holds; expected",
         ),
         ("timestp,Daily_Streams", "rename 'timestp' to 'date', 'Daily_Streams' to 'daily_streams'"),
         ("date", "separated by commas"),
@@ -139,6 +171,20 @@ def test_the_timeline_of_a_song_is_read_and_that_of_an_artist_refused(tmp_path: 
     assert read_streams(song, track_id=1, artist_id=2).rows["daily_streams"].to_list() == [120, 131]
     artist = "date,listeners,streams,followers\n2026-01-01,1,120,5\n"
     assert "are of an artist, not of one track" in str(refusal(saved(tmp_path / "a.csv", artist)))
+
+
+@pytest.mark.parametrize("names", ["Date,Streams", "date;streams", "Date;Streams", "DATE\tSTREAMS"])
+def test_the_names_of_a_timeline_may_have_capital_letters(tmp_path: Path, names: str) -> None:
+    for above in ("", "A Song\n"):
+        text = f"{above}{names}\n2026-01-01{names[4]}120\n"
+        intake = read_streams(saved(tmp_path / "t.csv", text), track_id=1, artist_id=2)
+        assert intake.rows.select("date", "daily_streams").rows() == [(date(2026, 1, 1), 120)]
+    with pytest.raises(BadFileError) as without_ids:
+        read_streams(tmp_path / "t.csv")
+    assert f"it has {names[:4]!r}, {names[5:]!r}" in str(without_ids.value)
+    assert "if it is about one track, give --track-id and --artist-id; " in (without_ids.value.hint or "")
+    artist = text.replace(names, f"{names}{names[4]}Followers").replace("120", f"120{names[4]}5")
+    assert "are of an artist" in str(refusal(saved(tmp_path / "a.csv", artist)))
 
 
 def test_streams_that_rise_every_day_may_be_totals(tmp_path: Path) -> None:
@@ -234,3 +280,77 @@ def test_what_may_not_be_looked_at_is_named() -> None:
             for path in (place / "closed" / "a.csv", place / "closed"):
                 with pytest.raises(BadFileError, match="cannot be read: Permission denied"):
                     parts(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5,7,2024-01-01,1000\n5,7,2024-01-02,1000\n",
+        "5,5,2024-01-01,1000\n5,7,2024-01-02,1000\n",
+        "5,7,2024-01-01,1000\n5,7\n",
+        "2024-01-01 00:00:00;1000\n2024-01-02 00:00:00;5\n",
+    ],
+)
+def test_a_file_without_column_names_is_told_to_get_them(tmp_path: Path, text: str) -> None:
+    assert "the first line has values: add a line of column names" in (
+        refusal(saved(tmp_path / "t.csv", text)).hint or ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"PK\x03\x04\x14\0", "a zip archive or an Excel workbook"),
+        (b'[{"date": "2024-01-01"}]', "JSON"),
+        (b'{\n  "date": []}', "JSON"),
+        (b"\xef\xbb\xbf <!DOCTYPE html><html>", "a web page or XML"),
+        (b"\x1f\x8b\x08\0", "packed with gzip"),
+        (b"PAR1", "a Parquet file"),
+    ],
+)
+def test_what_is_no_csv_is_named(tmp_path: Path, content: bytes, what: str) -> None:
+    error = refusal(saved(tmp_path / "t.csv", content))
+    assert str(error).endswith(f"is {what}, and no CSV")
+    assert error.hint
+
+
+@pytest.mark.parametrize("name", ["t.tsv", "t.TXT"])
+def test_other_endings_of_text_are_told_the_right_one(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidOptionError) as error:
+        parts(saved(tmp_path / name, STREAMS))
+    assert "rename a table of text, also one with tabs, to .csv" in (error.value.hint or "")
+
+
+def test_columns_that_only_the_path_has_are_named(tmp_path: Path) -> None:
+    (tmp_path / "cm_track_id=1").mkdir()
+    part = saved(tmp_path / "cm_track_id=1" / "p.csv", STREAMS.replace("cm_track_id", "x"))
+    with pytest.raises(InvalidOptionError, match="directories in it: cm_track_id=1") as whole:
+        parts(tmp_path)
+    assert "if the column cm_track_id is only in the path, write it into the files first" in (
+        whole.value.hint or ""
+    )
+    for path in (part, part.parent):
+        with pytest.raises(BadFileError, match="lacks the column cm_track_id") as error:
+            parts(path)
+        assert "cm_track_id is only in the path: write it into the file; expected" in (error.value.hint or "")
+
+
+def test_no_name_of_a_file_begins_a_line(tmp_path: Path) -> None:
+    saved(tmp_path / "a.csv", STREAMS)
+    saved(tmp_path / "b\nError: b.txt", "")
+    assert parts(tmp_path).notes == ("1 name not read: b\\nError: b.txt",)
+    (warning,) = Listing(str(tmp_path), passed_over=["b\nError: b.txt"]).warnings()
+    assert "the first is b\\nError: b.txt:" in warning
+    saved(tmp_path / "c\nError: c.csv", STREAMS)
+    with pytest.raises(BadFileError, match=r"c\\nError: c\.csv has a line end in it"):
+        parts(tmp_path)
+
+
+def test_columns_that_are_not_needed_are_shown_on_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = STREAMS.replace("daily_streams", 'daily_streams,,"a\nb"').replace(",3\n", ",3,,\n")
+    intake = read_streams(saved(tmp_path / "t.csv", text.replace(",4\n", ",4,,\n")))
+    with caplog.at_level("INFO", "forecaster"):
+        say_what_is_not_loaded(Path("t.csv"), intake)
+    assert caplog.messages == ["t.csv: columns not needed: '', a\\nb"]

@@ -191,7 +191,7 @@ def test_the_hint_of_a_refusal_names_the_switch_and_loses_no_day(embedded_databa
         load(embedded_database, "public", streams=daily(days=6))
     assert caught.value.hint is not None
     assert "--new-only" in caught.value.hint
-    assert "remove no rows from an export" in caught.value.hint
+    assert "Remove no rows from an export" in caught.value.hint
 
 
 def test_two_loads_at_once_store_a_day_once_where_no_key_keeps_them_out(embedded_database: Dsn) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from forecaster.intake import Intake
+    from forecaster.load import Loaded
 
 
 @click.command(cls=Command)
@@ -148,6 +149,10 @@ def load(
         rows = {name: intake.rows for name, intake in given.items()}
         loaded = load_rows(dsn, where.schema, **rows, new_only=new_only)
     warn(loaded.warnings)
+    _finish_load(loaded, new_only=new_only)
+
+
+def _finish_load(loaded: "Loaded", *, new_only: bool) -> None:
     finish(
         {
             "daily rows loaded": f"{loaded.streams:,}",
@@ -203,11 +208,14 @@ def _refuse_ids_of_many(paths: "Mapping[str, Path]", ids: "Mapping[str, int | No
 
 def _say_what_is_not_loaded(path: Path, intake: "Intake") -> None:
     from forecaster.files import counted
+    from forecaster.secrecy import one_line
 
     for note in intake.notes:
         log.warning("%s: %s", path, note)
     if intake.ignored:
-        log.info("%s: columns not needed: %s", path, ", ".join(intake.ignored))
+        log.info(
+            "%s: columns not needed: %s", path, ", ".join(one_line(name) or "''" for name in intake.ignored)
+        )
     if len(intake.left_out):
         row, day, reason = intake.left_out.row(0)
         log.warning(

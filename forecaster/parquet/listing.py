@@ -14,6 +14,7 @@ import polars as pl
 from forecaster.errors import BadFileError, ForecasterError
 from forecaster.files import check_name, counted, refusing
 from forecaster.interrupt import interruptible
+from forecaster.secrecy import one_line
 
 ENDINGS = (".parquet", ".parq", ".pq")
 """What the name of a Parquet file ends in, in any case; a name without any ending is one too."""
@@ -66,15 +67,15 @@ class Listing:
         """What a user should know of that which is not read."""
         told = []
         if self.passed_over:
+            first = one_line(min(self.passed_over))
             told.append(
-                f"{self.where}: {counted(len(self.passed_over), 'name')} not read, the first is "
-                f"{min(self.passed_over)}: a Parquet file ends in {', '.join(ENDINGS)} or nothing, and does "
-                "not begin with . or _"
+                f"{self.where}: {counted(len(self.passed_over), 'name')} not read, the first is {first}: "
+                f"a Parquet file ends in {', '.join(ENDINGS)} or nothing, and does not begin with . or _"
             )
         if self.again:
             told.append(
                 f"{self.where}: {counted(len(self.again), 'link')} to what has another name too, the first "
-                f"is {min(self.again)}: it is read once"
+                f"is {one_line(min(self.again))}: it is read once"
             )
         return told
 
