@@ -149,7 +149,8 @@ def _with_daily_streams(file: "_File") -> "_File":
             "not of one track",
             hint="export the song's own timeline",
         )
-    return replace(file, frame=file.frame.rename({names["date"]: "date", names["streams"]: "daily_streams"}))
+    renamed = file.frame.rename({names["date"]: "date", names["streams"]: "daily_streams"})
+    return replace(file, frame=renamed, names=tuple(file.frame.columns))
 
 
 def _is_export(file: "_File") -> bool:
@@ -242,6 +243,8 @@ class _File:
     forms: Forms = ()
     """The same, as sets."""
     lines_above: int = 0
+    names: tuple[str, ...] = ()
+    """Those of the columns in the file, where they are other ones here."""
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -249,7 +252,7 @@ class _File:
         if path.name.lower().endswith(".parquet"):
             refuse_tables(str(path.absolute()))
         file = read_form(path, forms)
-        return cls(path, file.rows, wanted, forms, file.lines_above, [*file.notes])
+        return cls(path, file.rows, wanted, forms, file.lines_above, notes=[*file.notes])
 
     @property
     def columns(self) -> frozenset[str]:
@@ -301,7 +304,8 @@ class _File:
             if self._is_parquet:
                 refuse_deletions(str(self.path), self.columns, lacks=True)
             raise BadFileError(
-                f"{self.path} lacks the column {', '.join(missing)}; it has {_listed(self.frame.columns)}",
+                f"{self.path} lacks the column {', '.join(missing)}; it has "
+                f"{_listed(self.names or self.frame.columns)}",
                 hint="; ".join([*self._advice(missing), self.wanted]),
             )
         if self.frame.is_empty():
@@ -321,6 +325,8 @@ class _File:
         ]
         if renames:
             return [f"rename {', '.join(renames)}, if that is what it holds"]
+        if {*missing} == {"cm_track_id", "cm_artist_id"}:
+            return ["if it is about one track, give --track-id and --artist-id"]
         if len(self.columns) == 1 and not self._is_parquet:
             return ["the column names must be separated by commas"]
         if frozenset().union(*self.forms).isdisjoint(self.columns) and not self._is_parquet:

@@ -179,6 +179,10 @@ def test_the_names_of_a_timeline_may_have_capital_letters(tmp_path: Path, names:
         text = f"{above}{names}\n2026-01-01{names[4]}120\n"
         intake = read_streams(saved(tmp_path / "t.csv", text), track_id=1, artist_id=2)
         assert intake.rows.select("date", "daily_streams").rows() == [(date(2026, 1, 1), 120)]
+    with pytest.raises(BadFileError) as without_ids:
+        read_streams(tmp_path / "t.csv")
+    assert f"it has {names[:4]!r}, {names[5:]!r}" in str(without_ids.value)
+    assert "if it is about one track, give --track-id and --artist-id; " in (without_ids.value.hint or "")
     artist = text.replace(names, f"{names}{names[4]}Followers").replace("120", f"120{names[4]}5")
     assert "are of an artist" in str(refusal(saved(tmp_path / "a.csv", artist)))
 
