@@ -31,9 +31,10 @@ PACKAGES = (
     "psycopg",
 )
 
-QUICK_TRACKS = 300
+QUICK_TRACKS = 100
 GROWTH, QUICK_GROWTH = (1, 2, 4, 8, 16), (1, 2)
 HISTORIES, QUICK_HISTORIES = (400, 1_000, 3_000), (400, 1_000)
+RUNS, QUICK_RUNS = 3, 1  # of each size
 
 
 @click.command()
@@ -71,8 +72,9 @@ def main(
         result["rounds"] = _rounds(catalogue, rounds, sample=10 if quick else 40)
         result["other_tables"] = _other_tables(catalogue, rounds)
         if growth:
-            result["tracks"] = _growth_in_tracks(dsn, tracks, QUICK_GROWTH if quick else GROWTH)
-            result["history"] = _growth_in_history(dsn, tracks, QUICK_HISTORIES if quick else HISTORIES)
+            runs = QUICK_RUNS if quick else RUNS
+            result["tracks"] = _growth_in_tracks(dsn, tracks, QUICK_GROWTH if quick else GROWTH, runs)
+            result["history"] = _growth_in_history(dsn, tracks, QUICK_HISTORIES if quick else HISTORIES, runs)
     stem = "quick" if quick else "full"
     out.mkdir(parents=True, exist_ok=True)
     click.echo(results.write(result, out, stem))
@@ -175,36 +177,37 @@ def _other_tables(catalogue: Catalogue, number: int) -> dict[str, list[dict[str,
     return measured
 
 
-def _growth_in_tracks(dsn: Dsn, tracks: int, factors: Sequence[int]) -> list[dict[str, Any]]:
+def _growth_in_tracks(dsn: Dsn, tracks: int, factors: Sequence[int], runs: int) -> list[dict[str, Any]]:
     measured = []
     sizes = [tracks * factor for factor in factors]
     for catalogue in growing(dsn, f"bench_{tracks}_growing", sizes, say=_say):
-        measured.append({**_sizes(catalogue), **_three_times(catalogue)})
+        measured.append({**_sizes(catalogue), **_fastest(catalogue, runs)})
         _say(
             f"{catalogue.tracks:,} tracks: {measured[-1]['seconds']:.2f} s, {measured[-1]['peak_mb']:.0f} MB"
         )
     return measured
 
 
-def _growth_in_history(dsn: Dsn, tracks: int, histories: Sequence[int]) -> list[dict[str, Any]]:
+def _growth_in_history(dsn: Dsn, tracks: int, histories: Sequence[int], runs: int) -> list[dict[str, Any]]:
     measured = []
     for days in histories:
         catalogue = prepare(dsn, f"bench_{tracks}_days_{days}", tracks, days=days, say=_say)
-        measured.append({"days": days, **_sizes(catalogue), **_three_times(catalogue)})
+        measured.append({"days": days, **_sizes(catalogue), **_fastest(catalogue, runs)})
         _say(f"{days:,} days per track: {measured[-1]['seconds']:.2f} s")
     return measured
 
 
-def _three_times(catalogue: Catalogue) -> dict[str, Any]:
-    """The fastest of three runs, and of three with nothing pending: growth is about what the work takes."""
+def _fastest(catalogue: Catalogue, number: int) -> dict[str, Any]:
+    """The fastest of some runs, and of as many with nothing pending: growth is about what the work takes."""
     runs, idle = [], []
-    for _ in range(3):
+    for _ in range(number):
         catalogue.empty_forecasts()
         runs.append(program.run(catalogue))
         idle.append(program.run(catalogue))
     best = min(runs, key=lambda run: run.seconds)
     return {
         **_measured(best),
+        "runs": number,
         "peak_mb": max(run.peak_mb for run in runs),
         "nothing_pending_seconds": min(run.seconds for run in idle),
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from forecaster.files import write_text
+from forecaster.files import counted, write_text
 
 # Published figures of the system that this one replaces, for 8,459 tracks.
 PUBLISHED_TRACKS = 8_459
@@ -180,7 +180,8 @@ def _growth(result: dict[str, Any]) -> str:
             for r in result["history"]
         ),
     )  # fmt: skip
-    return f"## Growth\n\nFastest of three runs each.\n\n{by_tracks}\n\n{by_history}"
+    runs = counted(first.get("runs", 3), "run")  # which older results do not say
+    return f"## Growth\n\nFastest of {runs} each.\n\n{by_tracks}\n\n{by_history}"
 
 
 def _draw(result: dict[str, Any], path: Path) -> None:

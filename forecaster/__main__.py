@@ -19,6 +19,7 @@ def start() -> None:
     sys.excepthook = without_secrets
     if not sys.warnoptions:  # what libraries tell those who write programs is of no use to those who run them
         warnings.simplefilter("ignore")
+        sys.warnoptions.append("ignore")  # and so in the processes that multiprocessing starts
     # Imports make some hundred thousand objects that live until the end: not to be looked at again and again.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)

@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from forecaster.errors import EngineError, ForecasterError, MissingExtraError, WorkerError, in_one_line
+from forecaster.interrupt import interruptible
 from forecaster.secrecy import brief
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ worked with nothing else beside it; if it loses as many again, it is given up, a
 _PATIENCE = "10s"  # for a scheduler to answer
 WITHOUT_WORKERS = 60.0
 """Seconds for workers to come: those of a cluster that grows with its work, or new ones for those lost."""
+
+ANSWERS_WITHIN = 60.0
+"""Seconds for a scheduler that may be busy to say which workers there are."""
 
 _LOOKS = 0.5  # seconds between two looks at whether the scheduler is still there
 
@@ -204,25 +208,11 @@ def each(
             future.add_done_callback(over.put)
 
     begin(islice(waiting, at_once))
-    last_worker = time.monotonic()  # when there was one
     while going or suspects:
         if not going:
             is_alone = True
             begin(iter([suspects.pop()]))
-        try:
-            future = over.get(timeout=_LOOKS)
-        except queue.Empty:
-            if client.status != "running":
-                raise _lost() from None
-            if _has_workers(client):
-                last_worker = time.monotonic()
-            elif time.monotonic() - last_worker > WITHOUT_WORKERS:
-                raise EngineError(
-                    f"there has been no worker for {WITHOUT_WORKERS:.0f} s",
-                    hint="start some with `dask worker`; what is done stays done",
-                ) from None
-            continue
-        last_worker = time.monotonic()
+        future = _first_over(client, over)
         item, _ = going.pop(future.key)
         outcome = _outcome(future)
         begin(islice(waiting, 1))
@@ -232,16 +222,39 @@ def each(
             yield item, outcome
 
 
+def _first_over(client: "Client", over: "queue.SimpleQueue[Future[Result]]") -> "Future[Result]":
+    """Wait for the next piece of work that is done, as long as there is someone who may do it."""
+    last_worker = time.monotonic()  # when there was one
+    while True:
+        with suppress(queue.Empty):
+            return over.get(timeout=_LOOKS)
+        if client.status != "running":
+            raise _lost()
+        if _threads_of_each(client):
+            last_worker = time.monotonic()
+        elif time.monotonic() - last_worker > WITHOUT_WORKERS:
+            raise EngineError(
+                f"there has been no worker for {WITHOUT_WORKERS:.0f} s",
+                hint="start some with `dask worker`; what is done stays done",
+            )
+
+
 def threads(client: "Client") -> int:
     """How many pieces of work the workers do at once; 1 while there are no workers."""
-    of_each: Mapping[str, int] = client.nthreads()
-    return max(1, sum(of_each.values()))
+    return max(1, sum(_threads_of_each(client).values()))
 
 
-def _has_workers(client: "Client") -> bool:
+def _threads_of_each(client: "Client") -> Mapping[str, int]:
+    """By each worker's address. Raises `EngineError` if the scheduler does not say."""
     try:
-        return bool(client.nthreads())
-    except (OSError, TimeoutError):
+        # Its machine takes what is sent as long as it runs, whether the scheduler does or not.
+        return interruptible(client.nthreads, cancel=None, timeout=ANSWERS_WITHIN)
+    except TimeoutError:
+        raise EngineError(
+            f"Dask's scheduler has said nothing for {ANSWERS_WITHIN:.0f} s",
+            hint="see what it does; what is done stays done",
+        ) from None
+    except OSError:
         raise _lost() from None
 
 

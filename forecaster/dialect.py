@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,20 @@ from forecaster.errors import BadFileError
 Forms = Sequence[frozenset[str]]
 """Sets of column names. A line that has all names of any of them is that of the column names."""
 
-FIRST_LINE = "the first line has to be that of the column names: remove what is above them"
+_FIRST_LINE = "the first line must have the column names: remove the lines above them"
+_NO_NAMES = "the first line has values: add a line of column names above it"
 
 _SEPARATORS = {",": "','", ";": "';' (semicolon)", "\t": "tab", "|": "'|'"}
 _HEAD, _MOST_ABOVE = 2**16, 50  # bytes and lines in which the column names are looked for
 _LONGEST_SHOWN = 40
+_OTHER_FORMATS = {
+    "a zip archive or an Excel workbook": rb"PK\x03\x04",
+    "an old Excel workbook": rb"\xd0\xcf\x11\xe0",
+    "packed with gzip": rb"\x1f\x8b",
+    "a Parquet file": rb"PAR1",
+    "JSON": rb"\s{0,99}(\{\s{0,99}[\"}]|\[\s{0,99}[\[{])",
+    "a web page or XML": rb"(?i)\s{0,99}<(!doctype|!--|html|head|body|table|\?xml)",
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,24 @@ class Dialect:
     notes: tuple[str, ...] = ()
 
 
+def refuse_other_formats(data: bytes, path: Path) -> None:
+    """Raise `BadFileError` for what begins as no CSV does."""
+    for name, beginning in _OTHER_FORMATS.items():
+        if re.match(beginning, data):
+            raise BadFileError(
+                f"{path} is {name}, and no CSV",
+                hint="give it the ending that says what it is"
+                if name in ("packed with gzip", "a Parquet file")
+                else "save or export it as CSV",
+            )
+
+
+def advice_on_first_line(names: Sequence[str]) -> str:
+    """What to do where the first line has none of the names that are known."""
+    values = sum(_is_number(re.sub("[-/: ]", "", name)) for name in names)
+    return _NO_NAMES if 2 * values > len(names) else _FIRST_LINE
+
+
 def as_utf8(data: bytes, path: Path) -> bytes:
     """The text in UTF-8 without a byte order mark; UTF-16 is known by its own."""
     if not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -37,7 +65,7 @@ def as_utf8(data: bytes, path: Path) -> bytes:
     try:
         return data.decode("utf-16").encode()
     except UnicodeError as error:
-        raise BadFileError(f"{path} is no UTF-16 text: {error}", hint="save it as CSV in UTF-8") from None
+        raise BadFileError(f"{path} is not UTF-16 text: {error}", hint="save it as CSV in UTF-8") from None
 
 
 def dialect_of(data: bytes, path: Path, forms: Forms) -> Dialect:
@@ -73,6 +101,7 @@ def _place(
     for number, line in enumerate(lines[start:], start):
         for separator in separators:
             names = {*_values(line, separator)}
+            names |= {name.lower() for name in names}
             if any(form <= names for form in forms):
                 return number, separator
     return None
@@ -93,8 +122,8 @@ def _refuse_rows(above: Sequence[bytes], separator: str, width: int, path: Path)
         values = _values(line, separator)
         if len(values) == width > 1 and any(map(_is_number, values)):
             raise BadFileError(
-                f"{path}: the line {_shown(line)} is above that of the column names, and may be a row",
-                hint=FIRST_LINE,
+                f"{path}: the line {_shown(line)} is above the column names, and may be a row",
+                hint=_FIRST_LINE,
             )
 
 

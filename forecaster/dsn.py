@@ -99,6 +99,10 @@ class Dsn:
             text = getattr(self, name) or ""
             if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):  # bytes that are not UTF-8
                 raise InvalidOptionError(f"the database's {name} is not text in UTF-8")
+        if not 0 <= self.stall_timeout < 2**31:
+            raise InvalidOptionError(
+                f"stall_timeout is {self.stall_timeout}: expected a number of seconds of at least 0"
+            )
         if "," in self.host:  # libpq takes it for a list, also within a percent-encoded path
             raise InvalidOptionError(
                 f"the database host is {self.host!r}: several hosts, or a socket directory with a comma in "

@@ -52,6 +52,10 @@ class StalledError(ForecasterError):
     exit_code = 3
 
 
+class UnsafeSocketError(DatabaseUnreachableError):
+    """Another user may listen on the socket."""
+
+
 class TurnedAwayError(DatabaseUnreachableError):
     """The server answers, and lets nobody in just now."""
 

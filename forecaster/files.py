@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import pwd
+import re
 import secrets
 import shutil
 import stat
@@ -21,7 +22,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from polars.exceptions import PanicException, PolarsError
 
-from forecaster.dialect import FIRST_LINE, Dialect, Forms, as_utf8, dialect_of
+from forecaster.dialect import Dialect, Forms, advice_on_first_line, as_utf8, dialect_of, refuse_other_formats
 from forecaster.errors import BadFileError, InvalidOptionError
 
 TABLE_ENDINGS: tuple[str, ...] = (".csv", ".csv.gz", ".parquet")
@@ -30,6 +31,11 @@ TABLE_ENDINGS: tuple[str, ...] = (".csv", ".csv.gz", ".parquet")
 
 # gzip makes rows of numbers some 5 to 50 times smaller, and nothing more than 1,032 times.
 _MOST_PACKED, _ALWAYS_UNPACKED = 200, 100_000_000
+# Of what Polars says of a store that it cannot reach, its own settings tell a user nothing.
+_OF_STORE = re.compile(
+    r"object-store error: .{1,2000}, retry_timeout: \S{1,20}\s{1,9}- (.*?)(?: \((?:location|path): .*)?\Z"
+)
+_OF_TEXT = (".tsv", ".tab", ".txt")  # endings of tables and of all else
 _MOST_LINKS = 40  # as many as the kernel follows
 
 
@@ -67,6 +73,7 @@ def read_form(path: Path, forms: Forms, /) -> TableFile:
         if ending == ".parquet":
             return TableFile(_read_parquet(path))
         data = as_utf8(_unpacked(path) if ending == ".csv.gz" else path.read_bytes(), path)
+        refuse_other_formats(data, path)
         _check_text(data, path)
         dialect = dialect_of(data, path, forms) if forms else Dialect()
         rows = _read_csv(data[dialect.size_above :], path, dialect, forms)
@@ -141,10 +148,22 @@ def refusing(path: Path | str, done: str, *, hint: str | None = None) -> Iterato
         yield
     except (OSError, EOFError, zlib.error, pa.ArrowInvalid, PolarsError, PanicException) as error:
         reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
-        is_of_content = isinstance(error, gzip.BadGzipFile) or not isinstance(error, OSError)
+        if of_store := _OF_STORE.match(reason):
+            reason = of_store[1]
+        is_of_system = getattr(error, "errno", None) is not None
         raise BadFileError(
-            f"{path} cannot be {done}: {reason}", hint=hint if is_of_content else None
+            f"{path} cannot be {done}: {reason}", hint=None if is_of_system else hint
         ) from error
+
+
+def check_name(name: Path | str) -> None:
+    """Raise `BadFileError` for a name that is not in UTF-8, which Polars cannot open."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        raise BadFileError(
+            f"the name {str(name)!r} is not in UTF-8", hint="rename it, or choose another one"
+        ) from None
 
 
 def refuse_planted_links(path: Path) -> None:
@@ -165,8 +184,8 @@ def _target(path: Path) -> Path:
         if os.path.islink(at) and links < _MOST_LINKS:  # noqa: PTH114 - no error where all is closed
             if not _is_trusted(at):
                 raise BadFileError(
-                    f"{path}: the link {at} belongs to another user, {_owner(at)}, and all may write to its "
-                    "directory",
+                    f"{path}: the link {at} belongs to another user, {_owner(at)}, and anyone can write to "
+                    "its directory",
                     hint="remove the link, or choose a directory of your own",
                 )
             links += 1
@@ -193,7 +212,8 @@ def _owner(entry: Path) -> str:
 def _read_parquet(path: Path) -> pl.DataFrame:
     from pyarrow.parquet import ParquetFile  # noqa: PLC0415 - takes long, and a CSV does without
 
-    with contextlib.suppress(ValueError, pa.ArrowException):  # all else is for Polars to say
+    check_name(path)
+    with contextlib.suppress(ValueError, PermissionError, pa.ArrowException):  # all else is for Polars to say
         ParquetFile(path).close()  # refuses levels so many that Polars would overflow the stack
     whole = pl.scan_parquet(path, glob=False)  # a name with [ or * in it is a name
     rows, columns = whole.select(pl.len()).collect().item(), len(whole.collect_schema())
@@ -202,7 +222,7 @@ def _read_parquet(path: Path) -> pl.DataFrame:
         raise BadFileError(
             f"{path} says that it has {rows:,} rows of {counted(columns, 'column')}, which take "
             f"{needed / 1e9:,.0f} GB of memory; this machine has {memory / 1e9:,.0f}",
-            hint="split it, or leave out columns that are not needed",
+            hint="split the file, or remove columns that are not needed",
         )
     return pl.read_parquet(path, glob=False)
 
@@ -215,8 +235,8 @@ def _unpacked(path: Path) -> bytes:
             pieces.append(piece)
             if (size := size + len(piece)) > limit:
                 raise BadFileError(
-                    f"{path} unpacks to over {limit // 1_000_000:,} MB, or {_MOST_PACKED} times its size",
-                    hint="if that is right, unpack it (gunzip), and give the CSV",
+                    f"{path} unpacks to more than {limit // 1_000_000:,} MB, which is too much for its size",
+                    hint="if that is right, unpack it with gunzip, and load the CSV",
                 )
     return b"".join(pieces)
 
@@ -226,9 +246,11 @@ def _ending(path: Path) -> str:
     for ending in TABLE_ENDINGS:
         if name.endswith(ending):
             return ending
+    known = f"known are {', '.join(TABLE_ENDINGS)}"
+    is_text = path.suffix.lower() in _OF_TEXT
     raise InvalidOptionError(
         f"{path}: the ending {path.suffix!r} does not say what the file is",
-        hint=f"known are {', '.join(TABLE_ENDINGS)}",
+        hint=f"{known}; rename a table of text, also one with tabs, to .csv" if is_text else known,
     )
 
 
@@ -254,14 +276,14 @@ def _read_csv(data: bytes, path: Path, dialect: Dialect, forms: Forms) -> pl.Dat
             f"the header has {len(columns)}",
             hint=_RAGGED[is_longer].format({",": "comma"}.get(dialect.separator, "separator"))
             if _has_a_known_name(columns, forms)
-            else FIRST_LINE,
+            else advice_on_first_line(columns),
         ) from error
 
 
 # By whether the row is too long.
 _RAGGED = {
     True: "a value with a {0} in it needs quotes, and a decimal number a point",
-    False: "an empty value still needs its {0}, and all lines the same; remove a line that is no row",
+    False: "an empty value still needs its {0}; remove lines that are not rows",
 }
 
 
@@ -334,7 +356,9 @@ def _column_names(data: bytes, path: Path, dialect: Dialect, forms: Forms) -> li
     if doubled := sorted(name for name, count in Counter(columns).items() if count > 1):
         raise BadFileError(
             f"{path}: several columns have the same name: {', '.join(map(repr, doubled))}",
-            hint="rename or remove all but one of them" if _has_a_known_name(columns, forms) else FIRST_LINE,
+            hint="rename or remove all but one of them"
+            if _has_a_known_name(columns, forms)
+            else advice_on_first_line(columns),
         )
     return columns
 

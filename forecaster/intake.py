@@ -1,19 +1,41 @@
 """Rows of a file -> rows that the source tables can hold, every row checked before the first one is used."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
 from functools import cached_property
 from pathlib import Path
 
 import polars as pl
-from polars.datatypes import DataType, DataTypeClass
 
-from forecaster.dialect import FIRST_LINE, Forms
+from forecaster.dialect import Forms, advice_on_first_line
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.files import counted, read_form
-from forecaster.schema import Dtype
+from forecaster.forms import (
+    ALSO_CALLED,
+    EXPORT_FORM,
+    FIRST_DAY,
+    INEXACT_FROM,
+    LAST_DAY,
+    LISTENERS_EXPORT_FORM,
+    LISTENERS_FORM,
+    LISTENERS_FORMS,
+    LISTENERS_WANTED,
+    MLDR_FORM,
+    STREAMS_FORM,
+    STREAMS_FORMS,
+    STREAMS_WANTED,
+    TICKS_PER_DAY,
+    Field,
+)
+from forecaster.notation import (
+    advice_on_days,
+    advice_on_numbers,
+    doubtful_comma,
+    has_decimal_commas,
+    whole_with_points,
+)
+from forecaster.parquet.listing import refuse_deletions, refuse_tables
 
 SHOWN = 5
 """How many offenders an error lists. How many there are in all it always says."""
@@ -21,17 +43,6 @@ SHOWN = 5
 _LONGEST_SHOWN = 40  # characters of a value
 _MOST_COLUMNS = 20
 _SURELY_TOTALS = 30  # days
-_PUNCTUATION = str.maketrans("", "", ".,'_ \u00a0\u202f")
-_FIRST_DAY, _LAST_DAY = ((day - date(1970, 1, 1)).days for day in (date.min, date.max))
-_TICKS_PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
-# From here on a float may stand for more than one integer.
-_INEXACT_FROM: Mapping[DataTypeClass, int] = {pl.Float64: 2**53, pl.Float32: 2**24}
-
-_ISO_DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T]00:00(:00(\.0+)?)?(Z|[+-]00(:?00)?)?)?$"
-_WITH_COMMA = r"^[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?$"
-_WITH_THOUSANDS = r"^[+-]?[1-9][0-9]{0,2},[0-9]{3}$"
-_NUMBERS = "numbers have no separators of thousands, decimal ones have a point"
-_EXPORT_DAY = r"^[A-Z][a-z]{2} [0-9]{1,2}, [0-9]{4}$"
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,7 @@ def read_streams(path: Path, /, *, track_id: int | None = None, artist_id: int |
 
     The table's form: cm_track_id, cm_artist_id, date, daily_streams and, if known, days_from_release.
     `track_id` and `artist_id` are for a file that lacks these columns. Where daily_streams is missing,
-    `streams` is the same: a song's timeline of Spotify for Artists has `date` and `streams`.
+    `streams` is the same: a song's timeline of Spotify for Artists has `date` and `streams`, in any case.
 
     The form of a music analytics service's export: Date, Value (all streams so far) and, if known, Days from
     release (1 on the first day). It needs `track_id` and `artist_id`. A day's streams are its Value less that
@@ -66,10 +77,10 @@ def read_streams(path: Path, /, *, track_id: int | None = None, artist_id: int |
     Raises `BadFileError` that lists the rows that cannot be used, `InvalidOptionError` for ids that are
     missing, or that the file has itself.
     """
-    file = _with_daily_streams(_File.of(path, _STREAMS_FORMS, wanted=_STREAMS_WANTED))
+    file = _with_daily_streams(_File.of(path, STREAMS_FORMS, wanted=STREAMS_WANTED))
     given = {"cm_track_id": track_id, "cm_artist_id": artist_id}
     ids = {column: _checked_id(column, value) for column, value in given.items() if value is not None}
-    if {"Date", "Value"} <= file.columns and "date" not in file.columns:
+    if _is_export(file):
         return _streams_of_export(file, ids)
     if doubled := sorted(ids.keys() & file.columns):
         raise InvalidOptionError(f"{path} has its own {' and '.join(doubled)}", hint="do not give them again")
@@ -104,7 +115,7 @@ def read_listeners(path: Path, /, *, artist_id: int | None = None) -> Intake:
     The rows: cm_artist_id, date, monthly_listeners (NULL where empty), in the order of the file.
     Raises like `read_streams`.
     """
-    file = _File.of(path, _LISTENERS_FORMS, wanted=_LISTENERS_WANTED)
+    file = _File.of(path, LISTENERS_FORMS, wanted=LISTENERS_WANTED)
     is_export = {"Date", "Monthly Listeners"} <= file.columns and "date" not in file.columns
     form = LISTENERS_EXPORT_FORM if is_export else LISTENERS_FORM
     ids = {} if artist_id is None else {"cm_artist_id": _checked_id("cm_artist_id", artist_id)}
@@ -128,15 +139,22 @@ def read_listeners(path: Path, /, *, artist_id: int | None = None) -> Intake:
 
 
 def _with_daily_streams(file: "_File") -> "_File":
-    """`streams` as `daily_streams`, unless they are those of an artist."""
-    if "daily_streams" in file.columns or not {"date", "streams"} <= file.columns:
+    """`date` and `streams`, in any case, by the names of the table, unless they are of an artist."""
+    names = {name.lower(): name for name in sorted(file.columns)}  # of two the one in small letters
+    if "daily_streams" in file.columns or not {"date", "streams"} <= names.keys() or _is_export(file):
         return file
-    if "followers" in file.columns:
+    if "followers" in names:
         raise BadFileError(
-            f"{file.path} has a column 'followers': its streams are of an artist, not of one track",
+            f"{file.path} has a column {names['followers']!r}: its streams are of an artist, "
+            "not of one track",
             hint="export the song's own timeline",
         )
-    return replace(file, frame=file.frame.rename({"streams": "daily_streams"}))
+    renamed = file.frame.rename({names["date"]: "date", names["streams"]: "daily_streams"})
+    return replace(file, frame=renamed, names=tuple(file.frame.columns))
+
+
+def _is_export(file: "_File") -> bool:
+    return {"Date", "Value"} <= file.columns and "date" not in file.columns
 
 
 def _notes_of_totals(rows: pl.DataFrame) -> list[str]:
@@ -146,9 +164,7 @@ def _notes_of_totals(rows: pl.DataFrame) -> list[str]:
     rises = rows.sort("date")["daily_streams"].drop_nulls().diff().drop_nulls() > 0
     if not (rises.all() and len(rises)):
         return []
-    return [
-        "streams rise from each day to the next; if they are all streams so far, the columns are Date, Value"
-    ]
+    return ["streams rise every day; if they are all streams so far, name the columns Date and Value"]
 
 
 def _checked_id(column: str, value: int) -> int:
@@ -213,146 +229,6 @@ def _check_never_falls(file: "_File", records: pl.DataFrame) -> None:
     )
 
 
-Reader = Callable[[pl.Expr, DataType], pl.Expr | None]
-"""A column and its type -> its values, NULL for one that cannot be used; None if none of this type can."""
-
-
-def _integer(column: pl.Expr, dtype: DataType) -> pl.Expr | None:
-    if dtype == pl.String:
-        # "5.0" is how a column of floats prints an integer. "5.000" may be that, or five thousand.
-        return column.str.strip_suffix(".0").cast(pl.Int64, strict=False)
-    whole = column.cast(pl.Int64, strict=False)
-    if dtype.is_integer():
-        return whole
-    if dtype.is_decimal():
-        return pl.when(whole.cast(dtype, strict=False) == column).then(whole)
-    inexact_from = _INEXACT_FROM.get(dtype.base_type())
-    if inexact_from is None:
-        return None
-    return pl.when((column == column.floor()) & (column.abs() < inexact_from)).then(whole)
-
-
-def _integer_from_0(column: pl.Expr, dtype: DataType) -> pl.Expr | None:
-    value = _integer(column, dtype)
-    return None if value is None else pl.when(value >= 0).then(value)
-
-
-def _finite_number(column: pl.Expr, dtype: DataType) -> pl.Expr | None:
-    if not (dtype == pl.String or dtype.is_numeric()):
-        return None
-    number = column.cast(pl.Float64, strict=False)
-    return pl.when(number.is_finite()).then(number)
-
-
-def _day(column: pl.Expr, dtype: DataType) -> pl.Expr | None:
-    if dtype == pl.String:
-        text = pl.when(column.str.contains(_ISO_DAY)).then(column.str.head(10))
-        return _in_calendar(text.str.to_date("%Y-%m-%d", strict=False).to_physical())
-    if dtype == pl.Date:
-        return _in_calendar(column.to_physical())
-    if isinstance(dtype, pl.Datetime) and dtype.time_zone in (None, "UTC"):
-        # On integers, because Polars panics over a datetime that its calendar does not have.
-        ticks, per_day = column.to_physical(), _TICKS_PER_DAY[dtype.time_unit]
-        return _in_calendar(pl.when(ticks % per_day == 0).then(ticks // per_day))
-    return None
-
-
-def _day_of_export(column: pl.Expr, dtype: DataType) -> pl.Expr | None:
-    if dtype != pl.String:
-        return _day(column, dtype)
-    text = pl.when(column.str.contains(_EXPORT_DAY)).then(column)
-    return pl.coalesce(
-        _in_calendar(text.str.to_date("%b %d, %Y", strict=False).to_physical()), _day(column, dtype)
-    )
-
-
-def _in_calendar(days: pl.Expr) -> pl.Expr:
-    """Days since 1970 as a date, if in the years 1 to 9999. The stand-ins for infinity are not."""
-    return pl.when(days.is_between(_FIRST_DAY, _LAST_DAY)).then(days).cast(pl.Int32).cast(pl.Date)
-
-
-@dataclass(frozen=True)
-class _Field:
-    """A column of a file: how its values are read, and what an error says they should have been."""
-
-    expected: str
-    read: Reader
-    becomes: Dtype
-    may_be_empty: bool = False
-    may_be_missing: bool = False
-    is_decimal: bool = False
-
-
-_ID = _Field("an integer of at most 64 bits", _integer, pl.Int64)
-_AGE = _Field(
-    "an integer of at most 32 bits, or nothing", _integer, pl.Int32, may_be_empty=True, may_be_missing=True
-)
-
-# One row per track and day.
-STREAMS_FORM: Mapping[str, _Field] = {
-    "cm_track_id": _ID,
-    "cm_artist_id": _ID,
-    "date": _Field("a day like 2024-01-31, without a time but midnight", _day, pl.Date),
-    "daily_streams": _Field(
-        "an integer of at most 64 bits, or nothing", _integer, pl.Int64, may_be_empty=True
-    ),
-    "days_from_release": _AGE,
-}
-
-# One row per day of one track.
-EXPORT_FORM: Mapping[str, _Field] = {
-    "Date": _Field("a day like Jan 31, 2024 or 2024-01-31", _day_of_export, pl.Date),
-    "Value": _Field("an integer of at least 0, or nothing", _integer_from_0, pl.Int64, may_be_empty=True),
-    "Days from release": _AGE,
-}
-
-_LISTENERS = _Field("an integer of at least 0, or nothing", _integer_from_0, pl.Int64, may_be_empty=True)
-
-# One row per artist and day.
-LISTENERS_FORM: Mapping[str, _Field] = {
-    "cm_artist_id": _ID,
-    "date": _Field("a day like 2024-01-31, without a time but midnight", _day, pl.Date),
-    "monthly_listeners": _LISTENERS,
-}
-
-# One row per day of one artist.
-LISTENERS_EXPORT_FORM: Mapping[str, _Field] = {
-    "Date": _Field("a day like Jan 31, 2024 or 2024-01-31", _day_of_export, pl.Date),
-    "Monthly Listeners": _LISTENERS,
-}
-
-# One row per artist.
-MLDR_FORM: Mapping[str, _Field] = {
-    "cm_artist_id": _ID,
-    "mldr": _Field(
-        "a finite number, or nothing", _finite_number, pl.Float64, may_be_empty=True, is_decimal=True
-    ),
-}
-
-_STREAMS_WANTED = (
-    "expected are cm_track_id, cm_artist_id, date, daily_streams and, if known, days_from_release; "
-    "or of an export Date, Value (all streams so far) and, if known, Days from release"
-)
-_STREAMS_FORMS: Forms = [
-    frozenset(names) for names in (("date", "daily_streams"), ("Date", "Value"), ("date", "streams"))
-]
-_LISTENERS_FORMS: Forms = [
-    frozenset(names) for names in (("date", "monthly_listeners"), ("Date", "Monthly Listeners"))
-]
-# Other names for our columns, in small letters and with _ for blanks.
-_ALSO_CALLED: Mapping[str, frozenset[str]] = {
-    "cm_track_id": frozenset({"track_id", "trackid", "chartmetric_track_id"}),
-    "cm_artist_id": frozenset({"artist_id", "artistid", "chartmetric_artist_id"}),
-    "date": frozenset({"day", "datum", "timestp", "timestamp", "datetime"}),
-    "daily_streams": frozenset(
-        {"streams", "plays", "streams_per_day", "daily_plays", "stream_count", "play_count", "total_streams"}
-    ),
-    "monthly_listeners": frozenset({"spotify_monthly_listeners", "monthlylisteners"}),
-    "mldr": frozenset({"rate", "decay_rate", "monthly_listener_decay_rate"}),
-}
-_LISTENERS_WANTED = (
-    "expected are cm_artist_id, date and monthly_listeners; or of an export Date and Monthly Listeners"
-)
 _NOTHING_LEFT_OUT = pl.DataFrame(schema={"row": pl.Int64, "date": pl.Date, "reason": pl.String})
 
 
@@ -367,55 +243,69 @@ class _File:
     forms: Forms = ()
     """The same, as sets."""
     lines_above: int = 0
+    names: tuple[str, ...] = ()
+    """Those of the columns in the file, where they are other ones here."""
     notes: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, path: Path, forms: Forms, *, wanted: str) -> "_File":
+        if path.name.lower().endswith(".parquet"):
+            refuse_tables(str(path.absolute()))
         file = read_form(path, forms)
-        return cls(path, file.rows, wanted, forms, file.lines_above, [*file.notes])
+        return cls(path, file.rows, wanted, forms, file.lines_above, notes=[*file.notes])
 
     @property
     def columns(self) -> frozenset[str]:
         return frozenset(self.frame.columns)
 
-    def ignored(self, form: Mapping[str, _Field]) -> tuple[str, ...]:
+    def ignored(self, form: Mapping[str, Field]) -> tuple[str, ...]:
         return tuple(column for column in self.frame.columns if column not in form)
 
-    def read(self, form: Mapping[str, _Field]) -> pl.DataFrame:
+    def read(self, form: Mapping[str, Field]) -> pl.DataFrame:
         """The columns of `form` in their order and types. Every value of them can be stored."""
         self._check_columns(form)
         plain = [_plain(self.frame[column]) for column in form if column in self.columns]
-        raw = pl.DataFrame(
-            [self._with_points(values) if form[values.name].is_decimal else values for values in plain]
-        )
+        raw = pl.DataFrame([self._usual(values, form[values.name]) for values in plain])
         values = raw.select(**self._conversions(form, raw.schema))
         self._check_values(form, raw, values)
         return values
 
-    def _with_points(self, values: pl.Series) -> pl.Series:
-        """Numbers with a decimal comma, if that can be nothing else, with a point."""
+    def _usual(self, values: pl.Series, field: Field) -> pl.Series:
+        """The values as we write them, where they can mean nothing else."""
         if values.dtype != pl.String:
             return values
-        with_comma = values.filter(values.str.contains(_WITH_COMMA))
-        if with_comma.is_empty():
+        if field.is_decimal:
+            return self._with_points(values)
+        if field.becomes == pl.Date:
             return values
-        may_be_thousands = with_comma.str.contains(_WITH_THOUSANDS)
-        if values.str.contains(".", literal=True).any():
-            return values  # then those with a comma are refused, with their rows
-        if may_be_thousands.all():
+        return self._noted(values, whole_with_points(values), "read with decimal commas")
+
+    def _noted(self, values: pl.Series, usual: pl.Series | None, how: str) -> pl.Series:
+        if usual is None:
+            return values
+        self.notes.append(f"{values.name} {how}")
+        return usual
+
+    def _with_points(self, values: pl.Series) -> pl.Series:
+        """Numbers with a decimal comma, if that can be nothing else, with a point."""
+        if not has_decimal_commas(values):
+            return values  # those with a comma next to some with a point are refused, with their rows
+        if doubtful := doubtful_comma(values):
             raise BadFileError(
-                f"{self.path}: {values.name} has {_shortened(repr(with_comma[0]))}, whose comma may be "
+                f"{self.path}: {values.name} has {_shortened(repr(doubtful))}, whose comma may be "
                 "decimal or between thousands; no row was read",
                 hint="write decimal numbers with a point, and nothing between thousands",
             )
-        self.notes.append(f"{values.name} read with decimal commas")
-        return values.str.replace(",", ".", literal=True)
+        return self._noted(values, values.str.replace(",", ".", literal=True), "read with decimal commas")
 
-    def _check_columns(self, form: Mapping[str, _Field]) -> None:
+    def _check_columns(self, form: Mapping[str, Field]) -> None:
         missing = [c for c, field in form.items() if c not in self.columns and not field.may_be_missing]
         if missing:
+            if self._is_parquet:
+                refuse_deletions(str(self.path), self.columns, lacks=True)
             raise BadFileError(
-                f"{self.path} lacks the column {', '.join(missing)}; it has {_listed(self.frame.columns)}",
+                f"{self.path} lacks the column {', '.join(missing)}; it has "
+                f"{_listed(self.names or self.frame.columns)}",
                 hint="; ".join([*self._advice(missing), self.wanted]),
             )
         if self.frame.is_empty():
@@ -423,22 +313,27 @@ class _File:
 
     def _advice(self, missing: Sequence[str]) -> list[str]:
         """What to rename, or what else may be wrong with the names."""
+        of_paths = [name for name in missing if any(part.startswith(f"{name}=") for part in self.path.parts)]
+        if of_paths:
+            return [f"{', '.join(of_paths)} is only in the path: write it into the file"]
         renames = [
-            f"{_shortened(repr(name))} to {column!r}"
+            f"{_shortened(repr(name))} to {_name_for(column, name)!r}"
             for column in missing
             for name in self.frame.columns
             if name not in missing
-            and _plain_name(name) in {_plain_name(column), *_ALSO_CALLED.get(column, ())}
+            and _plain_name(name) in {_plain_name(column), *ALSO_CALLED.get(column, ())}
         ]
         if renames:
             return [f"rename {', '.join(renames)}, if that is what it holds"]
-        if len(self.columns) == 1:
-            return ["the names are to be separated by commas"]
+        if {*missing} == {"cm_track_id", "cm_artist_id"}:
+            return ["if it is about one track, give --track-id and --artist-id"]
+        if len(self.columns) == 1 and not self._is_parquet:
+            return ["the column names must be separated by commas"]
         if frozenset().union(*self.forms).isdisjoint(self.columns) and not self._is_parquet:
-            return [FIRST_LINE]
+            return [advice_on_first_line(self.frame.columns)]
         return []
 
-    def _conversions(self, form: Mapping[str, _Field], schema: pl.Schema) -> dict[str, pl.Expr]:
+    def _conversions(self, form: Mapping[str, Field], schema: pl.Schema) -> dict[str, pl.Expr]:
         read = {column: form[column].read(pl.col(column), dtype) for column, dtype in schema.items()}
         unreadable = [column for column, values in read.items() if values is None]
         self.refuse(
@@ -455,7 +350,7 @@ class _File:
             for column, field in form.items()
         }
 
-    def _check_values(self, form: Mapping[str, _Field], raw: pl.DataFrame, values: pl.DataFrame) -> None:
+    def _check_values(self, form: Mapping[str, Field], raw: pl.DataFrame, values: pl.DataFrame) -> None:
         unusable = {column: values[column].is_null() for column in raw.columns}
         for column in raw.columns:
             if form[column].may_be_empty:
@@ -464,6 +359,7 @@ class _File:
             raw.select(row=pl.int_range(1, pl.len() + 1), column=pl.lit(column)).filter(mask)
             for column, mask in unusable.items()
         ).sort("row", maintain_order=True)
+        first = [*offenders.head(SHOWN).iter_rows()]
         self.refuse(
             "value",
             "that cannot be stored",
@@ -471,16 +367,9 @@ class _File:
             [
                 f"{self.place(row)}: {column} is {_shown(raw[column].slice(row - 1, 1))}, "
                 f"expected {form[column].expected}"
-                for row, column in offenders.head(SHOWN).iter_rows()
+                for row, column in first
             ],
-            hint=_NUMBERS
-            if any(
-                raw[column].dtype == pl.String
-                and form[column].becomes != pl.Date
-                and _is_punctuated(raw[column][row - 1])
-                for row, column in offenders.head(SHOWN).iter_rows()
-            )
-            else None,
+            hint=_advice_on_values(form, raw, first),
         )
 
     def check_unique(self, rows: pl.DataFrame, key: Sequence[str], *, what: str) -> None:
@@ -548,11 +437,11 @@ def _shown(value: pl.Series) -> str:
     if value.null_count():
         return "empty"
     if isinstance(value.dtype, (pl.Date, pl.Datetime)):
-        per_day = 1 if isinstance(value.dtype, pl.Date) else _TICKS_PER_DAY[value.dtype.time_unit]
-        if not _FIRST_DAY <= value.to_physical().item() // per_day <= _LAST_DAY:
+        per_day = 1 if isinstance(value.dtype, pl.Date) else TICKS_PER_DAY[value.dtype.time_unit]
+        if not FIRST_DAY <= value.to_physical().item() // per_day <= LAST_DAY:
             return "not in the calendar"  # Polars panics over its text
     text = value.cast(pl.String).item()
-    inexact_from = _INEXACT_FROM.get(value.dtype.base_type())
+    inexact_from = INEXACT_FROM.get(value.dtype.base_type())
     if inexact_from is not None and inexact_from <= abs(value.item()) < math.inf:
         return f"{text}, as a float not exact"
     return _shortened(repr(text) if value.dtype == pl.String else text)
@@ -562,10 +451,27 @@ def _plain_name(name: str) -> str:
     return "_".join(name.lower().split())
 
 
-def _is_punctuated(value: object) -> bool:
-    """Whether it is a number that somebody writes with other characters than we do."""
-    digits = value.translate(_PUNCTUATION) if isinstance(value, str) else ""
-    return digits != value and digits.isdecimal()
+def _name_for(column: str, name: str) -> str:
+    """What to rename it to: a song's own timeline has `streams`."""
+    return "streams" if column == "daily_streams" and _plain_name(name) != column else column
+
+
+def _advice_on_values(
+    form: Mapping[str, Field], raw: pl.DataFrame, places: Sequence[tuple[int, str]]
+) -> str | None:
+    """What to write instead of the values at these rows and columns."""
+    advice: dict[str, None] = {}
+    for column in dict.fromkeys(column for _, column in places):
+        values = [
+            raw[column][row - 1] for row, name in places if name == column and raw[column].dtype == pl.String
+        ]
+        given = (
+            advice_on_days(values)
+            if form[column].becomes == pl.Date
+            else advice_on_numbers(values, is_decimal=form[column].is_decimal)
+        )
+        advice |= {given: None} if given else {}
+    return "; ".join(advice) or None
 
 
 def _listed(columns: Sequence[str]) -> str:

@@ -227,8 +227,9 @@ def _handle(handler: Callable[[int, FrameType | None], object] | signal.Handlers
 
 
 def _raise(signum: int, _frame: FrameType | None) -> None:
-    # A second signal must not break into the clean-up. The watching thread bounds its time.
-    if not any(isinstance(error, Interrupted) for error in _in_hand()):
+    # A second signal must not break into the clean-up. The watching thread bounds its time. Polars has an
+    # exception of its own for the first one.
+    if not any(isinstance(error, Interrupted | KeyboardInterrupt) for error in _in_hand()):
         raise Interrupted(signum)
 
 

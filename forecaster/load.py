@@ -7,9 +7,17 @@ from datetime import UTC, datetime
 import polars as pl
 
 from forecaster.dsn import Dsn
-from forecaster.errors import StalledError, WriteRefusedError
+from forecaster.errors import ConnectionLostError, StalledError, WriteRefusedError
 from forecaster.files import counted
-from forecaster.postgres.connection import Connection, commit, connect, integer_array, not_again, query
+from forecaster.postgres.connection import (
+    Connection,
+    commit,
+    connect,
+    integer_array,
+    not_again,
+    query,
+    statement_errors,
+)
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.sink import ingest
 from forecaster.postgres.tables import (
@@ -79,8 +87,9 @@ def load(
             _refuse(known, given)
         warnings = [*_restated(known), *_store(connection, tables, _without(known, given))]
         try:
-            commit(connection)
-        except StalledError as error:
+            with statement_errors(dsn):
+                commit(connection)
+        except (ConnectionLostError, StalledError) as error:
             raise not_again(error, "all rows are stored or none: look before you load them again") from None
     stored = {table: len(rows) - len(known.get(table, ())) for table, rows in given.items()}
     return Loaded(
@@ -131,8 +140,8 @@ def _refuse(known: Mapping[str, pl.DataFrame], given: Mapping[str, pl.DataFrame]
             raise WriteRefusedError(
                 f"{len(again)} of {len(given[table])} rows are in {table} already, the first for "
                 f"{noun} {again[who][0]} on {again['date'][0]}; nothing was stored",
-                hint="with --new-only the other days are stored, and these are left as they are; do not cut "
-                "an export of all streams so far (Date, Value): its first new day needs the day before",
+                hint="--new-only stores the other days. "
+                "Remove no rows from an export of totals (Date, Value).",
             )
 
 
@@ -152,14 +161,14 @@ def _restated(known: Mapping[str, pl.DataFrame]) -> Iterator[str]:
         others = again.filter(pl.col(value).ne_missing(pl.col("stored")))
         if len(others):
             first = [
-                f"{noun} {number} on {day}: {_shown(old)} there, {_shown(new)} in the file"
+                f"{noun} {number} on {day}: {_shown(old)} stored, {_shown(new)} in the file"
                 for number, day, old, new in others.select(who, "date", "stored", value)
                 .head(_SHOWN)
                 .iter_rows()
             ]
             yield (
-                f"{table}: {len(others):,} of {counted(len(again), 'day')} that it has already have another "
-                f"value in the file, and stay as they are: {_list(first, len(others))}"
+                f"{table}: of {counted(len(again), 'day')} that it has already, {len(others):,} have another "
+                f"value in the file; the stored values stay: {_list(first, len(others))}"
             )
 
 
@@ -179,8 +188,8 @@ def _store(connection: Connection, tables: Tables, given: Mapping[str, pl.DataFr
         return []
     first = [f"artist {artist} ({instant})" for artist, _, instant in same.head(_SHOWN).iter_rows()]
     warning = (
-        f"{MLDR_TABLE}: for {counted(len(same), 'artist')} the new rate does not count, because the "
-        f"created_at of an older row is no earlier: {_list(first, len(same))}; correct it, or delete that row"
+        f"{MLDR_TABLE}: the new rate of {counted(len(same), 'artist')} does not count, because a stored rate "
+        f"has a later created_at: {_list(first, len(same))}; correct that created_at, or delete that row"
     )
     return [warning]
 

@@ -18,8 +18,9 @@ _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW |
 def own_file(path: Path) -> IO[str]:
     """A file open to be appended to, made if need be, that nobody else can read or write.
 
-    Whoever can read a file can hold it locked. Raises `BadFileError` for a link, for what is no file, and for
-    another user's: root would write to a file of their choice. What an older version left readable is closed.
+    Whoever can read a file can hold it locked. Raises `BadFileError` for a link, for anything but
+    a regular file, and for another user's: root would write to a file of their choice. What an older
+    version left readable is closed to others.
     """
     if path.is_symlink():
         raise BadFileError(f"{path} is a link, and is not followed", hint="see who made it, and remove it")
@@ -28,15 +29,15 @@ def own_file(path: Path) -> IO[str]:
     is_ours = status.st_uid == os.geteuid() and status.st_nlink == 1
     if not (stat.S_ISREG(status.st_mode) and is_ours):
         file.close()
-        raise BadFileError(f"{path} is no file of this user's own", hint="see who made it, and remove it")
+        raise BadFileError(f"{path} is not a file of this user's own", hint="see who made it, and remove it")
     if stat.S_IMODE(status.st_mode) != _MODE:
         with suppress(OSError):  # of a file system without modes
             os.fchmod(file.fileno(), _MODE)
     return file
 
 
-def locked_within(file: IO[str], seconds: float) -> bool:
-    """Lock a file, alone, or give up after so many seconds; whether it is locked."""
+def locked_within(file: IO[str] | int, seconds: float) -> bool:
+    """Lock an open file, alone, or give up after so many seconds; whether it is locked."""
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -115,7 +115,7 @@ def _horizons(months: pl.Series) -> str:
 
 
 def _cleaned(tracks: pl.DataFrame) -> pl.DataFrame:
-    """NULL for what is no number of use; the total as `whole` number, too; and a state.
+    """NULL for numbers that are not finite or too large; the total as `whole` number, too; and a state.
 
     The state is forecast, stale, pending, or the reason for having no forecast.
     """

@@ -1,6 +1,7 @@
 """A directory of files as one: all that are tables, in the order of their names, and nothing else."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import polars as pl
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.files import TABLE_ENDINGS, counted, refusing
 from forecaster.intake import SHOWN, Intake
+from forecaster.parquet.listing import Place, is_mark, refuse_tables
+from forecaster.secrecy import one_line
 
 _FILE, _ROW = "_file", "_row"
 
@@ -16,18 +19,19 @@ _FILE, _ROW = "_file", "_row"
 def read_parts(path: Path, read: Callable[[Path], Intake], /, *, key: Sequence[str]) -> Intake:
     """Read a file or, of a directory, every file in it that ends like a table, as one.
 
-    No two rows of it have the same `key`. A file of another kind is passed over, and named in the notes.
-    Raises `InvalidOptionError` for a directory that has other directories in it or no table, `BadFileError`
-    for two rows that are in two files, and what `read` raises.
+    No two rows of it have the same `key`. What else is in it is named in the notes, except what other
+    programs leave next to their data. Raises `InvalidOptionError` for a directory that has other directories
+    in it or no table, `BadFileError` for two rows that are in two files and for a table of Delta Lake and
+    its like, and what `read` raises.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - raises nothing
         return read(path)
     files, others = _listed(path)
     intakes = [read(file) for file in files]
     rows = pl.concat([intake.rows for intake in intakes])
     _refuse_doubled(path, files, intakes, key)
     notes = [f"{file.name}: {note}" for file, i in zip(files, intakes, strict=True) for note in i.notes]
-    passed_over = f"{counted(len(others), 'file')} not read: {_named(others)}"
+    passed_over = f"{counted(len(others), 'name')} not read: {_named(others)}"
     return Intake(
         rows,
         tuple(dict.fromkeys(chain.from_iterable(intake.ignored for intake in intakes))),
@@ -37,27 +41,38 @@ def read_parts(path: Path, read: Callable[[Path], Intake], /, *, key: Sequence[s
 
 
 def _listed(directory: Path) -> tuple[list[Path], list[Path]]:
-    """The tables in it, and the other files."""
+    """The tables in it, and what else is worth a word."""
+    refuse_tables(str(directory.absolute()))
     with refusing(directory, "read"):
-        entries = sorted(directory.iterdir())
-    if deeper := [entry for entry in entries if entry.is_dir()]:
+        entries = sorted(entry for entry in directory.iterdir() if not is_mark(entry.name))
+        shown = [entry for entry in entries if not Place(str(directory)).is_hidden(entry.name)]
+        deeper = [entry for entry in shown if entry.is_dir()]
+    if deeper:
         raise InvalidOptionError(
             f"{directory} has directories in it: {_named(deeper)}",
-            hint="load each directory by itself; of a table format (Delta, Iceberg, Hudi) export the rows",
+            hint="load each directory separately" + _of_paths(entry.name for entry in deeper),
         )
-    is_table = {entry: entry.name.lower().endswith(TABLE_ENDINGS) and _is_shown(entry) for entry in entries}
-    files = [entry for entry in entries if is_table[entry]]
+    files = [entry for entry in shown if entry.name.lower().endswith(TABLE_ENDINGS)]
+    _refuse_line_ends(files)
     if not files:
         raise InvalidOptionError(
             f"{directory} is a directory without a table in it",
-            hint=f"known are files that end with {', '.join(TABLE_ENDINGS)}",
+            hint=f"a table is a file that ends in {', '.join(TABLE_ENDINGS)}",
         )
-    return files, [entry for entry in entries if not is_table[entry]]
+    return files, sorted({*entries} - {*files})
 
 
-def _is_shown(entry: Path) -> bool:
-    """Names that begin so are what programs leave behind beside the data."""
-    return not entry.name.startswith((".", "_"))
+def _refuse_line_ends(files: Iterable[Path]) -> None:
+    """In any word about such a file its name could begin a line of ours."""
+    for file in files:
+        if not {"\n", "\r"}.isdisjoint(file.name):
+            raise BadFileError(f"the name {one_line(str(file))} has a line end in it", hint="rename the file")
+
+
+def _of_paths(names: Iterable[str]) -> str:
+    pair = next((name for name in names if "=" in name), None)
+    column = one_line(pair.partition("=")[0]) if pair else ""
+    return f"; if the column {column} is only in the path, write it into the files first" if pair else ""
 
 
 def _refuse_doubled(
@@ -77,10 +92,13 @@ def _refuse_doubled(
         for *values, of, at in doubled.head(SHOWN).iter_rows()
     ]
     more = [f"and {len(doubled) - len(lines):,} more"] if len(doubled) > len(lines) else []
-    problem = f"{directory}: {counted(len(doubled), 'case')} of one {' and '.join(key)} in several files"
-    raise BadFileError("\n  ".join([f"{problem}; no row was read", *lines, *more]))
+    problem = f"{directory}: {counted(len(doubled), 'duplicate')} by {' and '.join(key)} in different files"
+    raise BadFileError(
+        "\n  ".join([f"{problem}; no row was read", *lines, *more]),
+        hint="keep each row in one file only",
+    )
 
 
 def _named(entries: Sequence[Path]) -> str:
-    names = [entry.name for entry in entries[:SHOWN]]
+    names = [one_line(entry.name) for entry in entries[:SHOWN]]
     return ", ".join([*names, *([f"and {len(entries) - SHOWN:,} more"] if len(entries) > SHOWN else [])])

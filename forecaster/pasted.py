@@ -18,8 +18,14 @@ _ASSIGNED = re.compile(
 )
 _KEYWORDS = re.compile(r"\w{1,64}\s*=|(?:server|host|user id|data source)\s*=", re.IGNORECASE)
 _PLACEHOLDER = re.compile(
-    r"[:/@](?:\[(?![0-9A-Fa-f:.]+\]|[0-9A-Fa-f:.]*%)[^\]/@]{1,64}\]|<[^>/@]{1,64}>|\$\{[^}/@]{1,64}\}|\{\{?[^}/@]{1,64}\}\}?|%\(\w{1,64}\)s"
+    r"[:/@](?:\[(?![0-9A-Fa-f:.]+\]|[0-9A-Fa-f:.]*%)[^\]/@]{1,64}\]|<[^>/@]{1,64}>"
     r"|your[-_]?password|HOST|PORT|DATABASE)(?=[:/@?]|$)"
+)
+# Of a shell, cron, Python, Jinja, Windows. Within an address, $name in small letters may be a password.
+_UNREPLACED = re.compile(
+    r"\A\$(?:env:)?\w{1,64}\Z"
+    r"|(?:\A|[:/@=])(?:\$[A-Z_][A-Z0-9_]{1,63}|\$\{[^}]{1,64}\}|\$\([^)]{1,64}\)|\{\{?[^}\"]{1,64}\}\}?"
+    r"|%\(\w{1,64}\)s|%[A-Z_]{2,64}%)(?=[:/@?]|\Z)"
 )
 _HIDDEN = re.compile(r":(?:\*{3,}|\u2022{3,}|x{5,})@", re.IGNORECASE)
 _DRIVERS = ("psycopg", "psycopg2", "psycopg2cffi", "psycopg_async", "asyncpg", "aiopg", "pg8000")
@@ -74,7 +80,8 @@ MODES_OF_OTHERS = {
 
 def unreadable(url: str) -> InvalidOptionError:
     """What to say of an address that cannot be read."""
-    for looks in (_wrapped, _assigned, _of_another_program, _placeholder, _of_another_scheme, _cut_in_two):
+    of_its_form = (_of_psql, _wrapped, _unreplaced, _assigned, _of_another_program, _placeholder)
+    for looks in (*of_its_form, _of_another_scheme, _cut_in_two, _of_its_host):
         if found := looks(url):
             return InvalidOptionError(found[0], hint=found[1])
     return InvalidOptionError(f"the database URL cannot be read: expected {_FORM}", hint=_ENCODE)
@@ -82,7 +89,13 @@ def unreadable(url: str) -> InvalidOptionError:
 
 def is_only_pasted(url: str) -> bool:
     """Whether it has something about it that is no part of an address, or is still to be filled in."""
-    return bool(_wrapped(url) or _placeholder(url))
+    return bool(_wrapped(url) or _unreplaced(url) or _placeholder(url))
+
+
+def _of_psql(url: str) -> _Found:
+    if url.lower().startswith(("psql ", "-h ", "--host", "-d ", "-u ")):
+        return "the database URL is a command for psql", f"give the URL alone: {_FORM}"
+    return None
 
 
 def _wrapped(url: str) -> _Found:
@@ -96,16 +109,23 @@ def _wrapped(url: str) -> _Found:
     return None
 
 
+def _unreplaced(url: str) -> _Found:
+    if _UNREPLACED.search(url):
+        return (
+            "the database URL has a variable or a template in it that nothing has replaced",
+            "put the value in its place; a shell does it outside of single quotes. In a password $ is %24",
+        )
+    return None
+
+
 def _assigned(url: str) -> _Found:
-    if _ASSIGNED.match(url) and not url.lower().startswith("psql"):
+    if _ASSIGNED.match(url):
         return "the database URL has a variable's name before it", "give what stands after the ="
     return None
 
 
 def _of_another_program(url: str) -> _Found:
     lower = url.lower()
-    if lower.startswith(("psql ", "-h ", "--host", "-d ", "-u ")):
-        return "the database URL is a command for psql", f"give the URL alone: {_FORM}"
     if lower.startswith("jdbc:"):
         return (
             "the database URL is one for Java (jdbc:)",
@@ -168,4 +188,15 @@ def _cut_in_two(url: str) -> _Found:
         return "the database URL names several hosts", "name the primary server only"
     if _SLASH_AT_THE_END.fullmatch(rest):
         return "the database URL ends in a slash", "leave it out, or percent-encode it: / is %2F"
+    return None
+
+
+def _of_its_host(url: str) -> _Found:
+    address = re.split(r"[/?#]", url.rpartition("@")[2], maxsplit=1)[0]
+    if "@" not in url:
+        return None
+    if address.startswith("[") != ("]" in address) or ("[" not in address and address.count(":") > 1):
+        return "an IPv6 address in the database URL lacks a bracket", "write [::1], with a port [::1]:5432"
+    if ":" in address and not address.rpartition(":")[2].isdecimal():
+        return "the port in the database URL is no number", "expected 1 to 65535; PostgreSQL's own is 5432"
     return None

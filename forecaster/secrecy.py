@@ -18,10 +18,10 @@ _WORD = re.compile(r"\S+")
 _CUT_IN_TWO = re.compile(r":/{1,2}[^/@:\s]{1,64}:(?!\d{1,5}(?:[/?,;)'\"\s]|$))[^\s@]{0,256}\s")
 _SLASHES = re.compile(r":/{1,2}")  # one, too: as a path, a URL has lost the other
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]{0,19}$")
-_BARE = re.compile(r"[('\"<\[]*[\w.%+-]{1,64}:(?=[^\s/'\"])")
+# A time and the scheme of an e-mail address are no user's name.
+_BARE = re.compile(r"[('\"<\[]*(?!mailto:|\d{1,2}:\d\d)[\w.%+-]{1,64}:(?=[^\s/'\"])", re.IGNORECASE)
 _LONGEST_SCHEME = 20
 _END_OF_HOST = re.compile(r"[/?#]")
-_PARAMETER = re.compile(r"(?P<name>[?&]([\w.~-]{1,64})=)(?P<value>[^&\s\"<>`]*)")
 _SIGNATURE = re.compile(
     r"(?P<name>(?:(?<![\w-])|(?<=%26)|(?<=%3f))(?:x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid|googleaccessid"
     r"|sig|signature|(?:access|auth|session)_?token|client_?secret|aws_secret_access_key)(?:=|%3d))"
@@ -44,7 +44,21 @@ _HARMLESS = frozenset(
         "port",
         "user",
         "dbname",
+        "requirepeer",
+        "keepalives",
+        "keepalives_idle",
+        "keepalives_interval",
+        "keepalives_count",
+        "tcp_user_timeout",
+        "target_session_attrs",
+        "client_encoding",
     }
+)
+# A harmless value ends where a fragment begins; in any other # may be a part of the secret.
+_PARAMETER = re.compile(
+    rf"(?P<name>[?&#](?:(?P<harmless>(?:{'|'.join(_HARMLESS)})(?==))|[\w.~-]{{1,64}})=)"
+    r"(?P<value>(?(harmless)[^&#\s\"<>`]*|[^&\s\"<>`]*))",
+    re.IGNORECASE,
 )
 # Escape sequences, line ends that hide what was before, and marks that turn the direction of reading.
 _OBEYED = re.compile(
@@ -93,9 +107,9 @@ def masked(text: str) -> str:
     """`text` without the secrets in it, told by where they stand, so that no other word is touched.
 
     That is the password of a URL or of libpq's keywords, the token that stands before a web address's host,
-    and what a query gives, unless it is known to be harmless: signatures have many names.
+    and what a query or a fragment gives, unless it is known to be harmless: signatures have many names.
     """
-    if "@" in text or "?" in text:
+    if any(sign in text for sign in "@?#"):
         text = "\n".join(map(_joined, text.split("\n")))
         text = _WORD.sub(lambda word: _without_query(_without_password(word[0])), text)
     if "=" in text:
@@ -119,6 +133,11 @@ def all_masked(value: object) -> object:
 def plain(text: str) -> str:
     """`text` with what a terminal obeys, and what changes the order of letters, made visible."""
     return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(name: str) -> str:
+    """A name that somebody else chose, so that it cannot begin a line of ours."""
+    return plain(name).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def shown(text: str) -> str:
@@ -178,11 +197,17 @@ def _without_userinfo(text: str, *, is_token: bool = False) -> str:
 
 def _without_query(word: str) -> str:
     where, mark, query = word.partition("?")
-    return where + _PARAMETER.sub(_without_value, mark + query)
+    given = mark + query
+    # In what begins with it, and in a path of this machine, # begins no fragment; Polars names a place in a
+    # store without its scheme.
+    if ":/" in where or where.lstrip("('\"[")[:1] not in ("", "/", ".", "#"):
+        where, sharp, fragment = where.partition("#")
+        given = sharp + fragment + given
+    return where + _PARAMETER.sub(_without_value, given)
 
 
 def _without_value(given: re.Match[str]) -> str:
     name, value = given["name"], given["value"]
-    if not value or name.strip("?&=").lower() in _HARMLESS:
+    if not value or name.strip("?&#=").lower() in _HARMLESS:
         return given[0]
     return f"{name}{_MASK}{value[len(value.rstrip(_ENDS_A_QUOTATION)) :]}"

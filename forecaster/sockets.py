@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from forecaster.errors import DatabaseUnreachableError
+from forecaster.errors import DatabaseUnreachableError, UnsafeSocketError
 
 _SERVERS_USER = "postgres"  # as nearly every installation calls it
 _PATIENCE = 3.0  # seconds
@@ -35,7 +35,7 @@ def check_socket(directory: str, port: int, peer: str | None) -> None:
         ) from None
     if why_not:
         name = _name(owner) or str(owner)
-        raise DatabaseUnreachableError(
+        raise UnsafeSocketError(
             f"nothing is sent to the socket {path}: {why_not}",
             hint=f"name the server with PGHOST or in the URL; if {name} is who runs it: PGREQUIREPEER={name}",
         )

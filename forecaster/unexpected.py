@@ -24,7 +24,7 @@ class UnexpectedError(ForecasterError):
 
 
 def is_unexpected(error: BaseException) -> bool:
-    """Whether it is none of those by which a command ends on purpose. A panic of Rust is no `Exception`."""
+    """Whether no command ends by it on purpose. A panic of Rust is not an `Exception`."""
     meant = (click.ClickException, click.exceptions.Exit, click.Abort, OutputError)
     is_error = isinstance(error, Exception) or type(error).__name__ == "PanicException"
     return is_error and not isinstance(error, meant)
@@ -49,10 +49,10 @@ def _told(error: BaseException) -> tuple[str, str]:
             "see `ulimit -u` and `ulimit -v`, and the container's limits",
         )
     if isinstance(error, UnicodeEncodeError):
-        return f"{error.object!r} is not text in UTF-8", "a name that was given has bytes of another encoding"
+        return f"{error.object!r} is not text in UTF-8", "rename what has this name, or choose another one"
     kind = type(error).__name__
     what = text if text.startswith(kind) else f"{kind}: {text}"
-    return f"unexpected {what} ({_place(error)})", "this is a bug; -vv shows the whole way to it"
+    return f"unexpected {what} ({_place(error)})", "this is a bug in forecaster; -vv shows where it came from"
 
 
 def _place(error: BaseException) -> str:

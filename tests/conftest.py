@@ -1,5 +1,6 @@
 """Real servers, an empty database for every test, and the command line as a user runs it."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -7,13 +8,15 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, chdir, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+from click.testing import CliRunner
 
+from forecaster.cli import main
 from forecaster.dsn import Dsn
 from forecaster.postgres.embedded import running_server
 from tests import sql
@@ -79,6 +82,13 @@ def database(server: Dsn) -> Iterator[Dsn]:
         yield dsn
 
 
+@pytest.fixture(params=["embedded", pytest.param("postgresql-15", marks=pytest.mark.slow)])
+def usual_database(request: pytest.FixtureRequest, server_named: ServerNamed) -> Iterator[Dsn]:
+    """A new and empty database; only the long form of a test is about the other server as well."""
+    with new_database(server_named(request.param)) as dsn:
+        yield dsn
+
+
 @pytest.fixture
 def embedded_database(server_named: ServerNamed) -> Iterator[Dsn]:
     """A new and empty database, on the embedded server only."""
@@ -120,6 +130,37 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
         )
 
     return run
+
+
+@pytest.fixture
+def called(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """The same within this process, where the process is not the point: it saves what its start takes."""
+    home = tmp_path_factory.mktemp("home")
+
+    def run(
+        *arguments: str, env: Mapping[str, str] | None = None, stdin: str = "", cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        with chdir(cwd or home), environment(bare_environment() | {"HOME": str(home)} | dict(env or {})):
+            ended = CliRunner().invoke(main, arguments, input=stdin, prog_name="forecaster")
+        if not isinstance(ended.exception, SystemExit | None):
+            raise ended.exception
+        return subprocess.CompletedProcess(arguments, ended.exit_code, ended.stdout, ended.stderr)
+
+    yield run
+    logging.getLogger("forecaster").handlers.clear()
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """These variables and no others, whatever is done to them meanwhile."""
+    before = dict(os.environ)
+    try:
+        os.environ.clear()
+        os.environ.update(variables)
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def need_server(name: str) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -146,6 +147,11 @@ def fill(dsn: Dsn) -> pl.DataFrame:
         load(new, "public", streams=golden_streams(), mldr=golden_mldr())
 
     made_once(dsn, "golden_without_key", make)
+    return golden_forecasts()
+
+
+@cache
+def golden_forecasts() -> pl.DataFrame:
     return in_frames(golden_streams(), golden_mldr())
 
 

@@ -1,5 +1,6 @@
 """Catalogues in Parquet files to test with, and what lies in a sink."""
 
+from functools import cache
 from pathlib import Path
 
 import polars as pl
@@ -40,6 +41,8 @@ def expected(
     streams: pl.DataFrame | None = None, mldr: pl.DataFrame | None = None, **parameters: object
 ) -> pl.DataFrame:
     """What the model says of the whole catalogue at once, as it is stored."""
+    if streams is None and mldr is None:
+        return _of_golden(**parameters)
     streams = with_ids(golden_streams()) if streams is None else streams
     mldr = golden_mldr() if mldr is None else mldr
     rows = build_forecasts(streams.lazy(), mldr.lazy(), **parameters).forecasts.collect()  # type: ignore[arg-type]
@@ -50,3 +53,8 @@ def expected(
         .select(*COLUMNS, "training_data_id")
         .sort("cm_track_id", "month")
     )
+
+
+@cache
+def _of_golden(**parameters: object) -> pl.DataFrame:
+    return expected(with_ids(golden_streams()), golden_mldr(), **parameters)

@@ -45,15 +45,20 @@ def forecast_at_cutoff(dsn: Dsn) -> None:
 
 
 @pytest.fixture
-def stored(database: Dsn) -> Dsn:
+def stored(usual_database: Dsn) -> Dsn:
     """A catalogue that ends at the cutoff, with its forecasts."""
+    made_once(usual_database, "forecast_at_cutoff", forecast_at_cutoff)
+    return usual_database
+
+
+@pytest.fixture
+def stored_on_each(database: Dsn) -> Dsn:
     made_once(database, "forecast_at_cutoff", forecast_at_cutoff)
     return database
 
 
 @pytest.fixture
 def stored_embedded(embedded_database: Dsn) -> Dsn:
-    """The same, on the embedded server only."""
     made_once(embedded_database, "forecast_at_cutoff", forecast_at_cutoff)
     return embedded_database
 
@@ -70,11 +75,13 @@ def by_hand(forecasts: pl.DataFrame, days: pl.DataFrame) -> tuple[float, int]:
     return error / total, windows
 
 
-def test_stored_forecasts_against_a_file_a_table_and_days_that_arrived(stored: Dsn, tmp_path: Path) -> None:
+def test_stored_forecasts_against_a_file_a_table_and_days_that_arrived(
+    stored_on_each: Dsn, tmp_path: Path
+) -> None:
     LATER.write_parquet(tmp_path / "later.parquet")
-    of_file = backtest(BacktestConfig(stored, actuals=f"{tmp_path / 'later.parquet'}"))
+    of_file = backtest(BacktestConfig(stored_on_each, actuals=f"{tmp_path / 'later.parquet'}"))
     rows = sql.rows(
-        stored, "SELECT cm_track_id, month, forecasted_value FROM backtest_track_streams_forecast"
+        stored_on_each, "SELECT cm_track_id, month, forecasted_value FROM backtest_track_streams_forecast"
     )
     last = dict(BEFORE.group_by("cm_track_id").agg(pl.col("date").max()).iter_rows())
     forecasts = pl.DataFrame([(t, last[t], m, float(v)) for t, m, v in rows], orient="row")
@@ -83,18 +90,20 @@ def test_stored_forecasts_against_a_file_a_table_and_days_that_arrived(stored: D
     assert of_file.evaluation.overall["wape"][0] == pytest.approx(wape, rel=1e-12)
     assert of_file.warnings == []
 
-    sql.run(stored, "CREATE TABLE later (LIKE backtest_track_daily_training_data INCLUDING ALL)")
-    sql.run(stored, "CREATE SCHEMA other")
-    sql.run(stored, "CREATE TABLE other.later (LIKE backtest_track_daily_training_data INCLUDING ALL)")
-    load(stored, "public", streams=LATER)
+    sql.run(stored_on_each, "CREATE TABLE later (LIKE backtest_track_daily_training_data INCLUDING ALL)")
+    sql.run(stored_on_each, "CREATE SCHEMA other")
+    sql.run(
+        stored_on_each, "CREATE TABLE other.later (LIKE backtest_track_daily_training_data INCLUDING ALL)"
+    )
+    load(stored_on_each, "public", streams=LATER)
     for table in ("later", "other.later"):
-        sql.run(stored, f"INSERT INTO {table} SELECT * FROM backtest_track_daily_training_data")
-    arrived = backtest(BacktestConfig(stored))
-    sql.run(stored, "DELETE FROM backtest_track_daily_training_data WHERE date >= $1", CUTOFF)
+        sql.run(stored_on_each, f"INSERT INTO {table} SELECT * FROM backtest_track_daily_training_data")
+    arrived = backtest(BacktestConfig(stored_on_each))
+    sql.run(stored_on_each, "DELETE FROM backtest_track_daily_training_data WHERE date >= $1", CUTOFF)
     for other in (
         arrived,
-        backtest(BacktestConfig(stored, actuals="later")),
-        backtest(BacktestConfig(stored, actuals="other.later")),
+        backtest(BacktestConfig(stored_on_each, actuals="later")),
+        backtest(BacktestConfig(stored_on_each, actuals="other.later")),
     ):
         assert_frame_equal(other.evaluation.overall, of_file.evaluation.overall)
 
@@ -108,10 +117,10 @@ def test_forecasts_made_at_a_cutoff_are_those_that_were_stored_then(stored: Dsn)
     assert now.by_cutoff["cutoff"].to_list() == [CUTOFF]
 
 
-def test_rolling_origins_know_only_what_was_before(stored: Dsn) -> None:
-    load(stored, "public", streams=LATER)
+def test_rolling_origins_know_only_what_was_before(stored_on_each: Dsn) -> None:
+    load(stored_on_each, "public", streams=LATER)
     cutoffs = (date(2023, 6, 1), date(2023, 10, 1), CUTOFF)
-    six = partial(BacktestConfig, stored, parameters=Parameters(horizon=6), later_rates=True)
+    six = partial(BacktestConfig, stored_on_each, parameters=Parameters(horizon=6), later_rates=True)
     result = backtest(six(cutoffs=cutoffs))
     assert result.evaluation.by_cutoff["cutoff"].to_list() == list(cutoffs)
     assert result.evaluation.worst_cutoff in cutoffs
@@ -130,7 +139,9 @@ def test_rolling_origins_know_only_what_was_before(stored: Dsn) -> None:
     assert result.evaluation.overall["wape"][0] == pytest.approx(wape, rel=1e-12)
     # Whatever comes later changes neither the forecasts nor the baselines, only the actual streams.
     sql.run(
-        stored, "UPDATE backtest_track_daily_training_data SET daily_streams = 7 WHERE date >= $1", CUTOFF
+        stored_on_each,
+        "UPDATE backtest_track_daily_training_data SET daily_streams = 7 WHERE date >= $1",
+        CUTOFF,
     )
     other = backtest(six(cutoffs=cutoffs[:1]))
     totals = result.evaluation.series.filter(cutoff=cutoffs[0])["forecast_total"]
@@ -514,31 +525,42 @@ def test_an_empty_table(database: Dsn) -> None:
         (("--track-id", f"{2**63}"), "is not in the range"),
     ],
 )
-def test_options_that_are_refused(cli: Cli, arguments: tuple[str, ...], said: str) -> None:
-    result = cli("evaluate", *arguments)
+def test_options_that_are_refused(called: Cli, arguments: tuple[str, ...], said: str) -> None:
+    result = called("evaluate", *arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert said in result.stderr
 
 
-def test_the_command_on_what_is_stored(cli: Cli, stored_embedded: Dsn) -> None:
+def test_the_command_on_what_is_stored(called: Cli, stored_embedded: Dsn) -> None:
     load(stored_embedded, "public", streams=LATER)
     env = {"DATABASE_URL": stored_embedded.uri, "FORECASTER_INFLUENCE": "5", "FORECASTER_AS_OF": "2020-01-01"}
-    all_tracks = cli("evaluate", env=env)
+    all_tracks = called("evaluate", env=env)
     assert all_tracks.returncode == 0, all_tracks.stderr
     assert re.search(r"^as of +2023-12-31 \(by created_at\)$", all_tracks.stdout, re.MULTILINE)
     assert "pooled baseline" not in all_tracks.stdout
     track = backtest(BacktestConfig(stored_embedded)).evaluation.series["cm_track_id"][0]
-    one = cli("evaluate", "--track-id", f"{track}", "--horizon", "2", env=env)
+    one = called("evaluate", "--track-id", f"{track}", "--horizon", "2", env=env)
     assert re.search("^pooled baseline +of the chosen tracks only$", one.stdout, re.MULTILINE)
     assert re.search("^months scored +2$", one.stdout, re.MULTILINE)
 
 
-def test_the_command(cli: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
+def test_the_command_on_totals_that_no_number_holds(cli: Cli, stored_embedded: Dsn) -> None:
+    load(stored_embedded, "public", streams=LATER)
+    table = "backtest_track_streams_forecast"
+    sql.run(stored_embedded, f"ALTER TABLE {table} ALTER forecasted_value TYPE double precision")
+    sql.run(stored_embedded, f"UPDATE {table} SET forecasted_value = 1.7e308")
+    ended = cli("evaluate", env={"DATABASE_URL": stored_embedded.uri})
+    assert ended.returncode == 0, ended.stderr
+    assert re.search("^forecast total +-$", ended.stdout, re.MULTILINE)
+    assert re.search("^actual total +[0-9,]+$", ended.stdout, re.MULTILINE)
+
+
+def test_the_command(called: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
     initialise(embedded_database)
     load(embedded_database, "public", streams=STREAMS, mldr=RATES)
     env = {"DATABASE_URL": embedded_database.uri}
     cutoffs = ("--cutoff", "2023-07-01", "--cutoff", f"{CUTOFF}", "--later-rates")
-    result = cli("evaluate", *cutoffs, "--out", "scores.csv", "--page", "p.html", env=env, cwd=tmp_path)
+    result = called("evaluate", *cutoffs, "--out", "scores.csv", "--page", "p.html", env=env, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     for model in ("forecaster", *BASELINES):
         assert f"\n{model}" in f"\n{result.stdout}"
@@ -555,7 +577,7 @@ def test_the_command(cli: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
     assert set(scores["group"]) == {"overall", "month", "segment", "influence", "volume", "cutoff", "series"}
     assert "month ahead" in (tmp_path / "p.html").read_text()
 
-    printed = cli("evaluate", *cutoffs, "--json", env=env)
+    printed = called("evaluate", *cutoffs, "--json", env=env)
     as_json = json.loads(printed.stdout)
     assert as_json["overall"][0]["wape"] == pytest.approx(scores["wape"][0])
     assert as_json["skipped"].keys() <= {
@@ -566,7 +588,7 @@ def test_the_command(cli: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
     assert as_json["later_rates"] > 0
     assert len(as_json["series"]) == scores.filter(pl.col("group") == "series").height
     assert {"segment_used", "influence_range", "volume_decile"} <= as_json["series"][0].keys()
-    assert cli("evaluate", *cutoffs, "--json", env=env).stdout == printed.stdout
+    assert called("evaluate", *cutoffs, "--json", env=env).stdout == printed.stdout
 
 
 def test_golden_files_are_read_as_actuals(stored: Dsn) -> None:

@@ -20,6 +20,7 @@ from forecaster.run import RunConfig, run
 from forecaster.schema import SKIPPED
 from tests import sql
 from tests.catalogues import DAILY_SCHEMA, MLDR_SCHEMA
+from tests.conftest import SERVERS, ServerNamed
 from tests.tables import create_tables, golden_mldr, golden_streams
 
 STREAMS = "backtest_track_daily_training_data"
@@ -267,9 +268,33 @@ TABLES = {
 }
 
 
-@pytest.fixture(params=TABLES.values(), ids=[*TABLES])
-def columns(request: pytest.FixtureRequest, database: Dsn) -> Columns:
-    columns: Columns = request.param
+# The narrower types hold fewer of the cases: both ways to read them are on one server.
+PLACES = [
+    pytest.param(
+        (server, name),
+        id=f"{server}-{name}",
+        marks=[] if server == "embedded" or "numeric" in name else [pytest.mark.slow],
+    )
+    for server in SERVERS
+    for name in TABLES
+]
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A server, and a kind of tables."""
+    server, name = request.param
+    return server, name
+
+
+@pytest.fixture
+def server(place: tuple[str, str], server_named: ServerNamed) -> Dsn:
+    return server_named(place[0])
+
+
+@pytest.fixture
+def columns(place: tuple[str, str], database: Dsn) -> Columns:
+    columns = TABLES[place[1]]
     create_tables(
         database, row_id="bigint", streams=columns.streams, mldr=columns.mldr, streams_key=columns.key
     )

@@ -584,7 +584,7 @@ def assert_survives(
     assert forecasts["segment_used"].is_between(1, 12).all()
 
 
-@pytest.mark.parametrize("examples", [120, pytest.param(2_000, marks=LONG)])
+@pytest.mark.parametrize("examples", [60, pytest.param(2_000, marks=LONG)])
 @pytest.mark.parametrize(
     ("engine", "age_from"), [("in-memory", "release"), ("in-memory", "first-date"), ("streaming", "release")]
 )

@@ -14,22 +14,29 @@ from tests import sql
 from tests.tables import golden_streams, initialise, load_golden, made_once
 
 
-@pytest.fixture
-def forecast(database: Dsn) -> Dsn:
-    def make(new: Dsn) -> None:
-        load_golden(new)
-        run(RunConfig(new, track_ids=tuple(range(1, 101))))
+def of_100_tracks(new: Dsn) -> None:
+    load_golden(new)
+    run(RunConfig(new, track_ids=tuple(range(1, 101))))
 
-    made_once(database, "forecast_of_100", make)
+
+@pytest.fixture
+def forecast(usual_database: Dsn) -> Dsn:
+    made_once(usual_database, "forecast_of_100", of_100_tracks)
+    return usual_database
+
+
+@pytest.fixture
+def forecast_on_each(database: Dsn) -> Dsn:
+    made_once(database, "forecast_of_100", of_100_tracks)
     return database
 
 
-def test_every_track_with_what_is_stored(forecast: Dsn) -> None:
-    tracks = read_catalogue(forecast, "public", Parameters()).tracks
+def test_every_track_with_what_is_stored(forecast_on_each: Dsn) -> None:
+    tracks = read_catalogue(forecast_on_each, "public", Parameters()).tracks
     assert tracks["cm_track_id"].to_list() == sorted(golden_streams()["cm_track_id"].unique())
     stored = dict(
         sql.rows(
-            forecast,
+            forecast_on_each,
             "SELECT cm_track_id, array_agg(forecasted_value ORDER BY month) "
             "FROM backtest_track_streams_forecast GROUP BY 1",
         )

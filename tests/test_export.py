@@ -19,10 +19,10 @@ from tests.tables import create_tables, golden_mldr, golden_streams, initialise,
 
 
 @pytest.fixture
-def forecast(database: Dsn) -> Dsn:
-    load_golden(database)
-    run(RunConfig(database))
-    return database
+def forecast(usual_database: Dsn) -> Dsn:
+    load_golden(usual_database)
+    run(RunConfig(usual_database))
+    return usual_database
 
 
 def exported(dsn: Dsn, *, as_of: date | None = None) -> tuple[pl.DataFrame, list[str]]:
@@ -101,16 +101,16 @@ def test_nothing_is_stored(embedded_database: Dsn) -> None:
         exported(embedded_database)
 
 
-def test_the_command(cli: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
+def test_the_command(called: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
     load_golden(embedded_database)
     run(RunConfig(embedded_database))
     env = {"DATABASE_URL": embedded_database.uri}
     for name in ("f.csv", "f.parquet"):
-        result = cli("export", "--out", name, env=env, cwd=tmp_path)
+        result = called("export", "--out", name, env=env, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         assert "tracks=247 rows=5928 seconds=" in result.stdout.splitlines()[-1]
     csv = pl.read_csv(tmp_path / "f.csv", try_parse_dates=True)
     assert csv.equals(pl.read_parquet(tmp_path / "f.parquet"))
     assert csv.select((pl.col("ds") - pl.col("cutoff")).dt.total_days().max()).item() == 720
-    refused = cli("export", "--out", "f.xlsx", env=env, cwd=tmp_path)
+    refused = called("export", "--out", "f.xlsx", env=env, cwd=tmp_path)
     assert refused.returncode == 2

@@ -194,6 +194,7 @@ class TestLostWhileReading:
                 for session in blocked(dsn):
                     terminate(dsn, session.pid)
                     lost.add(session.pid)
+                time.sleep(0.02)
             code, _, stderr = end_of(process)
         assert code == 1, stderr
         assert re.search(r"^Error: reading from .* failed: ", stderr, re.MULTILINE)
@@ -290,7 +291,7 @@ class TestNoConnection:
         assert database.startswith("database: postgresql://")
         assert error.startswith(f"Error: cannot connect to {dsn}: ")
         assert said in error
-        assert hint.startswith("  check the URL")
+        assert hint.startswith("  check ")
         LOG.info("%s: %.2f s", why, seconds)
         assert not timed or seconds < 5
 
@@ -304,7 +305,7 @@ class TestNoConnection:
             with pytest.raises(DatabaseUnreachableError) as caught, connect(there):
                 pass
         assert time.monotonic() - start >= int(given)
-        assert ("no answer within 3.5 seconds" in str(caught.value)) == (given == "0")
+        assert (f"port {there.port}, within 3 seconds" in str(caught.value)) == (given == "0")
 
 
 @contextmanager

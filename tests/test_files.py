@@ -177,7 +177,7 @@ def test_blocks_of_the_reader_show_neither_in_values_nor_in_numbers(tmp_path: Pa
         (b"a,b\n1,\xed\xa0\x80\n", "line 2: byte 0xed is no UTF-8 text"),
         (b"a,b\n1,2\n\0,4\n", "line 3: byte 0x00 is no UTF-8 text"),
         (b"\xe9,b\n1,2\n", "line 1: byte 0xe9 is no UTF-8 text"),
-        ("a,b\n1,2\n".encode("utf-16") + b"3", "is no UTF-16 text"),
+        ("a,b\n1,2\n".encode("utf-16") + b"3", "is not UTF-16 text"),
         ("a,b\n1,2\n".encode("utf-32"), "line 1: byte 0x00 is no UTF-8 text"),
         ("a,b\n1,2\n".encode("utf-16-le"), "line 1: byte 0x00 is no UTF-8 text"),
         (bytes(range(1, 128)) * 9, "row 2 has 2 values, the header has 1"),

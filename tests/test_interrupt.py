@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -54,8 +55,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Process = subprocess.Popen[str]
 Reached = Callable[[Process], object]
 
-# A result that takes minutes to compute, and little memory.
+# A result that takes minutes to compute, and little memory; by one thread, as more are no busier.
 HEAVY = """
+import os
+os.environ["POLARS_MAX_THREADS"] = "1"
 import forecaster.chunk, polars as pl
 def heavy(*_, **__):
     print("computing", flush=True)
@@ -71,14 +74,15 @@ def importing(dsn: Dsn) -> Iterator[tuple[Dsn, Reached]]:
 
 
 @contextmanager
-def connecting(dsn: Dsn) -> Iterator[tuple[Dsn, Reached]]:
-    """To a host that lets in, and then says nothing."""
+def connecting(dsn: Dsn, *, after: float = 0) -> Iterator[tuple[Dsn, Reached]]:
+    """To a host that lets in, and then says nothing; for some seconds already."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(60)
         accepted: list[socket.socket] = []
 
         def has_called(_: Process) -> bool:
             accepted.append(silent.accept()[0])
+            time.sleep(after)
             return True
 
         yield replace(dsn, host="127.0.0.1", port=silent.getsockname()[1]), has_called
@@ -204,8 +208,7 @@ def interrupted_at(stage: Stage, signum: signal.Signals, database: Dsn, report: 
         assert_interrupted(ended, signum)
         until(lambda: {session.pid for session in sessions(database)} <= others)
         assert whole_tracks(database) == 0
-    # Before the imports are done there is no report. Waiting to write, it was missing on a loaded machine.
-    if stage.prepare not in (importing, waiting_to_write):
+    if stage.prepare is not importing:  # before that is done there is no report
         assert json.loads(report.read_text())["error"].startswith("interrupted")
     return seconds
 
@@ -217,6 +220,30 @@ SHORT = [*zip(STAGES, SIGNALS * 5, strict=False), ("deaf", signal.SIGINT)]
 @pytest.mark.parametrize(("name", "signum"), SHORT)
 def test_at_every_stage(embedded_database: Dsn, tmp_path: Path, name: str, signum: signal.Signals) -> None:
     interrupted_at(STAGES[name], signum, embedded_database, tmp_path / "report.json")
+
+
+@pytest.mark.parametrize("after", [0.3, 1.5, 2.5])
+def test_at_each_moment_of_connecting(embedded_database: Dsn, tmp_path: Path, after: float) -> None:
+    stage = Stage(partial(connecting, after=after))
+    interrupted_at(stage, signal.SIGINT, embedded_database, tmp_path / "report.json")
+
+
+def test_a_report_that_takes_long(embedded_database: Dsn, tmp_path: Path) -> None:
+    """While it is written SIGINT comes again, at which Polars breaks off what it computes."""
+    # Without an import of Polars, which has to see that signals are handled.
+    takes_long = """
+import time, importlib.metadata
+version = importlib.metadata.version
+def slow(package):
+    if package == "polars":
+        import polars as pl
+        many, start = pl.DataFrame({"reason": ["a", "b"] * 300_000}), time.monotonic()
+        while time.monotonic() < start + 0.3:
+            many.group_by("reason").len()
+    return version(package)
+importlib.metadata.version = slow"""
+    stage = replace(STAGES["waiting to write"], before=takes_long)
+    interrupted_at(stage, signal.SIGINT, embedded_database, tmp_path / "report.json")
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ from tests.faults import (
 from tests.tables import initialise
 from tests.test_run import stored
 
-TIMES = [2, pytest.param(20, marks=LONG)]
+TIMES = [1, pytest.param(20, marks=LONG)]
 SAYS_WHO = (
     r'Error: another run is writing to "public"."backtest_track_streams_forecast": '
     r"process (\d+) on host (\S+), since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC"
@@ -97,8 +97,9 @@ def test_of_four_at_once_three_wait(embedded_database: Dsn, times: int) -> None:
         assert_frame_equal(stored(dsn), expected)
 
 
-def test_wait_has_an_end(embedded_database: Dsn) -> None:
+def test_wait_has_an_end(embedded_database: Dsn, caplog: pytest.LogCaptureFixture) -> None:
     initialise(embedded_database)
+    caplog.set_level("INFO", "forecaster")
     with connect(embedded_database) as one, connect(embedded_database) as other:
         tables = read_tables(one, "public")
         take_lock(one, tables)
@@ -106,6 +107,8 @@ def test_wait_has_an_end(embedded_database: Dsn) -> None:
         with pytest.raises(LockedError, match="another run is writing"):
             take_lock(other, tables, wait=0.4)
         assert time.monotonic() - start >= 0.4
+        (said,) = caplog.messages
+        assert re.match(r"waiting for process \d+ on host .*, which writes to .*_forecast", said)
     with connect(embedded_database) as other:
         take_lock(other, tables, wait=60)
 

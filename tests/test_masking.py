@@ -44,6 +44,12 @@ class TestMasked:
             ("(location: x.parquet?sig=S3) (path:", "(location: x.parquet?sig=***) (path:"),
             ("x.parquet%3FX-Amz-Signature%3DS3 now", "x.parquet%3FX-Amz-Signature%3D*** now"),
             ("Signature=S3&Key-Pair-Id=K", "Signature=***&Key-Pair-Id=K"),
+            ("https://h/x.parquet#token=S3&b=S3", "https://h/x.parquet#token=***&b=***"),
+            ("(https:/h/x#token=S3)", "(https:/h/x#token=***)"),
+            ("https://u:S3@h/x?port=1#token=S3", "https://u:***@h/x?port=1#token=***"),
+            ("(location: a.parquet#token=S3/layout.json)", "(location: a.parquet#token=***)"),
+            ("https://h/x#a?sig=S3", "https://h/x#a?sig=***"),
+            ("postgresql://h/d?password=S#3=3", "postgresql://h/d?password=***"),
             ("'https://h/x?token=S3'", "'https://h/x?token=***'"),
             ("gs://b/x?X-Goog-Signature=S3&X-Goog-Credential=S3", "gs://b/x?X-Goog-Signature=***&X-Goog-Credential=***"),
         ],
@@ -62,16 +68,28 @@ class TestMasked:
             "postgresql://u@h:5432/db",
             "/data/a:b@c.parquet",
             "part-?.parquet holds bucket=5",
+            "/data/a#b=c.parquet cannot be read",
+            "see https://h/manual#which-files-count, and #1=2",
             '{"user":"a@b.c"}',
             "at 12:30 by me@x",
             "at http://localhost:9000 by me@x, or http://localhost:9000/b by you@x",
             "postgresql://u:***@h/db is not at me@x",
             "password authentication failed for user",
             "design=3, assign=4",
+            "mailto:me@example.org",
+            "12:30,me@example.org and 12:30:59,you@x",
+            "SELECT * FROM t WHERE x = 'a@b' AND y='c:d@e'",
+            "/data/run@12:30/part.parquet",
+            "postgresql://h/d?requirepeer=postgres&keepalives=1&keepalives_idle=9&tcp_user_timeout=5",
         ],
     )
     def test_what_is_none(self, text: str) -> None:
         assert masked(text) == text
+
+    @pytest.mark.parametrize("name", ["README.md", "docs/model.md"])
+    def test_the_manual_is_all_there(self, name: str) -> None:
+        lines = (Path(forecaster.__file__).parents[1] / name).read_text().splitlines()
+        assert [line for line in lines if masked(line) != line] == []
 
     def test_in_all_of_what_becomes_json(self) -> None:
         value = {"a": ["postgresql://u:S3@h", 1, None], "b": {"c": ("x?sig=S3", True)}}
@@ -144,7 +162,7 @@ class TestReason:
         [
             (
                 (
-                    "IO: [libpq] Failed to execute query 'INSERT \n: x': ERROR:  no\nCONTEXT:  a  b "
+                    "IO: [libpq] Failed to execute query 'INSERT \n: x': ERROR:  no\nCONTEXT:  a  b\n"
                     "Query was: INSERT\n x. SQLSTATE: P0001"
                 ),
                 "no CONTEXT: a b",
@@ -169,6 +187,8 @@ class TestReason:
 
 
 SEEDS = (
+    "?port=1#",
+    "https://h#a=",
     *(
         " ",
         "\n",

@@ -8,8 +8,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 from forecaster import mldr as module
+from forecaster.cli import main
 from forecaster.dsn import Dsn
 from forecaster.errors import (
     BadFileError,
@@ -50,6 +52,12 @@ def loaded(database: Dsn) -> Dsn:
 
 
 @pytest.fixture
+def usual(usual_database: Dsn) -> Dsn:
+    made_once(usual_database, "listeners", with_listeners)
+    return usual_database
+
+
+@pytest.fixture
 def loaded_embedded(embedded_database: Dsn) -> Dsn:
     made_once(embedded_database, "listeners", with_listeners)
     return embedded_database
@@ -81,37 +89,37 @@ def test_every_artist_gets_its_rate_once(loaded: Dsn) -> None:
     assert rows(loaded) == before
 
 
-def test_the_real_artist(cli: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
+def test_the_real_artist(called: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
     initialise(embedded_database)
     env = {"DATABASE_URL": embedded_database.uri}
-    loaded = cli("load", "--listeners", str(THYME), "--artist-id", "7", env=env)
+    loaded = called("load", "--listeners", str(THYME), "--artist-id", "7", env=env)
     assert "listeners loaded     1,505" in loaded.stdout, loaded.stderr
-    result = cli("mldr", "--report", "r.json", env=env, cwd=tmp_path)
+    result = called("mldr", "--report", "r.json", env=env, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "rated=1 skipped=0 seconds=" in result.stdout.splitlines()[-1]
     assert stored(embedded_database)[7] == pytest.approx(-0.0058586831, abs=1e-5)
     assert json.loads((tmp_path / "r.json").read_text())["counts"]["rated"] == 1
     sql.run(embedded_database, f"DELETE FROM {LISTENERS_TABLE} WHERE date >= '2023-04-01'")
-    assert cli("mldr", "--replace", env=env).returncode == 0
+    assert called("mldr", "--replace", env=env).returncode == 0
     assert stored(embedded_database) == {7: pytest.approx(-0.0779305701, abs=1e-5)}
 
 
-def test_only_artists_without_a_rate_unless_they_are_replaced(loaded: Dsn) -> None:
-    load(loaded, "public", mldr=pl.DataFrame({"cm_artist_id": [1, 2], "mldr": [0.5, None]}))
-    report = compute_rates(RatesConfig(loaded, artist_ids=(1, 2, 3)))
+def test_only_artists_without_a_rate_unless_they_are_replaced(usual: Dsn) -> None:
+    load(usual, "public", mldr=pl.DataFrame({"cm_artist_id": [1, 2], "mldr": [0.5, None]}))
+    report = compute_rates(RatesConfig(usual, artist_ids=(1, 2, 3)))
     assert (report.pending, report.rated) == (2, 2)
-    found = sql.rows(loaded, f"SELECT cm_artist_id, mldr FROM {MLDR_TABLE} ORDER BY id")
+    found = sql.rows(usual, f"SELECT cm_artist_id, mldr FROM {MLDR_TABLE} ORDER BY id")
     assert found[:2] == [(1, 0.5), (2, None)]
     assert [artist for artist, _ in found[2:]] == [2, 3]
-    report = compute_rates(RatesConfig(loaded, artist_ids=(1, 2), replace=True))
+    report = compute_rates(RatesConfig(usual, artist_ids=(1, 2), replace=True))
     assert (report.pending, report.rated) == (2, 2)
     # One row for each is left.
-    assert sorted(artist for artist, _ in stored(loaded).items()) == [1, 2, 3]
-    assert len(rows(loaded)) == 3
-    assert stored(loaded)[1] == pytest.approx(TRUTH.filter(cm_artist_id=1)["mldr"][0], abs=1e-5)
+    assert sorted(artist for artist, _ in stored(usual).items()) == [1, 2, 3]
+    assert len(rows(usual)) == 3
+    assert stored(usual)[1] == pytest.approx(TRUTH.filter(cm_artist_id=1)["mldr"][0], abs=1e-5)
 
 
-def test_who_gets_none_is_reported_and_keeps_what_there_is(loaded: Dsn) -> None:
+def test_who_gets_none_is_reported_and_keeps_what_there_is(usual: Dsn) -> None:
     few = pl.DataFrame(
         {
             "cm_artist_id": [900, 900, 901, 901, 901, 902],
@@ -119,11 +127,11 @@ def test_who_gets_none_is_reported_and_keeps_what_there_is(loaded: Dsn) -> None:
             "monthly_listeners": [5, 5, 5, 5, 5, None],
         }
     )
-    load(loaded, "public", listeners=few, mldr=pl.DataFrame({"cm_artist_id": [900], "mldr": [0.25]}))
-    report = compute_rates(RatesConfig(loaded, replace=True))
+    load(usual, "public", listeners=few, mldr=pl.DataFrame({"cm_artist_id": [900], "mldr": [0.25]}))
+    report = compute_rates(RatesConfig(usual, replace=True))
     reasons = dict(report.skipped.select("cm_artist_id", "reason").iter_rows())
     assert reasons == {900: "too_few_records", 901: "too_few_months", 902: "too_few_records"}
-    assert stored(loaded)[900] == 0.25
+    assert stored(usual)[900] == 0.25
     assert report.warnings == ["artists that get no new rate and keep the one they have: 1, the first is 900"]
     assert report.unusable_rows == 1
     report.to_json()
@@ -163,10 +171,10 @@ def test_dirty_rows_are_left_out_and_counted(database: Dsn) -> None:
     assert matching == 60
 
 
-def test_chunks(loaded: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks(usual: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK", 7)
-    assert compute_rates(RatesConfig(loaded)).rated == 60
-    rates = stored(loaded)
+    assert compute_rates(RatesConfig(usual)).rated == 60
+    rates = stored(usual)
     for artist, rate in TRUTH.select("cm_artist_id", "mldr").iter_rows():
         assert rates[artist] == pytest.approx(rate, abs=1e-5), artist
 
@@ -297,12 +305,12 @@ def test_nothing_is_kept_of_a_chunk_that_a_trigger_changes(loaded_embedded: Dsn,
     assert stored(loaded_embedded) == {}
 
 
-def test_a_rate_that_the_column_cannot_hold_is_refused(cli: Cli, loaded_embedded: Dsn) -> None:
+def test_a_rate_that_the_column_cannot_hold_is_refused(called: Cli, loaded_embedded: Dsn) -> None:
     sql.run(loaded_embedded, f"ALTER TABLE {MLDR_TABLE} ALTER mldr TYPE numeric(2, 2)")
     days = pl.date_range(date(2024, 1, 1), date(2024, 2, 29), eager=True)
     falling = pl.DataFrame({"cm_artist_id": 950, "date": days, "monthly_listeners": [10**9] * 31 + [1] * 29})
     load(loaded_embedded, "public", listeners=falling)
-    result = cli("mldr", env={"DATABASE_URL": loaded_embedded.uri})
+    result = called("mldr", env={"DATABASE_URL": loaded_embedded.uri})
     assert result.returncode == 1
     assert "cannot hold the rates of 1 artists, the first is 950" in result.stderr
     assert len(stored(loaded_embedded)) == 60
@@ -319,10 +327,17 @@ def test_what_is_missing_is_named(embedded_database: Dsn) -> None:
         RatesConfig(embedded_database, wait=-1)
 
 
-def test_an_artist_that_is_no_number(cli: Cli) -> None:
-    result = cli("mldr", "--artist-id", "abc")
+def test_an_artist_that_is_no_number(called: Cli) -> None:
+    result = called("mldr", "--artist-id", "abc")
     assert result.returncode == 2
     assert "'abc' is not a valid integer." in result.stderr
+
+
+@pytest.mark.parametrize(("option", "kind"), [("--horizon", "integer"), ("--influence", "number")])
+def test_an_option_that_is_no_number(option: str, kind: str) -> None:
+    result = CliRunner().invoke(main, ["run", option, "abc"])
+    assert result.exit_code == 2
+    assert f"'abc' is not a valid {kind}." in result.output
 
 
 def test_rights(loaded_embedded: Dsn) -> None:

@@ -110,6 +110,14 @@ def test_what_is_not_there(store: str, tmp_path: Path, place: str) -> None:
     assert not (tmp_path / "sink").exists()
 
 
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    url = "https://127.0.0.1:9/x.parquet"
+    with pytest.raises(BadFileError) as caught:
+        run_buckets(BucketsConfig(url, tmp_path / "sink", url))
+    assert f"{caught.value}" == f"{url} cannot be read: HTTP error: error sending request"
+    assert "check the address" in str(caught.value.hint)
+
+
 def test_the_command_says_what_is_missing(
     store: str, variables: dict[str, str], tmp_path: Path, cli: Cli
 ) -> None:
@@ -162,7 +170,7 @@ def test_one_rule_for_urls_and_directories(store: str, variables: dict[str, str]
         report = run_buckets(BucketsConfig(where, tmp_path / str(number)))
         assert (report.pending, report.duplicate_rows) == (3, 4 * len(rows))
         [warning] = report.warnings
-        assert f"{where}/streams: 2 names passed over, the first is {where}/streams/_x/: names" in warning
+        assert f"{where}/streams: 2 names not read, the first is {where}/streams/_x/: a Parquet" in warning
 
 
 def test_columns_in_the_path(store: str, variables: dict[str, str], tmp_path: Path) -> None:
@@ -199,7 +207,7 @@ def test_rows_in_no_bucket(store: str, variables: dict[str, str], tmp_path: Path
     for number in range(2):
         put(f"{url}/stray/streams/bucket={number}/0.parquet", b"x")
     put(f"{url}/stray/layout.json", b'{"buckets": 1, "version": 1}')
-    with pytest.raises(BadFileError, match="in 1 buckets, counted from 0, and holds bucket=1 besides"):
+    with pytest.raises(BadFileError, match="in 1 buckets, counted from 0, and holds bucket=1 as well"):
         run_buckets(BucketsConfig(f"{store}/stray", tmp_path / "sink", f"{store}/plain/mldr/rates.parquet"))
 
 

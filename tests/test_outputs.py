@@ -7,13 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from forecaster.dsn import Dsn
 from forecaster.errors import BadFileError
-from forecaster.files import check_output_path, read_table, refuse_planted_links, write_text
+from forecaster.files import check_output_path, read_table, refuse_planted_links, write_table, write_text
 
 SOMEBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link to somebody else")
@@ -115,10 +116,26 @@ def test_what_unpacks_without_end_is_refused(tmp_path: Path) -> None:
     with gzip.open(path, "wb", compresslevel=1) as file:
         for _ in range(110):
             file.write(b"\0" * 1_000_000)
-    with pytest.raises(BadFileError, match=r"bomb\.csv\.gz unpacks to over 100 MB") as error:
+    with pytest.raises(BadFileError, match=r"bomb\.csv\.gz unpacks to more than 100 MB") as error:
         read_table(path)
     assert error.value.hint is not None
     assert "gunzip" in error.value.hint
+
+
+def test_more_rows_than_memory_holds_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_table(pl.DataFrame({"a": range(5_000), "b": 1}), tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet").shape == (5_000, 2)
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 8 * 10_000 - 1}.__getitem__)
+    with pytest.raises(BadFileError, match=r"t\.parquet says that it has 5,000 rows of 2 columns") as error:
+        read_table(tmp_path / "t.parquet")
+    assert error.value.hint == "split the file, or remove columns that are not needed"
+
+
+def test_a_parquet_file_with_a_name_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"m\xfcsik.parquet")
+    path.touch()
+    with pytest.raises(BadFileError, match=r"m\\udcfcsik\.parquet' is not in UTF-8"):
+        read_table(path)
 
 
 def test_a_column_of_too_many_levels_is_refused(tmp_path: Path) -> None:

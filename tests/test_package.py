@@ -15,9 +15,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from forecaster.dsn import Dsn
-from forecaster.load import load
 from tests.needs import INDEX, need
-from tests.tables import golden_mldr, golden_streams, initialise
+from tests.tables import load_golden
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,8 +65,7 @@ def run(program: Path, *arguments: str, **env: str) -> subprocess.CompletedProce
 
 
 def test_it_works_without_the_extras_and_names_those_it_lacks(program: Path, embedded_database: Dsn) -> None:
-    initialise(embedded_database)
-    load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
+    load_golden(embedded_database)
     env = {"DATABASE_URL": embedded_database.uri}
     result = run(program, "run", **env)
     assert result.returncode == 0, result.stderr

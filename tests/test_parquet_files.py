@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pyarrow as pa
@@ -11,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
-from forecaster.errors import BadFileError, InvalidOptionError, SchemaMismatchError
+from forecaster.errors import BadFileError, ForecasterError, InvalidOptionError, SchemaMismatchError
+from forecaster.parquet import listing
 from forecaster.parquet.buckets import BucketsConfig, check, run_buckets
 from forecaster.parquet.layout import Bucket
-from forecaster.parquet.listing import list_files
+from forecaster.parquet.listing import list_files, refuse_tables
 from forecaster.parquet.prepare import prepare_files
 from forecaster.parquet.source import find_catalogue
 from forecaster.report import BucketsReport
@@ -76,7 +78,7 @@ class TestLinks:
             "a/0.parquet",
         ]
         [warning] = found.warnings()
-        assert "3 links to what is read by another name" in warning
+        assert "3 links to what has another name too" in warning
         assert "3.parquet" in warning
 
     def test_links_in_a_circle_come_to_an_end(self, own: Path, tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ class TestNames:
         write(own / "streams" / name)
         for where in (own, f"{own}/streams/*"):
             [warning] = forecast(where, tmp_path / "sink", own / "mldr").warnings
-            assert f"1 name passed over, the first is {own}/streams/{name}" in warning
+            assert f"1 name not read, the first is {own}/streams/{name}" in warning
         assert check(BucketsConfig(str(own), tmp_path / "sink")).warnings == [
             warning.replace("streams/*", "streams")
         ]
@@ -192,8 +194,9 @@ class TestNames:
             forecast(own, tmp_path / "sink")
 
     def test_a_url_of_this_machine_is_a_path(self, own: Path, streams: pl.DataFrame, tmp_path: Path) -> None:
-        forecast(f"file://{own}", tmp_path / "sink")
-        assert_frame_equal(in_sink(tmp_path / "sink"), expected(streams))
+        for number, scheme in enumerate(("file://", "FILE://", "file:", "file://localhost")):
+            forecast(f"{scheme}{own}", tmp_path / f"sink {number}")
+            assert_frame_equal(in_sink(tmp_path / f"sink {number}"), expected(streams))
 
     def test_what_lies_beside_the_buckets(self, own: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
@@ -208,7 +211,7 @@ class TestNames:
         one = BucketsConfig(str(out), tmp_path / "sink", buckets=2)
         assert [run_buckets(one, only=Bucket(k, 2)).warnings != [] for k in range(2)] == [False, True]
         (out / "streams" / "more").mkdir()
-        with pytest.raises(BadFileError, match="in 2 buckets, counted from 0, and holds more besides"):
+        with pytest.raises(BadFileError, match="in 2 buckets, counted from 0, and holds more as well"):
             forecast(out, tmp_path / "sink")
 
     def test_a_sink_is_not_where_a_pattern_reads(self, own: Path) -> None:
@@ -216,6 +219,34 @@ class TestNames:
             with pytest.raises(InvalidOptionError, match="lies in the source"):
                 forecast(f"{own}/streams/*", sink, own / "mldr")
         forecast(f"{own}/streams/*.parquet", own / "streams" / "sink", own / "mldr")
+
+    def test_a_sink_is_not_where_a_link_in_the_source_leads(self, own: Path, tmp_path: Path) -> None:
+        sink = tmp_path / "other" / "sink"
+        sink.parent.mkdir()
+        (own / "streams" / "more").symlink_to(sink.parent)
+        for place in (sink.parent, sink):
+            with pytest.raises(InvalidOptionError, match=r"lies in the source .*by way of a link"):
+                forecast(own, place)
+            with pytest.raises(InvalidOptionError, match=r"lies in the source .*by way of a link"):
+                prepare_files(find_catalogue(str(own)), 2, place)
+        assert not list(sink.parent.iterdir())
+        forecast(f"{own}/streams/*.parquet", sink, own / "mldr")  # which does not mean the link
+
+    def test_names_in_another_encoding_are_refused(self, own: Path, tmp_path: Path) -> None:
+        name = os.fsdecode(b"m\xfcsik")
+        catalogue, out = find_catalogue(str(own)), tmp_path / name
+        for fail in (
+            lambda: forecast(own, out),
+            lambda: forecast(out, tmp_path / "sink"),
+            lambda: forecast(own, tmp_path / "sink", out),
+            lambda: check(BucketsConfig(str(own), out)),
+            lambda: prepare_files(catalogue, 2, out),
+        ):
+            with pytest.raises(BadFileError, match=r"the name '.*m\\udcfcsik' is not in UTF-8"):
+                fail()
+        write(own / "streams" / f"{name}.parquet")
+        with pytest.raises(BadFileError, match=r"m\\udcfcsik\.parquet' is not in UTF-8"):
+            forecast(own, tmp_path / "sink")
 
 
 def of_delta(table: Path) -> None:
@@ -260,6 +291,26 @@ class TestTables:
         with pytest.raises(BadFileError, match=f"is a table of {name}"):
             prepare_files(find_catalogue(str(own), str(rates)), 2, tmp_path / "out")
 
+    @pytest.mark.parametrize(
+        "metadata",
+        [
+            "v1.gz.metadata.json",
+            "00002-9c12d441-03fe-4693-9a96-a0705ddf69c1.metadata.json",
+            "00002-9c12d441-03fe-4693-9a96-a0705ddf69c1.gz.metadata.json",
+            "00002-9c12d441-03fe-4693-9a96-a0705ddf69c1.metadata.json.gz",
+        ],
+    )
+    def test_each_name_that_iceberg_gives(self, own: Path, metadata: str) -> None:
+        write(own / "metadata" / metadata)
+        with pytest.raises(BadFileError, match="is a table of Apache Iceberg"):
+            refuse_tables(str(own))
+
+    def test_metadata_of_other_programs(self, own: Path, tmp_path: Path) -> None:
+        for name in ("dict.metadata.json", "metadata.json", "2024.metadata.json.txt"):
+            write(own / "metadata" / name)
+            write(own / "streams" / "metadata" / name)
+        forecast(own, tmp_path / "sink")
+
     def test_rates_too_and_files_that_links_lead_to(self, own: Path, tmp_path: Path) -> None:
         of_delta(tmp_path / "table")
         shutil.move(own / "streams" / "0.parquet", tmp_path / "table")
@@ -283,8 +334,27 @@ class TestTables:
         if kind == "equality":
             rows = rows.replace_schema_metadata({"delete-type": "equality"})
         pq.write_table(rows, own / "streams" / "9.parquet")
-        with pytest.raises(BadFileError, match=r"9\.parquet has no rows, but says which .* Iceberg"):
+        with pytest.raises(BadFileError, match=r"9\.parquet lists rows that an .* Iceberg"):
             forecast(own, tmp_path / "sink")
+
+
+class TestObjectStores:
+    """Without one: Polars lists directories of this machine in the same way."""
+
+    def test_polars_still_tells_what_it_found(self, own: Path, tmp_path: Path) -> None:
+        found = listing._expand([f"{own}/**/*"])
+        there = [str(path) for path in own.rglob("*") if path.is_file()]
+        assert sorted(found) == sorted(there), "Polars lists files in another way: see listing._expand"
+        assert listing._expand([f"{tmp_path}/nothing*"]) == []
+
+    @pytest.mark.parametrize("node", [None, object()])
+    def test_another_polars_is_one_clear_error(self, node: object, monkeypatch: pytest.MonkeyPatch) -> None:
+        view = SimpleNamespace(view_current_node=lambda: node)
+        scan = SimpleNamespace(_ldf=SimpleNamespace(visit=lambda: view)) if node else object()
+        monkeypatch.setattr(pl, "scan_parquet", lambda *_, **__: scan)
+        with pytest.raises(ForecasterError, match=f"Polars {pl.__version__} does not tell") as error:
+            list_files("s3://bucket/streams")
+        assert "install Polars 2.1" in str(error.value.hint)
 
 
 class TestColumnsInThePath:

@@ -8,8 +8,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import pytest
 import yaml
@@ -18,7 +20,7 @@ from forecaster.dsn import Dsn
 from forecaster.parquet.buckets import BucketsConfig, run_buckets
 from forecaster.parquet.prepare import prepare_files
 from forecaster.parquet.source import find_catalogue
-from tests.conftest import bare_environment
+from tests.conftest import bare_environment, short_directory
 from tests.parquet import write_catalogue
 from tests.tables import initialise
 
@@ -43,16 +45,31 @@ def with_command() -> dict[str, str]:
     return bare_environment() | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
-def run_commands(data_dir: Path, home: Path) -> dict[str, str]:
-    """Output of each console command, run one after the other as a user would in a clone."""
+class Clone(NamedTuple):
+    """Where the README's commands have been run."""
+
+    home: Path
+    environment: dict[str, str]
+    outputs: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    """Each console command, run one after the other as a user would in a clone."""
+    with short_directory() as directory:
+        home, data_dir = tmp_path_factory.mktemp("clone"), directory / "server"
+        environment = {
+            **with_command(),
+            "HOME": str(home),
+            "LC_ALL": "C.UTF-8",
+            "FORECASTER_DATA_DIR": str(data_dir),
+        }
+        yield Clone(home, environment, run_commands(home, environment))
+
+
+def run_commands(home: Path, environment: dict[str, str]) -> dict[str, str]:
     (home / "tests").symlink_to(ROOT / "tests")
-    environment = {
-        **with_command(),
-        "HOME": str(home),
-        "LC_ALL": "C.UTF-8",
-        "FORECASTER_DATA_DIR": str(data_dir),
-    }
-    outputs = {}
+    data_dir, outputs = environment["FORECASTER_DATA_DIR"], {}
     for match in CONSOLE.finditer(README.read_text()):
         result = subprocess.run(
             match["command"],
@@ -65,12 +82,12 @@ def run_commands(data_dir: Path, home: Path) -> dict[str, str]:
             check=False,
         )
         assert result.returncode == 0, f"{match['command']}\n{result.stdout}"
-        outputs[match["command"]] = result.stdout.replace(str(data_dir), SHOWN_DATA_DIR)
+        outputs[match["command"]] = result.stdout.replace(data_dir, SHOWN_DATA_DIR)
     return outputs
 
 
-def test_commands_print_what_the_readme_shows(short_dir: Path, tmp_path: Path) -> None:
-    outputs = run_commands(short_dir / "server", tmp_path)
+def test_commands_print_what_the_readme_shows(clone: Clone) -> None:
+    outputs = clone.outputs
     assert len(outputs) >= 6
     if os.environ.get("UPDATE_README"):
         text = README.read_text()
@@ -82,21 +99,20 @@ def test_commands_print_what_the_readme_shows(short_dir: Path, tmp_path: Path) -
         assert settled(outputs[match["command"]]) == settled(match["output"]), match["command"]
 
 
-def test_the_pictures_at_the_top_are_of_these_commands(short_dir: Path, tmp_path: Path) -> None:
+def test_the_pictures_at_the_top_are_of_these_commands(clone: Clone) -> None:
     top = README.read_text().partition("## Two commands")[0]
     for picture in re.findall(r"!\[[^]]*\]\((\S+)\)", top):
         assert (ROOT / picture).read_bytes().startswith(b"\x89PNG")
-    commands = ["forecaster demo -q", *re.findall(r"`(forecaster [^`]+)`", top)]
-    assert [command.split()[1] for command in commands] == ["demo", "plot", "report"]
-    environment = {
-        **with_command(),
-        "HOME": str(tmp_path),
-        "FORECASTER_DATA_DIR": str(short_dir / "server"),
-    }
+    assert next(iter(clone.outputs)) == "forecaster demo"
+    commands = re.findall(r"`(forecaster [^`]+)`", top)
+    assert [command.split()[1] for command in commands] == ["plot", "report"]
+    (clone.home / "report.html").unlink()
     for command in commands:
-        subprocess.run(command.split(), cwd=tmp_path, env=environment, check=True, capture_output=True)
-    assert (tmp_path / "forecast.png").read_bytes().startswith(b"\x89PNG")
-    assert "<!doctype html>" in (tmp_path / "report.html").read_text()
+        subprocess.run(
+            command.split(), cwd=clone.home, env=clone.environment, check=True, capture_output=True
+        )
+    assert (clone.home / "forecast.png").read_bytes().startswith(b"\x89PNG")
+    assert "<!doctype html>" in (clone.home / "report.html").read_text()
 
 
 def test_the_line_for_cron(embedded_database: Dsn, tmp_path: Path) -> None:

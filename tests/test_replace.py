@@ -32,27 +32,29 @@ def fill(dsn: Dsn, tracks: int) -> None:
     load(dsn, "public", streams=streams, mldr=golden_mldr())
 
 
-def test_a_reader_sees_the_old_rows_or_the_new_ones(database: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
-    initialise(database)
-    fill(database, 120)
+def test_a_reader_sees_the_old_rows_or_the_new_ones(
+    usual_database: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    initialise(usual_database)
+    fill(usual_database, 120)
     monkeypatch.setattr(run_module, "CHUNK", 40)
-    run(RunConfig(database))
+    run(RunConfig(usual_database))
     seen: list[list[tuple[int, ...]]] = []
     done = threading.Event()
 
     def watch() -> None:
         while not done.is_set():
-            seen.append(sql.rows(database, PER_TRACK))
+            seen.append(sql.rows(usual_database, PER_TRACK))
 
     reader = threading.Thread(target=watch)
     reader.start()
     try:
         for influence in (1e3, 1e6, 1e4):
-            run(RunConfig(database, parameters=Parameters(influence=influence), replace=True))
+            run(RunConfig(usual_database, parameters=Parameters(influence=influence), replace=True))
     finally:
         done.set()
         reader.join()
-    first, last = seen[0], sql.rows(database, PER_TRACK)
+    first, last = seen[0], sql.rows(usual_database, PER_TRACK)
     assert first != last
     for state in seen:
         assert [row[:4] for row in state] == [(row[0], 24, 24, 1) for row in first]
@@ -146,7 +148,7 @@ def test_what_other_systems_left_is_said_left_alone_and_mended(database: Dsn) ->
 
 @pytest.mark.parametrize("schema", ["public", "it's 400"])
 @pytest.mark.parametrize("horizon", [24, 400])
-def test_the_command_that_mends_does(cli: Cli, embedded_database: Dsn, schema: str, horizon: int) -> None:
+def test_the_command_that_mends_does(called: Cli, embedded_database: Dsn, schema: str, horizon: int) -> None:
     """As it stands in the warning, with the schema and the horizon that it takes."""
     dsn = embedded_database
     initialise(dsn, schema)
@@ -160,7 +162,7 @@ def test_the_command_that_mends_does(cli: Cli, embedded_database: Dsn, schema: s
 
     assert initialised.warnings == report.warnings
     [command] = re.findall("`(.*)`", report.warnings[0])
-    assert cli(*shlex.split(command)[1:], env={"DATABASE_URL": dsn.uri}).returncode == 0
+    assert called(*shlex.split(command)[1:], env={"DATABASE_URL": dsn.uri}).returncode == 0
     assert init(dsn, schema).warnings == []
     assert sql.rows(dsn, f"SELECT count(*) FROM {table}") == [(3 * horizon,)]
 

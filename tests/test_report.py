@@ -19,11 +19,11 @@ from tests.conftest import Cli, bare_environment
 from tests.tables import GOLDEN, create_tables, golden_mldr, golden_streams, initialise
 
 
-def test_everything_is_in_the_report(cli: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
+def test_everything_is_in_the_report(called: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
     initialise(embedded_database)
     env = {"DATABASE_URL": embedded_database.uri.replace("postgres@", "postgres:s3cr%40t@", 1)}
     files = (str(GOLDEN / "tracks.parquet"), "--mldr", str(GOLDEN / "mldr.parquet"))
-    assert cli("load", *files, env=env).returncode == 0
+    assert called("load", *files, env=env).returncode == 0
     sql.run(
         embedded_database,
         "UPDATE backtest_track_daily_training_data SET daily_streams = NULL "
@@ -31,7 +31,7 @@ def test_everything_is_in_the_report(cli: Cli, embedded_database: Dsn, tmp_path:
         "WHERE cm_track_id = 1)",
     )
     arguments = ("--age-from", "first-date", "--as-of", "2025-06-01", "--horizon", "12")
-    result = cli("run", *arguments, "--report", "r.json", "--skipped", "s.csv", env=env, cwd=tmp_path)
+    result = called("run", *arguments, "--report", "r.json", "--skipped", "s.csv", env=env, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     text = (tmp_path / "r.json").read_text()
     report = json.loads(text)
@@ -60,7 +60,7 @@ def test_everything_is_in_the_report(cli: Cli, embedded_database: Dsn, tmp_path:
 
 
 def test_a_run_that_refuses_a_track_says_so_everywhere(
-    cli: Cli, embedded_database: Dsn, tmp_path: Path
+    called: Cli, embedded_database: Dsn, tmp_path: Path
 ) -> None:
     create_tables(embedded_database, value="integer")
     env = {"DATABASE_URL": embedded_database.uri}
@@ -68,9 +68,9 @@ def test_a_run_that_refuses_a_track_says_so_everywhere(
     huge = streams.filter(cm_track_id=5).with_columns(daily_streams=pl.lit(10**9, dtype=pl.Int64))
     pl.concat([streams.filter(pl.col("cm_track_id") < 5), huge]).write_parquet(tmp_path / "streams.parquet")
     golden_mldr().write_parquet(tmp_path / "mldr.parquet")
-    cli("load", "streams.parquet", "--mldr", "mldr.parquet", env=env, cwd=tmp_path)
+    called("load", "streams.parquet", "--mldr", "mldr.parquet", env=env, cwd=tmp_path)
 
-    result = cli("run", "--report", "r.json", env=env, cwd=tmp_path)
+    result = called("run", "--report", "r.json", env=env, cwd=tmp_path)
 
     assert result.returncode == 1
     assert "the first is 5" in result.stderr
@@ -86,7 +86,7 @@ def test_a_run_that_refuses_a_track_says_so_everywhere(
 
 @pytest.mark.parametrize("dry_run", [(), ("--dry-run",)], ids=["run", "dry run"])
 def test_a_run_for_some_tracks(
-    cli: Cli, embedded_database: Dsn, tmp_path: Path, dry_run: tuple[str, ...]
+    called: Cli, embedded_database: Dsn, tmp_path: Path, dry_run: tuple[str, ...]
 ) -> None:
     create_tables(embedded_database, value="integer")
     streams = golden_streams().filter(pl.col("cm_track_id") <= 3)
@@ -98,7 +98,7 @@ def test_a_run_for_some_tracks(
         mldr=golden_mldr(),
     )
     chosen = ("--track-id", "3", "--track-id", "1", "--limit", "7", "--replace", "--report", "r.json")
-    result = cli("run", *chosen, *dry_run, env={"DATABASE_URL": embedded_database.uri}, cwd=tmp_path)
+    result = called("run", *chosen, *dry_run, env={"DATABASE_URL": embedded_database.uri}, cwd=tmp_path)
 
     # Also a run that stores nothing says what could not be stored.
     assert result.returncode == 1
@@ -115,7 +115,7 @@ def test_a_run_for_some_tracks(
 
 
 def test_a_run_that_fails_in_the_middle_tells_what_it_did_until_then(
-    cli: Cli, embedded_database: Dsn, tmp_path: Path
+    called: Cli, embedded_database: Dsn, tmp_path: Path
 ) -> None:
     create_tables(embedded_database, forecast_key="CHECK (month < 20)")
     load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
@@ -124,7 +124,7 @@ def test_a_run_that_fails_in_the_middle_tells_what_it_did_until_then(
         "UPDATE backtest_track_daily_training_data SET daily_streams = NULL WHERE cm_track_id = 1",
     )
     arguments = ("--age-from", "first-date", "--report", "r.json", "--skipped", "s.parquet")
-    result = cli("run", *arguments, env={"DATABASE_URL": embedded_database.uri}, cwd=tmp_path)
+    result = called("run", *arguments, env={"DATABASE_URL": embedded_database.uri}, cwd=tmp_path)
     assert result.returncode == 1
     report = json.loads((tmp_path / "r.json").read_text())
     assert "violates check constraint" in report["error"]
@@ -143,11 +143,11 @@ def test_a_run_that_fails_in_the_middle_tells_what_it_did_until_then(
 
 
 def test_a_database_that_cannot_be_reached_is_in_the_report_without_its_password(
-    cli: Cli, tmp_path: Path
+    called: Cli, tmp_path: Path
 ) -> None:
     url = "postgresql://someone:S3cr%2Ft@127.0.0.1:1/music"
     arguments = ("run", "--horizon", "36", "--schema", "it's", "--report", "r.json")
-    result = cli(*arguments, env={"DATABASE_URL": url}, cwd=tmp_path)
+    result = called(*arguments, env={"DATABASE_URL": url}, cwd=tmp_path)
     assert result.returncode == 3
     text = (tmp_path / "r.json").read_text()
     report = json.loads(text)
@@ -156,10 +156,10 @@ def test_a_database_that_cannot_be_reached_is_in_the_report_without_its_password
     assert "S3cr" not in text + result.stdout + result.stderr
 
 
-def test_a_failure_leaves_no_report_behind_that_says_otherwise(cli: Cli, tmp_path: Path) -> None:
+def test_a_failure_leaves_no_report_behind_that_says_otherwise(called: Cli, tmp_path: Path) -> None:
     """Also where the run did not get as far as a database."""
     (tmp_path / "r.json").write_text("of yesterday")
-    result = cli("run", "--report", "r.json", env={"DATABASE_URL": "nonsense"}, cwd=tmp_path)
+    result = called("run", "--report", "r.json", env={"DATABASE_URL": "nonsense"}, cwd=tmp_path)
     assert result.returncode == 2
     assert json.loads((tmp_path / "r.json").read_text())["error"] in result.stderr
 
@@ -185,20 +185,20 @@ def test_a_run_that_is_ended_says_so(embedded_database: Dsn, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("option", ["--report", "--skipped"])
 def test_a_place_that_cannot_be_written_to_is_found_before_the_work(
-    cli: Cli, embedded_database: Dsn, tmp_path: Path, option: str
+    called: Cli, embedded_database: Dsn, tmp_path: Path, option: str
 ) -> None:
     initialise(embedded_database)
     load(embedded_database, "public", streams=golden_streams().filter(cm_track_id=1), mldr=golden_mldr())
     env = {"DATABASE_URL": embedded_database.uri}
-    result = cli("run", option, "missing/file.csv", env=env, cwd=tmp_path)
+    result = called("run", option, "missing/file.csv", env=env, cwd=tmp_path)
     assert result.returncode == 1
     assert "there is no directory" in result.stderr
     assert sql.rows(embedded_database, "SELECT count(*) FROM backtest_track_streams_forecast") == [(0,)]
 
 
-def test_a_run_that_fails_leaves_a_report_of_why(cli: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
+def test_a_run_that_fails_leaves_a_report_of_why(called: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
     env = {"DATABASE_URL": embedded_database.uri}
-    result = cli("run", "--report", "r.json", "--skipped", "s.parquet", env=env, cwd=tmp_path)
+    result = called("run", "--report", "r.json", "--skipped", "s.parquet", env=env, cwd=tmp_path)
     assert result.returncode == 4
     report = json.loads((tmp_path / "r.json").read_text())
     assert "the table is missing" in report["error"]

@@ -117,14 +117,14 @@ COMMANDS: dict[str, Callable[[Path], list[str]]] = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_that_reads_says_it_once(
-    cli: Cli, owner: Dsn, user: Dsn, tmp_path: Path, command: str
+    called: Cli, owner: Dsn, user: Dsn, tmp_path: Path, command: str
 ) -> None:
     run(RunConfig(owner))
     sql.run(owner, f"CREATE TABLE later AS SELECT * FROM {STREAMS}")
     sql.run(owner, f"CREATE POLICY two ON later FOR SELECT TO {user.user} USING (cm_track_id < 3)")
     sql.run(owner, f"GRANT SELECT ON later TO {user.user}")
     police(owner, STREAMS, "later")
-    result = cli(*command.split(), *COMMANDS[command](tmp_path), env={"DATABASE_URL": user.uri})
+    result = called(*command.split(), *COMMANDS[command](tmp_path), env={"DATABASE_URL": user.uri})
     assert result.returncode == 0, result.stderr
     assert result.stderr.count(f"Warning: {SAID}{STREAMS}: others are missing") == 1
     assert result.stderr.count(f"Warning: {SAID}later: ") == (command == "evaluate")

@@ -15,7 +15,7 @@ from uuid import RFC_4122, UUID
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from forecaster import chunk as chunk_module
@@ -37,6 +37,7 @@ from forecaster.postgres.tables import (
 from forecaster.run import RunConfig, run
 from tests import sql
 from tests.conftest import ServerNamed, new_database
+from tests.faults import LONG
 from tests.tables import create_tables, golden_mldr, golden_streams, made_once
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -220,17 +221,25 @@ def probe(request: pytest.FixtureRequest, server_named: ServerNamed) -> Iterator
             yield dsn, Tables("public", {"probe": columns}, ()), type_, beside
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(given_values=GIVEN)
-@example(
-    Given(pl.Float64(), [2.0**63, -(2.0**63), 2.0**53 + 2, 0.1, -0.0, 1e300, 5e-324, math.nan, math.inf])
-)
-@example(Given(pl.Float64(), [0.1 + 0.2, 1.2345678901234567e-8, 123456.78901234567, -1e-9]))
-@example(Given(pl.Int64(), [2**63 - 1, -(2**63), 2**53 + 1, 2**24 + 1, 40000, None]))
-@example(Given(pl.Date(), [-2_147_472_691, -2_147_472_692, 0]))  # would be -infinity and infinity
-@example(Given(pl.Datetime("us", "UTC"), [946_684_800_000_000 - 2**63]))  # would be -infinity
-@example(Given(pl.Binary(), [b"0123456789abcdef", b"0123456789abcde", b""]))
-def test_what_comes_back_is_what_was_put_in_or_it_is_refused(probe: Probe, given_values: Given) -> None:
+@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=LONG)])
+def test_what_comes_back_is_what_was_put_in_or_it_is_refused(probe: Probe, examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(given_values=GIVEN)
+    @example(
+        Given(pl.Float64(), [2.0**63, -(2.0**63), 2.0**53 + 2, 0.1, -0.0, 1e300, 5e-324, math.nan, math.inf])
+    )
+    @example(Given(pl.Float64(), [0.1 + 0.2, 1.2345678901234567e-8, 123456.78901234567, -1e-9]))
+    @example(Given(pl.Int64(), [2**63 - 1, -(2**63), 2**53 + 1, 2**24 + 1, 40000, None]))
+    @example(Given(pl.Date(), [-2_147_472_691, -2_147_472_692, 0]))  # would be -infinity and infinity
+    @example(Given(pl.Datetime("us", "UTC"), [946_684_800_000_000 - 2**63]))  # would be -infinity
+    @example(Given(pl.Binary(), [b"0123456789abcdef", b"0123456789abcde", b""]))
+    def it_does(given_values: Given) -> None:
+        assert_comes_back(probe, given_values)
+
+    it_does()
+
+
+def assert_comes_back(probe: Probe, given_values: Given) -> None:
     dsn, tables, type_, beside = probe
     values = given_values.series()
     rows = pl.DataFrame({"n": pl.int_range(len(values), eager=True), "c": values})
@@ -492,19 +501,21 @@ def wait_until_blocked(dsn: Dsn, *calls: Future[Any]) -> None:
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 @pytest.mark.parametrize("months", ["1, 24", "13, 24"], ids=["a whole track", "the later half"])
-def test_another_program_is_in_the_middle_of_storing_a_track(database: Dsn, months: str, end: str) -> None:
+def test_another_program_is_in_the_middle_of_storing_a_track(
+    usual_database: Dsn, months: str, end: str
+) -> None:
     """Its rows are not committed when we come to them, so that we wait for what becomes of them."""
-    filled(database)
-    with connect(database) as other, ThreadPoolExecutor(1) as pool:
+    filled(usual_database)
+    with connect(usual_database) as other, ThreadPoolExecutor(1) as pool:
         execute(other, foreign_rows(3, months=months))
-        running = pool.submit(run, RunConfig(database))
-        wait_until_blocked(database, running)
+        running = pool.submit(run, RunConfig(usual_database))
+        wait_until_blocked(usual_database, running)
         getattr(other, end)()
         report = running.result()
 
     assert report.taken == ([3] if end == "commit" else [])
     rows = 24 if months == "1, 24" or end == "rollback" else 12
-    assert sql.rows(database, COUNTS) == [(t, rows, rows) if t == 3 else (t, 24, 24) for t in TRACKS]
+    assert sql.rows(usual_database, COUNTS) == [(t, rows, rows) if t == 3 else (t, 24, 24) for t in TRACKS]
 
 
 def test_a_deadlock_with_another_program_is_no_failure(embedded_database: Dsn) -> None:

@@ -103,8 +103,8 @@ def generations_stored(dsn: Dsn, times: int, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("times", [3, pytest.param(20, marks=LONG)])
-def test_a_run_under_a_writer(database: Dsn, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert None not in generations_stored(database, times, monkeypatch)
+def test_a_run_under_a_writer(usual_database: Dsn, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert None not in generations_stored(usual_database, times, monkeypatch)
 
 
 def test_without_the_snapshot_this_would_be_seen(

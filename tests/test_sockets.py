@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from forecaster.doctor import examine
 from forecaster.dsn import Dsn, resolve
 from forecaster.errors import DatabaseUnreachableError, InvalidOptionError
+from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect, query
 from forecaster.postgres.source import open_source
 from tests import sql
@@ -103,6 +105,10 @@ class TestAnotherUsersServer:
         assert error.hint
         assert "PGREQUIREPEER=nobody" in error.hint
         assert SECRET not in f"{error} {error.hint}"
+        with fake_server(sticky, "nobody", heard, 5433):
+            [*_, finding] = examine(dsn_of(sticky, PGPORT="5433"), "public", Parameters()).findings
+        assert finding.found.startswith("nothing is sent to the socket")
+        assert "pg_isready" not in (finding.fix or "")
 
     def test_found_by_default(self, sticky: Path, heard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("forecaster.dsn._SOCKET_DIRECTORIES", (str(sticky),))

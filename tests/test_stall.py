@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,19 +12,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+import psutil
 import pytest
 from polars.testing import assert_frame_equal
 
 from forecaster.dsn import Dsn, resolve
-from forecaster.errors import InvalidOptionError
+from forecaster.errors import DatabaseError, DatabaseUnreachableError, InvalidOptionError
 from forecaster.load import load
 from forecaster.postgres import stall
 from forecaster.postgres.connection import _at_work, commit, connect, execute, query
+from forecaster.postgres.embedded import running_server
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.source import Source, export_snapshot
 from forecaster.postgres.tables import read_tables
 from forecaster.run import RunConfig, run
 from tests import sql
+from tests.conftest import SETTINGS, short_directory
 from tests.faults import (
     FORECAST,
     STREAMS,
@@ -40,7 +44,7 @@ from tests.faults import (
     whole_tracks,
 )
 from tests.proxy import Proxy
-from tests.tables import golden_mldr, golden_streams, initialise
+from tests.tables import create_tables, golden_mldr, golden_streams, initialise
 from tests.test_run import stored
 
 LIMIT = "1"
@@ -135,6 +139,45 @@ def test_a_signal_meanwhile(embedded_database: Dsn, report: Path, stage: str, si
     assert_frame_equal(stored(dsn), expected)
 
 
+def test_a_server_that_is_stopped(report: Path) -> None:
+    """All of it. Its machine takes connections, and none of them is answered."""
+    with short_directory() as directory, running_server(directory, settings=SETTINGS) as dsn:
+        create_tables(dsn)
+        load(dsn, "public", streams=golden_streams(), mldr=golden_mldr())
+        server = psutil.Process(int(Path(dsn.host, "postmaster.pid").read_text().split()[0]))
+        with locked(dsn, STREAMS), started(dsn, "--stall-timeout", "1", "--report", str(report)) as process:
+            until(lambda: blocked(dsn), process)
+            stopped = [server, *server.children()]
+            try:
+                for each in stopped:
+                    each.suspend()
+                ended = end_of(process)
+            finally:
+                for each in stopped:
+                    each.resume()
+    assert ended.code == 3, ended
+    assert f"{SILENT}, and new connections are not answered either" in ended.stderr
+    assert_reported(ended, report)
+
+
+@pytest.mark.parametrize("answer", [b"", b"S"])
+def test_an_encryption_that_is_never_agreed_on(answer: bytes) -> None:
+    """Whatever listens there lets in, says at most that it encrypts, and then nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        accepted = []
+
+        def answers() -> None:
+            accepted.append(silent.accept()[0])
+            accepted[0].sendall(answer)
+
+        threading.Thread(target=answers, daemon=True).start()
+        dsn = Dsn("127.0.0.1", "db", "me", port=port, parameters=(("sslmode", "require"),))
+        with pytest.raises(DatabaseUnreachableError, match="cannot connect"), connect(dsn):
+            pass
+        accepted[0].close()
+
+
 def test_while_it_waits_for_another_run(embedded_database: Dsn, report: Path) -> None:
     dsn = embedded_database
     fill(dsn)
@@ -151,7 +194,7 @@ def test_in_each_of_the_other_commands(embedded_database: Dsn, tmp_path: Path) -
     commands = {
         ("load", "--listeners", str(LISTENERS)): b"FROM STDIN",
         ("doctor",): b"recent.*",
-        ("prepare", "--out", out): b"array_agg",
+        ("prepare", "--buckets", "2", "--out", out): b"s.cm_track_id = ANY",
         ("plot", "--track-id", "1"): b"DISTINCT ON",
     }
     for (command, *arguments), last in commands.items():
@@ -165,6 +208,17 @@ def test_in_each_of_the_other_commands(embedded_database: Dsn, tmp_path: Path) -
         with Proxy(dsn, last) as proxy:
             ended = ended_by_the_limit(proxy, "--report", str(report), "--replace", command="mldr")
         assert_reported(ended, report)
+
+
+def test_a_load_that_loses_its_commit(embedded_database: Dsn) -> None:
+    initialise(embedded_database)
+    with Proxy(embedded_database, b"FROM STDIN", b"COMMIT") as proxy, ThreadPoolExecutor(1) as threads:
+        loading = threads.submit(load, proxy.dsn, "public", mldr=golden_mldr())
+        until(proxy.stalled.is_set)
+        proxy.cut()
+        with pytest.raises(DatabaseError, match="lost while writing") as caught:
+            loading.result()
+    assert caught.value.hint == "all rows are stored or none: look before you load them again"
 
 
 def test_of_a_worker(embedded_database: Dsn, report: Path) -> None:
@@ -225,14 +279,19 @@ class TestASlowServerIsNotGivenUp:
                 assert _at_work(dsn)
             going.result()
 
-    def test_on_what_is_slow_to_come(self, embedded_database: Dsn) -> None:
-        """What counts is the last byte, not the end of the result."""
+    @pytest.mark.parametrize("counters_at", [stall._COUNTERS_AT, 10_000])
+    def test_on_what_is_slow_to_come(
+        self, embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch, counters_at: int
+    ) -> None:
+        """What counts is the last byte, or, where the system does not count them, that it sends."""
+        monkeypatch.setattr(stall, "_COUNTERS_AT", counters_at)
         with Proxy(embedded_database) as proxy:
             dsn = replace(proxy.dsn, stall_timeout=1)
             with connect(dsn) as connection:
-                proxy.pause = 0.3
-                rows = query(connection, "SELECT repeat('x', 1000) AS x FROM generate_series(1, 1000)")
-        assert len(rows) == 1000
+                assert bool(stall.bytes_passed(dsn)) == (counters_at < 10_000)
+                proxy.pause = 0.2
+                rows = query(connection, "SELECT repeat('x', 1000) AS x FROM generate_series(1, 2000)")
+        assert len(rows) == 2000
 
     @pytest.mark.parametrize(("table", "mode"), [(STREAMS, "ACCESS EXCLUSIVE"), (FORECAST, "SHARE")])
     def test_on_waiting_for_a_lock(self, embedded_database: Dsn, table: str, mode: str) -> None:
@@ -249,6 +308,21 @@ class TestASlowServerIsNotGivenUp:
                 assert blocked(dsn)
             assert end_of(process).code == 0
         assert_frame_equal(stored(dsn), expected)
+
+
+def test_connections_are_found_where_a_process_does_not_see_its_files(
+    embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Proxy(embedded_database) as proxy, connect(proxy.dsn):
+        seen = stall.bytes_passed(proxy.dsn)
+        monkeypatch.setattr(stall, "_OPEN_FILES", "/nonexistent")
+        assert stall.bytes_passed(proxy.dsn) == seen > 0
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
+def test_a_limit_that_cannot_be_used(wrong: float) -> None:
+    with pytest.raises(InvalidOptionError, match="stall_timeout is"):
+        Dsn("host", "db", "me", stall_timeout=wrong)
 
 
 class TestSignsOfLife:

@@ -115,11 +115,11 @@ def test_colours_on_a_terminal(
 
 
 def test_without_a_terminal_there_are_colours_only_if_they_are_asked_for(
-    cli: Cli, embedded_database: Dsn
+    called: Cli, embedded_database: Dsn
 ) -> None:
     env = {"DATABASE_URL": embedded_database.uri}
-    assert ESCAPE not in cli("run", env=env).stderr
-    assert "\x1b[31m" in cli("run", "--color", "always", env=env).stderr
+    assert ESCAPE not in called("run", env=env).stderr
+    assert "\x1b[31m" in called("run", "--color", "always", env=env).stderr
 
 
 def test_no_colour_in_the_picture_but_the_picture(catalogue: Dsn) -> None:
@@ -134,8 +134,8 @@ def test_a_dumb_terminal_gets_lines(catalogue: Dsn) -> None:
     assert ESCAPE not in shown
 
 
-def test_a_line_per_stage_elsewhere(cli: Cli, catalogue: Dsn) -> None:
-    result = cli("run", env={"DATABASE_URL": catalogue.uri})
+def test_a_line_per_stage_elsewhere(called: Cli, catalogue: Dsn) -> None:
+    result = called("run", env={"DATABASE_URL": catalogue.uri})
     assert result.stderr.splitlines() == [
         f"database: {catalogue}",
         *(f"stage: {stage}" for stage in RunReport.STAGES),
@@ -146,64 +146,64 @@ def test_a_line_per_stage_elsewhere(cli: Cli, catalogue: Dsn) -> None:
     assert match.groups() == ("247", "3", "5928")
 
 
-def test_quiet_says_one_line(cli: Cli, catalogue: Dsn) -> None:
+def test_quiet_says_one_line(called: Cli, catalogue: Dsn) -> None:
     for quiet in ({"FORECASTER_QUIET": "1"}, {}):
-        result = cli(
+        result = called(
             "run", "--replace", *(() if quiet else ("-q",)), env={"DATABASE_URL": catalogue.uri, **quiet}
         )
         assert result.stderr == ""
         assert RESULT.fullmatch(result.stdout.strip())
-    result = cli("run", "-q", "--schema", "nowhere", env={"DATABASE_URL": catalogue.uri})
+    result = called("run", "-q", "--schema", "nowhere", env={"DATABASE_URL": catalogue.uri})
     assert result.stderr.startswith("Error: ")
 
 
-def test_verbose_says_what_each_stage_took(cli: Cli, catalogue: Dsn) -> None:
-    said = cli("run", "-v", env={"DATABASE_URL": catalogue.uri}).stderr
+def test_verbose_says_what_each_stage_took(called: Cli, catalogue: Dsn) -> None:
+    said = called("run", "-v", env={"DATABASE_URL": catalogue.uri}).stderr
     for stage in ("read", "features", "fit", "projection", "write"):
         assert re.search(rf"^{stage}: \d+\.\d{{3}} s, 250 tracks$", said, re.MULTILINE), said
 
 
-def test_json_lines(cli: Cli, catalogue: Dsn) -> None:
+def test_json_lines(called: Cli, catalogue: Dsn) -> None:
     sql.run(
         catalogue,
         "ALTER TABLE backtest_track_streams_forecast DROP CONSTRAINT IF EXISTS "
         "backtest_track_streams_forecast_cm_track_id_month_key",
     )
-    result = cli("run", "--log-format", "json", env={"DATABASE_URL": catalogue.uri})
+    result = called("run", "--log-format", "json", env={"DATABASE_URL": catalogue.uri})
     lines = [json.loads(line) for line in result.stderr.splitlines()]
     assert [line.get("stage") for line in lines if "stage" in line] == list(RunReport.STAGES)
     assert {line["level"] for line in lines} == {"info", "warning"}
     assert all(re.match(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00$", line["time"]) for line in lines)
-    failed = cli("run", "--log-format", "json", "--schema", "nowhere", env={"DATABASE_URL": catalogue.uri})
+    failed = called("run", "--log-format", "json", "--schema", "nowhere", env={"DATABASE_URL": catalogue.uri})
     error = json.loads(failed.stderr.splitlines()[-1])
     assert (error["level"], error["exit_code"]) == ("error", 4)
     assert "forecaster init" in error["hint"]
 
 
-def test_the_report_as_json_and_nothing_else(cli: Cli, catalogue: Dsn, tmp_path: Path) -> None:
+def test_the_report_as_json_and_nothing_else(called: Cli, catalogue: Dsn, tmp_path: Path) -> None:
     env = {"DATABASE_URL": catalogue.uri}
-    result = cli("run", "--json", "--report", str(tmp_path / "report.json"), env=env)
+    result = called("run", "--json", "--report", str(tmp_path / "report.json"), env=env)
     report = json.loads(result.stdout)
     assert report["counts"]["forecast"] == 247
     assert report == json.loads((tmp_path / "report.json").read_text())
     # Of a run that fails as well.
-    failed = cli("run", "--json", "--schema", "nowhere", env=env)
+    failed = called("run", "--json", "--schema", "nowhere", env=env)
     assert failed.returncode == 4
     assert "does not" in (error := json.loads(failed.stdout)["error"]) or "do not fit" in error
 
 
 def test_an_error_is_a_paragraph_and_a_traceback_only_where_it_is_asked_for(
-    cli: Cli, embedded_database: Dsn
+    called: Cli, embedded_database: Dsn
 ) -> None:
     env = {"DATABASE_URL": embedded_database.uri}
     for arguments in (("run",), ("dump", "--track-id", "1"), ("run", "-v")):
-        said = cli(*arguments, env=env).stderr
+        said = called(*arguments, env=env).stderr
         assert "Traceback" not in said
         assert said.count("Error:") == 1
         paragraph = said[said.index("Error:") :]
         assert "\n\n" not in paragraph
         assert "`forecaster init` creates" in paragraph.splitlines()[-1]
-    said = cli("run", "-vv", env=env).stderr
+    said = called("run", "-vv", env=env).stderr
     assert "Traceback" in said
     assert "SchemaMismatchError" in said
 
@@ -225,8 +225,8 @@ def test_each_option_is_a_variable_and_says_so() -> None:
     assert of_all | of_one <= variables
 
 
-def test_options_by_variables(cli: Cli, catalogue: Dsn, tmp_path: Path) -> None:
-    result = cli(
+def test_options_by_variables(called: Cli, catalogue: Dsn, tmp_path: Path) -> None:
+    result = called(
         "run",
         env={
             "DATABASE_URL": catalogue.uri,
@@ -242,14 +242,14 @@ def test_options_by_variables(cli: Cli, catalogue: Dsn, tmp_path: Path) -> None:
     assert len(rows) + len(skipped) == 3
     [(months,)] = sql.rows(catalogue, "SELECT max(month) FROM backtest_track_streams_forecast")
     assert months == 3
-    refused = cli("run", env={"DATABASE_URL": catalogue.uri, "FORECASTER_HORIZON": "0"})
+    refused = called("run", env={"DATABASE_URL": catalogue.uri, "FORECASTER_HORIZON": "0"})
     assert refused.returncode == 2
     assert "FORECASTER_HORIZON" in refused.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion(cli: Cli, shell: str) -> None:
-    script = cli("completion", shell)
+def test_completion(called: Cli, shell: str) -> None:
+    script = called("completion", shell)
     assert script.returncode == 0, script.stderr
     assert "_FORECASTER_COMPLETE" in script.stdout
     words = {"bash": ("forecaster run --hor", "2"), "zsh": ("forecaster run --hor", "2")}
@@ -270,8 +270,8 @@ def test_completion(cli: Cli, shell: str) -> None:
     assert "--horizon" in completed.stdout
 
 
-def test_completion_in_a_real_bash(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "completion").write_text(cli("completion", "bash").stdout)
+def test_completion_in_a_real_bash(called: Cli, tmp_path: Path) -> None:
+    (tmp_path / "completion").write_text(called("completion", "bash").stdout)
     script = f"""
         source {tmp_path / "completion"}
         COMP_WORDS=(forecaster pl); COMP_CWORD=1
@@ -283,8 +283,8 @@ def test_completion_in_a_real_bash(cli: Cli, tmp_path: Path) -> None:
     assert result.stdout.strip() == "plot"
 
 
-def test_version(cli: Cli) -> None:
-    assert re.fullmatch(r"forecaster, version \d+\.\d+\.\d+\n", cli("--version").stdout)
+def test_version(called: Cli) -> None:
+    assert re.fullmatch(r"forecaster, version \d+\.\d+\.\d+\n", called("--version").stdout)
 
 
 @pytest.mark.usefixtures("unlogged")
@@ -326,16 +326,16 @@ def test_a_sign_of_life_of_what_is_not_counted(capsys: pytest.CaptureFixture[str
     assert said[:2] == ["stage: draw", "still at work after 0 s: draw"]
 
 
-def test_a_stage_is_said_when_it_begins(cli: Cli, catalogue: Dsn) -> None:
-    said = cli("run", "-v", env={"DATABASE_URL": catalogue.uri}).stderr.splitlines()
+def test_a_stage_is_said_when_it_begins(called: Cli, catalogue: Dsn) -> None:
+    said = called("run", "-v", env={"DATABASE_URL": catalogue.uri}).stderr.splitlines()
     for stage in RunReport.STAGES:
         ends = [number for number, line in enumerate(said) if re.match(rf"{stage}: \d", line)]
         assert said.index(f"stage: {stage}") < ends[0]
 
 
-def test_what_is_set_for_one_command_does_not_change_another(cli: Cli, catalogue: Dsn) -> None:
+def test_what_is_set_for_one_command_does_not_change_another(called: Cli, catalogue: Dsn) -> None:
     env = {"DATABASE_URL": catalogue.uri, "FORECASTER_PLOT_TRACK_ID": "1", "FORECASTER_PLOT_OUT": "x.png"}
-    assert "forecast=247 " in cli("run", "-q", env=env).stdout
+    assert "forecast=247 " in called("run", "-q", env=env).stdout
 
 
 @pytest.mark.parametrize("redirect", ["2>/dev/full", "2>&-", "2> >(true)", ">/dev/null 2>&1"])
@@ -369,12 +369,12 @@ def test_a_full_disk_is_an_error_and_no_traceback(catalogue: Dsn) -> None:
     assert sql.rows(catalogue, "SELECT count(*) FROM backtest_track_streams_forecast") == [(247 * 24,)]
 
 
-def test_a_wrong_call_is_json_as_well_where_that_is_asked_for(cli: Cli) -> None:
-    result = cli("run", "--json", "--log-format", "json", "--horizon", "0")
+def test_a_wrong_call_is_json_as_well_where_that_is_asked_for(called: Cli) -> None:
+    result = called("run", "--json", "--log-format", "json", "--horizon", "0")
     assert result.returncode == 2
     assert "--horizon" in json.loads(result.stdout)["error"]
     assert json.loads(result.stderr)["exit_code"] == 2
-    result = cli("run", "--bogus", env={"FORECASTER_LOG_FORMAT": "json"})
+    result = called("run", "--bogus", env={"FORECASTER_LOG_FORMAT": "json"})
     assert "bogus" in json.loads(result.stderr)["message"]
     assert result.stdout == ""
 

@@ -33,6 +33,18 @@ class _Id(click.ParamType[int]):
         return in_range
 
 
+class IntRange(click.IntRange):
+    """An integer of some range; the message on what is none names an integer, and no range."""
+
+    name = "integer"
+
+
+class FloatRange(click.FloatRange):
+    """The same for a number."""
+
+    name = "number"
+
+
 _INT64 = click.IntRange(-(2**63), 2**63 - 1)
 ID = _Id()
 

@@ -1,5 +1,6 @@
 """The commands to begin with: try it, make the tables, fill them, complete words in the shell."""
 
+import os
 import shlex
 from functools import partial
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from forecaster.cli.base import ID, Command, console, doing, finish, say, warn, was_typed
+from forecaster.cli.base import ID, Command, IntRange, console, doing, finish, say, warn, was_typed
 from forecaster.cli.look import show_track
 from forecaster.cli.nightly import summarise
 from forecaster.cli.options import (
@@ -22,15 +23,16 @@ from forecaster.console import log
 from forecaster.errors import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from forecaster.intake import Intake
+    from forecaster.load import Loaded
 
 
 @click.command(cls=Command)
 @option(
     "--tracks",
-    type=click.IntRange(1, 100_000),
+    type=IntRange(1, 100_000),
     metavar="N",
     help="Tracks in the sample catalogue.  [default: 300]",
 )
@@ -112,7 +114,7 @@ def init(where: Where) -> None:
 @option(
     "--new-only",
     is_flag=True,
-    help="Store the days that the table does not have yet, and leave the others as they are.",
+    help="Store only days that the table does not have yet; those that it has stay as they are.",
 )
 @database_options
 def load(
@@ -126,7 +128,7 @@ def load(
 ) -> None:
     """Load STREAMS, decay rates and listeners, CSV or Parquet, into their tables: all rows or none.
 
-    Each is a file, or a directory: then all files in it are loaded as one.
+    Each is a file, or a directory of such files, which are loaded together.
 
     STREAMS has the columns cm_track_id, cm_artist_id, date, daily_streams and, if known,
     days_from_release; or it is one track's export of a music-analytics service (Date, Value,
@@ -139,38 +141,18 @@ def load(
       forecaster load export.csv --track-id 42 --artist-id 7 --new-only
       forecaster load --listeners listeners.parquet
     """
-    from forecaster.intake import read_listeners, read_mldr, read_streams
     from forecaster.load import load as load_rows
-    from forecaster.parts import read_parts
 
-    if streams is None and mldr is None and listeners is None:
-        raise InvalidOptionError(
-            "nothing to load",
-            hint="name a file of STREAMS, --mldr FILE, --listeners FILE, or several of them",
-        )
-    _refuse_ids_of_many(streams, listeners, {"--track-id": track_id, "--artist-id": artist_id})
-    with doing("read"):
-        given = {
-            "streams": read_parts(
-                streams,
-                partial(read_streams, track_id=track_id, artist_id=artist_id),
-                key=("cm_track_id", "date"),
-            )
-            if streams
-            else None,
-            "mldr": read_parts(mldr, read_mldr, key=("cm_artist_id",)) if mldr else None,
-            "listeners": read_parts(
-                listeners, partial(read_listeners, artist_id=artist_id), key=("cm_artist_id", "date")
-            )
-            if listeners
-            else None,
-        }
-    for path, intake in zip((streams, mldr, listeners), given.values(), strict=True):
-        _say_what_is_not_loaded(path, intake)
+    paths = {"streams": streams, "mldr": mldr, "listeners": listeners}
+    given = _read_all({name: path for name, path in paths.items() if path}, track_id, artist_id)
     with where.database() as dsn, doing("write"):
-        rows = {name: intake.rows for name, intake in given.items() if intake}
+        rows = {name: intake.rows for name, intake in given.items()}
         loaded = load_rows(dsn, where.schema, **rows, new_only=new_only)
     warn(loaded.warnings)
+    _finish_load(loaded, new_only=new_only)
+
+
+def _finish_load(loaded: "Loaded", *, new_only: bool) -> None:
     finish(
         {
             "daily rows loaded": f"{loaded.streams:,}",
@@ -185,26 +167,56 @@ def load(
     )
 
 
-def _refuse_ids_of_many(
-    streams: Path | None, listeners: Path | None, ids: "Mapping[str, int | None]"
-) -> None:
+def _read_all(
+    paths: "Mapping[str, Path]", track_id: int | None, artist_id: int | None
+) -> "dict[str, Intake]":
+    """What each file or directory holds; how they were read, where that could be wrong, is said."""
+    from forecaster.intake import read_listeners, read_mldr, read_streams
+    from forecaster.parts import read_parts
+
+    if not paths:
+        raise InvalidOptionError(
+            "nothing to load",
+            hint="name a file of STREAMS, --mldr FILE, --listeners FILE, or several of them",
+        )
+    _refuse_ids_of_many(paths, {"--track-id": track_id, "--artist-id": artist_id})
+    readers: dict[str, tuple[Callable[[Path], Intake], tuple[str, ...]]] = {
+        "streams": (partial(read_streams, track_id=track_id, artist_id=artist_id), ("cm_track_id", "date")),
+        "mldr": (read_mldr, ("cm_artist_id",)),
+        "listeners": (partial(read_listeners, artist_id=artist_id), ("cm_artist_id", "date")),
+    }
+    with doing("read"):
+        given = {
+            name: read_parts(path, read, key=key)
+            for name, (read, key) in readers.items()
+            if (path := paths.get(name))
+        }
+    for name, intake in given.items():
+        _say_what_is_not_loaded(paths[name], intake)
+    return given
+
+
+def _refuse_ids_of_many(paths: "Mapping[str, Path]", ids: "Mapping[str, int | None]") -> None:
     given = [name for name, value in ids.items() if value is not None]
-    for path in (streams, listeners):
-        if given and path and path.is_dir():
-            raise InvalidOptionError(
-                f"{path} is a directory, and {' and '.join(given)} of a single file",
-                hint="load each export by itself, with the ids of its track and artist",
-            )
+    directories = [path for name, path in paths.items() if name != "mldr" and os.path.isdir(path)]  # noqa: PTH112 - raises nothing
+    if given and directories:
+        raise InvalidOptionError(
+            f"{directories[0]} is a directory, and {' and '.join(given)} can only be given for one file",
+            hint="load each export separately, with the ids of its track and artist",
+        )
 
 
-def _say_what_is_not_loaded(path: Path | None, intake: "Intake | None") -> None:
+def _say_what_is_not_loaded(path: Path, intake: "Intake") -> None:
     from forecaster.files import counted
+    from forecaster.secrecy import one_line
 
-    for note in intake.notes if intake else ():
+    for note in intake.notes:
         log.warning("%s: %s", path, note)
-    if intake and intake.ignored:
-        log.info("%s: columns not needed: %s", path, ", ".join(intake.ignored))
-    if intake and len(intake.left_out):
+    if intake.ignored:
+        log.info(
+            "%s: columns not needed: %s", path, ", ".join(one_line(name) or "''" for name in intake.ignored)
+        )
+    if len(intake.left_out):
         row, day, reason = intake.left_out.row(0)
         log.warning(
             "%s: %s left out, whose daily streams are not known; the first is row %s, %s: %s",

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from forecaster.cli.base import ID, Command, console, finish, warn
+from forecaster.cli.base import ID, Command, IntRange, console, finish, warn
 from forecaster.cli.options import Where, database_options, files_options, model_options, option
 from forecaster.cli.outputs import Outputs, writing_options
 from forecaster.errors import InvalidOptionError, WriteRefusedError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     multiple=True,
     help="Only this track, if pending.",
 )
-@option("--limit", type=click.IntRange(1), metavar="N", help="Look at no more than so many pending tracks.")
+@option("--limit", type=IntRange(1), metavar="N", help="Look at no more than so many pending tracks.")
 @option("--replace", is_flag=True, help="Also tracks that have a forecast: it is replaced.")
 @option("--dry-run", is_flag=True, help="Everything but the write.")
 @files_options

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from forecaster.cli.base import ID, Option, was_typed
+from forecaster.cli.base import ID, FloatRange, IntRange, Option, was_typed
 from forecaster.console import log
 from forecaster.errors import InvalidOptionError
 
@@ -142,7 +142,7 @@ def database_options(command: Command) -> Command:
     @option(
         "--stall-timeout",
         shared=True,
-        type=click.FloatRange(0, 2**31, max_open=True),
+        type=FloatRange(0, 2**31, max_open=True),
         metavar="SECONDS",
         default=120.0,
         help="Fail if the database is silent for so long while it works on no statement; 0: no limit.  "
@@ -205,7 +205,7 @@ def model_options(command: Command) -> Command:
     horizon = option(
         "--horizon",
         shared=True,
-        type=click.IntRange(1, 400),
+        type=IntRange(1, 400),
         metavar="N",
         default=24,
         show_default=True,
@@ -228,7 +228,7 @@ def track_options(command: Command) -> Command:
     @option(
         "--influence",
         shared=True,
-        type=click.FloatRange(0),
+        type=FloatRange(0),
         metavar="VALUE",
         help="One influence for all tracks.  [default: 10 x streams of the last 30 records]",
     )

@@ -1,5 +1,6 @@
 """What a command that computes and stores leaves behind: its report, and what it skipped."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from forecaster.cli.base import FloatRange
 from forecaster.cli.options import Command, option
 from forecaster.console import log
 from forecaster.errors import ForecasterError
-from forecaster.interrupt import Interrupted, last_deed
+from forecaster.interrupt import Interrupted, last_deed, postponed
 
 if TYPE_CHECKING:
     from forecaster.report import Report
@@ -39,10 +41,11 @@ class Outputs:
             try:
                 yield
             except BaseException as error:
-                is_known = isinstance(error, ForecasterError | Interrupted | OSError)
-                self._write_failed(report, f"{error}" if is_known else type(error).__name__)
+                with postponed():  # a signal that comes while Polars computes a part of it breaks that off
+                    self._write_failed(report, _why(error))
                 raise
-        self._write(report)
+        with postponed():
+            self._write(report)
 
     def _write_failed(self, report: "Report", error: str) -> None:
         report.error = error
@@ -62,12 +65,19 @@ class Outputs:
             write_table(report.skipped, self.skipped)
 
 
+def _why(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):  # from Polars, ahead of our own
+        return f"{Interrupted(signal.SIGINT)}"
+    is_known = isinstance(error, ForecasterError | Interrupted | OSError)
+    return f"{error}" if is_known else type(error).__name__
+
+
 def writing_options(command: Command) -> Command:
     """--wait, --report, --skipped and --json; the command gets the last three as one `outputs`."""
 
     @option(
         "--wait",
-        type=click.FloatRange(0, 2**31, max_open=True),
+        type=FloatRange(0, 2**31, max_open=True),
         metavar="SECONDS",
         default=0.0,
         help="Wait so long for another run to end.  [default: 0]",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from forecaster.cli.base import Command, console, doing, finish, say, warn
+from forecaster.cli.base import Command, IntRange, console, doing, finish, say, warn
 from forecaster.cli.nightly import fail_if_refused, summarise_buckets
 from forecaster.cli.options import (
     Where,
@@ -28,7 +28,7 @@ _SHOWN = 20  # buckets that --check lists
 
 
 @click.command(cls=Command)
-@option("--buckets", type=click.IntRange(1, 100_000), metavar="N", required=True, help="How many.")
+@option("--buckets", type=IntRange(1, 100_000), metavar="N", required=True, help="How many.")
 @option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),

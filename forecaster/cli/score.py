@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from forecaster.cli.base import ID, Command, doing, warn, was_typed
+from forecaster.cli.base import ID, Command, FloatRange, IntRange, doing, warn, was_typed
 from forecaster.cli.look import check_page_path
 from forecaster.cli.options import Where, age_option, database_options, option, out_option
 from forecaster.errors import InvalidOptionError
@@ -65,7 +65,7 @@ _DAY = _Day(["%Y-%m-%d"])
 @option(
     "--horizon",
     shared=True,
-    type=click.IntRange(1, 400),
+    type=IntRange(1, 400),
     metavar="N",
     help="Months to forecast, or of the stored forecasts to score.  [default: 24, or all that are stored]",
 )
@@ -81,7 +81,7 @@ _DAY = _Day(["%Y-%m-%d"])
 @option(
     "--influence",
     shared=True,
-    type=click.FloatRange(0),
+    type=FloatRange(0),
     metavar="VALUE",
     help="With --cutoff, one influence for all tracks.  [default: 10 x streams of the last 30 records]",
 )

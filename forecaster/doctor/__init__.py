@@ -11,7 +11,7 @@ from forecaster.doctor import forecasts, server, streams, tables
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Examination, Finding, Level, Seen
 from forecaster.dsn import Dsn
-from forecaster.errors import ConnectionLostError, ForecasterError, StalledError
+from forecaster.errors import ConnectionLostError, ForecasterError, StalledError, UnsafeSocketError
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect, roll_back, statement_errors
 from forecaster.postgres.tables import Tables
@@ -63,8 +63,9 @@ def examine(dsn: Dsn, schema: str, parameters: Parameters, *, options: str | Non
             for about, check in _CHECKS:
                 _look(context, about, check)
     except ForecasterError as error:
-        is_it_up = f"pg_isready -h {shlex.quote(dsn.host)} -p {dsn.port}"
-        fix = f"{error.hint or _OTHERWISE}; {is_it_up} says whether it runs"
+        fix = error.hint or _OTHERWISE
+        if not isinstance(error, UnsafeSocketError):  # whether another user's server runs is of no use
+            fix += f"; pg_isready -h {shlex.quote(dsn.host)} -p {dsn.port} says whether it runs"
         result.findings.append(Finding("connection", "error", f"{error}", fix, error.exit_code))
     result.findings = [
         replace(finding, found=shown(finding.found), fix=_to_paste(shown(finding.fix or "")))

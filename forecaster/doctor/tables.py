@@ -50,10 +50,10 @@ _TRIGGERS = """
     WHERE r.ev_class = $1::int8::oid AND r.ev_type IN ('3', '4') AND r.ev_enabled IN ('O', 'A')
     ORDER BY 1 DESC, 2"""
 _INVALID_INDEXES = """
-    SELECT c.relname::text AS "table", x.relname::text AS index
+    SELECT c.relname::text AS "table", x.relname::text AS index, x.relkind = 'I' AS is_partitioned
     FROM pg_catalog.pg_index i
     JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
-    JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid AND x.relkind = 'i'
+    JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid AND x.relkind IN ('i', 'I')
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname IN ($2, $3, $4) AND NOT i.indisvalid ORDER BY 1, 2"""
 _PARTIAL_INDEX = "CREATE INDEX ON {table} (cm_track_id) WHERE {unusable}"
@@ -150,9 +150,14 @@ def indexes(context: Context) -> Iterator[Seen]:
     """Such as are not valid, and the one without which a large table takes long."""
     schema = context.tables.schema
     invalid = context.query(_INVALID_INDEXES, schema, *TO_FORECAST).rows()
-    for table, name in invalid:
+    for table, name, is_partitioned in invalid:
+        index = f"{quote_identifier(schema)}.{quote_identifier(name)}"
+        if is_partitioned:
+            found = f"{name} of {table} is not valid: some of its partitions lack it"
+            yield "warning", found, f"make it on each, and for each: ALTER INDEX {index} ATTACH PARTITION"
+            continue
         found = f"{name} of {table} is not valid: its making was broken off, and nothing is read by it"
-        yield "warning", found, f"REINDEX INDEX {quote_identifier(schema)}.{quote_identifier(name)}"
+        yield "warning", found, f"REINDEX INDEX {index}"
     streams = context.relations[STREAMS_TABLE] if context.fits(STREAMS_TABLE) else None
     if streams and streams.is_table and streams.rows >= _MANY_ROWS and not streams.has_partial:
         found = f"a run goes over all {streams.rows:,.0f} daily rows to count those that are no records"

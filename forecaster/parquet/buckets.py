@@ -17,7 +17,7 @@ from forecaster.errors import (
     LockedError,
     NoForecastError,
 )
-from forecaster.files import refusing
+from forecaster.files import check_name, refusing
 from forecaster.model.features import looks_ahead
 from forecaster.model.parameters import Parameters
 from forecaster.parquet.layout import STREAMS, Bucket
@@ -118,6 +118,7 @@ def plan(config: BucketsConfig) -> tuple[Job, list[Bucket]]:
     catalogue.check()
     sink = Sink(config.sink.absolute()) if config.sink and not config.dry_run else None
     if sink:
+        check_name(sink.directory)
         _keep_apart(catalogue, sink.directory)
     if catalogue.laid_out_in and config.buckets not in (None, catalogue.laid_out_in):
         raise InvalidOptionError(
@@ -145,7 +146,7 @@ def check(
     with report.stage("connect"):
         job, buckets = plan(config)
         buckets = buckets if only is None else [only]
-        report.warnings += job.catalogue.warnings(buckets)
+        _survey(job, buckets, report)
         _describe(config, job, buckets, report)
     with report.stage("buckets"):
         whole: list[tuple[Bucket, Worked]] = []
@@ -229,15 +230,16 @@ def add_up(report: BucketsReport, worked: Iterable[tuple[Bucket, Worked]], sink:
 def _run(config: BucketsConfig, engine: Engine, report: BucketsReport, only: Bucket | None) -> None:
     with report.stage("connect"):
         job, buckets = plan(config)
-        if job.sink:
-            job.sink.prepare(len(buckets))
         if len(buckets) > 1 and not job.catalogue.laid_out_in:
             report.warnings.append(
                 f"{config.source} is not laid out in buckets, so that each bucket reads all of it; "
                 "`forecaster prepare` lays it out"
             )
-        buckets = buckets if only is None else [only]
-        report.warnings += job.catalogue.warnings(buckets)
+        wanted = buckets if only is None else [only]
+        _survey(job, wanted, report)
+        if job.sink:
+            job.sink.prepare(len(buckets))
+        buckets = wanted
         _describe(config, job, buckets, report)
     worked: list[tuple[Bucket, Worked]] = []
     errors: dict[int, Exception] = {}
@@ -285,12 +287,23 @@ def _keep_apart(catalogue: Catalogue, sink: Path) -> None:
     """What is written must not be read as streams or decay rates by the next run."""
     for files in (catalogue.all_files, catalogue.all_rates):
         source = Path(files.where).parent if Path(files.where).name == STREAMS else Path(files.where)
-        lies_in = not files.is_url and sink.resolve().is_relative_to(source.resolve())
-        if lies_in or files.would_read(sink):
-            raise InvalidOptionError(
-                f"the sink {sink} lies in the source {source}",
-                hint="choose a directory beside it: what lies in the source is read with it",
-            )
+        if not files.is_url and sink.resolve().is_relative_to(source.resolve()):
+            raise _in_the_source(sink, source)
+
+
+def _survey(job: Job, buckets: list[Bucket], report: BucketsReport) -> None:
+    """Look at what lies in the source: what is not read is a warning, the sink may not be there."""
+    for listing in job.catalogue.listings(buckets):
+        if job.sink and listing.would_read(job.sink.directory):
+            raise _in_the_source(job.sink.directory, listing.where)
+        report.warnings += listing.warnings()
+
+
+def _in_the_source(sink: Path, source: Path | str) -> InvalidOptionError:
+    return InvalidOptionError(
+        f"the sink {sink} lies in the source {source}, directly or by way of a link",
+        hint="choose a directory outside of it: forecasts must not be read as streams",
+    )
 
 
 def _refuse_to_shrink(sink: Sink, buckets: list[Bucket], track_ids: tuple[int, ...]) -> None:

@@ -15,7 +15,7 @@ _WRONG = "is not what this version of forecaster writes"
 def read_json(path: Path, /, *, most: int, wrong: str = _WRONG, hint: str | None = None) -> Any:  # noqa: ANN401 - as the file says
     """What a file of at most so many bytes holds; None if there is no file.
 
-    Raises `BadFileError` for what is no file, is too large, or is no JSON.
+    Raises `BadFileError` for what is not a regular file, is too large, or is not JSON.
     """
     try:
         with refusing(path, "read"):
@@ -28,7 +28,7 @@ def read_json(path: Path, /, *, most: int, wrong: str = _WRONG, hint: str | None
 
 
 def parse(text: bytes | str, where: Path | str, /, *, wrong: str = _WRONG, hint: str | None = None) -> Any:  # noqa: ANN401
-    """What a JSON text holds. Raises `BadFileError` for one that is none, or is nested too deeply."""
+    """What a JSON text holds. Raises `BadFileError` for an invalid one, or one nested too deeply."""
     try:
         said = json.loads(text)
     except (ValueError, RecursionError):  # also for bytes that are no text, or a number without end
@@ -39,11 +39,13 @@ def parse(text: bytes | str, where: Path | str, /, *, wrong: str = _WRONG, hint:
 
 
 def _read(path: Path, most: int) -> bytes:
-    # Not to wait for whoever writes into a pipe.
+    # Without waiting for a writer, if it is a pipe.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise BadFileError(f"{path} is there and is no file", hint="remove it")
+            raise BadFileError(f"{path} exists but is not a regular file", hint="remove it")
         data = file.read(most + 1)
     if len(data) > most:
-        raise BadFileError(f"{path} is larger than {most:,} bytes: forecaster writes no such file")
+        raise BadFileError(
+            f"{path} is larger than {most:,} bytes, so forecaster did not write it", hint="remove it"
+        )
     return data

@@ -20,7 +20,7 @@ BUCKETS_MAX = 100_000
 
 _VERSION = 1
 _MOST = 65_536  # bytes of a layout file
-_HINT = "choose another directory; or remove it, and lay out or forecast the catalogue anew"
+_HINT = "choose another directory; or remove this one, and lay out or forecast the catalogue again"
 _BY_BUCKET = "by bucket"
 _MULTIPLIER = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: Knuth's multiplicative hashing
 

@@ -1,29 +1,32 @@
 """Which files a directory, a pattern or a URL means: one rule for all three."""
 
 import os
+import re
 import stat
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import polars as pl
 
-from forecaster.errors import BadFileError
-from forecaster.files import counted, refusing
+from forecaster.errors import BadFileError, ForecasterError
+from forecaster.files import check_name, counted, refusing
 from forecaster.interrupt import interruptible
+from forecaster.secrecy import one_line
 
 ENDINGS = (".parquet", ".parq", ".pq")
 """What the name of a Parquet file ends in, in any case; a name without any ending is one too."""
 
+EXPORT_HINT = "export the table as it is now to Parquet files in another directory, and name that"
 STORE_HINT = "check the address, and what the store needs, such as AWS_REGION"
 
 _WILD = "*?["
 _HIDDEN = (".", "_")
-# What other programs write beside their data, and what has no rows in it.
-_KEPT_QUIET = (
+_MARKS = (
     "_SUCCESS",
     "_metadata",
     "_common_metadata",
@@ -34,6 +37,9 @@ _KEPT_QUIET = (
     ".keep",
     ".gitkeep",
 )
+# A version's number, or that and a UUID: other programs have files of metadata as well.
+_OF_ICEBERG = re.compile(r"(?:v\d+|\d+-[0-9a-f-]{32,36})(?:\.\w+)?\.metadata\.json(?:\.gz)?", re.IGNORECASE)
+_OF_DELETIONS = {"file_path", "pos"}  # columns of a file that an Iceberg table keeps next to its data
 _NOT_LISTED = ("http", "https")  # schemes of servers that hold files, and tell no list of them
 
 States = frozenset[int]
@@ -51,20 +57,29 @@ class Listing:
     """What could hold data, but is not named as a Parquet file is; a directory ends in a slash."""
     again: list[str] = field(default_factory=list)
     """Other names of what is read."""
+    links: list[str] = field(default_factory=list)
+    """Directories that are read by way of a link."""
+
+    def would_read(self, directory: Path) -> bool:
+        """Whether what is written into a directory would be read too, if only by way of a link."""
+        place = place_of(self.where)
+        return not is_url(self.where) and any(
+            place.may_mean(directory, by=Path(by)) for by in (place.base, *self.links)
+        )
 
     def warnings(self) -> list[str]:
         """What a user should know of that which is not read."""
         told = []
         if self.passed_over:
+            first = one_line(min(self.passed_over))
             told.append(
-                f"{self.where}: {counted(len(self.passed_over), 'name')} passed over, the first is "
-                f"{min(self.passed_over)}: names that begin with . or _, or end in something else than "
-                f"{', '.join(ENDINGS)}, are not read"
+                f"{self.where}: {counted(len(self.passed_over), 'name')} not read, the first is {first}: "
+                f"a Parquet file ends in {', '.join(ENDINGS)} or nothing, and does not begin with . or _"
             )
         if self.again:
             told.append(
-                f"{self.where}: {counted(len(self.again), 'link')} to what is read by another name too, the "
-                f"first is {min(self.again)}: it is read once"
+                f"{self.where}: {counted(len(self.again), 'link')} to what has another name too, the first "
+                f"is {one_line(min(self.again))}: it is read once"
             )
         return told
 
@@ -93,13 +108,13 @@ class Place:
         """Whether the names so far are meant."""
         return len(self.pattern) in states
 
-    def may_mean(self, path: Path) -> bool:
-        """Whether anything in a directory is meant."""
-        base, path = Path(self.base).resolve(), path.resolve()
-        if not path.is_relative_to(base):
+    def may_mean(self, path: Path, *, by: Path) -> bool:
+        """Whether anything in a directory is meant, if it lies in the base or in a link below it."""
+        root, path = by.resolve(), path.resolve()
+        if not path.is_relative_to(root):
             return False
         states = self.start
-        for name in path.relative_to(base).parts:
+        for name in (*by.relative_to(self.base).parts, *path.relative_to(root).parts):
             states = self.step(states, name)
         return bool(states)
 
@@ -128,6 +143,8 @@ def list_files(where: str) -> Listing:
     found = _at_url(where) if is_url(where) else _in_directory(where)
     for names in (found.read, found.passed_over, found.again):
         names.sort()
+    for path in found.read:
+        check_name(path)
     return found
 
 
@@ -146,6 +163,11 @@ def names_files(where: str) -> bool:
     return is_pattern(where) or where.lower().endswith(ENDINGS)
 
 
+def is_mark(name: str) -> bool:
+    """Whether other programs write such a file next to their data: it never has rows, and is not named."""
+    return any(fnmatchcase(name, mark) for mark in _MARKS)
+
+
 def place_of(where: str) -> Place:
     """A pattern's fixed beginning, and the rest; all of it for a directory."""
     if not is_url(where) and os.path.exists(where):  # noqa: PTH110 - raises nothing
@@ -162,7 +184,7 @@ def refuse_tables(where: str) -> None:
         _refuse_table_at_url(base)
         return
     for path in dict.fromkeys((base, os.path.realpath(base))):
-        _refuse_table_around(Path(path))
+        refuse_table_around(Path(path))
 
 
 def _fits(name: str, part: str) -> bool:
@@ -176,7 +198,7 @@ def _folded(name: str) -> str:
 
 
 def _pass_over(found: Listing, path: str, name: str) -> None:
-    if not any(fnmatchcase(name, quiet) for quiet in _KEPT_QUIET):
+    if not is_mark(name):
         found.passed_over.append(path)
 
 
@@ -186,16 +208,16 @@ def _table(names: Sequence[str]) -> str | None:
         return "Delta Lake"
     if any(name.startswith(".hoodie") for name in names):
         return "Apache Hudi"
-    is_iceberg = any(one == "metadata" and ".metadata.json" in name for one, name in zip(names, names[1:]))  # noqa: B905, RUF007
+    is_iceberg = any(one == "metadata" and _OF_ICEBERG.fullmatch(name) for one, name in pairwise(names))
     return "Apache Iceberg" if is_iceberg else None
 
 
 def _refuse(where: str, table: str | None) -> None:
     if table:
         raise BadFileError(
-            f"{where} is a table of {table}: which of its files count, and which of their rows, only its log "
-            "says, and that is not read",
-            hint="export the table as it is now to Parquet files in another directory, and name that",
+            f"{where} is a table of {table}: only its log says which files and rows count, and forecaster "
+            "does not read that log",
+            hint=EXPORT_HINT,
         )
 
 
@@ -207,7 +229,9 @@ def _in_directory(where: str) -> Listing:
         if not place.pattern and not stat.S_ISDIR(mode := Path(where).stat().st_mode):
             if stat.S_ISREG(mode):
                 return Listing(where, [where])
-            raise BadFileError(f"{where} is neither a file nor a directory", hint="give one of these")
+            raise BadFileError(
+                f"{where} is neither a file nor a directory", hint="name a file or a directory"
+            )
         found, is_directory = Listing(where), Path(place.base).is_dir()
     if is_directory:
         _walk(place, found)
@@ -239,7 +263,7 @@ def _walk(place: Place, found: Listing) -> None:
             with refusing(entry.path, "read"):
                 state = entry.stat()
             if entry.is_symlink():
-                _refuse_table_around(Path(os.path.realpath(entry.path)))
+                refuse_table_around(Path(os.path.realpath(entry.path)))
             is_directory = stat.S_ISDIR(state.st_mode)
             if not is_directory and not (place.means(after) and _is_data(place, entry, state, found)):
                 continue
@@ -249,6 +273,7 @@ def _walk(place: Place, found: Listing) -> None:
                 found.again.append(entry.path)
             elif is_directory:
                 pending.append((entry.path, after))
+                found.links.extend([entry.path] if entry.is_symlink() else [])
             else:
                 found.read.append(entry.path)
             seen.add(key)
@@ -270,13 +295,24 @@ def _is_data(place: Place, entry: os.DirEntry[str], state: os.stat_result, found
         _pass_over(found, entry.path, entry.name)
         return False
     if not stat.S_ISREG(state.st_mode):
-        raise BadFileError(f"{entry.path} is neither a file nor a directory", hint="remove it from there")
+        raise BadFileError(
+            f"{entry.path} is neither a file nor a directory", hint="move it to another directory"
+        )
     return bool(state.st_size or PurePosixPath(entry.name).suffix)  # else a mark without anything in it
 
 
-def _refuse_table_around(path: Path) -> None:
+def refuse_deletions(path: str, names: Collection[str], *, lacks: bool) -> None:
+    """Raise `BadFileError` for a file of deletions; one that `lacks` a column tells it by its footer."""
+    if {*names} >= _OF_DELETIONS or (lacks and "delete-type" in pl.read_parquet_metadata(path)):
+        raise BadFileError(
+            f"{path} lists rows that an Apache Iceberg table has deleted from other files", hint=EXPORT_HINT
+        )
+
+
+def refuse_table_around(path: Path) -> None:
+    """Raise `BadFileError` for a directory that is such a table, or lies in one."""
     for directory in (path, *path.parents):
-        there = [name for name in ("_delta_log", ".hoodie") if (directory / name).is_dir()]
+        there = [name for name in ("_delta_log", ".hoodie") if os.path.isdir(directory / name)]  # noqa: PTH112 - raises nothing
         _refuse(str(directory), _table(there) or _iceberg(str(directory)))
 
 
@@ -297,7 +333,7 @@ def _at_url(where: str) -> Listing:
     except BadFileError:
         if place.pattern or not names_files(where):
             raise
-        names = []  # whoever may read a file may not be allowed to list it
+        names = []  # who may read a file may not be allowed to list it
     if not names and not place.pattern and names_files(where):
         return Listing(where, [where])
     for name in names:
@@ -333,7 +369,7 @@ def _refuse_table_at_url(base: str) -> None:
         directory = f"{scheme}://{'/'.join(parts[:end])}"
         signs = ("_delta_log/*", ".hoodie/*", "metadata/*.metadata.json*")
         there: Iterable[str] = ()
-        # Whoever may list a place may not be allowed to list what is around it.
+        # Who may list a place may not be allowed to list what is around it.
         with suppress(BadFileError), refusing(directory, "read"):
             there = _expand([f"{directory}/{sign}" for sign in signs])
         for path in there:
@@ -346,6 +382,13 @@ def _expand(patterns: Sequence[str]) -> list[str]:
     scan = pl.scan_parquet(list(patterns), schema={"cm_track_id": pl.Int64}, hive_partitioning=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # on the store's region, which is found out
-        # Not documented, but made for other engines: the only way to what Polars found.
-        node = interruptible(lambda: scan._ldf.visit().view_current_node(), cancel=None)  # noqa: SLF001
-    return [] if type(node).__name__ == "DataFrameScan" else list(map(str, node.paths))  # a frame of no rows
+        try:
+            # Not documented, but made for other engines: the only way to what Polars found.
+            node = interruptible(lambda: scan._ldf.visit().view_current_node(), cancel=None)  # noqa: SLF001
+            # A frame of no rows stands for no objects.
+            return [] if type(node).__name__ == "DataFrameScan" else list(map(str, node.paths))
+        except (AttributeError, TypeError) as error:
+            raise ForecasterError(
+                f"Polars {pl.__version__} does not tell forecaster which files an object store holds",
+                hint="install Polars 2.1, or copy the files to a local directory",
+            ) from error

@@ -1,22 +1,20 @@
 """Alone with a bucket: a locked file, that only who may write into the sink can lock."""
 
-import fcntl
 import math
 import os
 import re
 import socket
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from forecaster.console import log
 from forecaster.errors import BadFileError, LockedError
 from forecaster.files import refuse_planted_links, refusing
-from forecaster.locks import holder
+from forecaster.locks import holder, locked_within
 
-_POLL = 0.25  # seconds between two tries to lock
 _OWN, _OF_GROUP = 0o600, 0o660
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _HOLDER = re.compile(
@@ -31,20 +29,12 @@ def locked(path: Path, wait: float) -> Iterator[None]:
 
     Raises `LockedError`, which says who holds it, if it is not free within `wait` seconds.
     """
-    deadline = time.monotonic() + (wait if math.isfinite(wait) else 0)
     refuse_planted_links(path.parent)
     with refusing(path.parent, "written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _open(path)
     try:
-        while not _is_taken(descriptor, path):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise LockedError(
-                    f"another process works this bucket: {path} is held by {_holder(descriptor)}",
-                    hint="let it finish; --wait SECONDS waits for it",
-                )
-            time.sleep(min(_POLL, left))
+        _take(descriptor, path, wait if math.isfinite(wait) else 0)
         _say(descriptor, _own_name())
         try:
             yield
@@ -60,7 +50,7 @@ def _open(path: Path) -> int:
     state, place = os.fstat(descriptor), path.parent.stat()
     if not stat.S_ISREG(state.st_mode):
         os.close(descriptor)
-        raise BadFileError(f"{path} is there and is no file", hint="remove it")
+        raise BadFileError(f"{path} exists but is not a regular file", hint="remove it")
     is_shared = place.st_mode & stat.S_IWGRP and state.st_gid == place.st_gid
     mode = _OF_GROUP if is_shared else _OWN
     if state.st_uid == os.geteuid() and stat.S_IMODE(state.st_mode) != mode:
@@ -69,14 +59,18 @@ def _open(path: Path) -> int:
     return descriptor
 
 
-def _is_taken(descriptor: int, path: Path) -> bool:
-    """Take it, if nobody else holds it."""
+def _take(descriptor: int, path: Path, wait: float) -> None:
     with refusing(path, "locked"):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
+        if locked_within(descriptor, 0):
+            return
+        if wait > 0:
+            log.info("waiting for %s, which holds %s", _holder(descriptor), path)
+        if locked_within(descriptor, wait):
+            return
+    raise LockedError(
+        f"another process works on this bucket: {path} is held by {_holder(descriptor)}",
+        hint="let it finish; --wait SECONDS waits for it",
+    )
 
 
 def _own_name() -> str:

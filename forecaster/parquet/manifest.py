@@ -107,7 +107,7 @@ class Sink:
     def read(self, bucket: Bucket) -> Manifest | None:
         """The manifest of a bucket; None if there is none. Raises `BadFileError` for what is none."""
         path = self.manifest(bucket)
-        wrong, hint = "is no manifest of this version of forecaster", "remove it: the bucket is worked anew"
+        wrong, hint = "is not a manifest of this version", "remove it: then the bucket is computed again"
         fields = read_json(path, most=_MOST, wrong=wrong, hint=hint)
         if fields is None:
             return None

@@ -59,7 +59,7 @@ def _values(name: str, told: Mapping[str, str | None], spec: Column) -> pl.Serie
     if len(bad):
         path = list(told)[bad[0]]
         raise BadFileError(
-            f"{path} has no column {name}, and its path says {told[path]!r}: expected {spec.expected}",
-            hint="name directories after values, as date=2024-01-31; or write the column into the files",
+            f"{path} has no column {name}, and its path gives {told[path]!r}: expected {spec.expected}",
+            hint="name the directory by a value, as date=2024-01-31; or write the column into the file",
         )
     return values

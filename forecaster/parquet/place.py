@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from forecaster.errors import BadFileError
-from forecaster.files import refuse_planted_links, refusing, sync_directory
+from forecaster.files import check_name, refuse_planted_links, refusing, sync_directory
 
 _TRIES, _PAUSE = 20, 0.05  # seconds; in all less than a signal leaves to clean up in
 
@@ -24,6 +24,7 @@ def new_directory(out: Path, *, replaces: Collection[str] | None) -> Iterator[Pa
     `out` may be an empty directory; one that holds just the names that it `replaces` is replaced, by two
     renames between which there is none. Raises `BadFileError` for any other.
     """
+    check_name(out)
     refuse_planted_links(out)
     target = Path(os.path.realpath(out))
     with refusing(out, "written"):

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from forecaster.errors import BadFileError
+from forecaster.errors import InvalidOptionError
 from forecaster.files import refusing, write_table, write_text
 from forecaster.interrupt import interruptible
 from forecaster.model.rates import newest_mldr
 from forecaster.parquet.layout import LAYOUT, MLDR, STREAMS, Bucket, Layout, bucket_of
+from forecaster.parquet.listing import Listing, is_url
 from forecaster.parquet.place import new_directory
 from forecaster.parquet.source import Catalogue, Files
 from forecaster.schema import ARTIST_MLDR, DAILY_STREAMS, conform
@@ -48,8 +49,9 @@ def prepare_files(catalogue: Catalogue, buckets: int, out: Path, *, replace: boo
     """
     catalogue.check()
     files = catalogue.all_files
-    for source in (files, catalogue.all_rates):
-        _keep_apart(source, out)
+    listings = catalogue.listings([])
+    for listing in listings:
+        _keep_apart(listing, out)
     track, rows = pl.col("cm_track_id"), files.scan()
     schema = rows.collect_schema()
     with _laid_out(out, buckets, replace=replace) as directory:
@@ -66,7 +68,9 @@ def prepare_files(catalogue: Catalogue, buckets: int, out: Path, *, replace: boo
             artists = _spread_rates(rates.conformed(), buckets, directory, rates.collect)
         laid_out = Files(str(directory / STREAMS), DAILY_STREAMS).count()
         total = files.count()
-    return Prepared(laid_out, total - laid_out, artists, tuple(catalogue.warnings([])))
+    return Prepared(
+        laid_out, total - laid_out, artists, tuple(w for listing in listings for w in listing.warnings())
+    )
 
 
 def prepare_tables(source: "Source", buckets: int, out: Path, *, replace: bool = False) -> Prepared:
@@ -93,15 +97,15 @@ def prepare_tables(source: "Source", buckets: int, out: Path, *, replace: bool =
     return Prepared(rows, source.rows_without_track(), artists)
 
 
-def _keep_apart(source: Files, out: Path) -> None:
+def _keep_apart(source: Listing, out: Path) -> None:
     """What is replaced must not be what is read, nor must what is written be read by the next one."""
     place, new = Path(source.where).resolve(), out.resolve()
-    if not source.is_url and new in (place, *place.parents):
-        raise BadFileError(f"{out} holds the source {source.where}", hint="choose another directory")
+    if not is_url(source.where) and new in (place, *place.parents):
+        raise InvalidOptionError(f"{out} holds the source {source.where}", hint="choose another directory")
     if source.would_read(out):
-        raise BadFileError(
-            f"{out} lies in the source {source.where}",
-            hint="choose a directory beside it: what lies in the source is read with it",
+        raise InvalidOptionError(
+            f"{out} lies in the source {source.where}, directly or by way of a link",
+            hint="choose a directory outside of it: what lies in the source is read with it",
         )
 
 

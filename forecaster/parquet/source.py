@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +15,7 @@ import polars as pl
 from polars.datatypes import DataType
 
 from forecaster.errors import BadFileError, InvalidOptionError, SchemaMismatchError
-from forecaster.files import counted, refusing
+from forecaster.files import check_name, counted, refusing
 from forecaster.interrupt import interruptible
 from forecaster.model.rates import newest_mldr
 from forecaster.parquet.layout import MLDR, STREAMS, Bucket, read_layout
@@ -26,7 +27,7 @@ from forecaster.parquet.listing import (
     is_url,
     list_files,
     names_files,
-    place_of,
+    refuse_deletions,
     refuse_tables,
 )
 from forecaster.parquet.partitions import PATH, told_by_paths, with_told
@@ -36,7 +37,7 @@ ROWS_PER_BUCKET = 10_000_000
 """Where nothing else tells the number of buckets: so many daily rows take about 1 GB of memory."""
 
 _NAMED = 5  # directories that an error names
-_OF_DELETIONS = {"file_path", "pos"}  # columns of a file that an Iceberg table keeps beside its data
+_LOCAL = re.compile(r"\Afile:(?://(?:localhost)?)?(?=/)", re.IGNORECASE)
 _NOT_PARQUET = "it is damaged, cut off, or no Parquet file"
 # Files of one catalogue may have been written with numbers and times of different sizes.
 _WIDENING = pl.ScanCastOptions(
@@ -61,12 +62,8 @@ class Files:
         """Whether they are in an object store, which Polars reads by itself."""
         return is_url(self.where)
 
-    def would_read(self, directory: Path) -> bool:
-        """Whether what is written into a directory may be read along with them."""
-        return not self.is_url and place_of(self.where).may_mean(directory)
-
     def listing(self) -> Listing:
-        """Each file, and what is passed over. Raises `BadFileError` if there is no file."""
+        """Each file, and names that are not read. Raises `BadFileError` if there is no file."""
         found = list_files(self.where)
         if not found.read:
             others = f", but {counted(len(found.passed_over), 'other name')}" if found.passed_over else ""
@@ -133,14 +130,7 @@ class Files:
             one = pl.scan_parquet(path, glob=False, hive_partitioning=False)
             schema = interruptible(one.collect_schema, cancel=None)
             lacks = any(column.required and name not in schema for name, column in self.columns.items())
-            deletes = schema.keys() >= _OF_DELETIONS or (
-                lacks and "delete-type" in pl.read_parquet_metadata(path)
-            )
-        if deletes:
-            raise BadFileError(
-                f"{path} has no rows, but says which rows of other files an Apache Iceberg table has deleted",
-                hint="export the table as it is now to Parquet files in another directory, and name that",
-            )
+            refuse_deletions(path, schema, lacks=lacks)
         return {name: schema[name] for name in self.columns if name in schema}
 
     def _common(self, schemas: Mapping[str, Mapping[str, DataType]]) -> dict[str, DataType]:
@@ -245,8 +235,8 @@ class Catalogue:
             if self.rates_by_bucket:
                 _holds_just_buckets(self.mldr, self.laid_out_in)
 
-    def warnings(self, buckets: Sequence[Bucket]) -> list[str]:
-        """What a user should know of the files that are not read, in these buckets or all of them.
+    def listings(self, buckets: Sequence[Bucket]) -> list[Listing]:
+        """What lies where the files of one bucket are, or those of all.
 
         Raises `BadFileError` for rows in no bucket of an object store.
         """
@@ -254,14 +244,14 @@ class Catalogue:
         files = (
             [self.files(buckets[0]), self.rates(buckets[0])] if is_one else [self.all_files, self.all_rates]
         )
-        told = []
+        found = []
         for one in files:
-            with suppress(BadFileError):  # whoever reads them says so
-                told.append(list_files(one.where))
+            with suppress(BadFileError):  # raised again where they are read
+                found.append(list_files(one.where))
         if self.laid_out_in and is_url(self.streams):
-            for listing in told:
+            for listing in found:
                 _holds_just_buckets_at_url(listing, self)
-        return [warning for listing in told for warning in listing.warnings()]
+        return found
 
     def buckets(self) -> int:
         """In how many buckets it is best worked."""
@@ -334,8 +324,8 @@ def _refuse_others(directory: str, names: set[str], buckets: int) -> None:
     if others:
         raise BadFileError(
             f"{directory} is laid out in {buckets} buckets, counted from 0, and holds "
-            f"{', '.join(others[:_NAMED])} besides",
-            hint="remove what is no part of it, or lay the catalogue out anew",
+            f"{', '.join(others[:_NAMED])} as well, which no bucket would read",
+            hint="remove these, or lay the catalogue out again",
         )
 
 
@@ -347,7 +337,8 @@ def _lacking(
 
 
 def _absolute(where: str) -> str:
-    where = where.removeprefix("file://") if where.startswith("file:///") else where
+    check_name(where)
+    where = _LOCAL.sub("", where)
     if is_url(where):
         return where.rstrip("/")
     return os.path.abspath(where)  # noqa: PTH100 - without resolving links: the name is said to the user

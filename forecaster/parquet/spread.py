@@ -33,7 +33,7 @@ def _check_names(job: Job) -> None:
     for option, where in (("--source", job.catalogue.streams), ("--mldr", job.catalogue.mldr)):
         if masked(where) != where:
             raise InvalidOptionError(
-                f"{option} has a signature or a password in it, which would be sent to the workers in clear",
-                hint="have the workers find it in their own environment, such as AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or name a scheduler at tls://",
+                f"{option} has a signature or a password in it, which would go to the workers unencrypted",
+                hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what the store needs, where the "
+                "workers run; or use a scheduler at tls://",
             )

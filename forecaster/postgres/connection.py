@@ -27,7 +27,7 @@ from forecaster.errors import (
 )
 from forecaster.interrupt import Cancel, interruptible
 from forecaster.postgres.conditions import hint_for, is_lost
-from forecaster.postgres.stall import Watch, hang_up
+from forecaster.postgres.stall import Watch, bytes_passed, hang_up
 from forecaster.secrecy import brief
 
 # ADBC imports this for a kind of data that we never give it. It takes a quarter of all imports' time.
@@ -121,8 +121,9 @@ def _open(dsn: Dsn, options: Mapping[str, str], beside: Connection | None) -> Co
         # libpq's own limit is per address, and a name may have several.
         return interruptible(opened, cancel=None, timeout=patience)
     except TimeoutError:
-        message = f"cannot connect to {dsn}: no answer within {patience} seconds"
-        raise DatabaseUnreachableError(message, hint=hint) from None
+        within = f"no answer from {dsn.host}, port {dsn.port}, within {patience - 0.5:g} seconds"
+        hint = "check host and port, and what is on the way; connect_timeout in the URL waits longer"
+        raise DatabaseUnreachableError(f"cannot connect to {dsn}: {within}", hint=hint) from None
     except adbc.Error as error:
         message = f"cannot connect to {dsn}: {_reason(dsn.redact(str(error)))}"
         kind = TurnedAwayError if _TURNED_AWAY.search(str(error)) else DatabaseUnreachableError
@@ -191,13 +192,17 @@ def _asking(dsn: Dsn) -> Iterator[Connection]:
 
 
 def _at_work(dsn: Dsn) -> bool:
-    """Whether a session of ours does anything but wait for us; one that waits for a lock does."""
+    """Whether a session of ours does anything but wait for us; one that waits for a lock does.
+
+    Where it is not seen whether bytes pass, one does that sends or takes rows: the network may just be slow.
+    """
+    is_slow = "false" if bytes_passed(dsn) else "state = 'active'"
     with _asking(dsn) as connection:
         # By the name that a user gives, there may be those of others; then we wait longer than needed.
         sql = f"""
             SELECT count(*) FROM pg_catalog.pg_stat_activity
             WHERE ({_OURS} OR application_name = nullif($2, '')) AND pid <> pg_backend_pid()
-              AND wait_event_type IS DISTINCT FROM 'Client'"""
+              AND (wait_event_type IS DISTINCT FROM 'Client' OR {is_slow})"""
         return bool(query(connection, sql, (client_name(), _given_name(dsn))).item())
 
 
@@ -264,7 +269,7 @@ def severity_of_errors(connection: Connection) -> str:
     try:
         query(connection, "SELECT 1 / 0 -- forecaster asks in what language errors are reported")
     except adbc.Error as error:
-        connection.rollback()
+        roll_back(connection)
         if found := _SEVERITY.search(f"{error}"):
             return found[0]
     return ""
@@ -274,7 +279,12 @@ def quote_identifier(name: str) -> str:
     """`name` as an SQL identifier, whatever characters it has."""
     # A longer name would be cut off by the server, and then be another one.
     is_text = not any("\ud800" <= character <= "\udfff" for character in name)
-    if not name or "\0" in name or not is_text or len(name.encode()) > NAME_BYTES:
+    if not is_text:
+        raise SchemaMismatchError(
+            f"{name!r} cannot be the name of a schema or table: it is not text in the locale's encoding",
+            hint="set LC_ALL=C.UTF-8, and type it in UTF-8",
+        )
+    if not name or "\0" in name or len(name.encode()) > NAME_BYTES:
         raise SchemaMismatchError(
             f"{name!r} cannot be the name of a schema or table: expected 1 to {NAME_BYTES} bytes of UTF-8"
         )

@@ -1,8 +1,10 @@
 """The embedded PostgreSQL server: for trying things out and for tests, in a directory of its own."""
 
 import fcntl
+import grp
 import importlib.util
 import os
+import pwd
 import shlex
 import shutil
 import signal
@@ -275,7 +277,7 @@ def _make_directory(data_dir: Path, account: Account | None) -> None:
             f"the data directory {data_dir} is another user's, or anyone can write to it",
             hint="choose one with --data-dir that does not exist yet",
         )
-    if status.st_mode & stat.S_IWGRP:
+    if status.st_mode & stat.S_IWGRP and not _is_of_this_user(status.st_gid):
         raise EmbeddedServerError(
             f"the data directory {data_dir} can be written to by its group",
             hint=f"close it: chmod g-w {shlex.quote(str(data_dir))}",
@@ -287,6 +289,17 @@ def _make_directory(data_dir: Path, account: Account | None) -> None:
         )
     if account:
         _require_way_in(data_dir, account)
+
+
+def _is_of_this_user(group: int) -> bool:
+    """Whether nobody else is in the group: many systems give each user one, and a umask of 002."""
+    users = pwd.getpwall()
+    own = {user.pw_name for user in users if user.pw_uid == os.geteuid()}
+    try:
+        named = {*grp.getgrgid(group).gr_mem}
+    except KeyError:
+        return False
+    return named | {user.pw_name for user in users if user.pw_gid == group} <= own
 
 
 def _require_way_in(data_dir: Path, account: Account) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import adbc_driver_manager as adbc
 
+from forecaster.console import log
 from forecaster.errors import LockedError
 from forecaster.postgres.connection import Connection, client_name, commit, query, roll_back
 from forecaster.postgres.tables import FORECAST_TABLE, Tables
@@ -58,6 +59,7 @@ def take_lock(
     name_of_table = tables.name(table)
     deadline = time.monotonic() + wait
     _tie_to_this_process(connection)
+    said = False
     while not _try(connection, name_of_table, name := _holders_name()):
         left = deadline - time.monotonic()
         if left <= 0:
@@ -66,6 +68,9 @@ def take_lock(
                 f"{holder(connection, name_of_table) or 'it has just ended'}",
                 hint="let it finish; --wait SECONDS waits for it",
             )
+        if not said and (by := holder(connection, name_of_table)):
+            log.info("waiting for %s, which writes to %s", by, name_of_table)
+            said = True
         time.sleep(min(_POLL, left))
     return name
 

@@ -8,7 +8,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,8 +25,10 @@ _LOOKS = 4  # at what goes over the wire, within the limit
 _COMES_BACK_WITHIN = 0.3  # seconds for a call whose connection is closed under it
 _COUNTERS = struct.Struct("=QQ")  # bytes acknowledged and received, in Linux' tcp_info
 _COUNTERS_AT = 120
+_OPEN_FILES = "/dev/fd"
+_MOST_FILES = 4096  # that are looked at where the system does not list them
 _SILENT = "says nothing any more"
-_HINT = "see whether the network is up; --stall-timeout SECONDS waits longer"
+_HINT = "see whether the server and the network are up; --stall-timeout SECONDS waits longer"
 
 T = TypeVar("T")
 
@@ -68,7 +70,7 @@ class Watch:
         limit = self.dsn.stall_timeout
         since, seen = time.monotonic(), None
         while wait([result], timeout=limit / _LOOKS).not_done:
-            now = _bytes_passed(self.dsn)
+            now = bytes_passed(self.dsn)
             if seen is not None and seen != now:
                 since = time.monotonic()
             seen = now
@@ -80,21 +82,23 @@ class Watch:
         with _probing:
             if result.done():
                 return
-            silence = f"nothing came in {self.dsn.stall_timeout:g} s, and it is at no work for us"
-            error = StalledError(f"{self.dsn} {_SILENT}: {silence}", hint=_HINT)
+            said = f"{self.dsn} {_SILENT}: nothing came in {self.dsn.stall_timeout:g} s, and"
+            error = StalledError(f"{said} it is at no work for us", hint=_HINT)
             try:
                 # Twice, because a call may be of several statements, and the server just then between two.
                 if self._in_time(self.at_work) or self._in_time(self.at_work) or result.done():
                     return
                 _give_up(self.dsn, error)  # before the end of a session looks like a lost connection
-                what = f"ended on the server: {self._in_time(self.end)} sessions of this process"
+                ended = self._in_time(self.end)
+                error.args = (f"{error}; ended on the server: {ended} sessions of this process",)
             except TurnedAwayError:  # as with too many connections: it is there, and that is all we know
+                _give_up(self.dsn, None)
                 return
             except (ForecasterError, TimeoutError):
                 if result.done():
                     return
                 what = "new connections are not answered either; it ends our sessions once it notices"
-            error.args = (f"{error}; {what}",)
+                error.args = (f"{said} {what}",)
             hang_up(self.dsn, error)
 
     @staticmethod
@@ -114,8 +118,8 @@ def hang_up(dsn: Dsn, error: StalledError | None = None) -> None:
         settle(going.result, error)
 
 
-def _give_up(dsn: Dsn, error: StalledError) -> list[_Going]:
-    """Have the calls that go on, and fail from now on, fail with that."""
+def _give_up(dsn: Dsn, error: StalledError | None) -> list[_Going]:
+    """Have the calls that go on, and fail from now on, fail with that; None takes it back."""
     calls = [going for going in _going if going.server == (dsn.host, dsn.port)]
     for going in calls:
         going.ended = error
@@ -132,7 +136,7 @@ def _known(dsn: Dsn, result: "Future[Any]") -> Iterator[_Going]:
         _going.remove(going)
 
 
-def _bytes_passed(dsn: Dsn) -> int:
+def bytes_passed(dsn: Dsn) -> int:
     """Sent to the server and acknowledged, or received; always 0 where the system does not count them."""
     if sys.platform != "linux" or dsn.host.startswith("/"):
         return 0
@@ -147,13 +151,21 @@ def _bytes_passed(dsn: Dsn) -> int:
 
 def _sockets(dsn: Dsn) -> Iterator[socket.socket]:
     """All connections of this process to the server: the drivers do not show theirs."""
-    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - numbers
+    for number in _open_files():
         with suppress(OSError):
-            if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+            if not stat.S_ISSOCK(os.fstat(number).st_mode):
                 continue
-            with socket.socket(fileno=os.dup(int(name))) as one:
+            with socket.socket(fileno=os.dup(number)) as one:
                 if _is_of(dsn, one.getpeername()):
                     yield one
+
+
+def _open_files() -> Sequence[int]:
+    """The descriptors of this process; all there may be where they are not listed, as in some containers."""
+    try:
+        return [int(name) for name in os.listdir(_OPEN_FILES)]  # noqa: PTH208 - numbers
+    except (OSError, ValueError):
+        return range(_MOST_FILES)
 
 
 def _is_of(dsn: Dsn, peer: Any) -> bool:  # noqa: ANN401 - of any kind of socket
