@@ -213,8 +213,8 @@ def _read_parquet(path: Path) -> pl.DataFrame:
     from pyarrow.parquet import ParquetFile  # noqa: PLC0415 - takes long, and a CSV does without
 
     check_name(path)
-    with contextlib.suppress(ValueError, PermissionError, pa.ArrowException):  # all else is for Polars to say
-        ParquetFile(path).close()  # refuses levels so many that Polars would overflow the stack
+    with path.open("rb") as file, contextlib.suppress(ValueError, pa.ArrowException):  # which Polars will say
+        ParquetFile(file)  # refuses levels so many that Polars would overflow the stack
     whole = pl.scan_parquet(path, glob=False)  # a name with [ or * in it is a name
     rows, columns = whole.select(pl.len()).collect().item(), len(whole.collect_schema())
     needed, memory = 8 * rows * columns, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -708,7 +708,7 @@ class TestPoison:
         for bucket in (1, 3):
             [file] = (own / "streams" / f"bucket={bucket}").iterdir()
             file.write_bytes(b"" if bucket == 1 else file.read_bytes()[:-100])
-        said = r"3 of 4 buckets failed \(0, 1, 3\); the others are done. Bucket 0: .* works this bucket"
+        said = r"3 of 4 buckets failed \(0, 1, 3\); the others are done. Bucket 0: .* works on this bucket"
         with (
             locked(sink / "manifests" / "bucket=0" / ".lock", 0),
             pytest.raises(BucketsFailedError, match=said),

@@ -369,12 +369,12 @@ def test_a_full_disk_is_an_error_and_no_traceback(catalogue: Dsn) -> None:
     assert sql.rows(catalogue, "SELECT count(*) FROM backtest_track_streams_forecast") == [(247 * 24,)]
 
 
-def test_a_wrong_call_is_json_as_well_where_that_is_asked_for(called: Cli) -> None:
-    result = called("run", "--json", "--log-format", "json", "--horizon", "0")
+def test_a_wrong_call_is_json_as_well_where_that_is_asked_for(cli: Cli) -> None:
+    result = cli("run", "--json", "--log-format", "json", "--horizon", "0")
     assert result.returncode == 2
     assert "--horizon" in json.loads(result.stdout)["error"]
     assert json.loads(result.stderr)["exit_code"] == 2
-    result = called("run", "--bogus", env={"FORECASTER_LOG_FORMAT": "json"})
+    result = cli("run", "--bogus", env={"FORECASTER_LOG_FORMAT": "json"})
     assert "bogus" in json.loads(result.stderr)["message"]
     assert result.stdout == ""
 
