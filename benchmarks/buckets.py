@@ -22,8 +22,8 @@ import psutil
 
 from benchmarks.results import table
 from benchmarks.sizing import needs
-from forecaster.files import write_text
-from forecaster.sample import sample_chunks, sample_mldr
+from forecaster.files.tables import write_text
+from forecaster.setup.sample import sample_chunks, sample_mldr
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("forecaster", "polars", "distributed")

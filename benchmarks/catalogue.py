@@ -8,12 +8,12 @@ import adbc_driver_manager as adbc
 import adbc_driver_postgresql.dbapi as driver
 import polars as pl
 
-from forecaster.dsn import Dsn
-from forecaster.initialise import initialise
-from forecaster.load import load
 from forecaster.postgres.connection import quote_identifier
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import FORECAST_TABLE, MLDR_TABLE, STREAMS_TABLE
-from forecaster.sample import sample_chunks, sample_mldr
+from forecaster.setup.init import initialise
+from forecaster.setup.load import load
+from forecaster.setup.sample import sample_chunks, sample_mldr
 
 TRACKS = 8_459
 

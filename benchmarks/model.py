@@ -10,10 +10,10 @@ from benchmarks.results import MODEL_STAGES
 from forecaster.model import build_tracks, forecastable, skipped
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
+from forecaster.postgres.catalogue import History, Source, export_snapshot
 from forecaster.postgres.connection import connect
-from forecaster.postgres.source import History, Source, export_snapshot
 from forecaster.postgres.tables import read_tables
-from forecaster.run import CHUNK
+from forecaster.run.session import CHUNK
 
 
 class Data(NamedTuple):

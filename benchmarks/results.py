@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from forecaster.files import counted, write_text
+from forecaster.files.tables import counted, write_text
 
 # Published figures of the system that this one replaces, for 8,459 tracks.
 PUBLISHED_TRACKS = 8_459

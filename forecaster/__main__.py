@@ -7,8 +7,8 @@ import signal
 import sys
 import warnings
 
-from forecaster.secrecy import hide_password, without_secrets
-from forecaster.standard import tolerate
+from forecaster.process.secrets import hide_password, without_secrets
+from forecaster.process.stdio import tolerate
 
 
 def start() -> None:
@@ -25,7 +25,7 @@ def start() -> None:
     atexit.register(gc.freeze)
     # NumPy's products here are too small for threads of their own, which would only keep the others waiting.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from forecaster.interrupt import ended_by_signals  # noqa: PLC0415 - with the password hidden
+    from forecaster.process.signals import ended_by_signals  # noqa: PLC0415 - with the password hidden
 
     with ended_by_signals(stderr):
         from forecaster.cli import main  # noqa: PLC0415 - with signals handled

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from forecaster.cli import main
-from forecaster.dsn import Dsn
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.embedded import running_server
 from tests import sql
 from tests.needs import OPENSSL, need, need_program

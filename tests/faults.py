@@ -16,9 +16,9 @@ import adbc_driver_postgresql.dbapi as driver
 import polars as pl
 import pytest
 
-from forecaster.dsn import Dsn
-from forecaster.load import load
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.embedded import running_server
+from forecaster.setup.load import load
 from tests import sql
 from tests.conftest import SETTINGS, bare_environment, short_directory
 from tests.tables import create_tables, golden_mldr, golden_streams, made_once
@@ -37,7 +37,7 @@ _PATIENCE = 60  # seconds for something that comes about by itself; for how long
 
 def in_chunks_of(tracks: int) -> str:
     """For `started`: so few tracks in each transaction."""
-    return f"import forecaster.run; forecaster.run.CHUNK = {tracks}"
+    return f"import forecaster.run.session; forecaster.run.session.CHUNK = {tracks}"
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Self
 
-from forecaster.dsn import Dsn
+from forecaster.postgres.dsn import Dsn
 
 
 class Proxy:

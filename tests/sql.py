@@ -11,7 +11,7 @@ import adbc_driver_postgresql.dbapi as driver
 import psycopg
 from psycopg.types.string import TextLoader
 
-from forecaster.dsn import Dsn
+from forecaster.postgres.dsn import Dsn
 
 
 def run(dsn: Dsn, sql: str, *parameters: Any) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import polars as pl
 
-from forecaster.dsn import Dsn
-from forecaster.load import load
 from forecaster.postgres.connection import connect
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import create_missing
+from forecaster.setup.load import load
 from tests import sql
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -18,7 +18,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 @cache
 def golden_streams() -> pl.DataFrame:
-    """As `forecaster.intake` would read them, in no particular order."""
+    """As `forecaster.files.intake` would read them, in no particular order."""
     streams = pl.read_parquet(GOLDEN / "tracks.parquet").sample(fraction=1.0, shuffle=True, seed=11)
     return streams.cast({"cm_track_id": pl.Int64, "cm_artist_id": pl.Int64})
 

@@ -11,8 +11,6 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from forecaster.backtest import BacktestConfig, backtest
-from forecaster.dsn import Dsn
 from forecaster.errors import (
     BadFileError,
     ForecasterError,
@@ -20,14 +18,16 @@ from forecaster.errors import (
     NoForecastError,
     SchemaMismatchError,
 )
-from forecaster.evaluation import BASELINES
-from forecaster.load import load
 from forecaster.model import build_forecasts
-from forecaster.model.listeners import artist_rates
+from forecaster.model.mldr import artist_rates
 from forecaster.model.parameters import Parameters
-from forecaster.postgres.source import open_source
-from forecaster.run import RunConfig, run
-from forecaster.sample import sample_catalogue
+from forecaster.postgres.catalogue import open_source
+from forecaster.postgres.dsn import Dsn
+from forecaster.run.session import RunConfig, run
+from forecaster.scoring import BASELINES
+from forecaster.setup.load import load
+from forecaster.setup.sample import sample_catalogue
+from forecaster.views.backtest import BacktestConfig, backtest
 from tests import sql
 from tests.conftest import Cli
 from tests.tables import GOLDEN, create_tables, initialise, made_once

@@ -10,14 +10,14 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from forecaster.dsn import Dsn
+from forecaster.frames.schemas import SKIPPED
 from forecaster.model import build_forecasts
+from forecaster.postgres.catalogue import Source, export_snapshot
 from forecaster.postgres.connection import connect, copy_in, execute
-from forecaster.postgres.source import Source, export_snapshot
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import read_tables
-from forecaster.report import RunReport
-from forecaster.run import RunConfig, run
-from forecaster.schema import SKIPPED
+from forecaster.run.report import RunReport
+from forecaster.run.session import RunConfig, run
 from tests import sql
 from tests.catalogues import DAILY_SCHEMA, MLDR_SCHEMA
 from tests.conftest import SERVERS, ServerNamed

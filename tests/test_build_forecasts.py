@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from forecaster import ForecasterError, Forecasts, build_forecasts
 from forecaster.errors import InvalidOptionError, SchemaMismatchError
-from forecaster.model.fit import fit_decay_rates
+from forecaster.frames.schemas import FORECASTS, SKIPPED
+from forecaster.model.decay import fit_decay_rates
 from forecaster.model.parameters import Parameters
-from forecaster.schema import FORECASTS, SKIPPED
 from tests import reference
 from tests.catalogues import EPOCH, Shape, catalogue, daily_frame, days, mldr_frame, shapes
 from tests.faults import LONG

@@ -4,12 +4,12 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from forecaster import catalogue
-from forecaster.catalogue import read_catalogue
-from forecaster.dsn import Dsn
 from forecaster.errors import NoForecastError
 from forecaster.model.parameters import Parameters
-from forecaster.run import RunConfig, run
+from forecaster.postgres.dsn import Dsn
+from forecaster.run.session import RunConfig, run
+from forecaster.views import catalogue
+from forecaster.views.catalogue import read_catalogue
 from tests import sql
 from tests.tables import golden_streams, initialise, load_golden, made_once
 

@@ -18,14 +18,22 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from polars.testing import assert_frame_equal
 
-from forecaster.chart import CHART_ENDINGS, Picture, as_text, check_chart_path, picture, text, write_chart
-from forecaster.diagnosis import Diagnosis
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.model import build_tracks
 from forecaster.model.features import clean, track_facts, usable_records
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
 from forecaster.model.segments import base_rate
+from forecaster.views.chart import (
+    CHART_ENDINGS,
+    Picture,
+    as_text,
+    check_chart_path,
+    picture,
+    text,
+    write_chart,
+)
+from forecaster.views.track import Diagnosis
 from tests import reference
 from tests.catalogues import daily_frame, days, mldr_frame
 from tests.needs import chromium
@@ -248,7 +256,7 @@ def test_a_directory_that_is_missing_is_said_early(tmp_path: Path) -> None:
 def elsewhere(script: str, got: Picture, **environ: str) -> str:
     """What a process of its own prints, with the picture in `picture` and the names of the module."""
     start = "import pickle, sys\nfrom pathlib import Path\n"
-    load = "from forecaster.chart import *\npicture = pickle.load(sys.stdin.buffer)\n"
+    load = "from forecaster.views.chart import *\npicture = pickle.load(sys.stdin.buffer)\n"
     done = subprocess.run(
         [sys.executable, "-c", start + script.replace("LOAD\n", load)],
         check=True,

@@ -7,13 +7,13 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-import forecaster.run as run_module
-from forecaster.dsn import Dsn
+import forecaster.run.session as run_module
 from forecaster.errors import DatabaseError
-from forecaster.load import load
 from forecaster.model.parameters import Parameters
-from forecaster.postgres.source import History, Source
-from forecaster.run import RunConfig, run
+from forecaster.postgres.catalogue import History, Source
+from forecaster.postgres.dsn import Dsn
+from forecaster.run.session import RunConfig, run
+from forecaster.setup.load import load
 from tests import sql
 from tests.faults import FORECAST, STREAMS, sessions
 from tests.tables import create_tables, golden_mldr, golden_streams, load_golden, made_once

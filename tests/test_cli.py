@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from forecaster.cli import main
-from forecaster.dsn import Dsn
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import CONTRACT
 from tests import sql
 from tests.conftest import Cli, ServerNamed, new_database

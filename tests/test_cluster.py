@@ -24,9 +24,6 @@ import pytest
 from distributed import Client
 from polars.testing import assert_frame_equal
 
-from forecaster.cluster import LOSSES, connected, each
-from forecaster.distributed import CONNECTIONS_AT_ONCE, _Task, _work, run_distributed
-from forecaster.dsn import Dsn, with_own_password
 from forecaster.errors import (
     BadFileError,
     BucketsFailedError,
@@ -35,18 +32,21 @@ from forecaster.errors import (
     SchemaMismatchError,
     WorkerError,
 )
-from forecaster.load import load
 from forecaster.model.parameters import Parameters
-from forecaster.parquet.buckets import BucketsConfig, Outcome, check, in_this_process, run_buckets
+from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.layout import Bucket
-from forecaster.parquet.manifest import Sink
 from forecaster.parquet.prepare import prepare_files
-from forecaster.parquet.shard import Job
-from forecaster.parquet.source import find_catalogue
-from forecaster.parquet.spread import spread_over
-from forecaster.postgres.source import CONNECTIONS, open_source
-from forecaster.report import BucketsReport
-from forecaster.run import RunConfig, run
+from forecaster.parquet.sink import Sink
+from forecaster.postgres.catalogue import CONNECTIONS, open_source
+from forecaster.postgres.dsn import Dsn, with_own_password
+from forecaster.run.bucket import Job
+from forecaster.run.buckets import BucketsConfig, Outcome, check, in_this_process, run_buckets
+from forecaster.run.distributed import CONNECTIONS_AT_ONCE, _Task, _work, run_distributed
+from forecaster.run.engines.dask import LOSSES, connected, each
+from forecaster.run.report import BucketsReport
+from forecaster.run.session import RunConfig, run
+from forecaster.run.spread import spread_over
+from forecaster.setup.load import load
 from tests import sql
 from tests.conftest import ServerNamed, bare_environment, new_database
 from tests.faults import (
@@ -199,7 +199,7 @@ class TestEach:
                     assert isinstance(found[4], WorkerError)
                     assert found[5] == 5
                 until(lambda: not client.scheduler_info()["workers"])
-                monkeypatch.setattr("forecaster.cluster.WITHOUT_WORKERS", 1.0)
+                monkeypatch.setattr("forecaster.run.engines.dask.WITHOUT_WORKERS", 1.0)
                 with pytest.raises(EngineError, match="no worker for 1 s"):
                     list(each(client, worked, [1]))
 
@@ -209,13 +209,13 @@ class TestEach:
             outcomes = each(client, worked, range(1000), at_once=1)
             next(outcomes)
             os.kill(own.scheduler.pid, signal.SIGSTOP)
-            monkeypatch.setattr("forecaster.cluster.ANSWERS_WITHIN", 1.0)
+            monkeypatch.setattr("forecaster.run.engines.dask.ANSWERS_WITHIN", 1.0)
             with pytest.raises(EngineError, match="Dask's scheduler has said nothing for 1 s"):
                 list(outcomes)
 
     @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x", "127.0.0.1:1"])
     def test_no_scheduler(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("forecaster.cluster._PATIENCE", "1s")
+        monkeypatch.setattr("forecaster.run.engines.dask._PATIENCE", "1s")
         with pytest.raises(EngineError, match="no scheduler answers"), connected(address):
             pass
         clients = [found for found in gc.get_objects() if type(found) is Client]
@@ -366,7 +366,7 @@ class TestBuckets:
             (signal.SIGINT, ""),
             (signal.SIGTERM, ""),
             # At once by force: nobody is left to tidy up after Dask's processes.
-            (signal.SIGTERM, "import forecaster.interrupt; forecaster.interrupt.GRACE = 0"),
+            (signal.SIGTERM, "import forecaster.process.signals; forecaster.process.signals.GRACE = 0"),
         ],
     )
     def test_interrupted(self, catalogue: Path, tmp_path: Path, signum: signal.Signals, before: str) -> None:
@@ -410,7 +410,7 @@ class TestTables:
 
     @pytest.fixture(autouse=True)
     def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("forecaster.distributed.CHUNK", 25)
+        monkeypatch.setattr("forecaster.run.distributed.CHUNK", 25)
 
     def test_the_same_rows(self, cluster: Cluster, filled: Dsn) -> None:
         report = run_distributed(RunConfig(filled), cluster.address)
@@ -438,8 +438,8 @@ class TestTables:
             asked.append(at_once)
             return each(*arguments, at_once=at_once)
 
-        monkeypatch.setattr("forecaster.distributed.each", watched)
-        monkeypatch.setattr("forecaster.distributed.CONNECTIONS_AT_ONCE", cap)
+        monkeypatch.setattr("forecaster.run.distributed.each", watched)
+        monkeypatch.setattr("forecaster.run.distributed.CONNECTIONS_AT_ONCE", cap)
         report = run_distributed(RunConfig(filled), cluster.address)
         assert asked == [chunks]
         assert chunks * (CONNECTIONS + 1) <= cap <= 48
@@ -519,7 +519,7 @@ class TestTables:
     def test_workers_are_killed(
         self, cluster: Cluster, filled: Dsn, monkeypatch: pytest.MonkeyPatch, times: int
     ) -> None:
-        monkeypatch.setattr("forecaster.distributed.CHUNK", 20)
+        monkeypatch.setattr("forecaster.run.distributed.CHUNK", 20)
         chance = random.Random(SEED)
         everything = golden_forecasts()
         for _ in range(times):
@@ -533,7 +533,7 @@ class TestTables:
     def test_the_client_is_killed(self, cluster: Cluster, filled: Dsn, times: int) -> None:
         chance = random.Random(SEED)
         everything = golden_forecasts()
-        small = "import forecaster.distributed; forecaster.distributed.CHUNK = 20"
+        small = "import forecaster.run.distributed; forecaster.run.distributed.CHUNK = 20"
         for _ in range(times):
             clear(filled)
             arguments = ("--engine", "dask", "--scheduler", cluster.address)
@@ -548,7 +548,7 @@ class TestTables:
     def test_no_password_travels(
         self, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("forecaster.attempts._PAUSES", (0.0,))
+        monkeypatch.setattr("forecaster.run.retry._PAUSES", (0.0,))
         with guarded_by_password() as dsn:
             initialise(dsn)
             few = golden_streams().filter(pl.col("cm_track_id") <= 20)

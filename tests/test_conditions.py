@@ -14,14 +14,14 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from forecaster.doctor import examine
-from forecaster.dsn import Dsn
 from forecaster.errors import ConnectionLostError, DatabaseError, TurnedAwayError
 from forecaster.model.parameters import Parameters
 from forecaster.postgres import embedded
+from forecaster.postgres.catalogue import Source, export_snapshot
 from forecaster.postgres.connection import connect, query, severity_of_errors
-from forecaster.postgres.source import Source, export_snapshot
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import Tables
-from forecaster.run import RunConfig, run
+from forecaster.run.session import RunConfig, run
 from tests import sql
 from tests.conftest import BINARIES, SETTINGS, ServerNamed, new_database, short_directory
 from tests.faults import STREAMS, as_observer, blocked, fill, locked, sessions, terminate, until

@@ -9,9 +9,9 @@ import pytest
 
 from forecaster.cli.begin import _say_what_is_not_loaded as say_what_is_not_loaded
 from forecaster.errors import BadFileError, InvalidOptionError
-from forecaster.intake import Intake, read_listeners, read_mldr, read_streams
-from forecaster.parquet.listing import Listing
-from forecaster.parts import read_parts
+from forecaster.files.intake import Intake, read_listeners, read_mldr, read_streams
+from forecaster.files.listing import Listing
+from forecaster.files.parts import read_parts
 from tests.users import as_nobody, public_directory
 
 STREAMS = "cm_track_id,cm_artist_id,date,daily_streams\n1,2,2024-02-29,3\n1,2,2024-03-01,4\n"

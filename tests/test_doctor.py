@@ -14,13 +14,13 @@ from polars.testing import assert_frame_equal
 from forecaster.doctor import Examination, Finding, examine
 from forecaster.doctor.context import Server
 from forecaster.doctor.server import of_encryption, of_pooler, of_version
-from forecaster.dsn import Dsn
-from forecaster.load import load
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import read_tables
-from forecaster.run import RunConfig, run
+from forecaster.run.session import RunConfig, run
+from forecaster.setup.load import load
 from tests import sql
 from tests.conftest import BINARIES, Cli, short_directory
 from tests.faults import FORECAST, PASSWORD, PASSWORD_MARKS, STREAMS, until

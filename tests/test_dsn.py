@@ -19,9 +19,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from forecaster.dsn import Dsn, libpq_variables_hidden, resolve
 from forecaster.errors import InvalidOptionError
 from forecaster.postgres import embedded
+from forecaster.postgres.dsn import Dsn, libpq_variables_hidden, resolve
 from forecaster.postgres.embedded import bundled_binaries, running_server
 from tests import sql
 from tests.conftest import BINARIES, SERVERS, SETTINGS, need_server, short_directory
@@ -303,7 +303,7 @@ class TestPrecedence:
     def test_the_socket_of_the_port_that_is_asked_for(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        monkeypatch.setattr("forecaster.dsn._SOCKET_DIRECTORIES", (str(tmp_path),))
+        monkeypatch.setattr("forecaster.postgres.dsn._SOCKET_DIRECTORIES", (str(tmp_path),))
         (tmp_path / ".s.PGSQL.5433").touch()
         assert resolved(None, {"PGPORT": "5433"}).host == str(tmp_path)
         assert resolved(None, {"PGPORT": "5434"}).host == "localhost"

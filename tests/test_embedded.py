@@ -18,9 +18,9 @@ import connectorx
 import psutil
 import pytest
 
-from forecaster.dsn import Dsn
 from forecaster.errors import EmbeddedServerError, InvalidOptionError, MissingExtraError
 from forecaster.postgres import embedded
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.embedded import bundled_binaries, default_data_dir, running_server
 from tests import sql
 from tests.conftest import short_directory

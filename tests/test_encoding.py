@@ -6,13 +6,13 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from forecaster.dsn import Dsn
 from forecaster.errors import DatabaseError, ForecasterError, SchemaMismatchError
-from forecaster.initialise import initialise
-from forecaster.load import load
+from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.connection import connect, query
-from forecaster.postgres.source import open_source
-from forecaster.run import RunConfig, run
+from forecaster.postgres.dsn import Dsn
+from forecaster.run.session import RunConfig, run
+from forecaster.setup.init import initialise
+from forecaster.setup.load import load
 from tests import sql
 from tests.conftest import ServerNamed
 from tests.tables import golden_mldr, golden_streams

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from forecaster.cluster import _misfits
-from forecaster.environment import settle
 from forecaster.errors import EngineError, InvalidOptionError
-from forecaster.unexpected import in_a_line, is_unexpected
+from forecaster.process.environment import settle
+from forecaster.process.unexpected import in_a_line, is_unexpected
+from forecaster.run.engines.dask import _misfits
 from tests.conftest import Cli
 
 NOTHING = ("run", "--source", "nowhere", "--sink", "out")  # is refused as soon as it looks at its source
@@ -124,7 +124,8 @@ def test_a_panic_is_unexpected_and_an_exit_is_not() -> None:
 
 
 def test_where_an_unforeseen_error_came_from_shows_with_vv() -> None:
-    code = "import sys\nsys.modules['forecaster.run'] = None\nfrom forecaster.__main__ import start\nstart()"
+    code = "import sys\nsys.modules['forecaster.run.session'] = None\n"
+    code += "from forecaster.__main__ import start\nstart()"
     for level, shows in (("-v", False), ("-vv", True)):
         result = subprocess.run(
             [sys.executable, "-c", code, "run", level],
@@ -180,7 +181,7 @@ def test_settings_of_the_same_kind_as_the_defaults() -> None:
 def _of_dask(home: Path, **variables: str) -> dict[str, str]:
     """The error that loading Dask in a new process ends with."""
     code = (
-        "import json\nfrom forecaster.cluster import connected\n"
+        "import json\nfrom forecaster.run.engines.dask import connected\n"
         "try:\n    connected(None).__enter__()\n"
         "except Exception as error:\n"
         "    said = {'kind': type(error).__name__, 'message': str(error), 'hint': error.hint or ''}\n"

@@ -13,15 +13,15 @@ from polars.testing import assert_frame_equal
 from utilsforecast import losses
 
 from forecaster.errors import ForecasterError, NoForecastError, SchemaMismatchError
-from forecaster.evaluation import BASELINES, FORMULAS, GROUPS, LEFT_OUT, MODELS, Evaluation, evaluate
-from forecaster.evaluation.baselines import history, pooled_rates
-from forecaster.evaluation.windows import read_days, read_forecasts
+from forecaster.frames.schemas import DAILY_STREAMS, conform
 from forecaster.model import build_tracks
 from forecaster.model.features import clean, track_facts, usable_records
+from forecaster.model.multiplier import newest_mldr
 from forecaster.model.parameters import AgeFrom, Parameters
-from forecaster.model.rates import newest_mldr
-from forecaster.sample import LAST_DATE, Truth, sample_catalogue
-from forecaster.schema import DAILY_STREAMS, conform
+from forecaster.scoring import BASELINES, FORMULAS, GROUPS, LEFT_OUT, MODELS, Evaluation, evaluate
+from forecaster.scoring.baselines import history, pooled_rates
+from forecaster.scoring.windows import read_days, read_forecasts
+from forecaster.setup.sample import LAST_DATE, Truth, sample_catalogue
 
 ORIGIN = date(2023, 6, 30)
 DAILY = pl.Schema({"cm_track_id": pl.Int64, "date": pl.Date, "daily_streams": pl.Float64})

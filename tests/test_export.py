@@ -7,12 +7,12 @@ import polars as pl
 import pytest
 from utilsforecast.losses import mae
 
-from forecaster.dsn import Dsn
 from forecaster.errors import NoForecastError
-from forecaster.export import nixtla
-from forecaster.load import load
-from forecaster.postgres.source import open_source
-from forecaster.run import RunConfig, run
+from forecaster.postgres.catalogue import open_source
+from forecaster.postgres.dsn import Dsn
+from forecaster.run.session import RunConfig, run
+from forecaster.setup.load import load
+from forecaster.views.export import nixtla
 from tests import sql
 from tests.conftest import Cli
 from tests.tables import create_tables, golden_mldr, golden_streams, initialise, load_golden

@@ -18,11 +18,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from forecaster.dsn import Dsn
 from forecaster.errors import DatabaseUnreachableError
 from forecaster.postgres.connection import connect
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.embedded import running_server
-from forecaster.run import RunConfig, run
+from forecaster.run.session import RunConfig, run
 from tests import sql
 from tests.conftest import SETTINGS, new_database, short_directory
 from tests.faults import (
@@ -188,7 +188,7 @@ class TestLostWhileReading:
         dsn = embedded_database
         fill(dsn)
         lost: set[int] = set()
-        at_once = "import forecaster.attempts; forecaster.attempts._PAUSES = (0.1, 0.1, 0.1)"
+        at_once = "import forecaster.run.retry; forecaster.run.retry._PAUSES = (0.1, 0.1, 0.1)"
         with locked(dsn, STREAMS), started(dsn, before=at_once) as process:
             while process.poll() is None:
                 for session in blocked(dsn):

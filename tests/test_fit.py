@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from forecaster.model.fit import RATE_MAX, decay_rate, fit_decay_rates, with_points
+from forecaster.model.decay import RATE_MAX, decay_rate, fit_decay_rates, with_points
 from tests import reference
 
 Array = npt.NDArray[np.float64]

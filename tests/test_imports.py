@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import forecaster
-from forecaster.dsn import Dsn
+from forecaster.postgres.dsn import Dsn
 from tests.tables import load_golden
 
 PACKAGE = Path(forecaster.__file__).parent
@@ -82,7 +82,7 @@ def test_these_tests_see_every_way_to_import_and_to_call() -> None:
     assert set(calls(tree)) == {"now", "open"}
     assert is_of("a.b.c", "x", "a.b")
     assert not is_of("a.bc", "a.b")
-    assert {"forecaster", "forecaster.model", "forecaster.model.fit", "forecaster.postgres"} <= set(MODULES)
+    assert {"forecaster", "forecaster.model", "forecaster.model.decay", "forecaster.postgres"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("module", MODEL)
@@ -91,26 +91,26 @@ def test_the_model_knows_only_itself_the_schema_and_the_errors(module: str) -> N
     assert [
         name
         for name in known
-        if not is_of(name, "forecaster.model", "forecaster.schema", "forecaster.errors")
+        if not is_of(name, "forecaster.model", "forecaster.frames.schemas", "forecaster.errors")
     ] == []
 
 
-@pytest.mark.parametrize("module", [*MODEL, "forecaster.schema"])
+@pytest.mark.parametrize("module", [*MODEL, "forecaster.frames.schemas"])
 def test_the_model_only_computes(module: str) -> None:
     tree = MODULES[module]
     assert [name for name in imports(tree) if is_of(name, *NOT_PURE)] == []
     impure = {name for name in calls(tree) if name in NOT_PURE_CALLS or name.startswith(NOT_PURE_PREFIXES)}
-    assert impure == ({"collect_schema"} if module == "forecaster.schema" else set())
+    assert impure == ({"collect_schema"} if module == "forecaster.frames.schemas" else set())
 
 
 def test_the_steps_of_the_model_do_not_know_each_other() -> None:
-    steps = {f"forecaster.model.{step}" for step in ("features", "fit", "rates", "projection")}
+    steps = {f"forecaster.model.{step}" for step in ("decay", "features", "multiplier", "projection")}
     importers = importers_of(*steps)
     assert {step: importers[step] for step in steps if step in importers} == {}
 
 
 def test_the_schema_and_the_errors_stand_at_the_bottom() -> None:
-    above = {name for name in imports(MODULES["forecaster.schema"]) if is_of(name, "forecaster")}
+    above = {name for name in imports(MODULES["forecaster.frames.schemas"]) if is_of(name, "forecaster")}
     assert all(is_of(name, "forecaster.errors") for name in above)
     assert not any(is_of(name, "forecaster") for name in imports(MODULES["forecaster.errors"]))
 
@@ -122,7 +122,7 @@ def test_the_database_side_does_not_know_who_uses_it(module: str) -> None:
 
 
 def test_only_the_source_imports_connectorx() -> None:
-    assert set(importers_of("connectorx")) <= {"forecaster.postgres.source"}
+    assert set(importers_of("connectorx")) <= {"forecaster.postgres.catalogue"}
 
 
 def test_only_the_cluster_imports_dask() -> None:
@@ -131,12 +131,12 @@ def test_only_the_cluster_imports_dask() -> None:
         module: [name for name in names if name != "distributed.Client"]
         for module, names in importers.items()
     }
-    assert {module for module, names in at_work.items() if names} == {"forecaster.cluster"}
+    assert {module for module, names in at_work.items() if names} == {"forecaster.run.engines.dask"}
 
 
 def test_files_and_tables_do_not_know_each_other() -> None:
     parquet = [module for module in MODULES if is_of(module, "forecaster.parquet")]
-    handed_on = "forecaster.postgres.source.Source"  # the type, for what lays tables out in files
+    handed_on = "forecaster.postgres.catalogue.Source"  # the type, for what lays tables out in files
     for module in parquet:
         assert {name for name in imports(MODULES[module]) if is_of(name, "forecaster.postgres")} <= {
             handed_on

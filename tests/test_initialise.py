@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from forecaster.dsn import Dsn
 from forecaster.errors import DatabaseError, LockedError, SchemaMismatchError
-from forecaster.initialise import initialise
-from forecaster.load import load
 from forecaster.postgres.connection import connect
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import CONTRACT, read_tables
-from forecaster.run import RunConfig, run
+from forecaster.run.session import RunConfig, run
+from forecaster.setup.init import initialise
+from forecaster.setup.load import load
 from tests import sql
 from tests.tables import create_tables, golden_mldr, golden_streams
 

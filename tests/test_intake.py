@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from forecaster.errors import BadFileError, InvalidOptionError
-from forecaster.files import read_table, write_table
-from forecaster.intake import read_mldr, read_streams
+from forecaster.files.intake import read_mldr, read_streams
+from forecaster.files.tables import read_table, write_table
 
 EXPORT = Path(__file__).parents[2] / "shared" / "data" / "track_stream_thyme_free_as_a_bird.csv"
 

@@ -20,11 +20,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from forecaster.dsn import Dsn
-from forecaster.interrupt import GRACE
 from forecaster.postgres.connection import connect
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import read_tables
+from forecaster.process.signals import GRACE
 from tests import sql
 from tests.faults import (
     FORECAST,
@@ -59,7 +59,7 @@ Reached = Callable[[Process], object]
 HEAVY = """
 import os
 os.environ["POLARS_MAX_THREADS"] = "1"
-import forecaster.chunk, polars as pl
+import forecaster.run.batch, polars as pl
 def heavy(*_, **__):
     print("computing", flush=True)
     many = pl.LazyFrame({"a": range(20_000)}).join(pl.LazyFrame({"b": range(20_000)}), how="cross")
@@ -303,8 +303,8 @@ def test_ctrl_c_in_a_program_that_calls_run(embedded_database: Dsn) -> None:
     program = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from forecaster.dsn import resolve
-from forecaster.run import RunConfig, run
+from forecaster.postgres.dsn import resolve
+from forecaster.run.session import RunConfig, run
 run(RunConfig(resolve(None)))
 """
     with reading(embedded_database) as (dsn, reached), started(dsn, before=program) as process:
@@ -319,7 +319,7 @@ run(RunConfig(resolve(None)))
 def test_what_must_not_be_cut_in_two(signum: signal.Signals) -> None:
     program = f"""
 import os
-from forecaster.interrupt import ended_by_signals, postponed
+from forecaster.process.signals import ended_by_signals, postponed
 with ended_by_signals():
     with postponed():
         os.kill(os.getpid(), {signum.value})
@@ -346,7 +346,7 @@ def test_what_swallows_exceptions(swallows: str, signum: signal.Signals) -> None
     """Nothing does for long: neither a finaliser nor a library that handles whatever it gets."""
     program = f"""
 import os, time, weakref
-from forecaster.interrupt import ended_by_signals
+from forecaster.process.signals import ended_by_signals
 things = [set()]
 def kill():
     os.kill(os.getpid(), {signum.value})

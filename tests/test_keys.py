@@ -4,14 +4,14 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from forecaster.dsn import Dsn
-from forecaster.initialise import initialise as init
-from forecaster.load import load
-from forecaster.mldr import RatesConfig, compute_rates
 from forecaster.postgres.connection import connect
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.stored import has_key
 from forecaster.postgres.tables import Tables, read_tables
-from forecaster.run import RunConfig, run
+from forecaster.run.rates import RatesConfig, compute_rates
+from forecaster.run.session import RunConfig, run
+from forecaster.setup.init import initialise as init
+from forecaster.setup.load import load
 from tests import sql
 from tests.faults import FORECAST, STREAMS, clear
 from tests.tables import create_tables, golden_mldr, golden_streams, initialise

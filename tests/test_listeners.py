@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from scipy.optimize import curve_fit, minimize_scalar
 
-from forecaster.model import listeners as module
-from forecaster.model.listeners import RATE_MAX, RATE_REASONS, artist_rates, fit_rates
+from forecaster.model import mldr as module
+from forecaster.model.mldr import RATE_MAX, RATE_REASONS, artist_rates, fit_rates
 
 Array = npt.NDArray[np.float64]
 Record = tuple[date, float]

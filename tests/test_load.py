@@ -9,9 +9,9 @@ import adbc_driver_postgresql.dbapi as driver
 import polars as pl
 import pytest
 
-from forecaster.dsn import Dsn
 from forecaster.errors import DatabaseError, SchemaMismatchError, WriteRefusedError
-from forecaster.load import Loaded, load
+from forecaster.postgres.dsn import Dsn
+from forecaster.setup.load import Loaded, load
 from tests import sql
 from tests.conftest import Cli
 from tests.tables import create_tables, initialise

@@ -12,14 +12,14 @@ import adbc_driver_postgresql.dbapi as driver
 import pytest
 from polars.testing import assert_frame_equal
 
-from forecaster.dsn import Dsn
 from forecaster.errors import LockedError
-from forecaster.mldr import RatesConfig, compute_rates
 from forecaster.postgres import lock
 from forecaster.postgres.connection import connect
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import FORECAST_TABLE, MLDR_TABLE, read_tables
-from forecaster.run import RunConfig, run
+from forecaster.run.rates import RatesConfig, compute_rates
+from forecaster.run.session import RunConfig, run
 from tests import sql
 from tests.faults import (
     FORECAST,

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from forecaster.errors import BadFileError, EmbeddedServerError, LockedError
-from forecaster.locks import holder, locked_within, own_file
 from forecaster.parquet.lock import locked
 from forecaster.postgres import embedded
 from forecaster.postgres.embedded import running_server
+from forecaster.process.locks import holder, locked_within, own_file
 from tests.conftest import short_directory
 from tests.faults import started, until
 

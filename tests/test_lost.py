@@ -9,22 +9,22 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from forecaster import attempts
-from forecaster import mldr as module
-from forecaster.attempts import persevere
-from forecaster.chunk import Worker
-from forecaster.dsn import Dsn
 from forecaster.errors import ConnectionLostError, DatabaseError, DatabaseUnreachableError
-from forecaster.load import load
-from forecaster.mldr import RatesConfig, compute_rates
+from forecaster.postgres.catalogue import History, open_source
 from forecaster.postgres.connection import connect
-from forecaster.postgres.hindsight import rates_before
+from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.forecasts import store_rates
+from forecaster.postgres.history import rates_before
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
-from forecaster.postgres.sink import store_rates
-from forecaster.postgres.source import History, open_source
 from forecaster.postgres.tables import read_tables
-from forecaster.report import RatesReport, RunReport
-from forecaster.run import Run, RunConfig, run
+from forecaster.run import rates as module
+from forecaster.run import retry as attempts
+from forecaster.run.batch import Worker
+from forecaster.run.rates import RatesConfig, compute_rates
+from forecaster.run.report import RatesReport, RunReport
+from forecaster.run.retry import persevere
+from forecaster.run.session import Run, RunConfig, run
+from forecaster.setup.load import load
 from tests import sql
 from tests.faults import STREAMS, as_observer, blocked, clear, fill, locked, sessions, terminate, until
 from tests.tables import GOLDEN, initialise
@@ -166,7 +166,7 @@ def test_of_a_lost_read_and_a_failed_write_the_write_counts(
     """Tried again, what the server may have got would be written blindly."""
     dsn = embedded_database
     fill(dsn)
-    monkeypatch.setattr("forecaster.run.CHUNK", 20)
+    monkeypatch.setattr("forecaster.run.session.CHUNK", 20)
     going = _BothFail(RunConfig(dsn), RunReport())
     with (
         locked(dsn, "backtest_track_streams_forecast", "SHARE"),
@@ -219,8 +219,8 @@ def test_what_was_done_before_a_lost_read_is_counted_once(
         waits.append(wait)
         return take_lock(*arguments, wait=wait)
 
-    monkeypatch.setattr("forecaster.run.take_lock", lock_and_note)
-    monkeypatch.setattr("forecaster.run.CHUNK", 60)
+    monkeypatch.setattr("forecaster.run.session.take_lock", lock_and_note)
+    monkeypatch.setattr("forecaster.run.session.CHUNK", 60)
     going = _LostOnce(RunConfig(dsn), RunReport())
     report = going.finished()
     assert going.attempts == 2

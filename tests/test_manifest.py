@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from forecaster.parquet.buckets import BucketsConfig, check, run_buckets
 from forecaster.parquet.layout import Bucket
+from forecaster.run.buckets import BucketsConfig, check, run_buckets
 from tests.parquet import write_catalogue
 
 

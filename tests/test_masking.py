@@ -13,10 +13,10 @@ from click.testing import CliRunner
 
 import forecaster
 from forecaster.cli import main
-from forecaster.console import Console, log
+from forecaster.cli.console import Console, log
 from forecaster.postgres.connection import _reason
-from forecaster.report import BucketsReport
-from forecaster.secrecy import all_masked, brief, masked, plain
+from forecaster.process.secrets import all_masked, brief, masked, plain
+from forecaster.run.report import BucketsReport
 from tests.conftest import Cli
 from tests.parquet import write_catalogue
 
@@ -233,7 +233,7 @@ SEEDS = (
     ),
 )
 MATCHED = (
-    *("dsn._ENTRY", "connection._DRIVERS_WORDS", "lock._NAMED", "secrecy._BARE", "secrecy._SCHEME"),
+    *("dsn._ENTRY", "connection._DRIVERS_WORDS", "lock._NAMED", "secrets._BARE", "secrets._SCHEME"),
     *(
         "pasted._ASSIGNED",
         "pasted._DRIVER",

@@ -10,9 +10,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from forecaster import mldr as module
 from forecaster.cli import main
-from forecaster.dsn import Dsn
 from forecaster.errors import (
     BadFileError,
     DatabaseError,
@@ -22,13 +20,15 @@ from forecaster.errors import (
     SchemaMismatchError,
     WriteRefusedError,
 )
-from forecaster.intake import read_listeners
-from forecaster.load import load
-from forecaster.mldr import RatesConfig, compute_rates
+from forecaster.files.intake import read_listeners
 from forecaster.postgres.connection import connect
+from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.forecasts import Stored, store_rates
 from forecaster.postgres.lock import take_lock
-from forecaster.postgres.sink import Stored, store_rates
 from forecaster.postgres.tables import LISTENERS_TABLE, MLDR_TABLE, read_tables
+from forecaster.run import rates as module
+from forecaster.run.rates import RatesConfig, compute_rates
+from forecaster.setup.load import load
 from tests import sql
 from tests.conftest import Cli
 from tests.tables import GOLDEN, initialise, made_once

@@ -15,10 +15,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from forecaster.errors import BadFileError, InvalidOptionError
-from forecaster.parquet.buckets import BucketsConfig, check, run_buckets
-from forecaster.parquet.listing import list_files
+from forecaster.files.listing import list_files
+from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.prepare import prepare_files
-from forecaster.parquet.source import find_catalogue
+from forecaster.run.buckets import BucketsConfig, check, run_buckets
 from tests.conftest import Cli
 from tests.faults import until
 from tests.parquet import expected, in_sink, with_ids, write_catalogue

@@ -12,9 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from forecaster.dsn import Dsn
 from forecaster.errors import BadFileError
-from forecaster.files import check_output_path, read_table, refuse_planted_links, write_table, write_text
+from forecaster.files.tables import (
+    check_output_path,
+    read_table,
+    refuse_planted_links,
+    write_table,
+    write_text,
+)
+from forecaster.postgres.dsn import Dsn
 
 SOMEBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link to somebody else")

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from forecaster.dsn import Dsn
+from forecaster.postgres.dsn import Dsn
 from tests.needs import INDEX, need
 from tests.tables import load_golden
 

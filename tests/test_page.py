@@ -13,9 +13,9 @@ import polars as pl
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, sync_playwright
 
-from forecaster.catalogue import Catalogue
-from forecaster.evaluation import BASELINES, FORMULAS, GROUPS, Evaluation, evaluate
-from forecaster.page import LARGEST_TRACKS, POINTS, render
+from forecaster.scoring import BASELINES, FORMULAS, GROUPS, Evaluation, evaluate
+from forecaster.views.catalogue import Catalogue
+from forecaster.views.page import LARGEST_TRACKS, POINTS, render
 from tests.needs import chromium
 from tests.test_imports import loaded_by
 
@@ -735,6 +735,6 @@ def test_streams_that_no_sum_can_hold_are_left_out(show_other: Opener) -> None:
 
 
 def test_rendering_loads_neither_drivers_nor_a_library_of_charts() -> None:
-    loaded = loaded_by("from forecaster.page import render")
+    loaded = loaded_by("from forecaster.views.page import render")
     assert "polars" in loaded
     assert not {"connectorx", "adbc_driver_manager", "adbc_driver_postgresql", "altair", "pyarrow"} & loaded

@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from forecaster.dsn import Dsn
 from forecaster.errors import (
     BadFileError,
     BucketsFailedError,
@@ -27,21 +26,22 @@ from forecaster.errors import (
     NoForecastError,
     SchemaMismatchError,
 )
-from forecaster.load import load
+from forecaster.files.directory import new_directory
 from forecaster.model.parameters import Parameters
-from forecaster.parquet.buckets import BucketsConfig, Outcome, check, in_this_process, run_buckets
+from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.layout import Bucket, Layout, bucket_of, read_layout
 from forecaster.parquet.lock import locked
-from forecaster.parquet.manifest import Sink
-from forecaster.parquet.place import new_directory
 from forecaster.parquet.prepare import prepare_files, prepare_tables
-from forecaster.parquet.shard import Job
-from forecaster.parquet.source import find_catalogue
-from forecaster.postgres.source import open_source
+from forecaster.parquet.sink import Sink
+from forecaster.postgres.catalogue import open_source
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE
-from forecaster.report import BucketsReport
-from forecaster.run import RunConfig, run
-from forecaster.sample import sample_chunks
+from forecaster.run.bucket import Job
+from forecaster.run.buckets import BucketsConfig, Outcome, check, in_this_process, run_buckets
+from forecaster.run.report import BucketsReport
+from forecaster.run.session import RunConfig, run
+from forecaster.setup.load import load
+from forecaster.setup.sample import sample_chunks
 from tests import sql
 from tests.catalogues import catalogue, daily_frame, shapes
 from tests.conftest import Cli
@@ -612,7 +612,7 @@ class TestShard:
             others.append(run_buckets(config, only=Bucket(1, OF)))
             return locked(*arguments)
 
-        monkeypatch.setattr("forecaster.parquet.shard.locked", after_another)
+        monkeypatch.setattr("forecaster.run.bucket.locked", after_another)
         report = run_buckets(config, only=Bucket(1, OF))
         assert ([other.left_alone for other in others], report.left_alone) == ([0], 1)
 

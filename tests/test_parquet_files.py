@@ -13,13 +13,13 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from forecaster.errors import BadFileError, ForecasterError, InvalidOptionError, SchemaMismatchError
-from forecaster.parquet import listing
-from forecaster.parquet.buckets import BucketsConfig, check, run_buckets
+from forecaster.files import listing
+from forecaster.files.listing import list_files, refuse_tables
+from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.layout import Bucket
-from forecaster.parquet.listing import list_files, refuse_tables
 from forecaster.parquet.prepare import prepare_files
-from forecaster.parquet.source import find_catalogue
-from forecaster.report import BucketsReport
+from forecaster.run.buckets import BucketsConfig, check, run_buckets
+from forecaster.run.report import BucketsReport
 from tests.parquet import expected, in_sink, with_ids, write_catalogue
 from tests.tables import golden_mldr, golden_streams
 from tests.users import as_nobody, public_directory

@@ -15,12 +15,12 @@ import polars as pl
 import pytest
 
 from forecaster.errors import BadFileError, BucketsFailedError, ForecasterError, LockedError
-from forecaster.files import refuse_planted_links
-from forecaster.parquet.buckets import BucketsConfig, check, run_buckets
+from forecaster.files.directory import new_directory
+from forecaster.files.tables import refuse_planted_links
 from forecaster.parquet.layout import BUCKETS_MAX, Bucket, Layout, read_layout
 from forecaster.parquet.lock import locked
-from forecaster.parquet.manifest import Sink
-from forecaster.parquet.place import new_directory
+from forecaster.parquet.sink import Sink
+from forecaster.run.buckets import BucketsConfig, check, run_buckets
 from tests.parquet import in_sink, with_ids, write_catalogue
 from tests.tables import golden_streams
 from tests.users import NOBODY, as_nobody, public_directory

@@ -5,8 +5,8 @@ from contextlib import suppress
 
 import pytest
 
-from forecaster.dsn import resolve
 from forecaster.errors import InvalidOptionError
+from forecaster.postgres.dsn import resolve
 
 GOOD = "postgresql://me:S3cret@host.example.com:5432/music"
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from forecaster.diagnosis import diagnose
-from forecaster.dsn import Dsn
 from forecaster.errors import DatabaseError
-from forecaster.load import load
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect
-from forecaster.postgres.sink import fit, store_forecasts
+from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.forecasts import fit, store_forecasts
 from forecaster.postgres.tables import read_tables
-from forecaster.run import RunConfig, run
+from forecaster.run.session import RunConfig, run
+from forecaster.setup.load import load
+from forecaster.views.track import diagnose
 from tests import sql
 from tests.tables import golden_mldr, golden_streams, initialise
 

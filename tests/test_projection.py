@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from forecaster.frames.schemas import FORECASTS
 from forecaster.model.projection import project
-from forecaster.schema import FORECASTS
 from tests import reference
 from tests.reference import Step
 

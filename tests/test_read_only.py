@@ -10,15 +10,15 @@ import polars as pl
 import pytest
 
 from forecaster.doctor import examine
-from forecaster.dsn import Dsn
 from forecaster.errors import DatabaseError
-from forecaster.initialise import initialise as init
-from forecaster.load import load
-from forecaster.mldr import RatesConfig, compute_rates
 from forecaster.model.parameters import Parameters
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.embedded import running_server
-from forecaster.report import RunReport
-from forecaster.run import RunConfig, run
+from forecaster.run.rates import RatesConfig, compute_rates
+from forecaster.run.report import RunReport
+from forecaster.run.session import RunConfig, run
+from forecaster.setup.init import initialise as init
+from forecaster.setup.load import load
 from tests import sql
 from tests.conftest import BINARIES, SETTINGS, new_database, short_directory
 from tests.faults import FORECAST

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from forecaster.dsn import Dsn
-from forecaster.parquet.buckets import BucketsConfig, run_buckets
+from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.prepare import prepare_files
-from forecaster.parquet.source import find_catalogue
+from forecaster.postgres.dsn import Dsn
+from forecaster.run.buckets import BucketsConfig, run_buckets
 from tests.conftest import bare_environment, short_directory
 from tests.parquet import write_catalogue
 from tests.tables import initialise

@@ -8,14 +8,14 @@ from datetime import date
 import polars as pl
 import pytest
 
-import forecaster.run as run_module
-from forecaster.dsn import Dsn
+import forecaster.run.session as run_module
 from forecaster.errors import DatabaseError
-from forecaster.initialise import initialise as init
-from forecaster.load import load
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import quote_identifier
-from forecaster.run import RunConfig, run
+from forecaster.postgres.dsn import Dsn
+from forecaster.run.session import RunConfig, run
+from forecaster.setup.init import initialise as init
+from forecaster.setup.load import load
 from tests import sql
 from tests.conftest import Cli
 from tests.tables import create_tables, golden_mldr, golden_streams, initialise

@@ -9,11 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from forecaster.dsn import Dsn
-from forecaster.load import load
 from forecaster.postgres.connection import client_name, connect
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import read_tables
+from forecaster.setup.load import load
 from tests import sql
 from tests.conftest import Cli, bare_environment
 from tests.tables import GOLDEN, create_tables, golden_mldr, golden_streams, initialise

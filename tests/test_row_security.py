@@ -9,15 +9,15 @@ import polars as pl
 import pytest
 
 from forecaster.doctor import examine
-from forecaster.dsn import Dsn
 from forecaster.errors import DatabaseError
-from forecaster.load import load
-from forecaster.mldr import RatesConfig, compute_rates
 from forecaster.model.parameters import Parameters
+from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.connection import connect
-from forecaster.postgres.source import open_source
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import STREAMS_TABLE, read_tables
-from forecaster.run import RunConfig, run
+from forecaster.run.rates import RatesConfig, compute_rates
+from forecaster.run.session import RunConfig, run
+from forecaster.setup.load import load
 from tests import sql
 from tests.conftest import Cli
 from tests.faults import FORECAST, STREAMS

@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from forecaster.dsn import Dsn
 from forecaster.errors import (
     DatabaseError,
     InvalidOptionError,
@@ -15,15 +14,16 @@ from forecaster.errors import (
     NoForecastError,
     SchemaMismatchError,
 )
-from forecaster.load import load
 from forecaster.model import build_forecasts
 from forecaster.model.parameters import Parameters
+from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.connection import connect
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
-from forecaster.postgres.source import open_source
 from forecaster.postgres.stored import stored_at
 from forecaster.postgres.tables import FORECAST_TABLE, read_tables
-from forecaster.run import RunConfig, run
+from forecaster.run.session import RunConfig, run
+from forecaster.setup.load import load
 from tests import sql
 from tests.tables import (
     GOLDEN,

@@ -11,9 +11,9 @@ from polars.testing import assert_frame_equal
 
 from forecaster import build_forecasts
 from forecaster.errors import InvalidOptionError
-from forecaster.files import write_table
-from forecaster.intake import read_mldr, read_streams
-from forecaster.sample import _bits, _normal, _spread, sample_catalogue, sample_chunks, sample_mldr
+from forecaster.files.intake import read_mldr, read_streams
+from forecaster.files.tables import write_table
+from forecaster.setup.sample import _bits, _normal, _spread, sample_catalogue, sample_chunks, sample_mldr
 
 TRACKS = 8_459
 LAST = date(2024, 12, 31)

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from forecaster.errors import SchemaMismatchError
-from forecaster.schema import ARTIST_MLDR, DAILY_STREAMS, conform
+from forecaster.frames.schemas import ARTIST_MLDR, DAILY_STREAMS, conform
 
 DAY = date(2024, 2, 29)
 

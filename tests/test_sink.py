@@ -18,15 +18,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from forecaster import chunk as chunk_module
-from forecaster.columns import STORED_AS, ColumnInfo
-from forecaster.dsn import Dsn
 from forecaster.errors import DatabaseError, WriteRefusedError
-from forecaster.load import load
+from forecaster.frames.casting import STORED_AS, ColumnInfo
 from forecaster.model import build_forecasts
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import Connection, connect, execute
-from forecaster.postgres.sink import Stored, fit, ingest, store_forecasts
+from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.forecasts import Stored, fit, ingest, store_forecasts
 from forecaster.postgres.tables import (
     FORECAST_TABLE,
     MLDR_TABLE,
@@ -34,7 +32,9 @@ from forecaster.postgres.tables import (
     Tables,
     read_tables,
 )
-from forecaster.run import RunConfig, run
+from forecaster.run import batch as chunk_module
+from forecaster.run.session import RunConfig, run
+from forecaster.setup.load import load
 from tests import sql
 from tests.conftest import ServerNamed, new_database
 from tests.faults import LONG
@@ -473,8 +473,8 @@ def test_tracks_of_another_program_are_told_of_all_chunks(
             sql.run(embedded_database, foreign_rows(left.pop()))
 
     after_the_read(monkeypatch, store_two)
-    monkeypatch.setattr("forecaster.run.CHUNK", 1)
-    monkeypatch.setattr("forecaster.run._IN_ONE_PASS", 1)
+    monkeypatch.setattr("forecaster.run.session.CHUNK", 1)
+    monkeypatch.setattr("forecaster.run.session._IN_ONE_PASS", 1)
     assert run(RunConfig(embedded_database)).taken == [2, 5]
 
 

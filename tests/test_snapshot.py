@@ -11,10 +11,10 @@ import connectorx
 import polars as pl
 import pytest
 
-from forecaster.dsn import Dsn
-from forecaster.load import load
 from forecaster.model.parameters import Parameters
-from forecaster.run import RunConfig, run
+from forecaster.postgres.dsn import Dsn
+from forecaster.run.session import RunConfig, run
+from forecaster.setup.load import load
 from tests.faults import LONG, STREAMS, as_observer, clear
 from tests.tables import initialise
 from tests.test_run import in_frames, stored
@@ -87,7 +87,7 @@ def generations_stored(dsn: Dsn, times: int, monkeypatch: pytest.MonkeyPatch) ->
     load(dsn, "public", streams=streams(0), mldr=mldr(0))
     answers = [in_frames(streams(g), mldr(g), age_from="first-date") for g in range(GENERATIONS)]
     assert len({str(answer.rows()) for answer in answers}) == GENERATIONS
-    monkeypatch.setattr("forecaster.run.CHUNK", 4)  # tracks: four times over, two connections at once
+    monkeypatch.setattr("forecaster.run.session.CHUNK", 4)  # tracks: four times over, two connections at once
     found: list[int | None] = []
     with writer(dsn) as done:
         while len(found) < times:

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from forecaster.doctor import examine
-from forecaster.dsn import Dsn, resolve
 from forecaster.errors import DatabaseUnreachableError, InvalidOptionError
 from forecaster.model.parameters import Parameters
+from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.connection import connect, query
-from forecaster.postgres.source import open_source
+from forecaster.postgres.dsn import Dsn, resolve
 from tests import sql
 from tests.conftest import Cli
 from tests.faults import until
@@ -111,7 +111,7 @@ class TestAnotherUsersServer:
         assert "pg_isready" not in (finding.fix or "")
 
     def test_found_by_default(self, sticky: Path, heard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("forecaster.dsn._SOCKET_DIRECTORIES", (str(sticky),))
+        monkeypatch.setattr("forecaster.postgres.dsn._SOCKET_DIRECTORIES", (str(sticky),))
         dsn = resolve(None, {"PGUSER": "me", "PGPASSWORD": SECRET})
         assert dsn
         with fake_server(sticky, "nobody", heard):

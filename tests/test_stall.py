@@ -16,16 +16,16 @@ import psutil
 import pytest
 from polars.testing import assert_frame_equal
 
-from forecaster.dsn import Dsn, resolve
 from forecaster.errors import DatabaseError, DatabaseUnreachableError, InvalidOptionError
-from forecaster.load import load
 from forecaster.postgres import stall
+from forecaster.postgres.catalogue import Source, export_snapshot
 from forecaster.postgres.connection import _at_work, commit, connect, execute, query
+from forecaster.postgres.dsn import Dsn, resolve
 from forecaster.postgres.embedded import running_server
 from forecaster.postgres.lock import take_lock
-from forecaster.postgres.source import Source, export_snapshot
 from forecaster.postgres.tables import read_tables
-from forecaster.run import RunConfig, run
+from forecaster.run.session import RunConfig, run
+from forecaster.setup.load import load
 from tests import sql
 from tests.conftest import SETTINGS, short_directory
 from tests.faults import (

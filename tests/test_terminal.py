@@ -17,15 +17,14 @@ import click
 import polars as pl
 import pytest
 
-from forecaster import progress
-from forecaster.cli import main
+from forecaster.cli import main, progress
 from forecaster.cli.base import Option
-from forecaster.console import Console, color_of
-from forecaster.dsn import Dsn
+from forecaster.cli.console import Console, color_of
 from forecaster.postgres.connection import connect
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import read_tables
-from forecaster.report import RunReport
+from forecaster.run.report import RunReport
 from tests import sql
 from tests.conftest import Cli, bare_environment
 from tests.tables import load_golden

@@ -15,13 +15,13 @@ import adbc_driver_manager as adbc
 import connectorx
 import pytest
 
-from forecaster.dsn import Dsn, resolve
 from forecaster.errors import DatabaseUnreachableError, InvalidOptionError
-from forecaster.load import load
 from forecaster.postgres import embedded
 from forecaster.postgres.connection import connect
+from forecaster.postgres.dsn import Dsn, resolve
 from forecaster.postgres.embedded import running_server
-from forecaster.run import RunConfig, run
+from forecaster.run.session import RunConfig, run
+from forecaster.setup.load import load
 from tests import sql
 from tests.conftest import BINARIES, SETTINGS, short_directory
 from tests.tables import golden_mldr, golden_streams, initialise

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 from distributed.protocol import pickle as dask_pickle
 
-from forecaster.cluster import _outcome
-from forecaster.distributed import _DistributedRun, _Task
-from forecaster.dsn import Dsn
 from forecaster.errors import InvalidOptionError, WorkerError
-from forecaster.load import load
 from forecaster.model.parameters import Parameters
+from forecaster.parquet.catalogue import Catalogue
 from forecaster.parquet.layout import Bucket
-from forecaster.parquet.shard import Job
-from forecaster.parquet.source import Catalogue
-from forecaster.parquet.spread import spread_over
-from forecaster.postgres.source import open_source
-from forecaster.report import RunReport
-from forecaster.run import RunConfig
+from forecaster.postgres.catalogue import open_source
+from forecaster.postgres.dsn import Dsn
+from forecaster.run.bucket import Job
+from forecaster.run.distributed import _DistributedRun, _Task
+from forecaster.run.engines.dask import _outcome
+from forecaster.run.report import RunReport
+from forecaster.run.session import RunConfig
+from forecaster.run.spread import spread_over
+from forecaster.setup.load import load
 from tests.faults import PASSWORD, PASSWORD_MARKS
 from tests.tables import golden_mldr, golden_streams, initialise
 
@@ -46,8 +46,8 @@ def test_of_a_run_on_tables(embedded_database: Dsn, monkeypatch: pytest.MonkeyPa
             came.append(_dumps(outcome))
             yield item, outcome
 
-    monkeypatch.setattr("forecaster.distributed.each", in_this_process)
-    monkeypatch.setattr("forecaster.distributed.threads", lambda _: 1)
+    monkeypatch.setattr("forecaster.run.distributed.each", in_this_process)
+    monkeypatch.setattr("forecaster.run.distributed.threads", lambda _: 1)
     config = RunConfig(replace(embedded_database, password=PASSWORD))
     report = _DistributedRun(config, RunReport(), lambda: None).finished()  # type: ignore[arg-type, return-value]
     assert report.forecast == 247

@@ -13,13 +13,13 @@ from typing import Any, NoReturn
 
 import click
 
-from forecaster.console import Console, color_of, log
-from forecaster.environment import settle
+from forecaster.cli.console import Console, color_of, log
 from forecaster.errors import ForecasterError
-from forecaster.interrupt import Interrupted
-from forecaster.secrecy import shown
-from forecaster.standard import OutputError
-from forecaster.unexpected import in_a_line, is_unexpected
+from forecaster.process.environment import settle
+from forecaster.process.secrets import shown
+from forecaster.process.signals import Interrupted
+from forecaster.process.stdio import OutputError
+from forecaster.process.unexpected import in_a_line, is_unexpected
 
 
 class _Id(click.ParamType[int]):
@@ -177,7 +177,7 @@ def console() -> Console:
 
 def doing(stage: str) -> AbstractContextManager[None]:
     """Show, for as long as the block lasts, that a stage goes on."""
-    from forecaster.progress import doing as shown
+    from forecaster.cli.progress import doing as shown
 
     return shown(stage, console())
 

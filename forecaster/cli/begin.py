@@ -19,14 +19,14 @@ from forecaster.cli.options import (
     option,
     out_option,
 )
-from forecaster.console import log
 from forecaster.errors import InvalidOptionError
+from forecaster.process.logs import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from forecaster.intake import Intake
-    from forecaster.load import Loaded
+    from forecaster.files.intake import Intake
+    from forecaster.setup.load import Loaded
 
 
 @click.command(cls=Command)
@@ -48,11 +48,11 @@ def demo(tracks: int | None, data_dir: Path | None, out: Path | None) -> None:
     Example:
       forecaster demo --tracks 8459
     """
-    from forecaster.demo import SCHEMA, fill, first_forecast
+    from forecaster.cli.progress import shown
     from forecaster.model.parameters import Parameters
-    from forecaster.progress import shown
-    from forecaster.report import RunReport
-    from forecaster.run import RunConfig, run
+    from forecaster.run.report import RunReport
+    from forecaster.run.session import RunConfig, run
+    from forecaster.setup.demo import SCHEMA, fill, first_forecast
 
     with embedded(data_dir) as dsn:
         with doing("sample"):
@@ -92,7 +92,7 @@ def init(where: Where) -> None:
     Example:
       forecaster init --database-url postgresql://me@localhost/music
     """
-    from forecaster.initialise import initialise
+    from forecaster.setup.init import initialise
 
     with where.database() as dsn:
         result = initialise(dsn, where.schema)
@@ -141,7 +141,7 @@ def load(
       forecaster load export.csv --track-id 42 --artist-id 7 --new-only
       forecaster load --listeners listeners.parquet
     """
-    from forecaster.load import load as load_rows
+    from forecaster.setup.load import load as load_rows
 
     paths = {"streams": streams, "mldr": mldr, "listeners": listeners}
     given = _read_all({name: path for name, path in paths.items() if path}, track_id, artist_id)
@@ -171,8 +171,8 @@ def _read_all(
     paths: "Mapping[str, Path]", track_id: int | None, artist_id: int | None
 ) -> "dict[str, Intake]":
     """What each file or directory holds; how they were read, where that could be wrong, is said."""
-    from forecaster.intake import read_listeners, read_mldr, read_streams
-    from forecaster.parts import read_parts
+    from forecaster.files.intake import read_listeners, read_mldr, read_streams
+    from forecaster.files.parts import read_parts
 
     if not paths:
         raise InvalidOptionError(
@@ -207,8 +207,8 @@ def _refuse_ids_of_many(paths: "Mapping[str, Path]", ids: "Mapping[str, int | No
 
 
 def _say_what_is_not_loaded(path: Path, intake: "Intake") -> None:
-    from forecaster.files import counted
-    from forecaster.secrecy import one_line
+    from forecaster.files.tables import counted
+    from forecaster.process.secrets import one_line
 
     for note in intake.notes:
         log.warning("%s: %s", path, note)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from forecaster.doctor import Finding
-    from forecaster.dsn import Dsn
     from forecaster.model.parameters import AgeFrom, Parameters
+    from forecaster.postgres.dsn import Dsn
 
 _COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
 _CHART_HEIGHTS = (12, 24)  # lines, from and to
@@ -53,8 +53,8 @@ def show_track(
     dsn: "Dsn", schema: str, parameters: "Parameters", track_id: int | None, out: Path | None
 ) -> None:
     """Forecast one track into a file, and print all that its numbers follow from."""
-    from forecaster.diagnosis import diagnose
-    from forecaster.files import check_output_path, write_table
+    from forecaster.files.tables import check_output_path, write_table
+    from forecaster.views.track import diagnose
 
     if out:
         check_output_path(out)
@@ -85,8 +85,8 @@ def plot(track_id: int, out: Path | None, parameters: "Parameters", where: Where
       forecaster plot --track-id 42
       forecaster plot --track-id 42 --out track_42.html
     """
-    from forecaster.chart import as_text, check_chart_path, picture, write_chart
-    from forecaster.diagnosis import diagnose
+    from forecaster.views.chart import as_text, check_chart_path, picture, write_chart
+    from forecaster.views.track import diagnose
 
     if out:
         check_chart_path(out)
@@ -122,10 +122,10 @@ def report(out: Path, age_from: "AgeFrom", where: Where) -> None:
     Example:
       forecaster report --out report.html
     """
-    from forecaster.catalogue import read_catalogue
-    from forecaster.files import write_text
+    from forecaster.files.tables import write_text
     from forecaster.model.parameters import Parameters
-    from forecaster.page import render
+    from forecaster.views.catalogue import read_catalogue
+    from forecaster.views.page import render
 
     check_page_path(out)
     with where.database() as dsn, doing("read"):
@@ -170,9 +170,9 @@ def export(form: str, out: Path, as_of: "datetime | None", where: Where) -> None
     Example:
       forecaster export --format nixtla --out forecasts.parquet
     """
-    from forecaster.export import nixtla
-    from forecaster.files import check_output_path, write_table
-    from forecaster.postgres.source import open_source
+    from forecaster.files.tables import check_output_path, write_table
+    from forecaster.postgres.catalogue import open_source
+    from forecaster.views.export import nixtla
 
     check_output_path(out)
     with where.database() as dsn, doing("read"), open_source(dsn, where.schema) as source:
@@ -216,7 +216,7 @@ def doctor(as_json: bool, parameters: "Parameters", where: Where) -> None:
 
 def check_page_path(path: Path) -> None:
     """Say early what would keep a page from being written."""
-    from forecaster.files import check_output_path
+    from forecaster.files.tables import check_output_path
 
     if not path.name.lower().endswith(_PAGE_ENDINGS):
         raise InvalidOptionError(

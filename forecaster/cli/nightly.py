@@ -12,7 +12,7 @@ from forecaster.errors import InvalidOptionError, WriteRefusedError
 if TYPE_CHECKING:
     from forecaster.cli.options import FromFiles
     from forecaster.model.parameters import Parameters
-    from forecaster.report import BucketsReport, Report, RunReport
+    from forecaster.run.report import BucketsReport, Report, RunReport
 
 
 @click.command(cls=Command)
@@ -75,17 +75,17 @@ def run(
         where.check_not_typed()
         _run_buckets(files, outputs, engine, scheduler, parameters=parameters, track_ids=track_id, **options)
         return
-    from forecaster.progress import shown
-    from forecaster.report import RunReport
-    from forecaster.run import RunConfig
-    from forecaster.run import run as run_pending
+    from forecaster.cli.progress import shown
+    from forecaster.run.report import RunReport
+    from forecaster.run.session import RunConfig
+    from forecaster.run.session import run as run_pending
 
     report = RunReport(parameters=parameters, schema=where.schema)
     with outputs.written(report):
         with where.database() as dsn, shown(report, console()):
             config = RunConfig(dsn, where.schema, parameters, track_id, **options)
             if engine == "dask":
-                from forecaster.distributed import run_distributed
+                from forecaster.run.distributed import run_distributed
 
                 run_distributed(config, scheduler, report)
             else:
@@ -103,10 +103,10 @@ def _run_buckets(
     scheduler: str | None,
     **options: Any,  # noqa: ANN401 - the fields of BucketsConfig, by their names
 ) -> None:
-    from forecaster.parquet.buckets import BucketsConfig, in_this_process, run_buckets
-    from forecaster.parquet.spread import spread_over
-    from forecaster.progress import shown
-    from forecaster.report import BucketsReport
+    from forecaster.cli.progress import shown
+    from forecaster.run.buckets import BucketsConfig, in_this_process, run_buckets
+    from forecaster.run.report import BucketsReport
+    from forecaster.run.spread import spread_over
 
     report = BucketsReport()
     with outputs.written(report):
@@ -149,9 +149,9 @@ def mldr(
       forecaster mldr
       forecaster mldr --replace --artist-id 7
     """
-    from forecaster.mldr import RatesConfig, compute_rates
-    from forecaster.progress import shown
-    from forecaster.report import RatesReport
+    from forecaster.cli.progress import shown
+    from forecaster.run.rates import RatesConfig, compute_rates
+    from forecaster.run.report import RatesReport
 
     report = RatesReport(schema=where.schema)
     with outputs.written(report):

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import click
 
 from forecaster.cli.base import ID, FloatRange, IntRange, Option, was_typed
-from forecaster.console import log
 from forecaster.errors import InvalidOptionError
+from forecaster.process.logs import log
 
 if TYPE_CHECKING:
-    from forecaster.dsn import Dsn
     from forecaster.model.parameters import AgeFrom
+    from forecaster.postgres.dsn import Dsn
 
 Command = Callable[..., None]
 
@@ -34,7 +34,7 @@ class Where:
     @contextmanager
     def database(self) -> "Iterator[Dsn]":
         """The configured database, else the embedded server; which one is said on stderr."""
-        from forecaster.dsn import resolve
+        from forecaster.postgres.dsn import resolve
 
         dsn = resolve(self.url)
         if dsn is None:

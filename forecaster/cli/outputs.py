@@ -12,12 +12,12 @@ import click
 
 from forecaster.cli.base import FloatRange
 from forecaster.cli.options import Command, option
-from forecaster.console import log
 from forecaster.errors import ForecasterError
-from forecaster.interrupt import Interrupted, last_deed, postponed
+from forecaster.process.logs import log
+from forecaster.process.signals import Interrupted, last_deed, postponed
 
 if TYPE_CHECKING:
-    from forecaster.report import Report
+    from forecaster.run.report import Report
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Outputs:
     @contextmanager
     def written(self, report: "Report") -> Iterator[None]:
         """Write all of it at the end, also if that is a failure: then the report says so."""
-        from forecaster.files import check_output_path
+        from forecaster.files.tables import check_output_path
 
         if self.report:
             check_output_path(self.report, any_ending=True)
@@ -55,7 +55,7 @@ class Outputs:
             log.warning("%s", other)
 
     def _write(self, report: "Report") -> None:
-        from forecaster.files import write_table, write_text
+        from forecaster.files.tables import write_table, write_text
 
         if self.as_json:
             click.echo(report.to_json())

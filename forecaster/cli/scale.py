@@ -22,7 +22,7 @@ from forecaster.errors import BucketsFailedError, InvalidOptionError
 
 if TYPE_CHECKING:
     from forecaster.cli.options import FromFiles
-    from forecaster.report import BucketsReport
+    from forecaster.run.report import BucketsReport
 
 _SHOWN = 20  # buckets that --check lists
 
@@ -53,15 +53,15 @@ def prepare(
       forecaster prepare --buckets 64 --out catalogue
       forecaster prepare --source 'export/*.parquet' --mldr mldr.parquet --buckets 64 --out catalogue
     """
+    from forecaster.parquet.catalogue import find_catalogue
     from forecaster.parquet.prepare import prepare_files, prepare_tables
-    from forecaster.parquet.source import find_catalogue
 
     if source is not None:
         where.check_not_typed()
         with doing("lay out"):
             done = prepare_files(find_catalogue(source, mldr), buckets, out, replace=replace)
     else:
-        from forecaster.postgres.source import open_source
+        from forecaster.postgres.catalogue import open_source
         from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE
 
         needed = (STREAMS_TABLE, MLDR_TABLE)
@@ -128,8 +128,8 @@ def shard(
       forecaster shard 7/64 --source catalogue --sink forecasts
       forecaster shard --check --source catalogue --sink forecasts
     """
-    from forecaster.parquet.buckets import BucketsConfig
-    from forecaster.report import BucketsReport
+    from forecaster.run.buckets import BucketsConfig
+    from forecaster.run.report import BucketsReport
 
     if files is None:
         raise InvalidOptionError(
@@ -151,9 +151,9 @@ def shard(
 
 
 def _work(config: Any, bucket: tuple[int, int], report: "BucketsReport", outputs: Outputs) -> None:  # noqa: ANN401
-    from forecaster.parquet.buckets import run_buckets
+    from forecaster.cli.progress import shown
     from forecaster.parquet.layout import Bucket
-    from forecaster.progress import shown
+    from forecaster.run.buckets import run_buckets
 
     with shown(report, console()):
         run_buckets(config, report=report, only=Bucket(*bucket))
@@ -168,9 +168,9 @@ def _check(
     report: "BucketsReport",
     outputs: Outputs,
 ) -> None:
-    from forecaster.parquet.buckets import check
+    from forecaster.cli.progress import shown
     from forecaster.parquet.layout import Bucket
-    from forecaster.progress import shown
+    from forecaster.run.buckets import check
 
     with shown(report, console()):
         check(config, report, only=Bucket(*bucket) if bucket else None)

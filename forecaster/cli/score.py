@@ -15,9 +15,9 @@ from forecaster.errors import InvalidOptionError
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from forecaster.dsn import Dsn
-    from forecaster.evaluation import Evaluation
     from forecaster.model.parameters import AgeFrom, Parameters
+    from forecaster.postgres.dsn import Dsn
+    from forecaster.scoring import Evaluation
 
 
 class _Day(click.DateTime):
@@ -118,10 +118,10 @@ def evaluate(
       forecaster evaluate --actuals later.parquet
       forecaster evaluate --cutoff 2023-01-01 --cutoff 2023-07-01 --json
     """
-    from forecaster.backtest import BacktestConfig, backtest
     from forecaster.cli.scores import as_json_types, show, tidy
-    from forecaster.files import check_output_path, write_table
+    from forecaster.files.tables import check_output_path, write_table
     from forecaster.model.parameters import Parameters
+    from forecaster.views.backtest import BacktestConfig, backtest
 
     if not cutoff:
         _check_not_typed("later_rates", "age_from", "influence")
@@ -170,8 +170,8 @@ def _check_not_typed(*options: str) -> None:
 def _write_page(
     page: Path, schema: str, evaluation: "Evaluation", dsn: "Dsn", parameters: "Parameters"
 ) -> None:
-    from forecaster.catalogue import read_catalogue
-    from forecaster.files import write_text
-    from forecaster.page import render
+    from forecaster.files.tables import write_text
+    from forecaster.views.catalogue import read_catalogue
+    from forecaster.views.page import render
 
     write_text(render(read_catalogue(dsn, schema, parameters), evaluation), page)

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from forecaster.backtest import Backtest
-    from forecaster.evaluation import Evaluation
+    from forecaster.scoring import Evaluation
+    from forecaster.views.backtest import Backtest
 
 _HEADINGS = {
     "wape": "WAPE",
@@ -47,8 +47,8 @@ def as_json_types(result: "Backtest") -> dict[str, object]:
 
 def show(result: "Backtest", *, is_part: bool) -> None:
     """Print tables of the scores, and end the command; `is_part`: only some tracks were chosen."""
-    from forecaster.evaluation import FORMULAS, GROUPS, SYMBOLS
-    from forecaster.hindsight import shown_range
+    from forecaster.scoring import FORMULAS, GROUPS, SYMBOLS
+    from forecaster.views.past import shown_range
 
     scored = result.evaluation
     best = scored.best_baseline
@@ -118,7 +118,7 @@ def tidy(scored: "Evaluation") -> "pl.DataFrame":
     """All scores as rows: what they are of (`group` and `key`), the model, and a column per score."""
     import polars as pl
 
-    from forecaster.evaluation import FORECASTER, GROUPS
+    from forecaster.scoring import FORECASTER, GROUPS
 
     parts = [scored.overall.select(pl.lit("overall").alias("group"), pl.lit(None).alias("key"), pl.all())]
     for name, column in {**GROUPS, "series": "cm_track_id"}.items():

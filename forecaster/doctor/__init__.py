@@ -10,13 +10,13 @@ from importlib.metadata import version
 from forecaster.doctor import forecasts, server, streams, tables
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Examination, Finding, Level, Seen
-from forecaster.dsn import Dsn
 from forecaster.errors import ConnectionLostError, ForecasterError, StalledError, UnsafeSocketError
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect, roll_back, statement_errors
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import Tables
-from forecaster.report import PACKAGES
-from forecaster.secrecy import shown
+from forecaster.process.secrets import shown
+from forecaster.run.report import PACKAGES
 
 __all__ = ["Examination", "Finding", "Level", "examine"]
 

@@ -8,11 +8,11 @@ from functools import cached_property
 import polars as pl
 
 from forecaster.doctor.findings import Examination
-from forecaster.dsn import Dsn
 from forecaster.errors import DatabaseError, SchemaMismatchError
 from forecaster.model.parameters import Parameters
+from forecaster.postgres.catalogue import Source, export_snapshot
 from forecaster.postgres.connection import Connection, query, quote_identifier
-from forecaster.postgres.source import Source, export_snapshot
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import STREAMS_TABLE, TO_FORECAST, Tables, check_rights
 

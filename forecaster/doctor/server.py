@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 from forecaster.doctor.context import Context, Server
 from forecaster.doctor.findings import Seen
-from forecaster.dsn import Dsn
 from forecaster.errors import ConnectionLostError, DatabaseError
 from forecaster.postgres.connection import connect, query
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.server import why_read_only
 
 _TESTED = "tested with 15 and 18"

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from forecaster.catalogue import CHUNK
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
-from forecaster.interrupt import interruptible
 from forecaster.model import build_tracks
+from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import integer_array
-from forecaster.postgres.source import Source
 from forecaster.postgres.tables import LISTENERS_TABLE, MLDR_TABLE, STREAMS_TABLE
+from forecaster.process.signals import interruptible
+from forecaster.views.catalogue import CHUNK
 
 _KEY = "CREATE UNIQUE INDEX ON {table} (cm_track_id, date)"
 _DUPLICATES = """

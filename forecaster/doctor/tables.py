@@ -7,6 +7,7 @@ import polars as pl
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Level, Seen
 from forecaster.errors import SchemaMismatchError
+from forecaster.frames.schemas import FORECASTS
 from forecaster.postgres.connection import quote_identifier
 from forecaster.postgres.tables import (
     CONTRACT,
@@ -18,7 +19,6 @@ from forecaster.postgres.tables import (
     hidden_rows,
     read_tables,
 )
-from forecaster.schema import FORECASTS
 
 _MANY_ROWS = 10_000_000  # from here on it takes seconds to count the rows that are no records
 

@@ -6,12 +6,12 @@ from datetime import date
 
 import polars as pl
 
+from forecaster.frames.schemas import ARTIST_MLDR, DAILY_STREAMS, SKIPPED, check, conform
+from forecaster.model.decay import decay_rate, with_points
 from forecaster.model.features import clean, track_facts, track_features, usable_records
-from forecaster.model.fit import decay_rate, with_points
+from forecaster.model.multiplier import newest_mldr, skip_reason, with_multiplier
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.model.projection import project
-from forecaster.model.rates import newest_mldr, skip_reason, with_multiplier
-from forecaster.schema import ARTIST_MLDR, DAILY_STREAMS, SKIPPED, check, conform
 
 Checkpoint = Callable[[str, pl.LazyFrame], pl.LazyFrame]
 
@@ -79,7 +79,7 @@ def build_tracks(
 ) -> pl.LazyFrame:
     """One row per track with everything that its forecast, or its `reason` for having none, follows from.
 
-    `records`, `facts` and `mldr`: `RECORDS`, `TRACK_FACTS` and `NEWEST_MLDR` of `forecaster.schema`.
+    `records`, `facts` and `mldr`: `RECORDS`, `TRACK_FACTS` and `NEWEST_MLDR` of `forecaster.frames.schemas`.
     `checkpoint` is called with each finished stage ("features", "fit") and may collect it, to time it.
     """
     features = track_features(records, facts, age_from=parameters.age_from, as_of=parameters.as_of)

@@ -2,8 +2,8 @@
 
 import polars as pl
 
+from forecaster.frames.schemas import FORECASTS
 from forecaster.model.segments import BASE_RATES, FORECAST_SEGMENT_STARTS, segment, summed_before
-from forecaster.schema import FORECASTS
 
 
 def project(tracks: pl.LazyFrame, /, *, horizon: int) -> pl.LazyFrame:

@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 
 from forecaster.errors import BadFileError, InvalidOptionError
-from forecaster.files import refusing
-from forecaster.interrupt import interruptible
-from forecaster.parquet.jsonfile import parse, read_json
+from forecaster.files.jsonfile import parse, read_json
+from forecaster.files.tables import refusing
+from forecaster.process.signals import interruptible
 
 STREAMS, MLDR, LAYOUT = "streams", "mldr", "layout.json"
 """What a laid-out catalogue's directory holds."""

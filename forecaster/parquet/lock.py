@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from forecaster.console import log
 from forecaster.errors import BadFileError, LockedError
-from forecaster.files import refuse_planted_links, refusing
-from forecaster.locks import holder, locked_within
+from forecaster.files.tables import refuse_planted_links, refusing
+from forecaster.process.locks import holder, locked_within
+from forecaster.process.logs import log
 
 _OWN, _OF_GROUP = 0o600, 0o660
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 import polars as pl
 
 from forecaster.errors import BadFileError
-from forecaster.schema import Column
+from forecaster.frames.schemas import Column
 
 PATH = "path of the file"
 """The column by which a row tells of which file it is. Dropped again."""

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from forecaster.errors import InvalidOptionError
-from forecaster.files import refusing, write_table, write_text
-from forecaster.interrupt import interruptible
-from forecaster.model.rates import newest_mldr
+from forecaster.files.directory import new_directory
+from forecaster.files.listing import Listing, is_url
+from forecaster.files.tables import refusing, write_table, write_text
+from forecaster.frames.schemas import ARTIST_MLDR, DAILY_STREAMS, conform
+from forecaster.model.multiplier import newest_mldr
+from forecaster.parquet.catalogue import Catalogue, Files
 from forecaster.parquet.layout import LAYOUT, MLDR, STREAMS, Bucket, Layout, bucket_of
-from forecaster.parquet.listing import Listing, is_url
-from forecaster.parquet.place import new_directory
-from forecaster.parquet.source import Catalogue, Files
-from forecaster.schema import ARTIST_MLDR, DAILY_STREAMS, conform
+from forecaster.process.signals import interruptible
 
 if TYPE_CHECKING:
-    from forecaster.postgres.source import Source
+    from forecaster.postgres.catalogue import Source
 
 _TRACKS_AT_ONCE = 2_500  # read out of the database, all their days
 _AT_ONCE = 64  # directories that rows are written into: each holds part of a row group in memory

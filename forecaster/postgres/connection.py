@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary
 import adbc_driver_manager as adbc
 import polars as pl
 
-from forecaster.dsn import APPLICATION_NAME, Dsn, libpq_variables_hidden
 from forecaster.errors import (
     ConnectionLostError,
     DatabaseError,
@@ -25,10 +24,11 @@ from forecaster.errors import (
     StalledError,
     TurnedAwayError,
 )
-from forecaster.interrupt import Cancel, interruptible
 from forecaster.postgres.conditions import hint_for, is_lost
+from forecaster.postgres.dsn import APPLICATION_NAME, Dsn, libpq_variables_hidden
 from forecaster.postgres.stall import Watch, bytes_passed, hang_up
-from forecaster.secrecy import brief
+from forecaster.process.secrets import brief
+from forecaster.process.signals import Cancel, interruptible
 
 # ADBC imports this for a kind of data that we never give it. It takes a quarter of all imports' time.
 _UNUSED = "pyarrow.dataset"

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from forecaster.console import log
-from forecaster.dsn import Dsn
 from forecaster.errors import BadFileError, EmbeddedServerError, ForecasterError, MissingExtraError
-from forecaster.interrupt import postponed
-from forecaster.locks import holder, locked_within, own_file
-from forecaster.sockets import why_unsafe
+from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.sockets import why_unsafe
+from forecaster.process.locks import holder, locked_within, own_file
+from forecaster.process.logs import log
+from forecaster.process.signals import postponed
 
 _SUPERUSER = "postgres"
 _OS_USER = "postgres"  # PostgreSQL refuses to run as root, so there it runs as the customary system user

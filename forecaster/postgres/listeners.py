@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from forecaster.postgres.catalogue import CONNECTIONS, Source, epoch_day, slices
 from forecaster.postgres.connection import integer_array
-from forecaster.postgres.source import CONNECTIONS, Source, epoch_day, slices
 from forecaster.postgres.tables import LISTENERS_TABLE
 
 

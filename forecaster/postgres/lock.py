@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import adbc_driver_manager as adbc
 
-from forecaster.console import log
 from forecaster.errors import LockedError
 from forecaster.postgres.connection import Connection, client_name, commit, query, roll_back
 from forecaster.postgres.tables import FORECAST_TABLE, Tables
+from forecaster.process.logs import log
 
 ENDS_WITHIN = 1.0
 """Seconds in which the server is done with a connection that was lost."""

@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from forecaster.dsn import Dsn
 from forecaster.errors import ForecasterError, StalledError, TurnedAwayError
-from forecaster.interrupt import interruptible, settle
+from forecaster.postgres.dsn import Dsn
+from forecaster.process.signals import interruptible, settle
 
 ANSWERS_WITHIN = 5.0
 """Seconds for a new connection to say what the server does for us, or to end our sessions."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import adbc_driver_manager as adbc
 
-from forecaster.columns import ColumnInfo
 from forecaster.errors import DatabaseError, SchemaMismatchError
+from forecaster.frames.casting import ColumnInfo
 from forecaster.postgres.conditions import NOT_IN_ENCODING
 from forecaster.postgres.connection import (
     NAME_BYTES,

@@ -1,0 +1,135 @@
+"""How far the work is, on stderr: a picture that changes on a terminal, and lines elsewhere."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from forecaster.cli.console import Console, log
+from forecaster.run.report import Report
+
+HEARTBEAT = 30.0
+"""Seconds without a line after which a run that is not on a terminal says that it is still at work."""
+
+_LOOKS = 0.1  # seconds between two looks at the report
+
+
+@contextmanager
+def shown(report: Report, console: Console, *, heartbeat: float = HEARTBEAT) -> Iterator[None]:
+    """Show how far the run is that fills in the report, for as long as the block lasts."""
+    if console.quiet:
+        yield
+    elif console.is_interactive:
+        with _picture(report, console) as look, _looking(look):
+            yield
+    else:
+        look = _Signs(report, heartbeat)
+        with _looking(look):
+            yield
+
+
+@contextmanager
+def doing(stage: str, console: Console, *, heartbeat: float = HEARTBEAT) -> Iterator[None]:
+    """Show that a stage goes on of which nothing is counted."""
+    log.info("stage: %s", stage, extra={"stage": stage, "begins": True})
+    if console.is_interactive:
+        from rich.console import Console as Screen
+
+        with Screen(stderr=True, no_color=console.color is False).status(stage):
+            yield
+        return
+    start = last = time.monotonic()
+
+    def look() -> None:
+        nonlocal last
+        if time.monotonic() - last >= heartbeat:
+            last = time.monotonic()
+            log.info("still at work after %.0f s: %s", last - start, stage, extra={"stage": stage})
+
+    with _looking(look):
+        yield
+
+
+@contextmanager
+def _looking(look: Callable[[], None]) -> Iterator[None]:
+    """Call `look` again and again in a thread of its own, and once at the end."""
+    over = threading.Event()
+
+    def again_and_again() -> None:
+        while not over.wait(_LOOKS):
+            look()
+
+    thread = threading.Thread(target=again_and_again, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        look()
+
+
+class _Signs:
+    """A sign of life where nothing is said for long."""
+
+    def __init__(self, report: Report, heartbeat: float) -> None:
+        self.report = report
+        self.heartbeat = heartbeat
+        self.begun = 0
+        self.start = self.last = time.monotonic()
+
+    def __call__(self) -> None:
+        now, begun = time.monotonic(), len(self.report.active)
+        if begun != self.begun:  # that is said by itself
+            self.begun, self.last = begun, now
+        elif now - self.last >= self.heartbeat:
+            self.last = now
+            log.info("still at work after %.0f s%s", now - self.start, self._how_far(now - self.start))
+
+    def _how_far(self, seconds: float) -> str:
+        total, done = self.report.total, self.report.done
+        counts = ", ".join(f"{stage} {done[stage]:,}" for stage in self.report.STAGES if done.get(stage))
+        if not counts:
+            at_work = ", ".join(stage for stage in self.report.STAGES if self.report.active.get(stage))
+            return f": {at_work}" if at_work else ""
+        last = done.get(self.report.STAGES[-2 if self.report.dry_run else -1], 0)
+        left = f"; about {seconds * (total - last) / last:.0f} s left" if last else ""
+        return f": {counts} of {total:,} {self.report.step}{left}"
+
+
+@contextmanager
+def _picture(report: Report, console: Console) -> Iterator[Callable[[], None]]:
+    """A bar for each stage with its count, rate and time left. It is gone at the end."""
+    # Only here, because nothing else needs it.
+    from rich.console import Console as Screen
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[count]}", justify="right"),
+        TextColumn("{task.fields[rate]}", justify="right"),
+        TimeRemainingColumn(compact=True),
+        console=Screen(stderr=True, no_color=console.color is False),
+        transient=True,
+    ) as bars:
+        stages = [stage for stage in report.STAGES if not (report.dry_run and stage == "write")]
+        tasks = {stage: bars.add_task(stage, total=None, start=False, count="", rate="") for stage in stages}
+
+        def look() -> None:
+            for stage, task in tasks.items():
+                if stage == "connect":
+                    is_over = report.active.get(stage) == 0
+                    bars.update(task, total=1 if is_over else None, completed=int(is_over))
+                elif stage in report.active:
+                    done, seconds = report.done.get(stage, 0), report.stages.get(stage, 0.0)
+                    bars.start_task(task)
+                    bars.update(
+                        task,
+                        total=report.total or None,
+                        completed=done,
+                        count=f"{done:,} of {report.total:,} {report.step}" if report.total else "",
+                        rate=f"{done / seconds:,.0f}/s" if done and seconds else "",
+                    )
+
+        yield look

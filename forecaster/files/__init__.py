@@ -1,0 +1,1 @@
+"""Tables in and out of files, and parsing of what services export."""

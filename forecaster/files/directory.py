@@ -1,0 +1,119 @@
+"""A directory that is there as a whole or not at all, however the process that makes it ends."""
+
+import errno
+import fcntl
+import glob
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from forecaster.errors import BadFileError
+from forecaster.files.tables import check_name, refuse_planted_links, refusing, sync_directory
+
+_TRIES, _PAUSE = 20, 0.05  # seconds; in all less than a signal leaves to clean up in
+
+
+@contextmanager
+def new_directory(out: Path, *, replaces: Collection[str] | None) -> Iterator[Path]:
+    """A directory to fill, that takes the place of `out` at the end of the block, and else is removed.
+
+    `out` may be an empty directory; one that holds just the names that it `replaces` is replaced, by two
+    renames between which there is none. Raises `BadFileError` for any other.
+    """
+    check_name(out)
+    refuse_planted_links(out)
+    target = Path(os.path.realpath(out))
+    with refusing(out, "written"):
+        _check(out, target, replaces)
+        for left_over in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+            _remove_if_abandoned(left_over)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    with ExitStack() as stack:
+        with refusing(out, "written"):
+            temporary.mkdir()
+            stack.callback(_remove, temporary)
+            stack.enter_context(_held(temporary))
+        yield temporary
+        with refusing(out, "written"):
+            _take_the_place(temporary, target, replace=replaces is not None)
+
+
+def _check(out: Path, target: Path, replaces: Collection[str] | None) -> None:
+    """Say early what is against a new directory there."""
+    if target.exists() and not target.is_dir():
+        raise BadFileError(f"{out} is there already and is no directory", hint="choose another name")
+    if not target.parent.is_dir():
+        raise BadFileError(f"{out}: there is no directory {target.parent}", hint="create it first")
+    if os.path.ismount(target):
+        raise BadFileError(f"{out} is where a file system begins", hint="choose a directory in it")
+    if target in (Path.cwd(), *Path.cwd().parents):
+        raise BadFileError(f"{out} is the current directory, or holds it", hint="choose a directory in it")
+    there = {path.name for path in target.iterdir()} if target.is_dir() else set()
+    if there and replaces is None:
+        raise BadFileError(
+            f"{out} is there already and is not empty",
+            hint="choose another directory; --replace takes the place of a catalogue that was laid out there",
+        )
+    if there and there != set(replaces or ()):
+        raise BadFileError(
+            f"{out} is no catalogue as this command lays it out, and is not replaced",
+            hint="choose another directory",
+        )
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """The directory is in use for as long as this process lives."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # where the file system has no locks, what is left behind stays
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory in which an interrupted computation may still create files for a moment."""
+    for _ in range(_TRIES):
+        if not directory.exists():
+            return
+        shutil.rmtree(directory, ignore_errors=True)
+        time.sleep(_PAUSE)
+
+
+def _remove_if_abandoned(directory: Path) -> None:
+    """Remove what a process that was killed has left behind; nothing else that goes by such a name."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(directory, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
+def _take_the_place(temporary: Path, target: Path, *, replace: bool) -> None:
+    if target.is_dir():
+        shutil.copymode(target, temporary)
+    try:
+        temporary.rename(target)  # an empty directory gives way
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        if not replace:
+            raise BadFileError(
+                f"{target} was filled by another process meanwhile", hint="choose another directory"
+            ) from error
+        old = temporary.with_suffix(".old.tmp")
+        target.rename(old)
+        temporary.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    sync_directory(target.parent)

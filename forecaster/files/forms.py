@@ -1,0 +1,161 @@
+"""The columns of the files that come in, and how their values are read."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+from polars.datatypes import DataType, DataTypeClass
+
+from forecaster.files.dialect import Forms
+from forecaster.frames.schemas import Dtype
+
+FIRST_DAY, LAST_DAY = ((day - date(1970, 1, 1)).days for day in (date.min, date.max))
+TICKS_PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+# From here on a float may stand for more than one integer.
+INEXACT_FROM: Mapping[DataTypeClass, int] = {pl.Float64: 2**53, pl.Float32: 2**24}
+
+_ISO_DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T]00:00(:00(\.0+)?)?(Z|[+-]00(:?00)?)?)?$"
+_EXPORT_DAY = r"^[A-Z][a-z]{2} [0-9]{1,2}, [0-9]{4}$"
+
+Reader = Callable[[pl.Expr, DataType], pl.Expr | None]
+"""A column and its type -> its values, NULL for one that cannot be used; None if none of this type can."""
+
+
+def _integer(column: pl.Expr, dtype: DataType) -> pl.Expr | None:
+    if dtype == pl.String:
+        # "5.0" is how a column of floats prints an integer. "5.000" may be that, or five thousand.
+        return column.str.strip_suffix(".0").cast(pl.Int64, strict=False)
+    whole = column.cast(pl.Int64, strict=False)
+    if dtype.is_integer():
+        return whole
+    if dtype.is_decimal():
+        return pl.when(whole.cast(dtype, strict=False) == column).then(whole)
+    inexact_from = INEXACT_FROM.get(dtype.base_type())
+    if inexact_from is None:
+        return None
+    return pl.when((column == column.floor()) & (column.abs() < inexact_from)).then(whole)
+
+
+def _integer_from_0(column: pl.Expr, dtype: DataType) -> pl.Expr | None:
+    value = _integer(column, dtype)
+    return None if value is None else pl.when(value >= 0).then(value)
+
+
+def _finite_number(column: pl.Expr, dtype: DataType) -> pl.Expr | None:
+    if not (dtype == pl.String or dtype.is_numeric()):
+        return None
+    number = column.cast(pl.Float64, strict=False)
+    return pl.when(number.is_finite()).then(number)
+
+
+def _day(column: pl.Expr, dtype: DataType) -> pl.Expr | None:
+    if dtype == pl.String:
+        text = pl.when(column.str.contains(_ISO_DAY)).then(column.str.head(10))
+        return _in_calendar(text.str.to_date("%Y-%m-%d", strict=False).to_physical())
+    if dtype == pl.Date:
+        return _in_calendar(column.to_physical())
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone in (None, "UTC"):
+        # On integers, because Polars panics over a datetime that its calendar does not have.
+        ticks, per_day = column.to_physical(), TICKS_PER_DAY[dtype.time_unit]
+        return _in_calendar(pl.when(ticks % per_day == 0).then(ticks // per_day))
+    return None
+
+
+def _day_of_export(column: pl.Expr, dtype: DataType) -> pl.Expr | None:
+    if dtype != pl.String:
+        return _day(column, dtype)
+    text = pl.when(column.str.contains(_EXPORT_DAY)).then(column)
+    return pl.coalesce(
+        _in_calendar(text.str.to_date("%b %d, %Y", strict=False).to_physical()), _day(column, dtype)
+    )
+
+
+def _in_calendar(days: pl.Expr) -> pl.Expr:
+    """Days since 1970 as a date, if in the years 1 to 9999. The stand-ins for infinity are not."""
+    return pl.when(days.is_between(FIRST_DAY, LAST_DAY)).then(days).cast(pl.Int32).cast(pl.Date)
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column of a file: how its values are read, and what an error says they should have been."""
+
+    expected: str
+    read: Reader
+    becomes: Dtype
+    may_be_empty: bool = False
+    may_be_missing: bool = False
+    is_decimal: bool = False
+
+
+_ID = Field("an integer of at most 64 bits", _integer, pl.Int64)
+_AGE = Field(
+    "an integer of at most 32 bits, or nothing", _integer, pl.Int32, may_be_empty=True, may_be_missing=True
+)
+
+# One row per track and day.
+STREAMS_FORM: Mapping[str, Field] = {
+    "cm_track_id": _ID,
+    "cm_artist_id": _ID,
+    "date": Field("a day like 2024-01-31, without a time but midnight", _day, pl.Date),
+    "daily_streams": Field(
+        "an integer of at most 64 bits, or nothing", _integer, pl.Int64, may_be_empty=True
+    ),
+    "days_from_release": _AGE,
+}
+
+# One row per day of one track.
+EXPORT_FORM: Mapping[str, Field] = {
+    "Date": Field("a day like Jan 31, 2024 or 2024-01-31", _day_of_export, pl.Date),
+    "Value": Field("an integer of at least 0, or nothing", _integer_from_0, pl.Int64, may_be_empty=True),
+    "Days from release": _AGE,
+}
+
+_LISTENERS = Field("an integer of at least 0, or nothing", _integer_from_0, pl.Int64, may_be_empty=True)
+
+# One row per artist and day.
+LISTENERS_FORM: Mapping[str, Field] = {
+    "cm_artist_id": _ID,
+    "date": Field("a day like 2024-01-31, without a time but midnight", _day, pl.Date),
+    "monthly_listeners": _LISTENERS,
+}
+
+# One row per day of one artist.
+LISTENERS_EXPORT_FORM: Mapping[str, Field] = {
+    "Date": Field("a day like Jan 31, 2024 or 2024-01-31", _day_of_export, pl.Date),
+    "Monthly Listeners": _LISTENERS,
+}
+
+# One row per artist.
+MLDR_FORM: Mapping[str, Field] = {
+    "cm_artist_id": _ID,
+    "mldr": Field(
+        "a finite number, or nothing", _finite_number, pl.Float64, may_be_empty=True, is_decimal=True
+    ),
+}
+
+STREAMS_WANTED = (
+    "expected are cm_track_id, cm_artist_id, date, daily_streams and, if known, days_from_release; "
+    "or of one track date and streams; "
+    "or of an export Date, Value (all streams so far) and, if known, Days from release"
+)
+STREAMS_FORMS: Forms = [
+    frozenset(names) for names in (("date", "daily_streams"), ("Date", "Value"), ("date", "streams"))
+]
+LISTENERS_FORMS: Forms = [
+    frozenset(names) for names in (("date", "monthly_listeners"), ("Date", "Monthly Listeners"))
+]
+# Other names for our columns, in small letters and with _ for blanks.
+ALSO_CALLED: Mapping[str, frozenset[str]] = {
+    "cm_track_id": frozenset({"track_id", "trackid", "chartmetric_track_id"}),
+    "cm_artist_id": frozenset({"artist_id", "artistid", "chartmetric_artist_id"}),
+    "date": frozenset({"day", "datum", "timestp", "timestamp", "datetime"}),
+    "daily_streams": frozenset(
+        {"streams", "plays", "streams_per_day", "daily_plays", "stream_count", "play_count", "total_streams"}
+    ),
+    "monthly_listeners": frozenset({"spotify_monthly_listeners", "monthlylisteners"}),
+    "mldr": frozenset({"rate", "decay_rate", "monthly_listener_decay_rate"}),
+}
+LISTENERS_WANTED = (
+    "expected are cm_artist_id, date and monthly_listeners; or of an export Date and Monthly Listeners"
+)

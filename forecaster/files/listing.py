@@ -1,0 +1,394 @@
+"""Which files a directory, a pattern or a URL means: one rule for all three."""
+
+import os
+import re
+import stat
+import warnings
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+
+import polars as pl
+
+from forecaster.errors import BadFileError, ForecasterError
+from forecaster.files.tables import check_name, counted, refusing
+from forecaster.process.secrets import one_line
+from forecaster.process.signals import interruptible
+
+ENDINGS = (".parquet", ".parq", ".pq")
+"""What the name of a Parquet file ends in, in any case; a name without any ending is one too."""
+
+EXPORT_HINT = "export the table as it is now to Parquet files in another directory, and name that"
+STORE_HINT = "check the address, and what the store needs, such as AWS_REGION"
+
+_WILD = "*?["
+_HIDDEN = (".", "_")
+_MARKS = (
+    "_SUCCESS",
+    "_metadata",
+    "_common_metadata",
+    "_started_*",
+    "_committed_*",
+    ".*.crc",
+    ".DS_Store",
+    ".keep",
+    ".gitkeep",
+)
+# A version's number, or that and a UUID: other programs have files of metadata as well.
+_OF_ICEBERG = re.compile(r"(?:v\d+|\d+-[0-9a-f-]{32,36})(?:\.\w+)?\.metadata\.json(?:\.gz)?", re.IGNORECASE)
+_OF_DELETIONS = {"file_path", "pos"}  # columns of a file that an Iceberg table keeps next to its data
+_NOT_LISTED = ("http", "https")  # schemes of servers that hold files, and tell no list of them
+
+States = frozenset[int]
+"""How many parts of a pattern the names so far may have matched."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a place holds."""
+
+    where: str
+    read: list[str] = field(default_factory=list)
+    """Each file once."""
+    passed_over: list[str] = field(default_factory=list)
+    """What could hold data, but is not named as a Parquet file is; a directory ends in a slash."""
+    again: list[str] = field(default_factory=list)
+    """Other names of what is read."""
+    links: list[str] = field(default_factory=list)
+    """Directories that are read by way of a link."""
+
+    def would_read(self, directory: Path) -> bool:
+        """Whether what is written into a directory would be read too, if only by way of a link."""
+        place = place_of(self.where)
+        return not is_url(self.where) and any(
+            place.may_mean(directory, by=Path(by)) for by in (place.base, *self.links)
+        )
+
+    def warnings(self) -> list[str]:
+        """What a user should know of that which is not read."""
+        told = []
+        if self.passed_over:
+            first = one_line(min(self.passed_over))
+            told.append(
+                f"{self.where}: {counted(len(self.passed_over), 'name')} not read, the first is {first}: "
+                f"a Parquet file ends in {', '.join(ENDINGS)} or nothing, and does not begin with . or _"
+            )
+        if self.again:
+            told.append(
+                f"{self.where}: {counted(len(self.again), 'link')} to what has another name too, the first "
+                f"is {one_line(min(self.again))}: it is read once"
+            )
+        return told
+
+
+@dataclass(frozen=True)
+class Place:
+    """A directory, or the URL of one, and which of the names below it are meant."""
+
+    base: str
+    pattern: tuple[str, ...] = ()
+    """The parts of a pattern: `**` is any number of names, and what lies below a match is meant too."""
+
+    @property
+    def start(self) -> States:
+        """Before the first name."""
+        return self._closed({0})
+
+    def step(self, states: States, name: str) -> States:
+        """After one more name; empty if neither it nor anything below it is meant."""
+        end = len(self.pattern)
+        stay = {i for i in states if i == end or self.pattern[i] == "**"}
+        go_on = {i + 1 for i in states if i < end and _fits(name, self.pattern[i])}
+        return self._closed(stay | go_on)
+
+    def means(self, states: States) -> bool:
+        """Whether the names so far are meant."""
+        return len(self.pattern) in states
+
+    def may_mean(self, path: Path, *, by: Path) -> bool:
+        """Whether anything in a directory is meant, if it lies in the base or in a link below it."""
+        root, path = by.resolve(), path.resolve()
+        if not path.is_relative_to(root):
+            return False
+        states = self.start
+        for name in (*by.relative_to(self.base).parts, *path.relative_to(root).parts):
+            states = self.step(states, name)
+        return bool(states)
+
+    def is_hidden(self, name: str) -> bool:
+        """Whether it is in the making, given up, or of another program; unless the pattern says so too."""
+        return name.startswith(_HIDDEN) and not any(part.startswith(name[0]) for part in self.pattern)
+
+    def is_parquet(self, name: str) -> bool:
+        """Whether it is the name of a Parquet file."""
+        ending = PurePosixPath(name).suffix
+        asked = PurePosixPath(self.pattern[-1]).suffix if self.pattern else ""
+        return not ending or ending.lower() in ENDINGS or (ending == asked and not is_pattern(asked))
+
+    def _closed(self, states: set[int]) -> States:
+        for i, part in enumerate(self.pattern):
+            if part == "**" and i in states:
+                states.add(i + 1)
+        return frozenset(states)
+
+
+def list_files(where: str) -> Listing:
+    """The files that a directory, a pattern, a file, or the URL of one means.
+
+    Raises `BadFileError` for what cannot be listed, and for a table of which only some files count.
+    """
+    found = _at_url(where) if is_url(where) else _in_directory(where)
+    for names in (found.read, found.passed_over, found.again):
+        names.sort()
+    for path in found.read:
+        check_name(path)
+    return found
+
+
+def is_url(where: str) -> bool:
+    """Whether it names a place in an object store."""
+    return "://" in where
+
+
+def is_pattern(where: str) -> bool:
+    """Whether it names several files by signs that stand for others."""
+    return any(sign in where for sign in _WILD)
+
+
+def names_files(where: str) -> bool:
+    """Whether it is a pattern or one file, and no directory."""
+    return is_pattern(where) or where.lower().endswith(ENDINGS)
+
+
+def is_mark(name: str) -> bool:
+    """Whether other programs write such a file next to their data: it never has rows, and is not named."""
+    return any(fnmatchcase(name, mark) for mark in _MARKS)
+
+
+def place_of(where: str) -> Place:
+    """A pattern's fixed beginning, and the rest; all of it for a directory."""
+    if not is_url(where) and os.path.exists(where):  # noqa: PTH110 - raises nothing
+        return Place(where)  # also if there are signs of patterns in its name
+    parts = where.split("/")
+    first = next((i for i, part in enumerate(parts) if is_pattern(part)), len(parts))
+    return Place("/".join(parts[:first]) or "/", tuple(parts[first:]))
+
+
+def refuse_tables(where: str) -> None:
+    """Raise `BadFileError` for what lies in a table of which only some files count: its log says which."""
+    base = place_of(where).base
+    if is_url(where):
+        _refuse_table_at_url(base)
+        return
+    for path in dict.fromkeys((base, os.path.realpath(base))):
+        refuse_table_around(Path(path))
+
+
+def _fits(name: str, part: str) -> bool:
+    return fnmatchcase(_folded(name), _folded(part))
+
+
+def _folded(name: str) -> str:
+    """With the ending of a Parquet file in small letters, as it counts in any case."""
+    stem, dot, ending = name.rpartition(".")
+    return f"{stem}{dot}{ending.lower()}" if f".{ending.lower()}" in ENDINGS else name
+
+
+def _pass_over(found: Listing, path: str, name: str) -> None:
+    if not is_mark(name):
+        found.passed_over.append(path)
+
+
+def _table(names: Sequence[str]) -> str | None:
+    """The format of the table that a file or directory of such a path belongs to."""
+    if "_delta_log" in names:
+        return "Delta Lake"
+    if any(name.startswith(".hoodie") for name in names):
+        return "Apache Hudi"
+    is_iceberg = any(one == "metadata" and _OF_ICEBERG.fullmatch(name) for one, name in pairwise(names))
+    return "Apache Iceberg" if is_iceberg else None
+
+
+def _refuse(where: str, table: str | None) -> None:
+    if table:
+        raise BadFileError(
+            f"{where} is a table of {table}: only its log says which files and rows count, and forecaster "
+            "does not read that log",
+            hint=EXPORT_HINT,
+        )
+
+
+def _in_directory(where: str) -> Listing:
+    place = place_of(where)
+    with refusing(where, "read"):
+        if not place.pattern and not _is_there(where):
+            return Listing(where)
+        if not place.pattern and not stat.S_ISDIR(mode := Path(where).stat().st_mode):
+            if stat.S_ISREG(mode):
+                return Listing(where, [where])
+            raise BadFileError(
+                f"{where} is neither a file nor a directory", hint="name a file or a directory"
+            )
+        found, is_directory = Listing(where), Path(place.base).is_dir()
+    if is_directory:
+        _walk(place, found)
+    return found
+
+
+def _is_there(where: str) -> bool:
+    """Whether there is something of the name, if only a link; one that may not be looked at is an error."""
+    try:
+        os.lstat(where)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _walk(place: Place, found: Listing) -> None:
+    """Go through everything that is meant; links are followed, and nothing is read twice."""
+    seen: set[tuple[object, ...]] = set()
+    pending = [(place.base, place.start)]
+    while pending:
+        directory, states = pending.pop()
+        for entry in _entries(directory):
+            after = place.step(states, entry.name)
+            if not after:
+                continue
+            if place.is_hidden(entry.name):
+                _pass_over(found, entry.path + ("/" if os.path.isdir(entry.path) else ""), entry.name)  # noqa: PTH112 - raises nothing
+                continue
+            with refusing(entry.path, "read"):
+                state = entry.stat()
+            if entry.is_symlink():
+                refuse_table_around(Path(os.path.realpath(entry.path)))
+            is_directory = stat.S_ISDIR(state.st_mode)
+            if not is_directory and not (place.means(after) and _is_data(place, entry, state, found)):
+                continue
+            # A directory by way of another name may be meant in another way.
+            key = (state.st_dev, state.st_ino, after if is_directory else None)
+            if key in seen:
+                found.again.append(entry.path)
+            elif is_directory:
+                pending.append((entry.path, after))
+                found.links.extend([entry.path] if entry.is_symlink() else [])
+            else:
+                found.read.append(entry.path)
+            seen.add(key)
+
+
+def _entries(directory: str) -> list[os.DirEntry[str]]:
+    """What is in a directory, links last: what has a name of its own goes by it."""
+    with refusing(directory, "listed"), os.scandir(directory) as listed:
+        entries = sorted(listed, key=lambda entry: (entry.is_symlink(), entry.name))
+    for entry in entries:
+        _refuse(directory, _table([entry.name]))
+        if entry.name == "metadata":
+            _refuse(directory, _iceberg(directory))
+    return entries
+
+
+def _is_data(place: Place, entry: os.DirEntry[str], state: os.stat_result, found: Listing) -> bool:
+    if not place.is_parquet(entry.name):
+        _pass_over(found, entry.path, entry.name)
+        return False
+    if not stat.S_ISREG(state.st_mode):
+        raise BadFileError(
+            f"{entry.path} is neither a file nor a directory", hint="move it to another directory"
+        )
+    return bool(state.st_size or PurePosixPath(entry.name).suffix)  # else a mark without anything in it
+
+
+def refuse_deletions(path: str, names: Collection[str], *, lacks: bool) -> None:
+    """Raise `BadFileError` for a file of deletions; one that `lacks` a column tells it by its footer."""
+    if {*names} >= _OF_DELETIONS or (lacks and "delete-type" in pl.read_parquet_metadata(path)):
+        raise BadFileError(
+            f"{path} lists rows that an Apache Iceberg table has deleted from other files", hint=EXPORT_HINT
+        )
+
+
+def refuse_table_around(path: Path) -> None:
+    """Raise `BadFileError` for a directory that is such a table, or lies in one."""
+    for directory in (path, *path.parents):
+        there = [name for name in ("_delta_log", ".hoodie") if os.path.isdir(directory / name)]  # noqa: PTH112 - raises nothing
+        _refuse(str(directory), _table(there) or _iceberg(str(directory)))
+
+
+def _iceberg(directory: str) -> str | None:
+    names: list[str] = []
+    with suppress(OSError):
+        names = os.listdir(f"{directory}/metadata")  # noqa: PTH208 - names
+    return next(filter(None, (_table(("metadata", name)) for name in names)), None)
+
+
+def _at_url(where: str) -> Listing:
+    place, found = place_of(where), Listing(where)
+    if where.partition("://")[0] in _NOT_LISTED:
+        return Listing(where, [where])
+    try:
+        with refusing(where, "read", hint=STORE_HINT):
+            names = _expand([f"{place.base}/**/*"])
+    except BadFileError:
+        if place.pattern or not names_files(where):
+            raise
+        names = []  # who may read a file may not be allowed to list it
+    if not names and not place.pattern and names_files(where):
+        return Listing(where, [where])
+    for name in names:
+        _sort_in(place, name, found)
+    return found
+
+
+def _sort_in(place: Place, path: str, found: Listing) -> None:
+    parts = path.removeprefix(place.base).strip("/").split("/")
+    states = place.start
+    for i, part in enumerate(parts):
+        _refuse("/".join([place.base, *parts[:i]]), _table(parts[i : i + 2]))
+        if not (states := place.step(states, part)):
+            return
+        if place.is_hidden(part):
+            hidden = "/".join([place.base, *parts[: i + 1]]) + ("/" if parts[i + 1 :] else "")
+            if hidden not in found.passed_over[-1:]:
+                _pass_over(found, hidden, part)
+            return
+    if place.means(states):
+        if place.is_parquet(parts[-1]):
+            found.read.append(path)
+        else:
+            _pass_over(found, path, parts[-1])
+
+
+def _refuse_table_at_url(base: str) -> None:
+    scheme, _, rest = base.partition("://")
+    if scheme in _NOT_LISTED:
+        return
+    parts = rest.split("/")
+    for end in range(len(parts), 0, -1):
+        directory = f"{scheme}://{'/'.join(parts[:end])}"
+        signs = ("_delta_log/*", ".hoodie/*", "metadata/*.metadata.json*")
+        there: Iterable[str] = ()
+        # Who may list a place may not be allowed to list what is around it.
+        with suppress(BadFileError), refusing(directory, "read"):
+            there = _expand([f"{directory}/{sign}" for sign in signs])
+        for path in there:
+            _refuse(directory, _table(path.removeprefix(directory).strip("/").split("/")))
+
+
+def _expand(patterns: Sequence[str]) -> list[str]:
+    """Each object that matches, as Polars lists them: with the credentials by which it reads them."""
+    # With a schema, so that none of them is read.
+    scan = pl.scan_parquet(list(patterns), schema={"cm_track_id": pl.Int64}, hive_partitioning=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # on the store's region, which is found out
+        try:
+            # Not documented, but made for other engines: the only way to what Polars found.
+            node = interruptible(lambda: scan._ldf.visit().view_current_node(), cancel=None)  # noqa: SLF001
+            # A frame of no rows stands for no objects.
+            return [] if type(node).__name__ == "DataFrameScan" else list(map(str, node.paths))
+        except (AttributeError, TypeError) as error:
+            raise ForecasterError(
+                f"Polars {pl.__version__} does not tell forecaster which files an object store holds",
+                hint="install Polars 2.1, or copy the files to a local directory",
+            ) from error

@@ -1,0 +1,104 @@
+"""A directory of files as one: all that are tables, in the order of their names, and nothing else."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+
+import polars as pl
+
+from forecaster.errors import BadFileError, InvalidOptionError
+from forecaster.files.intake import SHOWN, Intake
+from forecaster.files.listing import Place, is_mark, refuse_tables
+from forecaster.files.tables import TABLE_ENDINGS, counted, refusing
+from forecaster.process.secrets import one_line
+
+_FILE, _ROW = "_file", "_row"
+
+
+def read_parts(path: Path, read: Callable[[Path], Intake], /, *, key: Sequence[str]) -> Intake:
+    """Read a file or, of a directory, every file in it that ends like a table, as one.
+
+    No two rows of it have the same `key`. What else is in it is named in the notes, except what other
+    programs leave next to their data. Raises `InvalidOptionError` for a directory that has other directories
+    in it or no table, `BadFileError` for two rows that are in two files and for a table of Delta Lake and
+    its like, and what `read` raises.
+    """
+    if not os.path.isdir(path):  # noqa: PTH112 - raises nothing
+        return read(path)
+    files, others = _listed(path)
+    intakes = [read(file) for file in files]
+    rows = pl.concat([intake.rows for intake in intakes])
+    _refuse_doubled(path, files, intakes, key)
+    notes = [f"{file.name}: {note}" for file, i in zip(files, intakes, strict=True) for note in i.notes]
+    passed_over = f"{counted(len(others), 'name')} not read: {_named(others)}"
+    return Intake(
+        rows,
+        tuple(dict.fromkeys(chain.from_iterable(intake.ignored for intake in intakes))),
+        pl.concat([intake.left_out for intake in intakes]),
+        (*notes, *([passed_over] if others else [])),
+    )
+
+
+def _listed(directory: Path) -> tuple[list[Path], list[Path]]:
+    """The tables in it, and what else is worth a word."""
+    refuse_tables(str(directory.absolute()))
+    with refusing(directory, "read"):
+        entries = sorted(entry for entry in directory.iterdir() if not is_mark(entry.name))
+        shown = [entry for entry in entries if not Place(str(directory)).is_hidden(entry.name)]
+        deeper = [entry for entry in shown if entry.is_dir()]
+    if deeper:
+        raise InvalidOptionError(
+            f"{directory} has directories in it: {_named(deeper)}",
+            hint="load each directory separately" + _of_paths(entry.name for entry in deeper),
+        )
+    files = [entry for entry in shown if entry.name.lower().endswith(TABLE_ENDINGS)]
+    _refuse_line_ends(files)
+    if not files:
+        raise InvalidOptionError(
+            f"{directory} is a directory without a table in it",
+            hint=f"a table is a file that ends in {', '.join(TABLE_ENDINGS)}",
+        )
+    return files, sorted({*entries} - {*files})
+
+
+def _refuse_line_ends(files: Iterable[Path]) -> None:
+    """In any word about such a file its name could begin a line of ours."""
+    for file in files:
+        if not {"\n", "\r"}.isdisjoint(file.name):
+            raise BadFileError(f"the name {one_line(str(file))} has a line end in it", hint="rename the file")
+
+
+def _of_paths(names: Iterable[str]) -> str:
+    pair = next((name for name in names if "=" in name), None)
+    column = one_line(pair.partition("=")[0]) if pair else ""
+    return f"; if the column {column} is only in the path, write it into the files first" if pair else ""
+
+
+def _refuse_doubled(
+    directory: Path, files: Sequence[Path], intakes: Sequence[Intake], key: Sequence[str]
+) -> None:
+    keys = pl.concat(
+        intake.rows.select(key).with_row_index(_ROW, offset=1).with_columns(pl.lit(file.name).alias(_FILE))
+        for file, intake in zip(files, intakes, strict=True)
+    )
+    doubled = keys.filter(pl.struct(key).is_duplicated()).group_by(key, maintain_order=True).agg(_FILE, _ROW)
+    if doubled.is_empty():
+        return
+    lines = [
+        ", ".join(f"{name} {value}" for name, value in zip(key, values, strict=True))
+        + ": "
+        + " and ".join(f"{file} row {row}" for file, row in zip(of, at, strict=True))
+        for *values, of, at in doubled.head(SHOWN).iter_rows()
+    ]
+    more = [f"and {len(doubled) - len(lines):,} more"] if len(doubled) > len(lines) else []
+    problem = f"{directory}: {counted(len(doubled), 'duplicate')} by {' and '.join(key)} in different files"
+    raise BadFileError(
+        "\n  ".join([f"{problem}; no row was read", *lines, *more]),
+        hint="keep each row in one file only",
+    )
+
+
+def _named(entries: Sequence[Path]) -> str:
+    names = [one_line(entry.name) for entry in entries[:SHOWN]]
+    return ", ".join([*names, *([f"and {len(entries) - SHOWN:,} more"] if len(entries) > SHOWN else [])])

@@ -1,0 +1,178 @@
+"""Rows in the types of a table's columns: the same values, or the reason why a row cannot be stored."""
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from forecaster.errors import WriteRefusedError
+from forecaster.frames.schemas import Dtype
+
+# What a column of each type takes. PostgreSQL's driver copies bits without looking: a frame of
+# another type would be stored as other numbers, without an error.
+STORED_AS: Mapping[str, Dtype] = {
+    "smallint": pl.Int16,
+    "integer": pl.Int32,
+    "bigint": pl.Int64,
+    "real": pl.Float32,
+    "double precision": pl.Float64,
+    "numeric": pl.Decimal(38, 0),
+    "uuid": pl.Binary,
+    "date": pl.Date,
+    "timestamp with time zone": pl.Datetime("us", "UTC"),
+    "timestamp without time zone": pl.Datetime("us"),
+}
+
+# Days since 1970. Outside of them the driver's arithmetic overflows, and a day can become 'infinity'.
+_FIRST_DAY, _LAST_DAY = -2_440_588, 2_145_042_905  # PostgreSQL's: 24 November 4714 BC, 31 December 5874897
+_CALENDAR = [(day - date(1970, 1, 1)).days for day in (date.min, date.max)]
+_LAST_US = 2**63 - 1  # Polars' last microsecond, in the year 294247
+_US_PER_DAY = 86_400_000_000
+_US_PER_TICK = {"us": 1, "ms": 1_000}
+_UUID_BYTES = 16
+_DECIMAL_DIGITS = 38
+
+
+@dataclass(frozen=True)
+class ColumnInfo:
+    """A column of a table: what it takes."""
+
+    type: str
+    not_null: bool = False
+    has_default: bool = False
+    generated: bool = False
+    digits: int | None = None
+    """Of a numeric column of limited precision: how many there may be before the point."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Rows as a table's columns take them."""
+
+    rows: pl.DataFrame
+    problems: Mapping[str, pl.Series]
+    """What keeps rows from being stored, and which: "column: reason" -> a mask over the rows."""
+    given: pl.DataFrame
+    """The rows before."""
+
+    def by(self, column: str) -> dict[int, str]:
+        """For each track, or artist, with a row that cannot be stored, the first reason."""
+        reasons: dict[int, str] = {}
+        for reason, mask in self.problems.items():
+            ids = self.given[column].filter(mask).unique().sort()
+            reasons |= dict.fromkeys(ids.to_list(), reason) | reasons
+        return reasons
+
+
+def fit(
+    rows: pl.DataFrame, columns: Mapping[str, ColumnInfo], *, may_be_null: Collection[str] = ()
+) -> Fitted:
+    """Bring rows into the types of the columns that they are for, by name, with the same values.
+
+    A value that a column cannot hold exactly (too large, a fraction, no finite number) is a problem of its
+    row, and so is a NULL where a row must have a value. Some conversions do lose something, because that is
+    what such a column is for: a float becomes the nearest one of a real column and is rounded to a numeric
+    column's scale, and an instant becomes its day in a date column. Raises `WriteRefusedError` for a column
+    of another kind than the rows'.
+    """
+    fitted: dict[str, pl.Series] = {}
+    problems: dict[str, pl.Series] = {}
+    wrong = []
+    for column in rows.columns:
+        info = columns[column]
+        values = _converted(rows[column], info)
+        if values is None:
+            wrong.append(f"{column}: {rows[column].dtype} cannot be stored as {info.type}")
+            continue
+        required = info.not_null or column not in may_be_null
+        fitted[column] = values
+        problems |= _problems(rows[column], values, info.type, required=required)
+    if wrong:
+        raise WriteRefusedError("; ".join(wrong))
+    return Fitted(pl.DataFrame(fitted), problems, rows)
+
+
+def _converted(values: pl.Series, info: ColumnInfo) -> pl.Series | None:
+    """The values as the type takes them, NULL for one that it cannot hold; None if of another kind."""
+    dtype, target = values.dtype, STORED_AS[info.type]
+    converted = None
+    if dtype == pl.Null or (dtype.is_decimal() and target.is_decimal()):
+        converted = values.cast(target) if dtype == pl.Null else values
+    elif dtype == target == pl.Binary:
+        converted = _where(values.bin.size() == _UUID_BYTES, values)
+    elif dtype.is_numeric() and target.is_numeric() and not dtype.is_decimal():
+        converted = _number(values, target)
+    elif dtype == target == pl.Date:
+        converted = _where(values.to_physical().is_between(_FIRST_DAY, _LAST_DAY), values)
+    elif isinstance(dtype, pl.Date | pl.Datetime) and target.is_temporal():
+        us = _microseconds(values)
+        converted = (us // _US_PER_DAY).cast(pl.Int32).cast(pl.Date) if target == pl.Date else us.cast(target)
+    if converted is not None and info.digits is not None:
+        before_point = converted.cast(pl.String).str.extract(r"^-?0*([0-9]*)")
+        converted = _where(before_point.str.len_chars() <= info.digits, converted)
+    return converted
+
+
+def _number(values: pl.Series, target: Dtype) -> pl.Series:
+    if values.dtype.is_float():
+        values = _where(values.is_finite(), values)
+    if target.is_decimal():
+        fitted = _decimal(values)
+        back = fitted.cast(pl.String)
+    else:
+        back = fitted = values.cast(target, strict=False)
+        if target == pl.Float32 and values.dtype.is_float():
+            return _where(fitted.is_finite(), fitted)
+    return _where(back.cast(values.dtype, strict=False) == values, fitted)
+
+
+def _decimal(values: pl.Series) -> pl.Series:
+    """With as many digits after the point as there is room for; floats by way of their shortest digits."""
+    if not values.dtype.is_float():
+        return values.cast(pl.Decimal(_DECIMAL_DIGITS, 0), strict=False)
+    sizes = values.abs().cast(pl.Float64)
+    largest = sizes.filter(sizes < 10.0**_DECIMAL_DIGITS).max()
+    before_point = math.floor(math.log10(largest)) + 1 if isinstance(largest, float) and largest >= 1 else 1
+    scale = _DECIMAL_DIGITS - before_point
+    return values.cast(pl.String).cast(pl.Decimal(_DECIMAL_DIGITS, scale), strict=False)
+
+
+def _microseconds(values: pl.Series) -> pl.Series:
+    """Since 1970; NULL for what the server has no timestamp for.
+
+    By arithmetic, because Polars overflows or panics over days that its calendar does not have.
+    """
+    ticks, dtype = values.to_physical().cast(pl.Int64), values.dtype
+    if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns":
+        return _where(ticks % 1_000 == 0, ticks // 1_000)
+    per_tick = _US_PER_TICK[dtype.time_unit] if isinstance(dtype, pl.Datetime) else _US_PER_DAY
+    in_range = ticks.is_between(_FIRST_DAY * _US_PER_DAY // per_tick, _LAST_US // per_tick)
+    return _where(in_range, ticks) * per_tick
+
+
+def _where(condition: pl.Series, values: pl.Series) -> pl.Series:
+    """The values for which the condition holds, NULL for the others."""
+    return pl.select(pl.when(condition).then(values).alias(values.name)).to_series()
+
+
+def _problems(values: pl.Series, fitted: pl.Series, type_: str, *, required: bool) -> dict[str, pl.Series]:
+    found = {f"{values.name}: a value that does not fit {type_}": fitted.is_null() & values.is_not_null()}
+    if required:
+        found[f"{values.name}: NULL, where there has to be a value"] = values.is_null()
+    return {problem: mask for problem, mask in found.items() if mask.any()}
+
+
+def described(rows: pl.DataFrame) -> str:
+    """The first of the rows."""
+    return ", ".join(f"{values.name} {_shown(values.head(1))}" for values in rows)
+
+
+def _shown(value: pl.Series) -> str:
+    """Polars panics over the text of a day that its calendar does not have."""
+    if isinstance(value.dtype, pl.Date | pl.Datetime) and value.null_count() == 0:
+        days = _microseconds(value) // _US_PER_DAY
+        if not days.is_between(_CALENDAR[0], _CALENDAR[1]).fill_null(value=False).item():
+            return "outside of the years 1 to 9999"
+    return str(value.item())

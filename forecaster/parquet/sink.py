@@ -1,0 +1,241 @@
+"""The row that says what a bucket's forecasts were made from, and that they are whole."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from forecaster.errors import BadFileError, InvalidOptionError
+from forecaster.files.jsonfile import read_json
+from forecaster.files.tables import refuse_planted_links, refusing, write_text
+from forecaster.frames.schemas import SKIPPED as SKIPPED_ROWS
+from forecaster.parquet.layout import LAYOUT, Bucket, Layout, read_layout
+
+FORECASTS, SKIPPED, MANIFESTS = "forecasts", "skipped", "manifests"
+"""What a sink's directory holds, beside its layout."""
+
+Is = Callable[[Any], bool]
+
+_MOST = 64_000_000  # bytes of a manifest: it names each track that was refused
+_FOREVER = 1e12  # seconds that nothing takes
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What was done with a bucket."""
+
+    bucket: int
+    of: int
+    """How many buckets there are."""
+    asked: dict[str, Any]
+    """What the result follows from: parameters, tracks, versions, and fingerprints of what was read."""
+    created_at: str
+    tracks: int
+    forecast: int
+    rows: int
+    skipped_by_reason: dict[str, int]
+    refused: list[dict[str, Any]]
+    """Tracks with a value that the columns cannot hold, each with a reason."""
+    looking_ahead: int
+    """Tracks that have streams after the as-of date."""
+    unusable_rows: int
+    duplicate_rows: int
+    stages: dict[str, float]
+    seconds: float
+    versions: dict[str, str]
+    files: list[dict[str, Any]]
+    """Of each file, relative to the sink: path, bytes, sha256."""
+
+
+@dataclass(frozen=True)
+class Sink:
+    """A directory of forecasts in buckets. What counts in it is what a manifest names."""
+
+    directory: Path
+
+    def forecasts(self, bucket: Bucket) -> Path:
+        """The file of a bucket's forecasts."""
+        return self.directory / FORECASTS / bucket.directory / "forecasts.parquet"
+
+    def skipped(self, bucket: Bucket) -> Path:
+        """The file of a bucket's skipped tracks."""
+        return self.directory / SKIPPED / bucket.directory / "skipped.parquet"
+
+    def manifest(self, bucket: Bucket) -> Path:
+        """The file of a bucket's manifest."""
+        return self.directory / MANIFESTS / bucket.directory / "manifest.json"
+
+    def lock(self, bucket: Bucket) -> Path:
+        """The file that whoever works the bucket holds locked."""
+        return self.directory / MANIFESTS / bucket.directory / ".lock"
+
+    def buckets(self) -> int | None:
+        """How many it is for; None if nothing was ever stored in it."""
+        layout = read_layout(str(self.directory))
+        return layout.buckets if layout else None
+
+    def prepare(self, buckets: int) -> None:
+        """Make it ready to take so many buckets. Raises `InvalidOptionError` if it is for another number."""
+        there = self.buckets()
+        if there not in (None, buckets):
+            raise InvalidOptionError(
+                f"{self.directory} holds forecasts in {there} buckets, and now there are {buckets}",
+                hint="choose another directory, or remove this one: a track must not be in two buckets",
+            )
+        refuse_planted_links(self.directory)
+        with refusing(self.directory, "written"):
+            self.directory.mkdir(parents=True, exist_ok=True)
+        if there is None:
+            write_text(str(Layout(buckets)), self.directory / LAYOUT)
+
+    def prepare_bucket(self, bucket: Bucket) -> None:
+        """Make the directories of a bucket, and clear away what a killed process left in them.
+
+        Only for whoever holds the bucket locked: what is there may be another one's, at work.
+        """
+        with refusing(self.directory, "written"):
+            for path in (self.forecasts(bucket), self.skipped(bucket), self.manifest(bucket)):
+                refuse_planted_links(path.parent)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                for left_over in path.parent.glob(".*.tmp"):
+                    left_over.unlink(missing_ok=True)
+
+    def read(self, bucket: Bucket) -> Manifest | None:
+        """The manifest of a bucket; None if there is none. Raises `BadFileError` for what is none."""
+        path = self.manifest(bucket)
+        wrong, hint = "is not a manifest of this version", "remove it: then the bucket is computed again"
+        fields = read_json(path, most=_MOST, wrong=wrong, hint=hint)
+        if fields is None:
+            return None
+        checksum = fields.pop("checksum", None) if isinstance(fields, dict) else None
+        if not _has(fields, _SHAPE):
+            raise BadFileError(f"{path} {wrong}", hint=hint)
+        if checksum != _checksum_of(fields):
+            raise BadFileError(f"{path} was changed, or cut off", hint=hint)
+        return Manifest(**fields)
+
+    def store(self, bucket: Bucket, manifest: Manifest) -> None:
+        """Write the manifest of a bucket whose files are there."""
+        fields = asdict(manifest)
+        fields["checksum"] = _checksum_of(fields)
+        write_text(json.dumps(fields, indent=2) + "\n", self.manifest(bucket))
+
+    def describe(self, *paths: Path) -> list[dict[str, Any]]:
+        """What a manifest says of files."""
+        with refusing(self.directory, "read"):
+            return [
+                {
+                    "path": self._name(path),
+                    "bytes": path.stat().st_size,
+                    "sha256": _checksum(path),
+                }
+                for path in paths
+            ]
+
+    def problem(self, bucket: Bucket, asked: Mapping[str, Any]) -> str | None:
+        """Why a bucket has to be worked; None if its forecasts are whole and what was asked for."""
+        try:
+            manifest = self.read(bucket)
+        except BadFileError as error:
+            return str(error)
+        if manifest is None:
+            return "missing"
+        if manifest.bucket != bucket.number or manifest.of != bucket.of:
+            return f"its manifest is of bucket {manifest.bucket}/{manifest.of}"
+        files = [self._name(path) for path in (self.forecasts(bucket), self.skipped(bucket))]
+        if [described["path"] for described in manifest.files] != files:
+            return "its manifest names other files than the bucket's"
+        if changed := sorted(key for key in asked if manifest.asked.get(key) != asked[key]):
+            return f"made from other {', '.join(changed)}"
+        return next(filter(None, map(self._problem_of_file, manifest.files)), None)
+
+    def strangers(self, buckets: int) -> list[str]:
+        """Parquet files that are no bucket's; who reads the directory reads them too."""
+        known = {
+            path
+            for number in range(buckets)
+            for path in (self.forecasts(Bucket(number, buckets)), self.skipped(Bucket(number, buckets)))
+        }
+        with refusing(self.directory, "read"):
+            found = {p for kind in (FORECASTS, SKIPPED) for p in (self.directory / kind).rglob("*.parquet")}
+        return sorted(map(str, found - known))
+
+    def all_skipped(self, buckets: list[Bucket]) -> pl.DataFrame:
+        """The skipped tracks of all these buckets."""
+        paths = [self.skipped(bucket) for bucket in buckets]
+        with refusing(self.directory / SKIPPED, "read"):
+            found = pl.scan_parquet(paths, glob=False, hive_partitioning=False).select(SKIPPED_ROWS.names())
+            return found.match_to_schema(SKIPPED_ROWS).collect()
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.directory).as_posix()
+
+    def _problem_of_file(self, described: Mapping[str, Any]) -> str | None:
+        path = self.directory / described["path"]
+        try:
+            if path.stat().st_size == described["bytes"] and _checksum(path) == described["sha256"]:
+                return None
+        except FileNotFoundError:
+            return f"{described['path']} does not exist"
+        except OSError as error:
+            return f"{described['path']} cannot be read: {error.strerror}"
+        return f"{described['path']} is not what its manifest says"
+
+
+def _is_text(value: Any) -> bool:  # noqa: ANN401 - whatever JSON holds, here and below
+    return isinstance(value, str) and value.isprintable()
+
+
+def _is_id(value: Any) -> bool:  # noqa: ANN401
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def _is_count(value: Any) -> bool:  # noqa: ANN401
+    return _is_id(value) and value >= 0
+
+
+def _is_seconds(value: Any) -> bool:  # noqa: ANN401
+    return type(value) in (int, float) and 0 <= value < _FOREVER
+
+
+def _by_name(of: Is) -> Is:
+    return lambda value: isinstance(value, dict) and all(map(of, value.values()))
+
+
+def _list_of(**fields: Is) -> Is:
+    return lambda value: isinstance(value, list) and all(_has(one, fields) for one in value)
+
+
+def _has(value: Any, fields: Mapping[str, Is]) -> bool:  # noqa: ANN401
+    return (
+        isinstance(value, dict)
+        and value.keys() == fields.keys()
+        and all(of(value[name]) for name, of in fields.items())
+    )
+
+
+_SHAPE: Mapping[str, Is] = {
+    **dict.fromkeys(("bucket", "of", "tracks", "forecast", "rows", "looking_ahead"), _is_count),
+    **dict.fromkeys(("unusable_rows", "duplicate_rows"), _is_count),
+    "asked": lambda value: isinstance(value, dict),
+    "created_at": _is_text,
+    "skipped_by_reason": _by_name(_is_count),
+    "refused": _list_of(cm_track_id=_is_id, reason=_is_text),
+    "stages": _by_name(_is_seconds),
+    "seconds": _is_seconds,
+    "versions": _by_name(_is_text),
+    "files": _list_of(path=_is_text, bytes=_is_count, sha256=_is_text),
+}
+
+
+def _checksum_of(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

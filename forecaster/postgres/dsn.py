@@ -1,0 +1,374 @@
+"""Where the database is: URL, libpq variables and password file, resolved once into one URI."""
+
+import getpass
+import os
+import re
+import stat
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from forecaster.errors import InvalidOptionError
+from forecaster.postgres.pasted import MODES_OF_OTHERS, OF_OTHERS, is_only_pasted, unreadable
+from forecaster.process.secrets import masked
+
+DEFAULT_PORT = 5432
+APPLICATION_NAME = "forecaster"
+CONNECT_TIMEOUT = "3"  # seconds; a host that does not answer within it is an error, not a wait
+
+STALL_TIMEOUT = 120.0
+"""Seconds of silence after which a server that does nothing for us is given up, if no others are given."""
+
+# libpq's variables, by the URL parameter that each of them stands for.
+_VARIABLES = {
+    "PGSSLMODE": "sslmode",
+    "PGSSLROOTCERT": "sslrootcert",
+    "PGOPTIONS": "options",
+    "PGAPPNAME": "application_name",
+    "PGCONNECT_TIMEOUT": "connect_timeout",
+}
+# A host that is gone without a word is noticed within a minute, and not after the system's two hours.
+_LIVENESS: Mapping[str, str] = {
+    "keepalives": "1",
+    "keepalives_idle": "30",  # seconds of silence before a sign of life is asked for
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",  # milliseconds in which what is sent has to be acknowledged
+}
+# What the system lets through: the drivers would fail at others, connectorx after half a minute.
+_RANGES: Mapping[str, tuple[int, int]] = {
+    "keepalives": (0, 1),
+    "keepalives_idle": (1, 32_767),
+    "keepalives_interval": (1, 32_767),
+    "keepalives_count": (1, 127),
+    "tcp_user_timeout": (0, 2**31 - 1),
+}
+# connectorx has another name for the one, and takes the other in seconds.
+_OF_LIBPQ = ("keepalives_count", "tcp_user_timeout")
+_PARAMETERS = frozenset(_VARIABLES.values()) | _LIVENESS.keys()
+# These choose the server or demand a proof of it, and connectorx does not know them.
+_NOT_HONOURED = (
+    "PGCHANNELBINDING",
+    "PGREQUIREAUTH",
+    "PGREQUIRESSL",
+    "PGSERVICE",
+    "PGSSLCERT",
+    "PGSSLCRL",
+    "PGSSLCRLDIR",
+    "PGSSLKEY",
+    "PGSSLMINPROTOCOLVERSION",
+    "PGTARGETSESSIONATTRS",
+)
+_SSL_MODES = ("disable", "prefer", "require")
+_NAMES_A_SERVER = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER")
+_SOCKET_DIRECTORIES = ("/var/run/postgresql", "/run/postgresql", "/tmp")  # noqa: S108 - where libpq looks
+# A line of a password file: four fields and the password; a backslash takes a colon's meaning away.
+_ENTRY = re.compile(r"((?:\\.|[^:\\])*):" * 4 + r"((?:\\.|[^:])*)")
+_DISTINCTIVE = 8  # characters
+_BEGINNING = 200  # characters, in which a driver says that
+# What libpq and connectorx say of a connection string that they cannot read, with a piece of it.
+_ON_AN_ADDRESS = re.compile(
+    r"invalid URI|percent-encoded|in URI|in connection info string|invalid connection (?:option|string)"
+    r"|relative URL without a base|invalid IPv6 address"
+)
+
+_environment_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Dsn:
+    """One PostgreSQL database. `str()` and `repr()` never show the password; `uri` holds it."""
+
+    host: str
+    """A host name, an address, or the directory of a Unix socket."""
+    dbname: str
+    user: str
+    password: str | None = field(default=None, repr=False)
+    port: int = DEFAULT_PORT
+    parameters: tuple[tuple[str, str], ...] = ()
+    peer: str | None = None
+    """The operating system's user who must run a server on a Unix socket; None: one that can be trusted."""
+    stall_timeout: float = STALL_TIMEOUT
+    """Seconds without a word from the server, when it does nothing for us, until it is given up; 0: none."""
+
+    def __post_init__(self) -> None:
+        for name in ("host", "dbname", "user", "password", "peer"):
+            text = getattr(self, name) or ""
+            if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):  # bytes that are not UTF-8
+                raise InvalidOptionError(f"the database's {name} is not text in UTF-8")
+        if not 0 <= self.stall_timeout < 2**31:
+            raise InvalidOptionError(
+                f"stall_timeout is {self.stall_timeout}: expected a number of seconds of at least 0"
+            )
+        if "," in self.host:  # libpq takes it for a list, also within a percent-encoded path
+            raise InvalidOptionError(
+                f"the database host is {self.host!r}: several hosts, or a socket directory with a comma in "
+                "its name, are not supported",
+                hint="name the primary server only",
+            )
+        if self.host.startswith("@"):  # for libpq a socket without a file, which anyone can make
+            raise InvalidOptionError(
+                f"the database host is {self.host!r}: sockets without a file are not supported",
+                hint="name the directory of the server's socket, or its host",
+            )
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if self._is_ipv6 else self.host
+        return f"postgresql://{self.user}{':***' if self.password else ''}@{host}:{self.port}/{self.dbname}"
+
+    @property
+    def uri(self) -> str:
+        """The URI in the one form that connectorx and ADBC both read. Secret: never print it."""
+        return self._uri({name: value for name, value in self.parameters if name not in _OF_LIBPQ})
+
+    @property
+    def libpq_uri(self) -> str:
+        """The URI for ADBC, which notices when the host is gone. Secret."""
+        return self._uri({**_LIVENESS, **dict(self.parameters)})
+
+    @property
+    def connectorx_uri(self) -> str:
+        """The same for connectorx, in its own terms. Secret."""
+        parameters = {**_LIVENESS, **dict(self.parameters)}
+        parameters["keepalives_retries"] = parameters.pop("keepalives_count")
+        parameters["tcp_user_timeout"] = str(-(-int(parameters["tcp_user_timeout"]) // 1000))
+        return self._uri(parameters)
+
+    def _uri(self, given: Mapping[str, str]) -> str:
+        user, dbname, password = (_quoted(part) for part in (self.user, self.dbname, self.password or ""))
+        host = f"[{self.host}]" if self._is_ipv6 else _quoted(self.host)
+        parameters = {"application_name": APPLICATION_NAME, "connect_timeout": CONNECT_TIMEOUT}
+        # quote_via: a blank must become %20, because libpq does not read + as one.
+        query = urlencode(parameters | dict(given), quote_via=quote, safe="")
+        return f"postgresql://{user}{f':{password}' if password else ''}@{host}:{self.port}/{dbname}?{query}"
+
+    def check_socket(self) -> None:
+        """Before a connection: raise `DatabaseUnreachableError` if another user's server may be there."""
+        if self.host.startswith("/"):
+            from forecaster.postgres.sockets import check_socket  # noqa: PLC0415 - only where there are such sockets
+
+            check_socket(self.host, self.port, self.peer)
+
+    def redact(self, text: str) -> str:
+        """A driver's `text` without the password.
+
+        It can stand in a URI or behind a keyword, and is taken out of there whatever it is. Anywhere else it
+        is only looked for if it can be no other word: a short one would be found in the middle of others,
+        and the gap would tell what it is.
+        """
+        if _ON_AN_ADDRESS.search(text, 0, _BEGINNING):  # with a part of it that cannot be told from the rest
+            return "the driver cannot read the address that it was given"
+        if self._is_distinctive:
+            for secret in (_quoted(self.password or ""), self.password or ""):
+                text = text.replace(secret, "***")
+        return masked(text)
+
+    @property
+    def _is_distinctive(self) -> bool:
+        """Whether the password is no word that a message may have in it for another reason."""
+        text = self.password or ""
+        is_word = text.isalpha() or text.isdecimal()
+        return len(text) >= _DISTINCTIVE and not is_word and text not in f"{self} {self.parameters}"
+
+    @property
+    def _is_ipv6(self) -> bool:
+        return ":" in self.host and not self.host.startswith("/")
+
+
+def resolve(url: str | None, environ: Mapping[str, str] = os.environ) -> Dsn | None:
+    """The database named by `url`, else `DATABASE_URL`, else the libpq variables; None if by none of them.
+
+    Raises `InvalidOptionError` for a URL or variable that cannot be used. Its text never holds the URL.
+    """
+    url = (url or environ.get("DATABASE_URL") or "").strip()
+    if not url and not any(environ.get(name) for name in (*_NAMES_A_SERVER, "PGSERVICE")):
+        return None
+    ignored = [name for name in _NOT_HONOURED if environ.get(name)]
+    if ignored:
+        raise InvalidOptionError(
+            f"variables that cannot be honoured are set: {', '.join(ignored)}",
+            hint="unset them; to name the server use a URL, or PGHOST and the others",
+        )
+    return _complete(_parse_url(url) if url else {}, environ)
+
+
+def with_own_password(dsn: Dsn, environ: Mapping[str, str] = os.environ) -> Dsn:
+    """The same database with the password that this process's environment has for it, if any.
+
+    By PGPASSWORD, by DATABASE_URL if it names the same host, port, database and user, or by the password
+    file.
+    """
+    wanted = (dsn.host, dsn.port, dsn.dbname, dsn.user)
+    try:
+        named = resolve(None, environ) if environ.get("DATABASE_URL") else None
+    except InvalidOptionError:
+        named = None
+    if named and named.password and (named.host, named.port, named.dbname, named.user) == wanted:
+        return replace(dsn, password=named.password)
+    filed = (_filed_as(dsn.host), str(dsn.port), dsn.dbname, dsn.user)
+    password = environ.get("PGPASSWORD") or _from_password_file(filed, environ)
+    return replace(dsn, password=password or None)
+
+
+@contextmanager
+def libpq_variables_hidden() -> Iterator[None]:
+    """Connect within this, so that a `Dsn` alone says where to.
+
+    libpq would read PGHOSTADDR and go to another server than the URI names, or PGCLIENTENCODING and store
+    other characters than it was given; connectorx would do neither.
+    """
+    with _environment_lock:
+        hidden = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("PG")}
+        try:
+            yield
+        finally:
+            os.environ.update(hidden)
+
+
+def _complete(given: dict[str, str], environ: Mapping[str, str]) -> Dsn:
+    def pick(key: str, *variables: str) -> str:
+        return given.get(key) or next((environ[v] for v in variables if environ.get(v)), "")
+
+    port = _port(pick("port", "PGPORT") or str(DEFAULT_PORT))
+    host = pick("host", "PGHOSTADDR", "PGHOST") or _default_host(port)
+    user = pick("user", "PGUSER") or _os_user()
+    dbname = pick("dbname", "PGDATABASE") or user
+    password = pick("password", "PGPASSWORD")
+    if not password:
+        # PGHOSTADDR only saves looking up PGHOST's address: the password is filed under the name.
+        name = pick("host", "PGHOST") or host
+        password = _from_password_file((_filed_as(name), str(port), dbname, user), environ)
+    parameters = {key: environ[variable] for variable, key in _VARIABLES.items() if environ.get(variable)}
+    parameters |= {key: value for key, value in given.items() if key in _PARAMETERS}
+    usual_authorities = Path(f"{environ.get('HOME', '')}/.postgresql/root.crt")
+    if parameters.get("sslmode") == "require" and usual_authorities.is_file():
+        parameters.setdefault("sslrootcert", str(usual_authorities))  # as libpq does, but connectorx does not
+    _check_tls(parameters.get("sslmode"), parameters.get("sslrootcert"))
+    _check_liveness(parameters)
+    peer = pick("requirepeer", "PGREQUIREPEER") or None
+    return Dsn(host, dbname, user, password or None, port, tuple(sorted(parameters.items())), peer)
+
+
+def _parse_url(url: str) -> dict[str, str]:
+    if not re.match(r"postgres(?:ql)?://", url) or re.search(r"%(?![0-9A-Fa-f]{2})|%00|[\s#\0]", url):
+        raise unreadable(url)
+    if is_only_pasted(url):
+        raise unreadable(url)
+    try:
+        parts = urlsplit(url)
+        parameters = parse_qsl(
+            parts.query.replace("+", "%2B"), strict_parsing=bool(parts.query), errors="strict"
+        )
+        credentials, _, address = parts.netloc.rpartition("@")
+        user, _, password = credentials.partition(":")
+        match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]*))(?::([0-9]*))?", address)
+        # An @ or / further on shows that the password has a / or ? in it and was cut in two there:
+        # from here on no part of the URL may be shown before that is ruled out.
+        if match is None or "@" in credentials + parts.path + parts.query or "/" in parts.path[1:]:
+            raise unreadable(url)
+        found = {
+            "user": _unquoted(user),
+            "password": _unquoted(password),
+            "host": match[1] or _unquoted(match[2]),
+            "port": match[3] or "",
+            "dbname": _unquoted(parts.path[1:]),
+        }
+    except ValueError:
+        raise unreadable(url) from None
+    return found | _known(dict(parameters), found.keys() | _PARAMETERS | {"requirepeer"})
+
+
+def _known(parameters: dict[str, str], known: set[str]) -> dict[str, str]:
+    unknown = sorted(parameters.keys() - known)
+    if unknown:
+        raise InvalidOptionError(
+            f"the database URL has parameters that cannot be honoured: {', '.join(unknown)}",
+            hint="; ".join(OF_OTHERS[name] for name in unknown if name in OF_OTHERS)
+            or f"leave them out; known are {', '.join(sorted(_PARAMETERS))}",
+        )
+    return parameters
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _unquoted(text: str) -> str:
+    return unquote(text, errors="strict")
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and 0 < int(text) < 2**16):
+        # Not shown: in postgresql://USER:PASSWORD the password stands where the port should.
+        raise InvalidOptionError("the database port cannot be used: expected 1 to 65535")
+    return int(text)
+
+
+def _check_tls(mode: str | None, authorities: str | None) -> None:
+    if mode in ("verify-ca", "verify-full"):
+        raise InvalidOptionError(
+            f"sslmode={mode} is refused: connectorx, which reads the data, does not know it",
+            hint="sslmode=require with sslrootcert=FILE makes both drivers verify the certificate authority",
+        )
+    if mode not in (None, *_SSL_MODES):
+        raise InvalidOptionError(
+            f"sslmode is {mode!r}: expected {', '.join(_SSL_MODES)}", hint=MODES_OF_OTHERS.get(mode)
+        )
+    if authorities and mode != "require":
+        raise InvalidOptionError(
+            f"sslrootcert is given with sslmode={mode or 'prefer'}, which takes a server without TLS as well",
+            hint="add sslmode=require: then both drivers verify the certificate authority",
+        )
+    if authorities and not Path(authorities).is_file():
+        # libpq would connect, and verify nothing.
+        raise InvalidOptionError(f"sslrootcert: there is no file {authorities!r}")
+
+
+def _check_liveness(parameters: Mapping[str, str]) -> None:
+    for name, (least, largest) in _RANGES.items():
+        value = parameters.get(name, str(largest))
+        if not (value.isascii() and value.isdecimal() and least <= int(value) <= largest):
+            raise InvalidOptionError(
+                f"{name} is {value!r}: expected a whole number from {least} to {largest}"
+            )
+
+
+def _default_host(port: int) -> str:
+    with_socket = (d for d in _SOCKET_DIRECTORIES if Path(d, f".s.PGSQL.{port}").exists())
+    return next(with_socket, "localhost")
+
+
+def _os_user() -> str:
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):
+        raise InvalidOptionError("no database user is given, and this process's own has no name") from None
+
+
+def _filed_as(host: str) -> str:
+    """What a password file calls the host."""
+    return "localhost" if host in _SOCKET_DIRECTORIES else host
+
+
+def _from_password_file(wanted: tuple[str, ...], environ: Mapping[str, str]) -> str:
+    """The password of (host, port, database, user), by libpq's rules; empty if there is none."""
+    path = Path(environ.get("PGPASSFILE") or f"{environ.get('HOME', '')}/.pgpass")
+    try:
+        # A file that others can read is no secret: libpq, connecting, says so, and does not use it either.
+        if not path.is_file() or path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            return ""
+        lines = path.read_bytes().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    entries = (_ENTRY.match(line.rstrip("\r")) for line in lines if not line.startswith("#"))
+    for *fields, password in (entry.groups() for entry in entries if entry):
+        if all(field == "*" or _unescaped(field) == want for field, want in zip(fields, wanted, strict=True)):
+            return _unescaped(password)
+    return ""
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)

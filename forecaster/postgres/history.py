@@ -1,0 +1,83 @@
+"""What a backtest reads besides the catalogue: decay rates as they were stored then, and later streams."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from forecaster.frames.schemas import NEWEST_MLDR
+from forecaster.postgres.catalogue import Source, epoch_day, export_snapshot, warn_of_hidden_rows
+from forecaster.postgres.connection import connect, integer_array
+from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.tables import LARGEST_FLOAT, MLDR_TABLE, STREAMS_TABLE, check_rights, read_tables
+
+
+def rates_before(source: Source, day: date) -> pl.DataFrame:
+    """Each artist's newest decay rate of those stored before the day (in UTC): `NEWEST_MLDR`.
+
+    An artist is left out if that one is no finite number.
+    """
+    made = source.tables.instant(MLDR_TABLE)
+    frame = source.read(f"""
+        SELECT DISTINCT ON (cm_artist_id) s.cm_artist_id::bigint AS cm_artist_id,
+               CASE WHEN s.mldr BETWEEN -{LARGEST_FLOAT} AND {LARGEST_FLOAT}
+                    THEN {source.tables.as_float(MLDR_TABLE, "mldr")} END AS mldr
+        FROM {source.tables.name(MLDR_TABLE)} s
+        WHERE s.cm_artist_id IS NOT NULL AND {made} < '{day} 00:00+00'::timestamptz
+        ORDER BY 1, s.created_at DESC, s.id DESC NULLS LAST, s.mldr DESC NULLS LAST""")
+    return frame.select(NEWEST_MLDR).drop_nulls()
+
+
+@dataclass(frozen=True)
+class LaterDays:
+    """Later streams of some tracks, and how many rows were left out."""
+
+    days: pl.DataFrame
+    """One row per track and date: cm_track_id, date, daily_streams. In no order."""
+    left_out: Mapping[str, int]
+    """Rows by reason: other_tracks (none of those that were asked for), duplicates (a newer row has the same
+    track and date), unusable (no track, no date, or no finite number of streams)."""
+
+
+@contextmanager
+def open_actuals(dsn: Dsn, schema: str, table: str) -> Iterator[Source]:
+    """A table of later streams, to be read by `later_days`.
+
+    Raises `SchemaMismatchError` if it is not there or lacks a column, `DatabaseError` where the user may not
+    read it.
+    """
+    with connect(dsn, repeatable_read=True) as connection:
+        tables = read_tables(connection, schema, streams=table)
+        tables.check_actuals()
+        check_rights(connection, tables, {STREAMS_TABLE: ("SELECT",)})
+        warn_of_hidden_rows(tables, STREAMS_TABLE)
+        yield Source(dsn, tables, export_snapshot(connection))
+
+
+def later_days(source: Source, track_ids: pl.Series) -> LaterDays:
+    """The days of the tracks. Of two rows for one day the newest counts, as far as the columns tell."""
+    tables, ids = source.tables, integer_array(track_ids)
+    rows, unusable = f"{tables.name(STREAMS_TABLE)} s", tables.unusable(STREAMS_TABLE)
+    newest = [
+        f"s.{name} DESC NULLS LAST" for name in ("created_at", "id") if tables.fits(STREAMS_TABLE, name)
+    ]
+    days = source.read(f"""
+        SELECT DISTINCT ON (1, 2) s.cm_track_id::bigint AS cm_track_id,
+               {epoch_day(tables.day(STREAMS_TABLE))} AS date,
+               {tables.as_float(STREAMS_TABLE, "daily_streams")} AS daily_streams
+        FROM {rows} WHERE s.cm_track_id = ANY ({ids}) AND NOT {unusable}
+        ORDER BY {", ".join(["1", "2", *newest, "3 DESC"])}""")
+    is_other = "t.track IS NULL AND s.cm_track_id IS NOT NULL"
+    counts = source.read(f"""
+        SELECT count(*) FILTER (WHERE {is_other})::bigint AS other_tracks,
+               count(*) FILTER (WHERE s.cm_track_id IS NULL OR t.track IS NOT NULL AND {unusable})::bigint
+               AS unusable,
+               count(*) FILTER (WHERE t.track IS NOT NULL AND NOT {unusable})::bigint AS usable
+        FROM {rows} LEFT JOIN unnest({ids}) AS t (track) ON t.track = s.cm_track_id""")
+    other_tracks, not_usable, usable = counts.row(0)
+    return LaterDays(
+        days.with_columns(pl.col("date").cast(pl.Int32).cast(pl.Date)),
+        {"other_tracks": other_tracks, "duplicates": usable - len(days), "unusable": not_usable},
+    )

@@ -1,0 +1,5 @@
+"""The log of the program."""
+
+import logging
+
+log = logging.getLogger("forecaster")

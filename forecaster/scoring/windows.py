@@ -1,0 +1,203 @@
+"""Forecast months against the days that came after: which months are over and whole, and their streams."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from forecaster.errors import NoForecastError, SchemaMismatchError
+from forecaster.frames.schemas import DAY, ID, NUMBER, Column, check, conform
+from forecaster.model.parameters import DAYS_PER_MONTH, HORIZON_MAX
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+LARGEST = sys.float_info.max
+"""Sums of finite streams may be too large for a float. They stop here, as the model's do."""
+
+FORECASTER = "forecaster"
+"""The forecasts to be scored, beside the baselines."""
+
+LEFT_OUT: Mapping[str, str] = {
+    "unusable": f"no track, no as-of date, no month from 1 to {HORIZON_MAX}, or no finite value",
+    "no_streams": "there is no record of the track among those that are known at origins",
+    "not_over": "the last known day of the track is before the end of the month",
+    "days_missing": "there is no record on one or more of the 30 days",
+    "no_history": "there is no record on or before the as-of date",
+}
+"""Why a forecast month is not scored. The first reason that applies, in this order."""
+
+DAILY: Mapping[str, Column] = {"cm_track_id": ID, "date": DAY, "daily_streams": NUMBER}
+
+FORECAST_MONTHS: Mapping[str, Column] = {
+    "cm_track_id": ID,
+    "cutoff": DAY,
+    "as_of": DAY,
+    "month": ID,
+    "forecasted_value": NUMBER,
+    "segment_used": ID,
+    "time_used": Column("an integer of at most 64 bits, signed", ID.accepts, pl.Int64, required=False),
+}
+
+_KEY_BITS = 34  # of a day in a key, with room for the days up to the longest horizon; the rest is the track
+_FIRST_DAY = 2**31  # before 1970, the first that a Date can hold
+
+
+@dataclass(frozen=True)
+class Days:
+    """All known days as arrays, ordered by track and date. Rows are counted from 0."""
+
+    tracks: Integers
+    """The distinct tracks, ascending. Elsewhere a track is its position in here."""
+    starts: Integers
+    """First row of each track, and the number of rows."""
+    keys: Integers
+    """Track and day of each row as one number, ascending."""
+    streams: Floats
+    """Of each row, and a zero that no row has."""
+
+    def numbers(self, tracks: Integers) -> tuple[Integers, Bools]:
+        """Position of each track, and whether it is known at all (if not, the position is another's)."""
+        position = np.minimum(np.searchsorted(self.tracks, tracks), len(self.tracks) - 1)
+        return position, self.tracks[position] == tracks
+
+    def first_day(self, track: Integers) -> Integers:
+        """First known day of each track, counted from 1970."""
+        day: Integers = (self.keys[self.starts[track]] & (2**_KEY_BITS - 1)) - _FIRST_DAY
+        return day
+
+    def rows_until(self, track: Integers, day: Integers) -> Integers:
+        """How many rows there are up to and with this day of this track, all earlier tracks counted too."""
+        return np.searchsorted(self.keys, _keys(track, day), side="right")
+
+    def is_over(self, track: Integers, day: Integers) -> Bools:
+        """Whether the last known day of the track is this day or later."""
+        over: Bools = self.keys[self.starts[track + 1] - 1] >= _keys(track, day)
+        return over
+
+    def totals(self, first: Integers, end: Integers) -> Floats:
+        """Sum of the streams of the rows from `first` up to, but without, `end`."""
+        # Each sum is made of its own terms: differences of running sums would lose the small tracks' digits.
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums = np.add.reduceat(self.streams, np.stack([first, end], axis=1).ravel())[::2]
+        return np.where(end > first, sums, 0.0).clip(-LARGEST, LARGEST)
+
+
+def read_forecasts(forecasts: pl.LazyFrame, *days: pl.LazyFrame) -> tuple[pl.DataFrame, int]:
+    """The usable forecast months, ordered by track, cutoff and month, and how many others there are.
+
+    Adds `series`: the number, from 0, of the track and cutoff (and as-of date).
+    Raises `SchemaMismatchError` for columns of any frame, those of `days` too, and for a month that is there
+    twice, `NoForecastError` without rows.
+    """
+    names = ("daily", "actuals")[: len(days)]
+    check(
+        ("forecasts", forecasts, FORECAST_MONTHS),
+        *((name, frame, DAILY) for name, frame in zip(names, days, strict=True)),
+    )
+    everything = conform(forecasts, FORECAST_MONTHS, name="forecasts").collect()
+    if everything.is_empty():
+        raise NoForecastError(
+            "there are no forecasts to score", hint="`forecaster run` makes forecasts and stores them"
+        )
+    identity = ["cm_track_id", "cutoff", "as_of"]
+    usable = everything.filter(
+        pl.col("cm_track_id").is_not_null()
+        & pl.col("as_of").is_not_null()
+        & pl.col("month").is_between(1, HORIZON_MAX)
+        & pl.col("forecasted_value").is_finite()
+    ).sort(*identity, "month")
+    twice = usable.group_by("cm_track_id", "cutoff", "month").len().filter(pl.col("len") > 1)
+    if len(twice):
+        track, cutoff, month, _ = twice.sort("cm_track_id", "cutoff", "month").row(0)
+        at = f" at cutoff {cutoff}" if cutoff else ""
+        raise SchemaMismatchError(
+            f"forecasts: month {month} of track {track}{at} is there more than once",
+            hint="one row per track, cutoff and month is expected",
+        )
+    # A track is never NULL here, so the first row differs from the none before it.
+    differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in identity)
+    usable = usable.with_columns(series=differs.cum_sum().cast(pl.Int64) - 1)
+    return usable, len(everything) - len(usable)
+
+
+def read_days(daily: pl.LazyFrame, /, *, name: str = "daily") -> Days:
+    """The known days. A row that has a NULL, or streams that are not finite, is no record.
+
+    Raises `NoForecastError` without any, `SchemaMismatchError` for two rows for one track and day.
+    """
+    records = conform(daily, DAILY, name=name).filter(
+        pl.col("cm_track_id").is_not_null()
+        & pl.col("date").is_not_null()
+        & pl.col("daily_streams").is_finite()
+    )
+    frame = records.with_columns(day=pl.col("date").to_physical().cast(pl.Int64)).collect()
+    if frame.is_empty():
+        raise NoForecastError(
+            "there are no daily streams to score the forecasts against",
+            hint="`forecaster load` loads daily streams",
+        )
+    if not _is_ordered(frame):  # sorting is dear, and most sources are in order already
+        frame = frame.sort("cm_track_id", "day")
+        _check_unique(frame, name)
+    track = frame["cm_track_id"].to_numpy()
+    begins = np.concatenate([[True], track[1:] != track[:-1]])
+    starts = np.flatnonzero(begins)
+    return Days(
+        tracks=track[starts],
+        starts=np.append(starts, len(track)),
+        keys=_keys(np.cumsum(begins) - 1, frame["day"].to_numpy()),
+        streams=np.append(frame["daily_streams"].to_numpy(), 0.0),
+    )
+
+
+def _keys(track: Integers, day: Integers) -> Integers:
+    return (track << _KEY_BITS) + (day + _FIRST_DAY)
+
+
+def _is_ordered(frame: pl.DataFrame) -> bool:
+    """Whether the rows ascend by track and day, no two the same."""
+    track, day = frame["cm_track_id"].to_numpy(), frame["day"].to_numpy()
+    ascends = (track[1:] > track[:-1]) | ((track[1:] == track[:-1]) & (day[1:] > day[:-1]))
+    return bool(ascends.all())
+
+
+def _check_unique(frame: pl.DataFrame, name: str) -> None:
+    """Raise if two neighbours of the sorted rows have the same track and day."""
+    same = pl.all_horizontal(pl.col(key) == pl.col(key).shift() for key in ("cm_track_id", "day"))
+    twice = frame.filter(same)
+    if len(twice):
+        track, day = twice.select("cm_track_id", "date").row(0)
+        raise SchemaMismatchError(
+            f"{name}: track {track} has more than one row for {day}",
+            hint="one row per track and date is expected",
+        )
+
+
+def with_actuals(forecasts: pl.DataFrame, known: Days, days: Days, /) -> pl.DataFrame:
+    """Add what the forecast months came to: `actual` (streams), and the `reason` why it does not count.
+
+    Month h is the 30 `days` after as_of + 30 (h - 1); `known` are those that origins know. `reason` is one
+    of `LEFT_OUT`; NULL where the month counts.
+    """
+    tracks = forecasts["cm_track_id"].to_numpy()
+    track, has_days = days.numbers(tracks)
+    before, is_known = known.numbers(tracks)
+    as_of = forecasts["as_of"].to_physical().cast(pl.Int64).to_numpy()
+    last = as_of + DAYS_PER_MONTH * forecasts["month"].to_numpy()
+    first, end = days.rows_until(track, last - DAYS_PER_MONTH), days.rows_until(track, last)
+    reason = (
+        pl.when(~pl.Series(is_known))
+        .then(pl.lit("no_streams"))
+        .when(~pl.Series(has_days & days.is_over(track, last)))
+        .then(pl.lit("not_over"))
+        .when(pl.Series(end - first < DAYS_PER_MONTH))
+        .then(pl.lit("days_missing"))
+        .when(pl.Series(known.rows_until(before, as_of) == known.starts[before]))
+        .then(pl.lit("no_history"))
+    )
+    return forecasts.with_columns(reason=reason, actual=pl.Series(days.totals(first, end)))

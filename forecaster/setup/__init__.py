@@ -1,0 +1,1 @@
+"""To begin with: create the tables, fill them, try it."""

@@ -1,0 +1,212 @@
+"""Daily streams, decay rates and listeners -> the source tables, all rows or none."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import polars as pl
+
+from forecaster.errors import ConnectionLostError, StalledError, WriteRefusedError
+from forecaster.files.tables import counted
+from forecaster.postgres.connection import (
+    Connection,
+    commit,
+    connect,
+    integer_array,
+    not_again,
+    query,
+    statement_errors,
+)
+from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.forecasts import ingest
+from forecaster.postgres.server import check_writable
+from forecaster.postgres.tables import (
+    LISTENERS_TABLE,
+    MLDR_TABLE,
+    STREAMS_TABLE,
+    Tables,
+    check_rights,
+    read_tables,
+)
+
+# Of whom there may be one row per day, and of what.
+_OF_WHOM: Mapping[str, tuple[str, str, str]] = {
+    STREAMS_TABLE: ("cm_track_id", "track", "daily_streams"),
+    LISTENERS_TABLE: ("cm_artist_id", "artist", "monthly_listeners"),
+}
+_SHOWN = 5
+_LOCK_CLASS = 0x6C6F6164  # "load"
+_NEWEST_FIRST = "s.created_at DESC NULLS LAST, s.id DESC NULLS LAST"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Rows stored in each of the tables, and days that were there already."""
+
+    streams: int = 0
+    mldr: int = 0
+    listeners: int = 0
+    known: int = 0
+    """Rows that were not stored, because the table has their day."""
+    warnings: tuple[str, ...] = ()
+    """What is in the tables now is not what the rows say: how many, and the first of them."""
+
+
+def load(
+    dsn: Dsn,
+    schema: str,
+    *,
+    streams: pl.DataFrame | None = None,
+    mldr: pl.DataFrame | None = None,
+    listeners: pl.DataFrame | None = None,
+    new_only: bool = False,
+) -> Loaded:
+    """Store rows as `forecaster.files.intake` returns them, in one transaction.
+
+    With `new_only`, rows whose day is in the table already are left out, and counted; the table keeps what
+    it has. Raises `WriteRefusedError` if else a day of them is in the table already, or a value does not fit
+    its column; `SchemaMismatchError`, `DatabaseUnreachableError`, `DatabaseError`.
+    """
+    given = {
+        table: rows
+        for table, rows in ((STREAMS_TABLE, streams), (MLDR_TABLE, mldr), (LISTENERS_TABLE, listeners))
+        if rows is not None
+    }
+    with connect(dsn) as connection:
+        check_writable(connection)
+        tables = read_tables(connection, schema)
+        tables.check(*given, to_write=given)
+        check_rights(connection, tables, dict.fromkeys(given, ("SELECT", "INSERT")))
+        _wait_for_other_loads(connection, tables, given)
+        known = {
+            table: _known_days(connection, tables, table, rows)
+            for table, rows in given.items()
+            if table in _OF_WHOM
+        }
+        if not new_only:
+            _refuse(known, given)
+        warnings = [*_restated(known), *_store(connection, tables, _without(known, given))]
+        try:
+            with statement_errors(dsn):
+                commit(connection)
+        except (ConnectionLostError, StalledError) as error:
+            raise not_again(error, "all rows are stored or none: look before you load them again") from None
+    stored = {table: len(rows) - len(known.get(table, ())) for table, rows in given.items()}
+    return Loaded(
+        streams=stored.get(STREAMS_TABLE, 0),
+        mldr=stored.get(MLDR_TABLE, 0),
+        listeners=stored.get(LISTENERS_TABLE, 0),
+        known=sum(map(len, known.values())),
+        warnings=tuple(warnings),
+    )
+
+
+def _wait_for_other_loads(connection: Connection, tables: Tables, given: Iterable[str]) -> None:
+    """Until the end of this transaction. Where no key keeps them out, two loads would store a day twice."""
+    for table in sorted(given):  # in one order, so that no two wait for each other
+        query(
+            connection,
+            "SELECT pg_advisory_xact_lock($1::int4, $2::regclass::oid::int8::bit(32)::int4) IS NULL AS mine",
+            (_LOCK_CLASS, tables.name(table)),
+        )
+
+
+def _known_days(connection: Connection, tables: Tables, table: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Those of the rows whose day is in the table, by whom and day; `stored` is the value that counts there.
+
+    The key on who and date would refuse them as well, but not every table out there has it.
+    """
+    (who, _, value), day = _OF_WHOM[table], tables.day(table)
+    stored = query(
+        connection,
+        f"SELECT DISTINCT ON (1, 2) s.{who}::bigint AS {who}, {day} AS date, {_integer(value)} AS stored "
+        f"FROM {tables.name(table)} s WHERE s.{who} = ANY ({integer_array(rows[who].unique())}) "
+        f"AND isfinite(s.date) AND {day} BETWEEN $1 AND $2 ORDER BY 1, 2, {_NEWEST_FIRST}",
+        (rows["date"].min(), rows["date"].max()),
+    )
+    return rows.join(stored, on=[who, "date"], how="inner").sort(who, "date")
+
+
+def _integer(value: str) -> str:
+    """SQL expression: a column's value as rows of ours have it, NULL for all else."""
+    fits = f"s.{value} >= -{2**63} AND s.{value} < {2**63} AND s.{value} = floor(s.{value})"
+    return f"CASE WHEN {fits} THEN s.{value}::bigint END"
+
+
+def _refuse(known: Mapping[str, pl.DataFrame], given: Mapping[str, pl.DataFrame]) -> None:
+    for table, again in known.items():
+        if len(again):
+            who, noun, _ = _OF_WHOM[table]
+            raise WriteRefusedError(
+                f"{len(again)} of {len(given[table])} rows are in {table} already, the first for "
+                f"{noun} {again[who][0]} on {again['date'][0]}; nothing was stored",
+                hint="--new-only stores the other days. "
+                "Remove no rows from an export of totals (Date, Value).",
+            )
+
+
+def _without(known: Mapping[str, pl.DataFrame], given: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    return {
+        table: rows.join(known[table], on=[_OF_WHOM[table][0], "date"], how="anti", maintain_order="left")
+        if table in known
+        else rows
+        for table, rows in given.items()
+    }
+
+
+def _restated(known: Mapping[str, pl.DataFrame]) -> Iterator[str]:
+    """The days for which the rows have another value than the table."""
+    for table, again in known.items():
+        who, noun, value = _OF_WHOM[table]
+        others = again.filter(pl.col(value).ne_missing(pl.col("stored")))
+        if len(others):
+            first = [
+                f"{noun} {number} on {day}: {_shown(old)} stored, {_shown(new)} in the file"
+                for number, day, old, new in others.select(who, "date", "stored", value)
+                .head(_SHOWN)
+                .iter_rows()
+            ]
+            yield (
+                f"{table}: of {counted(len(again), 'day')} that it has already, {len(others):,} have another "
+                f"value in the file; the stored values stay: {_list(first, len(others))}"
+            )
+
+
+def _store(connection: Connection, tables: Tables, given: Mapping[str, pl.DataFrame]) -> list[str]:
+    """Store the rows; what is to be said of those that do not count."""
+    created_at = datetime.now(UTC)
+    rates = given.get(MLDR_TABLE)
+    before = None if rates is None else _newest(connection, tables, rates["cm_artist_id"])
+    for table, rows in given.items():
+        if len(rows):
+            ingest(connection, tables, table, rows.with_columns(created_at=created_at))
+    if rates is None or before is None:
+        return []
+    after = _newest(connection, tables, rates["cm_artist_id"])
+    same = before.join(after, on=before.columns, how="semi", nulls_equal=True).sort("cm_artist_id")
+    if same.is_empty():
+        return []
+    first = [f"artist {artist} ({instant})" for artist, _, instant in same.head(_SHOWN).iter_rows()]
+    warning = (
+        f"{MLDR_TABLE}: the new rate of {counted(len(same), 'artist')} does not count, because a stored rate "
+        f"has a later created_at: {_list(first, len(same))}; correct that created_at, or delete that row"
+    )
+    return [warning]
+
+
+def _newest(connection: Connection, tables: Tables, artist_ids: pl.Series) -> pl.DataFrame:
+    """cm_artist_id, id, created_at (both as text) of the rate that counts."""
+    return query(
+        connection,
+        f"SELECT DISTINCT ON (1) s.cm_artist_id::bigint AS cm_artist_id, s.id::text AS id, "
+        f"s.created_at::text AS created_at FROM {tables.name(MLDR_TABLE)} s "
+        f"WHERE s.cm_artist_id = ANY ({integer_array(artist_ids)}) ORDER BY 1, {_NEWEST_FIRST}",
+    )
+
+
+def _shown(value: int | None) -> str:
+    return "none" if value is None else str(value)
+
+
+def _list(first: Sequence[str], number: int) -> str:
+    return "; ".join([*first, *([f"and {number - len(first):,} more"] if number > len(first) else [])])

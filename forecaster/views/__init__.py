@@ -1,0 +1,1 @@
+"""What a user looks at: a track, the catalogue, forecasts against what came after."""

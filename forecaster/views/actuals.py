@@ -1,0 +1,94 @@
+"""Later streams, which forecasts are scored against: out of a table or a file, and beside those before."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from forecaster.errors import InvalidOptionError
+from forecaster.files.intake import read_streams
+from forecaster.files.tables import TABLE_ENDINGS, counted, refusing
+from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.history import LaterDays, later_days, open_actuals
+
+_log = logging.getLogger("forecaster")
+_NAMED = "--actuals TABLE|SCHEMA.TABLE|FILE names later daily streams"
+_DAY = ["cm_track_id", "date"]
+
+
+def read_actuals(dsn: Dsn, schema: str, named: str, tracks: pl.Series) -> LaterDays:
+    """The days of the tracks in a table, of that schema if it names none, or in a CSV or Parquet file.
+
+    A file is what is there as a path, has a slash in it, or ends like one.
+    Raises `InvalidOptionError` for a name that can be neither, `SchemaMismatchError` for a table that is
+    missing or lacks a column, and what reading raises.
+    """
+    if not named:
+        raise InvalidOptionError("--actuals is empty", hint=_NAMED)
+    path = Path(named)
+    with refusing(named, "read"):
+        is_path = path.exists() or "/" in named or named.lower().endswith(TABLE_ENDINGS)
+    if is_path:
+        return _of_file(path, tracks)
+    of_schema, _, table = named.rpartition(".")
+    if not table or named.startswith("."):
+        raise InvalidOptionError(f"--actuals {named} names no table", hint=_NAMED)
+    with open_actuals(dsn, of_schema or schema, table) as source:
+        return later_days(source, tracks)
+
+
+def _of_file(path: Path, tracks: pl.Series) -> LaterDays:
+    if path.is_dir():
+        raise InvalidOptionError(f"--actuals {path} is a directory", hint=_NAMED)
+    read = read_streams(path)  # which refuses duplicates, and whatever is unusable but NULL streams
+    for note in read.notes:
+        _log.warning("%s: %s", path, note)
+    rows = read.rows
+    wanted = rows.filter(pl.col("cm_track_id").is_in(tracks.implode()))
+    days = wanted.drop_nulls("daily_streams").select(*_DAY, pl.col("daily_streams").cast(pl.Float64))
+    return LaterDays(
+        days,
+        {
+            "other_tracks": len(rows) - len(wanted),
+            "duplicates": 0,
+            "unusable": len(wanted) - len(days),
+        },
+    )
+
+
+def joined(days: pl.DataFrame, later: pl.DataFrame) -> pl.DataFrame:
+    """cm_track_id, date, daily_streams of both. Of two rows for one track and date, the later one."""
+    rest = days.join(later, on=_DAY, how="anti")
+    return pl.concat([rest.select(later.columns), later])
+
+
+def differing(days: pl.DataFrame, later: pl.DataFrame, forecasts: pl.DataFrame) -> Iterator[str]:
+    """A warning if later streams are other ones on days that a forecast knew, by `as_of`."""
+    until = forecasts.group_by("cm_track_id").agg(pl.col("as_of").max())
+    found = (
+        later.join(until, on="cm_track_id")
+        .filter(pl.col("date") <= pl.col("as_of"))
+        .join(days, on=_DAY, suffix="_known")
+        .filter(pl.col("daily_streams") != pl.col("daily_streams_known"))
+    )
+    if len(found):
+        yield (
+            f"--actuals has other streams than the streams table on {counted(len(found), 'day')} before an "
+            f"origin, the first track is {found['cm_track_id'].sort()[0]}; before it the streams table counts"
+        )
+
+
+def negative(actuals: pl.DataFrame, forecasts: pl.DataFrame) -> Iterator[str]:
+    """A warning if there are negative streams on days after an `as_of`."""
+    since = forecasts.group_by("cm_track_id").agg(pl.col("as_of").min())
+    found = (
+        actuals.filter(pl.col("daily_streams") < 0)
+        .join(since, on="cm_track_id")
+        .filter(pl.col("date") > pl.col("as_of"))
+    )
+    if len(found):
+        yield (
+            f"the streams after the origins are negative on {counted(len(found), 'day')}, the first track is "
+            f"{found['cm_track_id'].sort()[0]}; they are scored as they are"
+        )

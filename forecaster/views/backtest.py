@@ -1,0 +1,168 @@
+"""Forecasts of the past against what came after: stored ones, or made on the spot as of an earlier day."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+import polars as pl
+
+from forecaster.errors import InvalidOptionError, NoForecastError
+from forecaster.files.tables import counted
+from forecaster.model.parameters import Parameters
+from forecaster.postgres.catalogue import Source, open_source
+from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.history import LaterDays
+from forecaster.postgres.tables import STREAMS_TABLE
+from forecaster.process.signals import interruptible
+from forecaster.scoring import Evaluation, evaluate
+from forecaster.views.actuals import differing, joined, negative, read_actuals
+from forecaster.views.origins import stored_forecasts
+from forecaster.views.past import Origins, made_at, shown_range
+
+STORED_TWICE = "month_stored_twice"
+"""Why a track's stored forecast is not scored, besides `LEFT_OUT` of the evaluation."""
+
+
+@dataclass(frozen=True)
+class BacktestConfig:
+    """What to compare with what. Raises `InvalidOptionError` if the values contradict each other."""
+
+    dsn: Dsn
+    schema: str = "public"
+    parameters: Parameters = field(default_factory=Parameters)
+    """With cutoffs, how the forecasts are made. Without, `as_of` alone counts: that of the stored ones."""
+    cutoffs: tuple[date, ...] = ()
+    """Make forecasts from the days before each of these. Empty: take the stored ones."""
+    actuals: str | None = None
+    """Table, or file, with later streams. None: those of the streams table alone."""
+    track_ids: tuple[int, ...] = ()
+    """Only these tracks. Empty: all."""
+    months: int | None = None
+    """Without cutoffs, only the first so many months of the stored forecasts. None: all."""
+    later_rates: bool = False
+    """With cutoffs, take the stored decay rate where none is known at the cutoff. It may know later days."""
+
+    def __post_init__(self) -> None:
+        if self.cutoffs and self.parameters.as_of:
+            raise InvalidOptionError(
+                "--as-of and --cutoff contradict each other",
+                hint="with --cutoff a track's age is measured on its last date before the cutoff",
+            )
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """The scores, and what the reader of them should know."""
+
+    evaluation: Evaluation
+    known_by: str
+    """How the as-of dates are known: by created_at, --as-of, or cutoff."""
+    skipped: Mapping[str, int]
+    """Tracks without a forecast that can be scored, by reason; over all cutoffs."""
+    later_rates: int
+    """Tracks that are forecast by a decay rate which may know later days; over all cutoffs."""
+    actuals_left_out: Mapping[str, int]
+    """Rows of the actuals that are of no use, by reason. Empty without actuals."""
+    warnings: list[str]
+
+
+def backtest(config: BacktestConfig) -> Backtest:
+    """Score forecasts against the streams of the 30-day months after them.
+
+    All that is known at an origin comes from the streams table. From there on, days of the actuals take the
+    place of its days.
+    Raises `NoForecastError` if there is nothing to score, what reading raises, and `BadFileError` and
+    `SchemaMismatchError` for actuals that cannot be used.
+    """
+    with open_source(config.dsn, config.schema) as source:
+        tracks = _tracks(source, config.track_ids)
+        days = source.days(tracks).sort("cm_track_id", "date")
+        origins = _made(source, tracks, days, config) if config.cutoffs else _stored(source, tracks, config)
+    forecasts, warnings = origins.forecasts, [*origins.warnings]
+    later = LaterDays(days, {})
+    if config.actuals is not None:
+        given = read_actuals(config.dsn, config.schema, config.actuals, tracks)
+        warnings += differing(days, given.days, forecasts)
+        later = LaterDays(joined(days, given.days), given.left_out)
+    warnings += negative(later.days, forecasts)
+    try:
+        evaluation = interruptible(
+            lambda: evaluate(forecasts, days, later.days, cutoffs=config.cutoffs), cancel=None
+        )
+    except NoForecastError as error:
+        facts = [f"{error}", *_facts(origins, days, later), *warnings]
+        states = "" if config.cutoffs else "; --as-of DATE states the last day that the forecasts knew"
+        raise NoForecastError("; ".join(facts), hint=f"{error.hint}{states}") from error
+    warnings += _unscored(evaluation)
+    return Backtest(
+        evaluation, origins.known_by, origins.skipped, origins.later_rates, later.left_out, warnings
+    )
+
+
+def _tracks(source: Source, wanted: Sequence[int]) -> pl.Series:
+    tracks = source.tracks(wanted or None)
+    if unknown := sorted(set(wanted) - set(tracks)):
+        raise NoForecastError(
+            f"no streams of these tracks: {', '.join(map(str, unknown))}", hint="check the ids, and --schema"
+        )
+    return tracks
+
+
+def _made(source: Source, tracks: pl.Series, days: pl.DataFrame, config: BacktestConfig) -> Origins:
+    if days.is_empty():
+        problem = "has no usable row" if len(tracks) else "is empty"
+        raise NoForecastError(
+            f"the table {STREAMS_TABLE} in schema {config.schema!r} {problem}",
+            hint="`forecaster load` loads daily streams; --schema names another schema",
+        )
+    cutoffs = sorted(set(config.cutoffs))
+    return made_at(cutoffs, source, tracks, days, config.parameters, later_rates=config.later_rates)
+
+
+def _stored(source: Source, tracks: pl.Series, config: BacktestConfig) -> Origins:
+    as_of = config.parameters.as_of
+    rows, warnings = stored_forecasts(source, tracks if config.track_ids else None, as_of=as_of)
+    is_doubled = pl.struct("cm_track_id", "month").is_duplicated().any().over("cm_track_id")
+    doubled = rows.filter(is_doubled)["cm_track_id"].unique().sort()
+    rows = rows.filter(~pl.col("cm_track_id").is_in(doubled.implode()))
+    if len(doubled):
+        warnings.append(
+            f"tracks left out because a month of theirs is stored twice: {len(doubled):,}, the first is "
+            f"{doubled[0]}; `forecaster run --replace --track-id {doubled[0]}` mends one"
+        )
+    if as_of:
+        warnings += _seen(source.cutoffs(rows["cm_track_id"].unique()), as_of)
+    if config.months:
+        rows = rows.filter(pl.col("month") <= config.months)
+    forecasts = rows.rename({"cutoff": "as_of"}).with_columns(cutoff=pl.lit(None, pl.Date))
+    skipped = {STORED_TWICE: len(doubled)} if len(doubled) else {}
+    return Origins(forecasts, "--as-of" if as_of else "by created_at", skipped, warnings)
+
+
+def _seen(cutoffs: pl.DataFrame, as_of: date) -> Iterator[str]:
+    """A warning if stored forecasts can have known days after the as-of date that is stated for them."""
+    found = cutoffs.filter(pl.col("is_known") & (pl.col("cutoff") > as_of))["cm_track_id"]
+    if len(found):
+        yield (
+            f"by created_at, streams after --as-of {as_of} were there when the forecast was stored, of "
+            f"{counted(len(found), 'track')}, the first is {found[0]}: days are scored which these "
+            "forecasts had seen"
+        )
+
+
+def _unscored(evaluation: Evaluation) -> Iterator[str]:
+    found = evaluation.by_cutoff.filter(windows=0)["cutoff"]
+    if len(found):
+        yield f"no month can be scored at {', '.join(map(str, found))}"
+
+
+def _facts(origins: Origins, days: pl.DataFrame, later: LaterDays) -> Iterator[str]:
+    """What is known about the origins, and about the days before and after them."""
+    known = origins.forecasts.join(days, on="cm_track_id", how="semi")["as_of"]
+    if len(known):
+        yield f"as of {shown_range(known)} ({origins.known_by})"
+    if len(later.days):
+        yield f"the days with streams are {shown_range(later.days['date'])}"
+    left_out = [f"{reason} {count:,}" for reason, count in later.left_out.items() if count]
+    if left_out:
+        yield f"rows left out of --actuals: {', '.join(left_out)}"

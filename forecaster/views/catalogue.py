@@ -1,0 +1,165 @@
+"""The catalogue as it is stored: of every track what it is like, and its forecast if it has one."""
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import polars as pl
+
+from forecaster.errors import NoForecastError
+from forecaster.model import build_tracks
+from forecaster.model.features import WINDOW
+from forecaster.model.parameters import DAYS_PER_MONTH, Parameters
+from forecaster.postgres.catalogue import Source, open_source
+from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.stored import describe_irregular
+from forecaster.process.signals import interruptible
+
+CHUNK = 10_000
+"""Tracks that are read at once."""
+
+_OF_TRACK = (
+    "cm_track_id",
+    "cm_artist_id",
+    "as_of",
+    "months_since_release",
+    "streams_30",
+    "streams_365",
+    "influence_range",
+    "mldr",
+    "k",
+    "multiplier",
+    "reason",
+)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Every track that has streams or a stored forecast."""
+
+    database: str
+    """Without password."""
+    schema: str
+    read_at: datetime
+    """In UTC."""
+    warnings: tuple[str, ...]
+    """What is wrong with the stored forecasts, and how to mend it."""
+    tracks: pl.DataFrame
+    """One row per track, ordered by it.
+
+    cm_track_id, cm_artist_id; as_of, months_since_release, streams_30, streams_365, influence_range (0 to 9),
+    mldr, k, multiplier: of its streams as they are now, NULL without any.
+    reason: why no forecast can be made of them; NULL where one can.
+    history: its last up to twelve sums of 30 records, oldest first; the last one is `streams_30`.
+    forecast: its stored streams per month, in order; empty where none is stored.
+    months, total: how many months are stored and their sum; segment (1 to 12) and age (in months): of the
+    first of them; created_at: when they were stored; cutoff: the last date that they can have known.
+    NULL without a forecast.
+    is_stale: whether there are streams after the cutoff; false without a forecast.
+    """
+
+    @property
+    def with_forecast(self) -> int:
+        """How many tracks have a stored forecast."""
+        return self.tracks["months"].count()
+
+    @property
+    def skipped(self) -> int:
+        """How many tracks have none, and no run would give them one."""
+        return self.tracks.filter(pl.col("months").is_null())["reason"].count()
+
+
+def read_catalogue(dsn: Dsn, schema: str, parameters: Parameters) -> Catalogue:
+    """Read all tracks as one snapshot shows them. Of the parameters all but the horizon count.
+
+    Raises `NoForecastError` for a schema without streams and forecasts, and what reading raises.
+    """
+    with open_source(dsn, schema) as source:
+        read_at = datetime.now(UTC)
+        stored = source.stored()
+        parts = list(_parts(source, stored, parameters))
+    if not parts:
+        raise NoForecastError(
+            f"schema {schema!r} has neither streams nor forecasts",
+            hint="`forecaster load` loads a catalogue; --schema names another schema",
+        )
+    tracks = pl.concat(parts)
+    warnings = [
+        *describe_irregular(stored, schema),
+        *_stale(tracks.filter("is_stale")["cm_track_id"], schema),
+    ]
+    return Catalogue(f"{dsn}", schema, read_at, tuple(warnings), tracks)
+
+
+def _stale(tracks: pl.Series, schema: str) -> Iterator[str]:
+    if len(tracks):
+        where = "" if schema == "public" else f" --schema {shlex.quote(schema)}"
+        yield (
+            f"tracks with streams that came after their forecast: {len(tracks):,}, the first is {tracks[0]}; "
+            f"`forecaster run --replace{where}` computes forecasts anew"
+        )
+
+
+def _parts(source: Source, stored: pl.DataFrame, parameters: Parameters) -> Iterator[pl.DataFrame]:
+    with_forecast = stored["cm_track_id"].drop_nulls().cast(pl.Int64)
+    tracks = pl.concat([source.tracks(), with_forecast]).unique().sort()
+    mldr = source.mldr()
+    for start in range(0, len(tracks), CHUNK):
+        chunk = tracks.slice(start, CHUNK)
+        history = source.history(chunk)
+        built = build_tracks(history.records, history.facts, mldr, parameters).select(_OF_TRACK)
+        now = built.join(_totals(history.records), on="cm_track_id", how="left")
+        then = _stored(source.forecasts(chunk), source.cutoffs(chunk))
+        yield interruptible(_joined(chunk, now, then).collect, cancel=None)
+
+
+def _stored(forecasts: pl.DataFrame, cutoffs: pl.DataFrame) -> pl.LazyFrame:
+    """One row per track with a forecast."""
+    return (
+        forecasts.lazy()
+        .group_by("cm_track_id")
+        .agg(
+            pl.col("cm_artist_id").first().alias("_artist"),
+            forecast=pl.col("forecasted_value"),
+            months=pl.len().cast(pl.Int64),
+            total=pl.col("forecasted_value").sum(),
+            segment=pl.col("segment_used").first(),
+            age=pl.col("time_used").first(),
+            created_at=pl.col("created_at").max(),
+        )
+        .join(cutoffs.lazy(), on="cm_track_id", how="left")
+    )
+
+
+def _joined(tracks: pl.Series, now: pl.LazyFrame, stored: pl.LazyFrame) -> pl.LazyFrame:
+    is_stale = pl.col("is_known") & (pl.col("as_of") > pl.col("cutoff"))
+    return (
+        tracks.alias("cm_track_id")
+        .to_frame()
+        .lazy()
+        .join(now, on="cm_track_id", how="left")
+        .join(stored, on="cm_track_id", how="left")
+        .with_columns(
+            pl.coalesce("cm_artist_id", "_artist").alias("cm_artist_id"),
+            pl.col("history", "forecast").fill_null(pl.lit([], dtype=pl.List(pl.Float64))),
+            is_stale=is_stale.fill_null(value=False),
+        )
+        .drop("_artist", "is_known")
+        .sort("cm_track_id")
+    )
+
+
+def _totals(records: pl.LazyFrame) -> pl.LazyFrame:
+    """One row per track: the sums of its last 30 records, of the 30 before, and so on; oldest first."""
+    streams = pl.col("streams").list
+    sums = [
+        pl.when(streams.len() >= DAYS_PER_MONTH * (back + 1))
+        .then(streams.slice(DAYS_PER_MONTH * back, DAYS_PER_MONTH).list.sum())
+        .alias(f"{back}")
+        for back in reversed(range(WINDOW // DAYS_PER_MONTH))
+    ]
+    newest_first = records.group_by("cm_track_id").agg(
+        streams=pl.col("daily_streams").sort_by("day", descending=True)
+    )
+    return newest_first.select("cm_track_id", history=pl.concat_list(sums).list.drop_nulls())

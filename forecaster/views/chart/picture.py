@@ -1,0 +1,167 @@
+"""What a chart of one track shows, whatever it is drawn with."""
+
+import sys
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from forecaster.files.tables import counted
+from forecaster.model.parameters import DAYS_PER_MONTH
+from forecaster.model.projection import project
+from forecaster.views.track import Diagnosis
+
+HISTORY_WINDOWS = 36
+"""Windows of 30 days of a track's history that are shown, at most."""
+
+HISTORY, FORECAST, BASE = "30-day totals", "forecast", "base curve"
+"""What the three series are called."""
+
+SEPARATOR = " · "
+"""Between the parts of a title and of a subtitle."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What the chart of one track shows. Streams are per 30 days; `middle` is the 15th day of them."""
+
+    names: tuple[str, ...]
+    """The track and its artist."""
+    facts: tuple[str, ...]
+    """What the forecast comes to, what it follows from, and what is not shown."""
+    as_of: date
+    history: pl.DataFrame
+    """One row per full window of 30 days, in order: first_day, last_day, middle, streams."""
+    forecast: pl.DataFrame
+    """One row per month: month, first_day, last_day, middle, streams (whole), base_streams (whole, but a
+    float: it can be larger than 2^63), segment, months_since_release, base_rate, rate (per month)."""
+    bands: pl.DataFrame
+    """One row per lifecycle segment that the forecast lies in, in order: segment, first_day, last_day,
+    base_rate, rate (per month)."""
+
+    @property
+    def title(self) -> str:
+        """The names in one line."""
+        return SEPARATOR.join(self.names)
+
+    @property
+    def subtitle(self) -> str:
+        """The facts in one line."""
+        return SEPARATOR.join(self.facts)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The first and the last day that are drawn, in days since 1970; a day is drawn where it ends."""
+        days = pl.concat([frame.select("first_day", "last_day") for frame in (self.history, self.forecast)])
+        first, last = (
+            days.select(pl.all().to_physical()).select(pl.min("first_day"), pl.max("last_day")).row(0)
+        )
+        return first - 1, last
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """From 0, or a sum below it, up to the largest streams that are drawn; at least up to 1."""
+        series = (self.history["streams"], self.forecast["streams"], self.forecast["base_streams"])
+        drawn = pl.concat([streams.cast(pl.Float64) for streams in series])
+        return min(0.0, *drawn.bottom_k(1)), max(1.0, *drawn.top_k(1))
+
+
+def picture(diagnosis: Diagnosis, history: pl.DataFrame) -> Picture:
+    """What is to be drawn of a diagnosis and the track's days (date, daily_streams; at least one, in order).
+
+    Windows of history are counted back from its last date, and a day without a record counts as 0.
+    """
+    track = diagnosis.track
+    first, last = history["date"][0], history["date"][-1]
+    windows = ((last - first).days + 1) // DAYS_PER_MONTH
+    forecast = _forecast(diagnosis)
+    return Picture(
+        names=(f"Track {track['cm_track_id']}", f"artist {track['cm_artist_id']}"),
+        facts=_facts(diagnosis, windows),
+        as_of=track["as_of"],
+        history=_windows(history, last, min(windows, HISTORY_WINDOWS)),
+        forecast=forecast,
+        bands=_bands(forecast),
+    )
+
+
+def flowed(parts: Iterable[str], between: str, width: int) -> list[str]:
+    """The parts in as few lines as they fit in; only a part that is longer than a line is divided."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(between) + len(part) <= width:
+            lines[-1] += between + part
+        else:
+            lines += textwrap.wrap(part, width, break_on_hyphens=False)
+    return lines
+
+
+def _forecast(diagnosis: Diagnosis) -> pl.DataFrame:
+    as_of = pl.lit(diagnosis.track["as_of"])
+    base_rates, rates = (pl.lit(pl.Series(values)) for values in zip(*diagnosis.rates, strict=True))
+    segment = pl.col("segment_used") - 1
+    return diagnosis.forecasts.join(
+        _base_curve(diagnosis), on="month", validate="1:1", maintain_order="left"
+    ).select(
+        "month",
+        *_days(as_of + pl.duration(days=DAYS_PER_MONTH * pl.col("month"))),
+        pl.col("forecasted_value").alias("streams"),
+        "base_streams",
+        pl.col("segment_used").alias("segment"),
+        pl.col("time_used").alias("months_since_release"),
+        base_rates.gather(segment).alias("base_rate"),
+        rates.gather(segment).alias("rate"),
+    )
+
+
+def _base_curve(diagnosis: Diagnosis) -> pl.DataFrame:
+    """The forecast without an adjustment to artist and track: month, base_streams."""
+    track = pl.LazyFrame([dict(diagnosis.track)]).with_columns(multiplier=1.0)
+    curve = project(track, horizon=len(diagnosis.forecasts))
+    return curve.select("month", base_streams=pl.col("forecasted_value").round()).collect()
+
+
+def _windows(history: pl.DataFrame, last: date, windows: int) -> pl.DataFrame:
+    """The last `windows` windows of 30 days up to the day `last`."""
+    days_ago = (last - pl.col("date")).dt.total_days()
+    streams = (
+        history.group_by((days_ago // DAYS_PER_MONTH).alias("ago"))
+        # Kept finite, like the model's own sums.
+        .agg(streams=pl.col("daily_streams").sum().clip(upper_bound=sys.float_info.max))
+    )
+    return (
+        pl.DataFrame({"ago": pl.int_range(windows - 1, -1, -1, eager=True)})
+        .join(streams, on="ago", how="left", maintain_order="left")
+        .select(
+            *_days(last - pl.duration(days=DAYS_PER_MONTH * pl.col("ago"))),
+            pl.col("streams").fill_null(0.0),
+        )
+    )
+
+
+def _days(last: pl.Expr) -> list[pl.Expr]:
+    """The first, the last and the middle one of the 30 days up to the last one."""
+    back = {"first_day": DAYS_PER_MONTH - 1, "last_day": 0, "middle": DAYS_PER_MONTH // 2}
+    return [(last - pl.duration(days=days)).alias(name) for name, days in back.items()]
+
+
+def _bands(forecast: pl.DataFrame) -> pl.DataFrame:
+    return forecast.group_by("segment", maintain_order=True).agg(
+        pl.first("first_day"), pl.last("last_day"), pl.first("base_rate", "rate")
+    )
+
+
+def _facts(diagnosis: Diagnosis, windows: int) -> tuple[str, ...]:
+    track, total = diagnosis.track, diagnosis.forecasts["forecasted_value"].cast(pl.Int128).sum()
+    facts = [
+        f"{counted(len(diagnosis.forecasts), 'month')}: {total:,} streams",
+        *(f"{name} {track[column]:.4g}" for name, column in (("k", "k"), ("MLDR", "mldr"))),
+        f"multiplier {track['multiplier']:.4g}",
+    ]
+    if not windows:
+        facts.append(f"fewer than {DAYS_PER_MONTH} days of history")
+    elif windows > HISTORY_WINDOWS:
+        facts.append(f"the last {HISTORY_WINDOWS} of {windows:,} totals")
+    return tuple(facts)

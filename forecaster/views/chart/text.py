@@ -1,0 +1,162 @@
+"""A picture as text for the terminal, drawn by plotext."""
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+import polars as pl
+
+from forecaster.views.chart.extras import require
+from forecaster.views.chart.picture import BASE, FORECAST, HISTORY, SEPARATOR, Picture, flowed
+
+if TYPE_CHECKING:
+    import plotext
+
+_LEAST_WIDTH = 20
+_PLOT_ROWS = 10  # of the plot, at least
+_RATE_ROWS = 3  # of rates that are told in full, at most
+_LEGEND_GAP, _COLUMN_GAP = "  ", "   "
+_MARKS = {HISTORY: "braille", BASE: "·", FORECAST: "•"}
+_PLAIN_MARKS = {HISTORY: "#", BASE: ".", FORECAST: "o"}
+_LEGEND = {HISTORY: "⠒⠒", FORECAST: "••", BASE: "··"}
+_COLORS = {HISTORY: 33, BASE: 246, FORECAST: 208}  # blue, grey and orange, of the terminal's 256
+_BORDER = "│"
+# Where an encoding lacks any of the characters that are drawn with.
+_PLAIN = str.maketrans("⠒•·┊│─┌┐└┘├┤┬┴┼┆╎", "#o.:|-+++++++++::")
+_COLUMNS_PER_DATE, _ROWS_PER_NUMBER = 20, 4
+_DATES = {40: "%Y-%m-%d", 24: "%Y-%m", 0: "%Y"}  # what is told of a date, by the columns it takes at least
+_UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+
+
+def as_text(picture: Picture, *, width: int, height: int, color: bool, encoding: str = "utf-8") -> str:
+    """The picture in lines of at most `width` characters, or of 20, if it is less; below it the rates.
+
+    There are `height` lines, or as many more as a plot of ten lines needs. Colour codes, if wanted, come on
+    top. What cannot be encoded is drawn with ASCII. Raises `MissingExtraError` without the extra "term".
+    """
+    require("term")
+    drawn = _drawn(picture, _MARKS, width, height, color=color)
+    try:
+        drawn.encode(encoding)
+    except UnicodeEncodeError:
+        return _drawn(picture, _PLAIN_MARKS, width, height, color=color).translate(_PLAIN)
+    return drawn
+
+
+def _drawn(picture: Picture, marks: Mapping[str, str], width: int, height: int, *, color: bool) -> str:
+    width = max(width, _LEAST_WIDTH)
+    above = [*flowed(picture.names, SEPARATOR, width), *flowed(picture.facts, SEPARATOR, width)]
+    above += _legend(picture, width, color=color)
+    below = _rates(picture, width)
+    rows = max(height - len(above) - len(below) - 1, _PLOT_ROWS)
+    plot = _plotted(picture, marks, width, rows, color=color)
+    return "\n".join((*above, *plot, _segments(picture, click.unstyle(plot[0])), *below))
+
+
+def _legend(picture: Picture, width: int, *, color: bool) -> list[str]:
+    drawn = [name for name in _LEGEND if name != HISTORY or len(picture.history)]
+    names = {name: f"{_LEGEND[name]} {name}" for name in drawn}
+    others = (f"┊ as of {picture.as_of}", f"{_BORDER}1{_BORDER} segment")
+    lines = flowed((*names.values(), *others), _LEGEND_GAP, width)
+    if color:
+        for name, text in names.items():
+            lines = [line.replace(text, click.style(text, fg=_COLORS[name])) for line in lines]
+    return lines
+
+
+def _plotted(
+    picture: Picture, marks: Mapping[str, str], width: int, height: int, *, color: bool
+) -> list[str]:
+    import plotext  # noqa: PLC0415 - in an extra
+
+    plotext.terminal.limit(width=False, height=False)
+    figure = plotext.figure.clear().theme("colorless").plot_size(width, height)
+    _draw_series(picture, figure, marks)
+    as_of = pl.Series([picture.as_of]).to_physical().item()
+    figure.line(as_of, "vertical", style="dotted")
+    (first, last), (lowest, highest) = picture.span, picture.extent
+    dates = _dates(first, last, max(1, width // _COLUMNS_PER_DATE))
+    form = next(form for columns, form in _DATES.items() if width >= columns)
+    numbers = _ticks(lowest, highest, max(1, height // _ROWS_PER_NUMBER))
+    figure.ruler("x").lim(first, last).ticks(
+        dates.to_physical().to_list(), dates.dt.to_string(form).to_list()
+    )
+    figure.ruler("y").lim(lowest, highest).ticks(numbers, [_short(number) for number in numbers])
+    lines: list[str] = figure.build().string(colorless=not color).splitlines()
+    figure.clear()
+    return lines
+
+
+def _draw_series(picture: Picture, figure: "plotext.figure", marks: Mapping[str, str]) -> None:
+    """Where two series meet, the one that is drawn later is seen."""
+    import plotext  # noqa: PLC0415 - in an extra
+
+    series = {
+        HISTORY: picture.history.select("middle", "streams"),
+        BASE: picture.forecast.select("middle", streams="base_streams"),
+        FORECAST: picture.forecast.select("middle", "streams"),
+    }
+    for name, frame in series.items():
+        if len(frame):
+            days, streams = frame["middle"].to_physical(), frame["streams"].cast(pl.Float64)
+            mark = plotext.marker(marks[name], _COLORS[name])
+            signal = figure.signal(days.to_list(), streams.to_list(), marker=mark)
+            figure.draw(signal.lines().density("full", "line"))
+
+
+def _segments(picture: Picture, frame: str) -> str:
+    """The numbers of the segments between their borders, each where it is in a plot with this upper edge.
+
+    A number that its segment has no room for is left out.
+    """
+    left, columns = frame.index("┌") + 1, frame.index("┐") - frame.index("┌") - 1
+    first, last = picture.span
+    ends = pl.concat([pl.Series([picture.as_of]), picture.bands["last_day"]]).to_physical()
+    borders = [left + round((day - first) * (columns - 1) / (last - first)) for day in ends.to_list()]
+    row: str = " " * borders[0] + _BORDER
+    for number, border in zip(picture.bands["segment"], borders[1:], strict=True):
+        room = border - len(row)
+        row += (str(number) if len(str(number)) <= room else "").center(room)
+        row += _BORDER[: border + 1 - len(row)]
+    return row
+
+
+def _rates(picture: Picture, width: int) -> list[str]:
+    """The rates of each segment: in full if these are a few lines, else in a list under a heading."""
+    rates = picture.bands.select("segment", "base_rate", "rate").rows()
+    full = [
+        f"segment {number}: base rate {base:.4f}, rate {rate:.4f} per month" for number, base, rate in rates
+    ]
+    if max(map(len, full)) <= width and len(lines := _in_columns(full, width)) <= _RATE_ROWS:
+        return lines
+    heading = textwrap.wrap("segment: base rate, rate per month", width)
+    return heading + _in_columns([f"{number}: {base:.4f}, {rate:.4f}" for number, base, rate in rates], width)
+
+
+def _in_columns(cells: Sequence[str], width: int) -> list[str]:
+    """The cells, to be read line by line, in as many columns as fit."""
+    longest = max(map(len, cells))
+    columns = max(1, (width + len(_COLUMN_GAP)) // (longest + len(_COLUMN_GAP)))
+    padded = [cell.ljust(longest) for cell in cells]
+    return [_COLUMN_GAP.join(padded[i : i + columns]).rstrip() for i in range(0, len(cells), columns)]
+
+
+def _dates(first: int, last: int, count: int) -> pl.Series:
+    """So many days after the first one, evenly spread up to the last."""
+    steps = pl.int_range(count + 1, eager=True)
+    return (first + (last - first) * steps // count).cast(pl.Int32).cast(pl.Date)
+
+
+def _ticks(lowest: float, highest: float, count: int) -> list[float]:
+    """Round numbers from the lowest to the highest, about so many, at least 1 apart."""
+    rough = highest / count - lowest / count  # their difference could be infinite
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = max(1.0, next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough))
+    return [step * i for i in range(math.ceil(lowest / step), math.floor(highest / step) + 1)]
+
+
+def _short(value: float) -> str:
+    unit, suffix = next((unit for unit in _UNITS if abs(value) >= unit[0]), (1, ""))
+    return f"{value / unit:,.4g}{suffix}"

@@ -1,0 +1,138 @@
+"""A picture written to a file: HTML, PNG or SVG."""
+
+import functools
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forecaster.errors import InvalidOptionError
+from forecaster.files.tables import check_output_path, write_bytes, write_text
+from forecaster.views.chart.extras import require
+from forecaster.views.chart.figure import FONT, LOOKS, figure
+from forecaster.views.chart.picture import SEPARATOR, Picture, flowed
+
+if TYPE_CHECKING:
+    import altair as alt
+
+CHART_ENDINGS: tuple[str, ...] = (".html", ".png", ".svg")
+"""What a chart can be written as, in any case."""
+
+_SCALE = 2  # pixels of a PNG per pixel of the chart
+
+_NARROW = 36  # characters of a subtitle that a narrow screen has room for
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
+script-src 'unsafe-inline' 'unsafe-eval'; img-src data: blob:; base-uri 'none'; form-action 'none'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+body {{ margin: 16px; background: {light}; font-family: {font}; print-color-adjust: exact; }}
+#chart {{ display: block; box-sizing: border-box; width: 100%; max-width: 1100px; margin: 0 auto; }}
+@media (max-width: 600px) {{
+  body {{ margin: 4px; }}
+  #chart.has-actions {{ padding: 32px 0 0; }}
+}}
+@media (prefers-color-scheme: dark) {{
+  body {{ background: {dark}; }}
+  #chart summary {{ filter: invert(1); }}
+}}
+</style>
+<script>{library}</script>
+</head>
+<body>
+<div id="chart"></div>
+<script>
+const looks = {looks}, chart = {chart}, lines = {lines}, options = {options};
+const dark = matchMedia("(prefers-color-scheme: dark)"), narrow = matchMedia("(max-width: 600px)");
+let drawn = Promise.resolve();
+function draw() {{
+  const theme = dark.matches ? "dark" : "light";
+  const spec = narrow.matches ? {{...chart, title: {{...chart.title, ...lines}}}} : chart;
+  drawn = drawn
+    .then(before => before?.finalize())
+    .then(() => vegaEmbed("#chart", spec, {{...options, config: looks[theme], tooltip: {{theme}}}}))
+    .catch(console.error);
+}}
+for (const query of [dark, narrow]) query.addEventListener("change", draw);
+draw();
+</script>
+</body>
+</html>
+"""
+
+
+def check_chart_path(path: Path) -> None:
+    """Say early what would keep a chart from being written to `path`. Writes nothing.
+
+    Raises `InvalidOptionError` for another ending than `CHART_ENDINGS`, `MissingExtraError` without the
+    extra "plot", `BadFileError` for a directory that is missing or cannot be written to.
+    """
+    if path.suffix.lower() not in CHART_ENDINGS:
+        raise InvalidOptionError(
+            f"{path}: the ending {path.suffix!r} does not say what the picture is to be",
+            hint=f"known are {', '.join(CHART_ENDINGS)}",
+        )
+    require("plot")
+    check_output_path(path, any_ending=True)
+
+
+def write_chart(picture: Picture, path: Path) -> None:
+    """Write the chart, as HTML, PNG or SVG by the path's ending. On failure the path stays as it was.
+
+    The page needs no network, fits the width it gets, and is dark where the reader's other pages are.
+    Raises like `check_chart_path`, and `BadFileError` for a write that fails.
+    """
+    check_chart_path(path)
+    match path.suffix.lower():
+        case ".html":
+            write_text(_page(picture), path)
+        case ".png":
+            png = io.BytesIO()
+            _with_look(picture).save(png, format="png", scale_factor=_SCALE)
+            write_bytes(png.getvalue(), path)
+        case _:
+            svg = io.StringIO()
+            _with_look(picture).save(svg, format="svg")
+            write_text(svg.getvalue(), path)
+
+
+def _with_look(picture: Picture) -> "alt.LayerChart":
+    chart: alt.LayerChart = figure(picture).properties(config=LOOKS["light"])
+    return chart
+
+
+def _page(picture: Picture) -> str:
+    """A page that holds all it needs."""
+    # Nothing that would lead to a page elsewhere.
+    actions = {"export": True, "source": False, "compiled": False, "editor": False}
+    return _PAGE.format(
+        title=picture.title,
+        font=FONT,
+        light=LOOKS["light"]["background"],
+        dark=LOOKS["dark"]["background"],
+        library=_library(),
+        looks=_script(LOOKS),
+        lines=_script({"text": picture.names, "subtitle": flowed(picture.facts, SEPARATOR, _NARROW)}),
+        chart=_script(figure(picture).properties(width="container").to_dict()),
+        options=_script({"renderer": "svg", "actions": actions, "downloadFileName": picture.title}),
+    )
+
+
+@functools.cache  # it takes longer than all else of a page
+def _library() -> str:
+    """The script that draws, in the version that the charts are written for."""
+    import altair as alt  # noqa: PLC0415 - in an extra
+    import vl_convert  # noqa: PLC0415 - in an extra
+
+    version = alt.SCHEMA_VERSION.removeprefix("v").rpartition(".")[0]
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=version)
+
+
+def _script(value: Any) -> str:  # noqa: ANN401 - whatever JSON can say
+    return json.dumps(value, sort_keys=True).replace("</", r"<\/")

@@ -1,0 +1,49 @@
+"""The day on which each stored forecast begins."""
+
+from collections.abc import Iterator
+from datetime import date
+
+import polars as pl
+
+from forecaster.errors import NoForecastError
+from forecaster.model.parameters import HORIZON_MAX, Parameters
+from forecaster.postgres.catalogue import Source
+
+
+def stored_forecasts(
+    source: Source, track_ids: pl.Series | None = None, *, as_of: date | None = None
+) -> tuple[pl.DataFrame, list[str]]:
+    """The stored rows with `cutoff`, and warnings for the reader of it.
+
+    The cutoff (Date) is the last day before a forecast's first month: `as_of`, else the last date that the
+    forecast can have known. Where no row of the track is as old as its forecast, it is the track's last
+    date, and where there is none at all, the day on which the forecast was stored.
+
+    Raises `NoForecastError` if nothing is stored.
+    """
+    forecasts = source.forecasts(track_ids)
+    if forecasts.is_empty():
+        raise NoForecastError("no forecast is stored", hint="`forecaster run` makes them")
+    if as_of:
+        Parameters(HORIZON_MAX, as_of=as_of)  # refuses a day after which there is no calendar
+        return forecasts.with_columns(cutoff=pl.lit(as_of)), []
+    cutoffs = source.cutoffs(forecasts["cm_track_id"].unique())
+    rows = forecasts.join(
+        cutoffs.drop("is_known"), on="cm_track_id", how="left", maintain_order="left"
+    ).with_columns(pl.coalesce("cutoff", pl.col("created_at").dt.date()).alias("cutoff"))
+    return rows, list(_unknown(cutoffs.filter(~pl.col("is_known"))))
+
+
+def _unknown(tracks: pl.DataFrame) -> Iterator[str]:
+    newer = tracks["cutoff"].count()
+    kinds = {
+        "with streams that are all newer than their forecast, whose last date is taken": newer,
+        "without streams, of whose forecast the day on which it was stored is taken": len(tracks) - newer,
+    }
+    if len(tracks):
+        yield (
+            f"tracks whose cutoff is not known by created_at: {len(tracks):,}, the first is "
+            f"{tracks['cm_track_id'][0]} ("
+            + "; ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
+            + "). --as-of DATE states another one"
+        )
