@@ -171,9 +171,9 @@ STAGES = {
     "waiting for another run": Stage(waiting_for_another_run, arguments=("--wait", "600")),
     "waiting for a source": Stage(waiting_for_a_source),
     "reading": Stage(reading),
-    "computing": Stage(computing, f"{HEAVY}\nforecaster.chunk.project = heavy"),
+    "computing": Stage(computing, f"{HEAVY}\nforecaster.run.batch.project = heavy"),
     "waiting to write": Stage(waiting_to_write),
-    "deaf": Stage(computing, f"{HEAVY}\nforecaster.chunk.fit = lambda *_: heavy().collect()"),
+    "deaf": Stage(computing, f"{HEAVY}\nforecaster.run.batch.fit = lambda *_: heavy().collect()"),
     "committing": Stage(committing),
 }
 
@@ -190,7 +190,7 @@ def assert_interrupted(ended: Ended, signum: signal.Signals) -> None:
     said = [
         line
         for line in ended.stderr.splitlines()
-        if not line.startswith(("database: ", "stage: ", "Warning: "))
+        if not line.startswith(("database: ", "stage: ", "waiting for ", "Warning: "))
     ]
     assert said == [f"Interrupted by {signum.name}: nothing is half done"]
 
@@ -375,7 +375,7 @@ class TestEmbeddedServer:
             assert_all_gone(process, signum, short_dir)
 
     def test_while_it_is_used(self, short_dir: Path) -> None:
-        with demo(short_dir, f"{HEAVY}\nforecaster.chunk.project = heavy") as process:
+        with demo(short_dir, f"{HEAVY}\nforecaster.run.batch.project = heavy") as process:
             until(lambda: computes(process), process)
             assert_all_gone(process, signal.SIGINT, short_dir)
 
