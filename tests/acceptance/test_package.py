@@ -18,7 +18,7 @@ from forecaster.postgres.dsn import Dsn
 from tests.needs import INDEX, need
 from tests.tables import load_golden
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 EXTRAS = {
     "plot": {"altair", "vl-convert-python"},

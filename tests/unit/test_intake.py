@@ -19,7 +19,7 @@ from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.files.intake import read_mldr, read_streams
 from forecaster.files.tables import read_table, write_table
 
-EXPORT = Path(__file__).parents[2] / "shared" / "data" / "track_stream_thyme_free_as_a_bird.csv"
+EXPORT = Path(__file__).parents[3] / "shared" / "data" / "track_stream_thyme_free_as_a_bird.csv"
 
 DAY = date(2024, 2, 29)
 STREAMS_SCHEMA = {

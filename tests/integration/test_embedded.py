@@ -25,7 +25,7 @@ from forecaster.postgres.embedded import bundled_binaries, default_data_dir, run
 from tests import sql
 from tests.conftest import short_directory
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 IS_ROOT = os.geteuid() == 0
 as_root_only = pytest.mark.skipif(not IS_ROOT, reason="only root can run the server as another user")
 

@@ -25,8 +25,8 @@ from forecaster.run.session import RunConfig, run
 from tests import sql
 from tests.conftest import BINARIES, SETTINGS, ServerNamed, new_database, short_directory
 from tests.faults import STREAMS, as_observer, blocked, fill, locked, sessions, terminate, until
+from tests.integration.test_run import stored
 from tests.tables import initialise
-from tests.test_run import stored
 
 GERMAN = Path("/usr/share/locale/de/LC_MESSAGES/postgres-15.mo")
 PG15 = BINARIES["postgresql-15"]

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.sizing import needs
 from tests.conftest import bare_environment, short_directory
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TRACKS = 100
 
 # Dask has a worker for each core: one is enough to see that it is measured.

@@ -17,7 +17,7 @@ from tests import sql
 from tests.conftest import Cli, ServerNamed, new_database
 from tests.tables import GOLDEN, initialise
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 @pytest.fixture

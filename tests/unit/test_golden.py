@@ -15,7 +15,7 @@ from forecaster.model.multiplier import newest_mldr
 from forecaster.model.parameters import Parameters
 from tests import reference
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 class Run(NamedTuple):

@@ -17,7 +17,7 @@ from forecaster.scoring import BASELINES, FORMULAS, GROUPS, Evaluation, evaluate
 from forecaster.views.catalogue import Catalogue
 from forecaster.views.page import LARGEST_TRACKS, POINTS, render
 from tests.needs import chromium
-from tests.test_imports import loaded_by
+from tests.unit.test_imports import loaded_by
 
 TRACKS = 1_530
 REAL_TRACKS = 8_459

@@ -21,7 +21,7 @@ from forecaster.model.mldr import RATE_MAX, RATE_REASONS, artist_rates, fit_rate
 Array = npt.NDArray[np.float64]
 Record = tuple[date, float]
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 NEAR = 1e-5
 FIRST = date(2021, 1, 1)
 SCHEMA = pl.Schema({"cm_artist_id": pl.Int64, "date": pl.Date, "monthly_listeners": pl.Float64})

@@ -36,8 +36,8 @@ from tests.faults import (
     until,
     whole_tracks,
 )
+from tests.integration.test_run import stored
 from tests.tables import initialise
-from tests.test_run import stored
 
 TIMES = [1, pytest.param(20, marks=LONG)]
 SAYS_WHO = (

@@ -1,6 +1,6 @@
 """The README is a promise: its commands are run, and print what it shows.
 
-`UPDATE_README=1 pytest tests/test_readme.py` puts into it what they print now.
+`UPDATE_README=1 pytest tests/acceptance/test_readme.py` puts into it what they print now.
 """
 
 import json
@@ -24,7 +24,7 @@ from tests.conftest import bare_environment, short_directory
 from tests.parquet import write_catalogue
 from tests.tables import initialise
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 
 CONSOLE = re.compile(r"^```console\n\$ (?P<command>[^\n]+)\n(?P<output>.*?)^```$", re.MULTILINE | re.DOTALL)

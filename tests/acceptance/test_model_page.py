@@ -12,7 +12,7 @@ from forecaster import build_forecasts
 from forecaster.model.segments import FITTED_RATES, REACH_RATES, SEGMENT_STARTS
 from forecaster.postgres.tables import CONTRACT
 
-PAGE = (Path(__file__).parents[1] / "docs" / "model.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "model.md").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from forecaster.views.track import diagnose
 from tests import sql
 from tests.tables import golden_mldr, golden_streams, initialise
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 FEW = pl.col("cm_track_id") <= 10
 
 

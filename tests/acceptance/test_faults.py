@@ -45,8 +45,8 @@ from tests.faults import (
     until,
     whole_tracks,
 )
+from tests.integration.test_run import stored
 from tests.proxy import Proxy
-from tests.test_run import stored
 
 CHUNK = 20  # tracks: 13 transactions in a run
 

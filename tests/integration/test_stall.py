@@ -43,12 +43,12 @@ from tests.faults import (
     until,
     whole_tracks,
 )
+from tests.integration.test_run import stored
 from tests.proxy import Proxy
 from tests.tables import create_tables, golden_mldr, golden_streams, initialise
-from tests.test_run import stored
 
 LIMIT = "1"
-LISTENERS = Path(__file__).parent / "golden" / "artist_listeners.parquet"
+LISTENERS = Path(__file__).parents[1] / "golden" / "artist_listeners.parquet"
 CHUNK = 100  # tracks: three transactions in a run
 SILENT = "says nothing any more: nothing came in 1 s"
 WHOLE = "  each track has all its months or none; the next run completes the rest\n"
