@@ -50,8 +50,10 @@ def demo(tracks: int | None, data_dir: Path | None, out: Path | None) -> None:
     """
     from forecaster.cli.progress import shown
     from forecaster.model.parameters import Parameters
-    from forecaster.run.report import RunReport
-    from forecaster.run.session import RunConfig, run
+    from forecaster.postgres.tracks import Database
+    from forecaster.run.config import RunConfig
+    from forecaster.run.report import Report
+    from forecaster.run.session import run
     from forecaster.setup.demo import SCHEMA, fill, first_forecast
 
     with embedded(data_dir) as dsn:
@@ -61,9 +63,9 @@ def demo(tracks: int | None, data_dir: Path | None, out: Path | None) -> None:
             say(f"sample catalogue: {filled.streams:,} daily rows and {filled.mldr:,} artists loaded")
         else:
             say("sample catalogue: there already")
-        done = RunReport()
+        done = Report()
         with shown(done, console()):
-            run(RunConfig(dsn, SCHEMA), done)
+            run(RunConfig(Database(dsn, SCHEMA)), report=done)
         summarise(done)
         say("")
         show_track(dsn, SCHEMA, Parameters(), first_forecast(dsn), out)

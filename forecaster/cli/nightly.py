@@ -10,9 +10,12 @@ from forecaster.cli.outputs import Outputs, writing_options
 from forecaster.errors import InvalidOptionError, WriteRefusedError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from forecaster.cli.options import FromFiles
     from forecaster.model.parameters import Parameters
-    from forecaster.run.report import BucketsReport, Report, RunReport
+    from forecaster.run.batch import Engine
+    from forecaster.run.report import Report
 
 
 @click.command(cls=Command)
@@ -73,27 +76,32 @@ def run(
         raise InvalidOptionError("--scheduler is of no use without --engine dask")
     if files:
         where.check_not_typed()
-        _run_buckets(files, outputs, engine, scheduler, parameters=parameters, track_ids=track_id, **options)
+        _run_buckets(files, outputs, engine, scheduler, parameters=parameters, ids=track_id, **options)
         return
     from forecaster.cli.progress import shown
-    from forecaster.run.report import RunReport
-    from forecaster.run.session import RunConfig
+    from forecaster.postgres.tracks import Database
+    from forecaster.run.config import RunConfig
+    from forecaster.run.report import TRACKS, Report, asked
     from forecaster.run.session import run as run_pending
 
-    report = RunReport(parameters=parameters, schema=where.schema)
+    report = Report(TRACKS, asked=asked(parameters), place={"database": "", "schema": where.schema})
     with outputs.written(report):
-        with where.database() as dsn, shown(report, console()):
-            config = RunConfig(dsn, where.schema, parameters, track_id, **options)
-            if engine == "dask":
-                from forecaster.run.distributed import run_distributed
-
-                run_distributed(config, scheduler, report)
-            else:
-                run_pending(config, report)
+        with where.database() as dsn, shown(report, console()), _engine(engine, scheduler) as chosen:
+            config = RunConfig(Database(dsn, where.schema), parameters, track_id, **options)
+            run_pending(config, chosen, report)
         warn(report.warnings)
         if not outputs.as_json:
             summarise(report)
         fail_if_refused(report, "forecasts")
+
+
+def _engine(engine: str, scheduler: str | None) -> "AbstractContextManager[Engine]":
+    from contextlib import nullcontext
+
+    from forecaster.run.engines.dask import Dask
+    from forecaster.run.engines.local import Local
+
+    return Dask(scheduler) if engine == "dask" else nullcontext(Local())
 
 
 def _run_buckets(
@@ -104,17 +112,17 @@ def _run_buckets(
     **options: Any,  # noqa: ANN401 - the fields of BucketsConfig, by their names
 ) -> None:
     from forecaster.cli.progress import shown
-    from forecaster.run.buckets import BucketsConfig, in_this_process, run_buckets
-    from forecaster.run.report import BucketsReport
-    from forecaster.run.spread import spread_over
+    from forecaster.parquet.session import Files
+    from forecaster.run.config import RunConfig
+    from forecaster.run.report import Report
+    from forecaster.run.session import run as run_pending
 
-    report = BucketsReport()
+    report = Report(buckets=0)
     with outputs.written(report):
-        config = BucketsConfig(files.source, files.sink, files.mldr, **options)
-        work_all = spread_over(scheduler) if engine == "dask" else in_this_process
+        config = RunConfig(Files(files.source, files.sink, files.mldr), **options)
         try:
-            with shown(report, console()):
-                run_buckets(config, work_all, report)
+            with shown(report, console()), _engine(engine, scheduler) as chosen:
+                run_pending(config, chosen, report)
         finally:
             warn(report.warnings)
             if not outputs.as_json and report.buckets:
@@ -150,46 +158,50 @@ def mldr(
       forecaster mldr --replace --artist-id 7
     """
     from forecaster.cli.progress import shown
-    from forecaster.run.rates import RatesConfig, compute_rates
-    from forecaster.run.report import RatesReport
+    from forecaster.postgres.rates import ArtistRates
+    from forecaster.run.config import RunConfig
+    from forecaster.run.report import ARTISTS, Report
+    from forecaster.run.session import run as run_pending
 
-    report = RatesReport(schema=where.schema)
+    place = {"database": "", "schema": where.schema}
+    report = Report(ARTISTS, asked={"artist_ids": []}, place=place)
     with outputs.written(report):
         with where.database() as dsn, shown(report, console()):
-            compute_rates(RatesConfig(dsn, where.schema, artist_id, **options), report)
+            rates = ArtistRates(dsn, where.schema)
+            run_pending(RunConfig(rates, ids=artist_id, **options), report=report)
         warn(report.warnings)
         if not outputs.as_json:
             finish(
                 {
                     ("artists looked at" if report.replace else "artists pending"): f"{report.pending:,}",
-                    "rated": f"{report.rated:,}" + (" (dry run)" if report.dry_run else ""),
+                    "rated": f"{report.results:,}" + (" (dry run)" if report.dry_run else ""),
                     **_outcome(report),
                 },
                 seconds=report.seconds,
-                rated=report.rated,
+                rated=report.results,
                 skipped=len(report.skipped),
             )
         fail_if_refused(report, "rates")
 
 
-def summarise(report: "RunReport") -> None:
+def summarise(report: "Report") -> None:
     """What a run did: a table, and a line for grep."""
     finish(
         {
             ("tracks looked at" if report.replace else "tracks pending"): f"{report.pending:,}",
-            "forecast": f"{report.forecast:,}",
+            "forecast": f"{report.results:,}",
             "rows written": "0 (dry run)" if report.dry_run else f"{report.rows:,}",
             **_outcome(report),
             "tracks per second": f"{report.pending / report.seconds:,.0f}",
         },
         seconds=report.seconds,
-        forecast=report.forecast,
+        forecast=report.results,
         skipped=len(report.skipped),
         rows=report.rows,
     )
 
 
-def summarise_buckets(report: "BucketsReport") -> None:
+def summarise_buckets(report: "Report") -> None:
     """What became of the buckets: a table, and a line for grep."""
     parts = {"there already": report.left_alone, "failed": len(report.failed)}
     told = ", ".join(f"{number:,} {what}" for what, number in parts.items() if number)
@@ -197,7 +209,7 @@ def summarise_buckets(report: "BucketsReport") -> None:
         {
             "buckets": f"{report.buckets:,}" + (f" ({told})" if told else ""),
             "tracks": f"{report.pending:,}",
-            "forecast": f"{report.forecast:,}",
+            "forecast": f"{report.results:,}",
             "rows in the sink": "0 (dry run)" if report.dry_run else f"{report.rows:,}",
             **_outcome(report),
             "tracks per second": f"{report.pending / report.seconds:,.0f}",
@@ -205,7 +217,7 @@ def summarise_buckets(report: "BucketsReport") -> None:
         seconds=report.seconds,
         buckets=report.buckets,
         failed=len(report.failed),
-        forecast=report.forecast,
+        forecast=report.results,
         skipped=len(report.skipped),
         rows=report.rows,
     )
@@ -213,7 +225,7 @@ def summarise_buckets(report: "BucketsReport") -> None:
 
 def _outcome(report: "Report") -> dict[str, str]:
     """What every run has to say."""
-    stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in report.stages.items())
+    stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in report.stages.seconds.items())
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.skipped_by_reason.items())
     return {
         "skipped": f"{len(report.skipped):,}" + (f" ({reasons})" if reasons else ""),
@@ -228,9 +240,9 @@ def fail_if_refused(report: "Report", what: str, *, holder: str = "the table") -
     """End in failure if some of what was computed cannot be held by what it is written to."""
     if report.refused:
         first, reason = min(report.refused.items())
-        number = len(report.refused)
+        number, unit = len(report.refused), report.subject.unit
         raise WriteRefusedError(
-            f"{holder} cannot hold the {what} of {number} {report.UNIT}, the first is {first} ({reason})"
-            + ("" if report.dry_run else f"; those of the other {report.UNIT} are stored"),
+            f"{holder} cannot hold the {what} of {number} {unit}, the first is {first} ({reason})"
+            + ("" if report.dry_run else f"; those of the other {unit} are stored"),
             hint="a wider column type helps, if the values are right; --report lists them all",
         )

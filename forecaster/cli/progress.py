@@ -79,7 +79,7 @@ class _Signs:
         self.start = self.last = time.monotonic()
 
     def __call__(self) -> None:
-        now, begun = time.monotonic(), len(self.report.active)
+        now, begun = time.monotonic(), len(self.report.stages.active)
         if begun != self.begun:  # that is said by itself
             self.begun, self.last = begun, now
         elif now - self.last >= self.heartbeat:
@@ -87,14 +87,18 @@ class _Signs:
             log.info("still at work after %.0f s%s", now - self.start, self._how_far(now - self.start))
 
     def _how_far(self, seconds: float) -> str:
-        total, done = self.report.total, self.report.done
-        counts = ", ".join(f"{stage} {done[stage]:,}" for stage in self.report.STAGES if done.get(stage))
+        total, done = self.report.total, self.report.stages.done
+        counts = ", ".join(
+            f"{stage} {done[stage]:,}" for stage in self.report.stages.names if done.get(stage)
+        )
         if not counts:
-            at_work = ", ".join(stage for stage in self.report.STAGES if self.report.active.get(stage))
+            at_work = ", ".join(
+                stage for stage in self.report.stages.names if self.report.stages.active.get(stage)
+            )
             return f": {at_work}" if at_work else ""
-        last = done.get(self.report.STAGES[-2 if self.report.dry_run else -1], 0)
+        last = done.get(stages.names[-2 if self.report.dry_run else -1], 0)
         left = f"; about {seconds * (total - last) / last:.0f} s left" if last else ""
-        return f": {counts} of {total:,} {self.report.step}{left}"
+        return f": {counts} of {total:,} {stages.unit}{left}"
 
 
 @contextmanager
@@ -113,22 +117,22 @@ def _picture(report: Report, console: Console) -> Iterator[Callable[[], None]]:
         console=Screen(stderr=True, no_color=console.color is False),
         transient=True,
     ) as bars:
-        stages = [stage for stage in report.STAGES if not (report.dry_run and stage == "write")]
+        stages = [stage for stage in report.stages.names if not (report.dry_run and stage == "write")]
         tasks = {stage: bars.add_task(stage, total=None, start=False, count="", rate="") for stage in stages}
 
         def look() -> None:
             for stage, task in tasks.items():
                 if stage == "connect":
-                    is_over = report.active.get(stage) == 0
+                    is_over = report.stages.active.get(stage) == 0
                     bars.update(task, total=1 if is_over else None, completed=int(is_over))
-                elif stage in report.active:
-                    done, seconds = report.done.get(stage, 0), report.stages.get(stage, 0.0)
+                elif stage in report.stages.active:
+                    done, seconds = report.stages.done.get(stage, 0), report.stages.seconds.get(stage, 0.0)
                     bars.start_task(task)
                     bars.update(
                         task,
                         total=report.total or None,
                         completed=done,
-                        count=f"{done:,} of {report.total:,} {report.step}" if report.total else "",
+                        count=f"{done:,} of {report.total:,} {report.stages.unit}" if report.total else "",
                         rate=f"{done / seconds:,.0f}/s" if done and seconds else "",
                     )
 

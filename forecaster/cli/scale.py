@@ -22,7 +22,9 @@ from forecaster.errors import BucketsFailedError, InvalidOptionError
 
 if TYPE_CHECKING:
     from forecaster.cli.options import FromFiles
-    from forecaster.run.report import BucketsReport
+    from forecaster.parquet.session import Files
+    from forecaster.run.config import RunConfig
+    from forecaster.run.report import Report
 
 _SHOWN = 20  # buckets that --check lists
 
@@ -128,8 +130,10 @@ def shard(
       forecaster shard 7/64 --source catalogue --sink forecasts
       forecaster shard --check --source catalogue --sink forecasts
     """
-    from forecaster.run.buckets import BucketsConfig
-    from forecaster.run.report import BucketsReport
+    from forecaster.parquet.layout import Bucket
+    from forecaster.parquet.session import Files
+    from forecaster.run.config import RunConfig
+    from forecaster.run.report import Report
 
     if files is None:
         raise InvalidOptionError(
@@ -139,45 +143,45 @@ def shard(
         raise InvalidOptionError("nothing says which bucket", hint="give K/N, such as 0/64; or --check")
     if check and options["replace"]:
         raise InvalidOptionError("--check works nothing, and so replaces nothing")
-    report = BucketsReport()
+    report = Report(buckets=0)
     with outputs.written(report):
         number = bucket[1] if bucket else None
-        config = BucketsConfig(files.source, files.sink, files.mldr, buckets=number, **options)
+        only = Bucket(*bucket) if bucket else None
+        place = Files(files.source, files.sink, files.mldr, number, only)
+        config = RunConfig(place, **options)
         if check:
-            _check(config, bucket, report, outputs)
-        elif bucket:
-            _work(config, bucket, report, outputs)
+            _check(config, place, report, outputs)
+        else:
+            _work(config, report, outputs)
             fail_if_refused(report, "forecasts", holder="a column of the files")
 
 
-def _work(config: Any, bucket: tuple[int, int], report: "BucketsReport", outputs: Outputs) -> None:  # noqa: ANN401
+def _work(config: "RunConfig", report: "Report", outputs: Outputs) -> None:
     from forecaster.cli.progress import shown
-    from forecaster.parquet.layout import Bucket
-    from forecaster.run.buckets import run_buckets
+    from forecaster.run.session import run
 
     with shown(report, console()):
-        run_buckets(config, report=report, only=Bucket(*bucket))
+        run(config, report=report)
     warn(report.warnings)
     if not outputs.as_json:
         summarise_buckets(report)
 
 
 def _check(
-    config: Any,  # noqa: ANN401
-    bucket: tuple[int, int] | None,
-    report: "BucketsReport",
+    config: "RunConfig",
+    files: "Files",
+    report: "Report",
     outputs: Outputs,
 ) -> None:
     from forecaster.cli.progress import shown
-    from forecaster.parquet.layout import Bucket
-    from forecaster.run.buckets import check
+    from forecaster.parquet.session import check
 
     with shown(report, console()):
-        check(config, report, only=Bucket(*bucket) if bucket else None)
+        check(config, files, report)
     warn(report.warnings)
     if not outputs.as_json:
         for number, problem in list(report.failed.items())[:_SHOWN]:
-            say(f"{number}/{config.buckets or report.buckets}  {problem}")
+            say(f"{number}/{files.buckets or report.buckets}  {problem}")
         if len(report.failed) > _SHOWN:
             say(f"and {len(report.failed) - _SHOWN:,} more; --report lists them all")
         finish(
@@ -186,7 +190,7 @@ def _check(
                 "whole": f"{report.left_alone:,}",
                 "missing or wrong": f"{len(report.failed):,}",
                 "tracks": f"{report.pending:,}",
-                "forecast": f"{report.forecast:,}",
+                "forecast": f"{report.results:,}",
                 "rows": f"{report.rows:,}",
             },
             buckets=report.buckets,

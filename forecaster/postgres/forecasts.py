@@ -59,6 +59,16 @@ def fit(rows: pl.DataFrame, tables: Tables, table: str) -> Fitted:
         raise WriteRefusedError(f"{table}: {error}") from None
 
 
+def fitted(rows: pl.DataFrame, tables: Tables, table: str, /, *, by: str) -> tuple[Fitted, dict[int, str]]:
+    """Rows in the types of a table's columns, without tracks or artists of which one does not fit."""
+    first = fit(rows, tables, table)
+    refused = first.by(by)
+    if not refused:
+        return first, {}
+    unfit = pl.Series(list(refused), dtype=pl.Int64).implode()
+    return fit(rows.filter(~pl.col(by).is_in(unfit)), tables, table), refused
+
+
 def ingest(connection: Connection, tables: Tables, table: str, rows: pl.DataFrame) -> int:
     """Append rows to a table, all or, with a `WriteRefusedError`, none. The caller commits."""
     fitted = fit(rows, tables, table)
