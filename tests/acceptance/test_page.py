@@ -16,8 +16,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, s
 from forecaster.scoring import BASELINES, FORMULAS, GROUPS, Evaluation, evaluate
 from forecaster.views.catalogue import Catalogue
 from forecaster.views.page import LARGEST_TRACKS, POINTS, render
+from tests.imports import loaded_by
 from tests.needs import chromium
-from tests.unit.test_imports import loaded_by
 
 TRACKS = 1_530
 REAL_TRACKS = 8_459

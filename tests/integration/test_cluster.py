@@ -64,7 +64,7 @@ from tests.faults import (
     until,
     whole_tracks,
 )
-from tests.integration.test_run import stored
+from tests.forecasts import stored
 from tests.parquet import expected, in_sink, write_catalogue
 from tests.tables import golden_mldr, golden_streams, initialise, load_golden
 from tests.work import Counted, deadly, variable, worked
