@@ -17,7 +17,6 @@ STILL_TO_SPLIT = {
     "integration/test_doctor.py",
     "integration/test_dsn.py",
     "integration/test_embedded.py",
-    "integration/test_parquet.py",
     "integration/test_sink.py",
     "unit/test_build_forecasts.py",
     "unit/test_chart.py",
