@@ -13,7 +13,6 @@ STILL_TO_SPLIT = {
     "acceptance/test_terminal.py",
     "integration/test_backtest.py",
     "integration/test_bad_data.py",
-    "integration/test_cluster.py",
     "integration/test_doctor.py",
     "integration/test_dsn.py",
     "integration/test_embedded.py",
