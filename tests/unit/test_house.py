@@ -17,12 +17,9 @@ STILL_TO_SPLIT = {
     "integration/test_dsn.py",
     "integration/test_embedded.py",
     "integration/test_sink.py",
-    "unit/test_build_forecasts.py",
     "unit/test_chart.py",
-    "unit/test_evaluation.py",
     "unit/test_files.py",
     "unit/test_intake.py",
-    "unit/test_mldr.py",
     "unit/test_parquet_files.py",
 }
 
