@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 from polars import selectors
 
-from forecaster.model.multiplier import REASONS
+from forecaster.model.eligibility import REASONS
 from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES
 from forecaster.scoring import BASELINES, FORECASTER, FORMULAS, GROUPS, LEFT_OUT
 
@@ -256,7 +256,8 @@ def _states(tracks: pl.DataFrame) -> list[dict[str, object]]:
     """The ways to have no forecast: name, meaning, tracks, and tracks that have one from before."""
     without = dict(tracks["state"].value_counts().iter_rows())
     stored = dict(tracks.filter(_is_forecast())["reason"].drop_nulls().value_counts().iter_rows())
-    meanings = {**REASONS, **dict.fromkeys(sorted({*without, *stored} - {"forecast", "stale", *REASONS}), "")}
+    meanings = {name: reason.meaning for name, reason in REASONS.items()}
+    meanings |= dict.fromkeys(sorted({*without, *stored} - {"forecast", "stale", *REASONS}), "")
     return [
         {"name": name, "meaning": meaning, "tracks": without.get(name, 0), "stored": stored.get(name, 0)}
         for name, meaning in {**meanings, "pending": _PENDING}.items()

@@ -16,7 +16,7 @@ from forecaster.errors import ForecasterError, NoForecastError, SchemaMismatchEr
 from forecaster.frames.schemas import DAILY_STREAMS, conform
 from forecaster.model import build_tracks
 from forecaster.model.features import clean, track_facts, usable_records
-from forecaster.model.multiplier import newest_mldr
+from forecaster.model.mldr import newest_mldr
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.scoring import BASELINES, FORMULAS, GROUPS, LEFT_OUT, MODELS, Evaluation, evaluate
 from forecaster.scoring.baselines import history, pooled_rates
