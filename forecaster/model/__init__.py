@@ -24,7 +24,7 @@ class Forecasts:
 
     forecasts: pl.LazyFrame
     """One row per track and month, ordered by both:
-    month, forecasted_value (streams, not rounded), segment_used (1 to 12), time_used (months since release),
+    month, forecasted_value (streams, not rounded), segment_used (from 1), time_used (months since release),
     cm_track_id, cm_artist_id, training_data_id (`id` of the track's earliest row; NULL without ids)."""
     skipped: pl.LazyFrame
     """One row per track without a forecast, ordered by track:

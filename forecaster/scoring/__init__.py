@@ -62,7 +62,7 @@ class Evaluation:
     """One row per month ahead, `month`. This and the next four: the scores of the forecaster, and
     `wape_<name>` of each baseline; ordered by the column that they are by."""
     by_segment: pl.DataFrame
-    """By lifecycle segment of the month, `segment_used` (1 to 12)."""
+    """By lifecycle segment of the month, `segment_used` (from 1)."""
     by_influence: pl.DataFrame
     """By `influence_range` (1 to 10) of streams_30 at the origin."""
     by_volume: pl.DataFrame

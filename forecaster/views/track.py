@@ -30,7 +30,7 @@ class Diagnosis:
     forecasts: pl.DataFrame
     """One row per month, `forecasted_value` rounded to whole streams."""
     rates: tuple[tuple[float, float], ...]
-    """Base rate and rate per month of each of the twelve segments."""
+    """Base rate and rate per month of each lifecycle segment."""
     history: pl.DataFrame
     """One row per day with a record, in order: date, daily_streams."""
 
