@@ -16,7 +16,7 @@ from polars import selectors
 
 from forecaster.model.eligibility import REASONS
 from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES
-from forecaster.scoring import BASELINES, FORECASTER, FORMULAS, GROUPS, LEFT_OUT
+from forecaster.scoring import BASELINES, FORECASTER, GROUPS, LEFT_OUT, METRICS
 
 if TYPE_CHECKING:
     from forecaster.scoring import Evaluation
@@ -194,7 +194,7 @@ def _evaluated(evaluation: "Evaluation") -> dict[str, object]:
         "worst": worst.isoformat() if worst else None,
         "forecaster": FORECASTER,
         "baselines": dict(BASELINES),
-        "formulas": dict(FORMULAS),
+        "formulas": {name: metric.formula for name, metric in METRICS.items()},
     }
 
 
