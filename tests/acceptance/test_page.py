@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, sync_playwright
 
-from forecaster.scoring import BASELINES, FORMULAS, GROUPS, Evaluation, evaluate
+from forecaster.scoring import BASELINES, GROUPS, METRICS, Evaluation, evaluate
 from forecaster.views.catalogue import Catalogue
 from forecaster.views.page import LARGEST_TRACKS, POINTS, render
 from tests.imports import loaded_by
@@ -607,7 +607,7 @@ def test_an_evaluation_says_how_good_the_forecasts_were(show_other: Opener) -> N
         assert column(page, box, "Series") == whole(frame["series"])
     assert column(page, "#score-groups .box:nth-child(1)", "WAPE")[0] == NONE  # nothing came of that track
     titles = page.locator("#models thead [title]").evaluate_all("heads => heads.map((head) => head.title)")
-    assert {*titles} - {"tracks at a cutoff"} < {*FORMULAS.values()}
+    assert {*titles} - {"tracks at a cutoff"} < {metric.formula for metric in METRICS.values()}
     assert len(titles) == 12
     page.click("#formulas summary")
     assert {*titles, *BASELINES.values()} - {"tracks at a cutoff"} <= {*texts(page, "#formulas dd")}
