@@ -99,7 +99,7 @@ COMMANDS = (
         """,
         option(
             "--artist-id",
-            "artist_ids",
+            "ids",
             type=ID,
             metavar="ID",
             multiple=True,
@@ -132,7 +132,7 @@ COMMANDS = (
         *options.PARAMETERS,
         option(
             "--track-id",
-            "track_ids",
+            "ids",
             type=ID,
             metavar="ID",
             multiple=True,

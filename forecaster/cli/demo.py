@@ -9,8 +9,9 @@ from forecaster.cli.summary import summarise
 from forecaster.cli.track import show_track
 from forecaster.cli.where import embedded
 from forecaster.model.parameters import Parameters
-from forecaster.run.report import RunReport
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.report import Report
+from forecaster.run.session import run
 from forecaster.setup.demo import SCHEMA, fill, first_forecast
 
 
@@ -23,9 +24,9 @@ def demo(tracks: int | None, data_dir: Path | None, out: Path | None, output: Ou
             output.say(f"sample catalogue: {filled.streams:,} daily rows and {filled.mldr:,} artists loaded")
         else:
             output.say("sample catalogue: there already")
-        done = RunReport()
+        done = Report()
         with output.following(done):
-            run(RunConfig(dsn, SCHEMA), done)
+            run(Database(dsn, SCHEMA), report=done)
         summarise(done, output)
         output.say("")
         show_track(dsn, SCHEMA, Parameters(), first_forecast(dsn), out, output)

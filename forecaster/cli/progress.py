@@ -90,14 +90,11 @@ class _Signs:
             log.info("still at work after %.0f s%s", now - self.start, self._how_far(now - self.start))
 
     def _how_far(self, seconds: float) -> str:
-        total, done = self.report.total, self.report.stages.done
-        counts = ", ".join(
-            f"{stage} {done[stage]:,}" for stage in self.report.stages.names if done.get(stage)
-        )
+        total, stages = self.report.total, self.report.stages
+        done = stages.done
+        counts = ", ".join(f"{stage} {done[stage]:,}" for stage in stages.names if done.get(stage))
         if not counts:
-            at_work = ", ".join(
-                stage for stage in self.report.stages.names if self.report.stages.active.get(stage)
-            )
+            at_work = ", ".join(stage for stage in stages.names if stages.active.get(stage))
             return f": {at_work}" if at_work else ""
         last = done.get(stages.names[-2 if self.report.dry_run else -1], 0)
         left = f"; about {seconds * (total - last) / last:.0f} s left" if last else ""

@@ -1,5 +1,6 @@
 """One bucket of a catalogue in files: kept from others, read, forecast, stored; the manifest last."""
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ import polars as pl
 
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.files.tables import refusing, write_table
-from forecaster.frames.casting import ColumnInfo, Fitted, fit
+from forecaster.frames.casting import Fitted, fit, fit_or_refuse
 from forecaster.frames.collecting import collect_all
 from forecaster.model import records_and_facts
 from forecaster.model.features import clean
@@ -25,20 +26,11 @@ from forecaster.parquet.sink import Manifest, Sink
 from forecaster.process.secrets import masked
 from forecaster.run.batch import Computed, Done, History, done_of
 from forecaster.run.report import as_json, by_reason, versions
+from forecaster.tables import FORECASTS, STREAMS
 
 if TYPE_CHECKING:
     from forecaster.process.signals import Cancel
     from forecaster.run.stages import Stages
-
-# What the tables that `init` creates take. `training_data_id` is as the rows have it.
-_COLUMNS: Mapping[str, ColumnInfo] = {
-    "month": ColumnInfo("smallint"),
-    "forecasted_value": ColumnInfo("bigint"),
-    "segment_used": ColumnInfo("smallint"),
-    "time_used": ColumnInfo("integer"),
-    "cm_track_id": ColumnInfo("bigint"),
-    "cm_artist_id": ColumnInfo("bigint"),
-}
 
 
 def chosen(track_ids: tuple[int, ...] | None) -> str | None:
@@ -110,13 +102,14 @@ class BucketCatalogue:
 
 def _cleaned(daily: pl.DataFrame) -> tuple[int, pl.DataFrame]:
     """How many rows are records, and those that are left of them."""
-    is_usable = (
-        pl.col("cm_track_id").is_not_null()
-        & pl.col("date").is_not_null()
-        & pl.col("daily_streams").is_finite().fill_null(value=False)
-    )
-    usable, cleaned = collect_all([daily.lazy().select(is_usable.sum()), clean(daily.lazy())])
+    usable, cleaned = collect_all([daily.lazy().select(STREAMS.is_record().sum()), clean(daily.lazy())])
     return int(usable.item()), cleaned
+
+
+def _fit_made(forecasts: pl.DataFrame) -> Fitted:
+    """Fit forecasts to the table that `init` makes; `training_data_id` stays as the rows have it."""
+    fitted = fit(forecasts.drop("training_data_id"), FORECASTS.made)
+    return dataclasses.replace(fitted, rows=fitted.rows.with_columns(forecasts["training_data_id"]))
 
 
 @dataclass(frozen=True)
@@ -143,16 +136,9 @@ class BucketSink:
 
     def fit(self, rows: pl.DataFrame, /) -> tuple[Fitted, dict[int, str]]:
         """The rows in the types of the tables, and the tracks that these types cannot hold."""
-        is_own, key = "training_data_id", "cm_track_id"
-        fitted = fit(rows.drop(is_own), _COLUMNS)
-        refused = fitted.by(key)
-        if refused:
-            unfit = pl.Series(list(refused), dtype=pl.Int64).implode()
-            rows = rows.filter(~pl.col(key).is_in(unfit))
-            fitted = fit(rows.drop(is_own), _COLUMNS)
+        fitted, refused = fit_or_refuse(rows, _fit_made, by="cm_track_id")
         at = pl.lit(self.created_at.astimezone(UTC), dtype=pl.Datetime("us", "UTC"))
-        stored = fitted.rows.with_columns(rows[is_own], created_at=at)
-        return Fitted(stored, fitted.problems, fitted.given), refused
+        return dataclasses.replace(fitted, rows=fitted.rows.with_columns(created_at=at)), refused
 
     @contextmanager
     def held(self, bucket: Bucket, /) -> "Iterator[OneBucket | Done]":

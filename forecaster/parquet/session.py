@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -26,12 +25,10 @@ from forecaster.parquet.catalogue import Catalogue, find_catalogue
 from forecaster.parquet.layout import STREAMS, Bucket
 from forecaster.parquet.sink import Manifest, Sink
 from forecaster.run.batch import Done, History, Work
+from forecaster.run.config import RunConfig
 from forecaster.run.forecast import forecast
 from forecaster.run.report import TRACKS, Report
 from forecaster.run.session import Opened
-
-if TYPE_CHECKING:
-    from forecaster.run.config import RunConfig
 
 _NAMED = 5  # failed buckets that the error names
 
@@ -51,7 +48,12 @@ class Files:
     only: Bucket | None = None
     """Just this bucket. None: all."""
 
-    def check(self, config: "RunConfig", /) -> None:
+    def session(self, config: RunConfig, report: Report, /) -> "FilesSession":
+        """A run in these files. Raises `InvalidOptionError` if there is nowhere to write the forecasts to."""
+        self.check(config)
+        return FilesSession(self, config, report)
+
+    def check(self, config: RunConfig, /) -> None:
         """Raise `InvalidOptionError` if there is nowhere to write the forecasts to."""
         if self.sink is None and not config.dry_run:
             raise InvalidOptionError(
@@ -63,10 +65,6 @@ class Files:
                 f"the sink {self.sink} is a URL: expected a directory",
                 hint="files are renamed once they are whole, which an object store cannot do",
             )
-
-    def session(self, config: "RunConfig", report: Report, /) -> "FilesSession":
-        """A run in these files."""
-        return FilesSession(self, config, report)
 
 
 def _unknown_size(_bucket: Bucket) -> int:
@@ -89,7 +87,7 @@ class Plan:
 class FilesSession:
     """A run in progress. A bucket that fails does not keep the others from being worked."""
 
-    def __init__(self, files: Files, config: "RunConfig", report: Report) -> None:
+    def __init__(self, files: Files, config: RunConfig, report: Report) -> None:
         self.files, self.config, self.report = files, config, report
         self.errors: dict[int, Exception] = {}
         self.in_sink: list[Bucket] = []
@@ -172,7 +170,7 @@ class FilesSession:
         self.report.stages.done["buckets"] = self.worked
 
 
-def planned(files: Files, config: "RunConfig") -> Plan:
+def planned(files: Files, config: RunConfig) -> Plan:
     """What to work, once it is certain that it can be. Writes nothing."""
     catalogue = find_catalogue(files.source, files.mldr)
     catalogue.check()
@@ -198,9 +196,10 @@ def planned(files: Files, config: "RunConfig") -> Plan:
     return Plan(of_buckets, target, buckets, [files.only] if files.only else buckets)
 
 
-def check(config: "RunConfig", files: Files, report: Report | None = None) -> Report:
+def check(files: Files, config: RunConfig | None = None, report: Report | None = None) -> Report:
     """Look at every bucket of a sink, or at the only one; add up what is whole, the rest is `failed`."""
-    report = report or Report()
+    report, config = report or Report(), config or RunConfig()
+    files.check(config)
     start = time.perf_counter()
     report.begin(TRACKS, in_buckets=True)
     with report.stages.stage("connect"):
@@ -245,7 +244,7 @@ def with_skipped(report: Report, sink: Sink | None, in_sink: list[Bucket]) -> pl
     return pl.concat(skipped).sort("cm_track_id")
 
 
-def describe(files: Files, config: "RunConfig", plan: Plan, report: Report) -> None:
+def describe(files: Files, config: RunConfig, plan: Plan, report: Report) -> None:
     """Take over what the run is asked to do."""
     report.describe(config)
     report.place = {"source": files.source, "sink": str(files.sink or "")}
@@ -319,7 +318,7 @@ def _refuse_to_shrink(sink: Sink, buckets: list[Bucket], track_ids: tuple[int, .
             )
 
 
-def _selected(catalogue: Catalogue, config: "RunConfig") -> list[int]:
+def _selected(catalogue: Catalogue, config: RunConfig) -> list[int]:
     """The ids of the tracks to work."""
     files = catalogue.all_files
     daily = files.conformed()

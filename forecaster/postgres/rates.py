@@ -16,7 +16,7 @@ from forecaster.model.mldr import artist_rates
 from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import Connection, not_again, statement_errors
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.forecasts import fitted, store_rates, uuid_bytes
+from forecaster.postgres.forecasts import fit_or_refuse, store_rates, uuid_bytes
 from forecaster.postgres.listeners import Listeners, artists, rated, read_listeners, unusable_rows
 from forecaster.postgres.session import DatabaseSession, Made, Pending
 from forecaster.postgres.tables import (
@@ -49,13 +49,10 @@ class ArtistRates:
     dsn: Dsn
     schema: str = "public"
 
-    def check(self, config: "RunConfig", /) -> None:
-        """Raise `InvalidOptionError` for what rates know nothing of."""
+    def session(self, config: "RunConfig", report: "Report", /) -> DatabaseSession:
+        """A run in these tables. Raises `InvalidOptionError` for what rates know nothing of."""
         if config.limit is not None:
             raise InvalidOptionError("rates are computed of all pending artists: limit is not for them")
-
-    def session(self, config: "RunConfig", report: "Report", /) -> DatabaseSession:
-        """A run in these tables."""
         report.asked = {"artist_ids": list(config.ids)}
         report.replace, report.dry_run = config.replace, config.dry_run
         return DatabaseSession(self.dsn, self.schema, Rates(), config, report)
@@ -187,7 +184,7 @@ class RateSink:
         """Rates as they are stored, and the artists whose rate the table cannot hold."""
         if self.tables.type(MLDR_TABLE, _REFERENCE) == "uuid":
             rows = rows.with_columns(uuid_bytes(pl.col(_REFERENCE)))
-        return fitted(
+        return fit_or_refuse(
             rows.with_columns(created_at=self.created_at), self.tables, MLDR_TABLE, by="cm_artist_id"
         )
 

@@ -22,7 +22,7 @@ from forecaster.model.features import looks_ahead
 from forecaster.postgres.catalogue import CONNECTIONS, Source
 from forecaster.postgres.connection import Connection, commit, connect, not_again, statement_errors
 from forecaster.postgres.dsn import Dsn, with_own_password
-from forecaster.postgres.forecasts import fitted, store_forecasts, uuid_bytes
+from forecaster.postgres.forecasts import fit_or_refuse, store_forecasts, uuid_bytes
 from forecaster.postgres.session import DatabaseSession, Made, Pending
 from forecaster.postgres.stored import describe_irregular, has_key, missing_key, stored_at
 from forecaster.postgres.tables import FORECAST_TABLE, TO_FORECAST, Tables, warnings_of_hidden_rows
@@ -55,9 +55,6 @@ class Database:
 
     dsn: Dsn
     schema: str = "public"
-
-    def check(self, config: "RunConfig", /) -> None:
-        """Whatever is asked for can be done."""
 
     def session(self, config: "RunConfig", report: "Report", /) -> DatabaseSession:
         """A run in these tables."""
@@ -216,7 +213,7 @@ class ForecastSink:
 
     def fit(self, rows: pl.DataFrame, /) -> tuple[Fitted, dict[int, str]]:
         """The rows in the types of the table, and the tracks that it cannot hold."""
-        return fitted(
+        return fit_or_refuse(
             rows.with_columns(created_at=self.created_at), self.tables, FORECAST_TABLE, by="cm_track_id"
         )
 

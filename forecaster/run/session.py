@@ -46,7 +46,20 @@ class Session(Protocol):
         ...
 
 
-def run(config: RunConfig, engine: Engine | None = None, report: Report | None = None) -> Report:
+class Place(Protocol):
+    """Where a run reads and stores: a database, files, or memory. Each is one implementation."""
+
+    def session(self, config: RunConfig, report: Report, /) -> Session:
+        """A run in this place. Raises `InvalidOptionError` for options that contradict it."""
+        ...
+
+
+def run(
+    where: Place,
+    config: RunConfig | None = None,
+    engine: Engine | None = None,
+    report: Report | None = None,
+) -> Report:
     """Compute and store what is pending in a place, each batch wholly or not at all.
 
     A connection that is lost while reading is made anew, with a limit; a write is never tried twice. The
@@ -58,7 +71,7 @@ def run(config: RunConfig, engine: Engine | None = None, report: Report | None =
     `DatabaseError` for all else the server refuses; `EngineError` if the engine is lost.
     """
     report = report or Report()
-    session = config.where.session(config, report)
+    session = where.session(config or RunConfig(), report)
     chosen = engine or Local()
     persevere(lambda: _attempt(session, chosen, report), report)
     report.warnings += session.remarks()

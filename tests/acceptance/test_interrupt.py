@@ -304,7 +304,9 @@ def test_ctrl_c_in_a_program_that_calls_run(embedded_database: Dsn) -> None:
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from forecaster.postgres.dsn import resolve
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 run(RunConfig(resolve(None)))
 """
     with reading(embedded_database) as (dsn, reached), started(dsn, before=program) as process:

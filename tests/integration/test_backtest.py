@@ -23,7 +23,8 @@ from forecaster.model.mldr import artist_rates
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.dsn import Dsn
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.session import run
 from forecaster.scoring import BASELINES
 from forecaster.setup.load import load
 from forecaster.setup.sample import sample_catalogue
@@ -41,7 +42,7 @@ LATER = STREAMS.filter(pl.col("date") >= CUTOFF)
 def forecast_at_cutoff(dsn: Dsn) -> None:
     initialise(dsn)
     load(dsn, "public", streams=BEFORE, mldr=RATES)
-    run(RunConfig(dsn))
+    run(Database(dsn))
 
 
 @pytest.fixture

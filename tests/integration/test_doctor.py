@@ -19,7 +19,9 @@ from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import read_tables
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from forecaster.setup.load import load
 from tests import sql
 from tests.conftest import BINARIES, Cli, short_directory
@@ -116,7 +118,7 @@ def test_all_is_well(database: Dsn) -> None:
     initialise(database)
     load(database, "public", streams=streams, mldr=golden_mldr())
     before = examined(database)
-    run(RunConfig(database))
+    run(Database(database))
     after = examined(database)
 
     [(version,)] = sql.rows(database, "SELECT current_setting('server_version')")
@@ -167,7 +169,7 @@ def test_it_counts_what_a_run_would(embedded_database: Dsn, key: str, parameters
     )
     execute(dsn, *DIRT, *([] if key else [AGAIN]), with_forecast)
 
-    report = run(RunConfig(dsn, parameters=parameters, dry_run=True))
+    report = run(Database(dsn), RunConfig(parameters=parameters, dry_run=True))
     result = examined(dsn, parameters=parameters)
 
     assert result.skipped_by_reason == report.skipped_by_reason
@@ -266,7 +268,7 @@ def test_rights_that_are_lacking_are_granted(filled: Dsn, nobody: Dsn) -> None:
         paste(filled, finding.fix)
     result = examined(nobody)
     assert (result.exit_code, unwell(result)) == (0, [])
-    assert result.counts["forecastable"] == run(RunConfig(nobody)).forecast == 10
+    assert result.counts["forecastable"] == run(Database(nobody)).results == 10
     # No run loads.
     assert [f.found for f in result.findings if f"INSERT on {STREAMS}, INSERT on {MLDR}" in f.found]
 
@@ -300,7 +302,7 @@ def test_the_key_of_the_streams(embedded_database: Dsn) -> None:
     ]
     without_track = f"INSERT INTO {STREAMS} (cm_artist_id, daily_streams) VALUES (1, 1)"
     execute(dsn, *again, without_track, without_track)
-    run(RunConfig(dsn))
+    run(Database(dsn))
     expected = stored(dsn)
     sql.run(dsn, f"TRUNCATE {FORECAST}")
     [(doubled,)] = sql.rows(dsn, f"SELECT count(*) / 2 FROM {STREAMS} WHERE cm_track_id IN (2, 3, 4)")
@@ -312,7 +314,7 @@ def test_the_key_of_the_streams(embedded_database: Dsn) -> None:
     result = examined(dsn)
     assert is_well("key of the streams", result)
     assert result.counts["rows_without_track"] == 2
-    run(RunConfig(dsn))
+    run(Database(dsn))
     assert_frame_equal(stored(dsn), expected)
 
 
@@ -379,14 +381,14 @@ def test_all_at_once(filled: Dsn) -> None:
         paste(filled, finding.fix)
     claim()
     until(lambda: is_well("lock", result := examined(filled)) and result == well)
-    assert run(RunConfig(filled)).forecast == 10
+    assert run(Database(filled)).results == 10
 
 
 def test_forecasts_that_are_doubled(embedded_database: Dsn, called: Cli) -> None:
     dsn = embedded_database
     create_tables(dsn, streams_key="UNIQUE (cm_track_id, date)", forecast_key="")
     load(dsn, "public", streams=golden_streams().filter(TEN), mldr=golden_mldr())
-    run(RunConfig(dsn, parameters=Parameters(horizon=30)))
+    run(Database(dsn), RunConfig(parameters=Parameters(horizon=30)))
     expected = stored(dsn)
     sql.run(
         dsn,

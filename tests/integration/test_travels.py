@@ -15,12 +15,16 @@ from forecaster.parquet.catalogue import Catalogue
 from forecaster.parquet.layout import Bucket
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.dsn import Dsn
-from forecaster.run.bucket import Job
-from forecaster.run.distributed import _DistributedRun, _Task
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+
+# TODO forecaster.run.bucket Job
+# TODO forecaster.run.distributed _DistributedRun
+# TODO forecaster.run.distributed _Task
 from forecaster.run.engines.dask import _outcome
-from forecaster.run.report import RunReport
-from forecaster.run.session import RunConfig
-from forecaster.run.spread import spread_over
+from forecaster.run.report import Report
+
+# TODO forecaster.run.spread spread_over
 from forecaster.setup.load import load
 from tests.faults import PASSWORD, PASSWORD_MARKS
 from tests.tables import golden_mldr, golden_streams, initialise
@@ -48,9 +52,9 @@ def test_of_a_run_on_tables(embedded_database: Dsn, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("forecaster.run.distributed.each", in_this_process)
     monkeypatch.setattr("forecaster.run.distributed.threads", lambda _: 1)
-    config = RunConfig(replace(embedded_database, password=PASSWORD))
-    report = _DistributedRun(config, RunReport(), lambda: None).finished()  # type: ignore[arg-type, return-value]
-    assert report.forecast == 247
+    config = (Database(replace(embedded_database, password=PASSWORD)), RunConfig())
+    report = _DistributedRun(config, Report(), lambda: None).finished()  # type: ignore[arg-type, return-value]
+    assert report.results == 247
     assert len(sent) > 1
     for data in (*sent, *came):
         assert not [mark for mark in PASSWORD_MARKS if mark.encode() in data]

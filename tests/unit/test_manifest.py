@@ -6,15 +6,17 @@ from pathlib import Path
 import pytest
 
 from forecaster.parquet.layout import Bucket
-from forecaster.run.buckets import BucketsConfig, check, run_buckets
+from forecaster.parquet.session import Files, check
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from tests.parquet import write_catalogue
 
 
 @pytest.fixture
 def worked(tmp_path: Path) -> BucketsConfig:
-    config = BucketsConfig(str(write_catalogue(tmp_path / "catalogue")), tmp_path / "sink", buckets=1)
-    assert run_buckets(config).forecast > 200
-    assert check(config).failed == {}
+    config = (Files(str(write_catalogue(tmp_path / "catalogue")), tmp_path / "sink", buckets=1), RunConfig())
+    assert run(*config).results > 200
+    assert check(*config).failed == {}
     return config
 
 

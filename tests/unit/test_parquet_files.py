@@ -18,8 +18,10 @@ from forecaster.files.listing import list_files, refuse_tables
 from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.layout import Bucket
 from forecaster.parquet.prepare import prepare_files
-from forecaster.run.buckets import BucketsConfig, check, run_buckets
-from forecaster.run.report import BucketsReport
+from forecaster.parquet.session import Files, check
+from forecaster.run.config import RunConfig
+from forecaster.run.report import Report
+from forecaster.run.session import run
 from tests.parquet import expected, in_sink, with_ids, write_catalogue
 from tests.tables import golden_mldr, golden_streams
 from tests.users import as_nobody, public_directory
@@ -38,8 +40,8 @@ def own(streams: pl.DataFrame, tmp_path: Path) -> Path:
     return write_catalogue(tmp_path / "own", streams)
 
 
-def forecast(source: Path | str, sink: Path, mldr: Path | None = None) -> BucketsReport:
-    return run_buckets(BucketsConfig(str(source), sink, str(mldr) if mldr else None))
+def forecast(source: Path | str, sink: Path, mldr: Path | None = None) -> Report:
+    return run(Files(str(source), sink, str(mldr) if mldr else None))
 
 
 def names(where: Path | str) -> list[str]:
@@ -152,9 +154,7 @@ class TestNames:
         for where in (own, f"{own}/streams/*"):
             [warning] = forecast(where, tmp_path / "sink", own / "mldr").warnings
             assert f"1 name not read, the first is {own}/streams/{name}" in warning
-        assert check(BucketsConfig(str(own), tmp_path / "sink")).warnings == [
-            warning.replace("streams/*", "streams")
-        ]
+        assert check(Files(str(own), tmp_path / "sink")).warnings == [warning.replace("streams/*", "streams")]
         assert len(prepare_files(find_catalogue(str(own)), 2, tmp_path / "out").warnings) == 1
 
     @pytest.mark.parametrize("name", ["_temporary", ".hidden"])
@@ -203,13 +203,13 @@ class TestNames:
         prepare_files(find_catalogue(str(own)), 2, out)
         write(out / "streams" / "bucket=1" / "more.csv")
         write(out / "mldr" / "notes.txt")
-        for report in (forecast(out, tmp_path / "sink"), check(BucketsConfig(str(out), tmp_path / "sink"))):
+        for report in (forecast(out, tmp_path / "sink"), check(Files(str(out), tmp_path / "sink"))):
             assert [("more.csv" in told, "notes.txt" in told) for told in report.warnings] == [
                 (True, False),
                 (False, True),
             ]
-        one = BucketsConfig(str(out), tmp_path / "sink", buckets=2)
-        assert [run_buckets(one, only=Bucket(k, 2)).warnings != [] for k in range(2)] == [False, True]
+        one = (Files(str(out), tmp_path / "sink", buckets=2), RunConfig())
+        assert [run(*one, only=Bucket(k, 2)).warnings != [] for k in range(2)] == [False, True]
         (out / "streams" / "more").mkdir()
         with pytest.raises(BadFileError, match="in 2 buckets, counted from 0, and holds more as well"):
             forecast(out, tmp_path / "sink")
@@ -239,7 +239,7 @@ class TestNames:
             lambda: forecast(own, out),
             lambda: forecast(out, tmp_path / "sink"),
             lambda: forecast(own, tmp_path / "sink", out),
-            lambda: check(BucketsConfig(str(own), out)),
+            lambda: check(Files(str(own), out)),
             lambda: prepare_files(catalogue, 2, out),
         ):
             with pytest.raises(BadFileError, match=r"the name '.*m\\udcfcsik' is not in UTF-8"):

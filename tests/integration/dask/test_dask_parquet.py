@@ -19,11 +19,18 @@ from forecaster.model.parameters import Parameters
 from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.layout import Bucket
 from forecaster.parquet.prepare import prepare_files
+
+# TODO forecaster.run.bucket Job
+# TODO forecaster.run.buckets Outcome
+from forecaster.parquet.session import Files, check
 from forecaster.parquet.sink import Sink
-from forecaster.run.bucket import Job
-from forecaster.run.buckets import BucketsConfig, Outcome, check, in_this_process, run_buckets
-from forecaster.run.report import BucketsReport
-from forecaster.run.spread import spread_over
+from forecaster.run.config import RunConfig
+from forecaster.run.report import Report
+
+# TODO forecaster.run.buckets in_this_process
+from forecaster.run.session import run
+
+# TODO forecaster.run.spread spread_over
 from tests.cluster import BUCKETS, TIMES, Cluster, kill_all, killing
 from tests.faults import LONG, SEED, end_of, started, until
 from tests.parquet import expected, in_sink, write_catalogue
@@ -34,16 +41,14 @@ ONE_CORE = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
 
 class TestBuckets:
     def test_the_same_rows(self, cluster: Cluster, catalogue: Path, tmp_path: Path) -> None:
-        config = BucketsConfig(str(catalogue), tmp_path / "sink", parameters=Parameters(horizon=30))
-        report = run_buckets(config, spread_over(cluster.address))
+        config = (Files(str(catalogue), tmp_path / "sink"), RunConfig(parameters=Parameters(horizon=30)))
+        report = run(*config, engine=spread_over(cluster.address))
         assert_frame_equal(in_sink(tmp_path / "sink"), expected(horizon=30))
-        alone = run_buckets(
-            BucketsConfig(str(catalogue), tmp_path / "alone", parameters=Parameters(horizon=30))
-        )
+        alone = run(Files(str(catalogue), tmp_path / "alone"), RunConfig(parameters=Parameters(horizon=30)))
         for name in ("pending", "forecast", "rows", "unusable_rows", "duplicate_rows", "buckets"):
             assert getattr(report, name) == getattr(alone, name)
         assert report.skipped.equals(alone.skipped)
-        again = run_buckets(config, spread_over(cluster.address))
+        again = run(*config, engine=spread_over(cluster.address))
         assert again.left_alone == BUCKETS
 
     def test_only_names_travel(self, catalogue: Path, tmp_path: Path) -> None:
@@ -61,7 +66,7 @@ class TestBuckets:
     ) -> None:
         monkeypatch.chdir(catalogue.parent)
         sink = Path(os.path.relpath(tmp_path / "sink"))
-        run_buckets(BucketsConfig(catalogue.name, sink), spread_over(cluster.address))
+        run(Files(catalogue.name, sink), engine=spread_over(cluster.address))
         assert_frame_equal(in_sink(tmp_path / "sink"), expected())
 
     def test_a_sink_that_is_another_one_for_the_workers(self, catalogue: Path, tmp_path: Path) -> None:
@@ -71,20 +76,20 @@ class TestBuckets:
         def on_another_machine(job: Job, buckets: list[Bucket]) -> Iterator[tuple[Bucket, Outcome]]:
             return in_this_process(replace(job, sink=elsewhere), buckets)
 
-        config, report = BucketsConfig(str(catalogue), tmp_path / "sink"), BucketsReport()
+        config, report = (Files(str(catalogue), tmp_path / "sink"), RunConfig()), Report(buckets=0)
         with pytest.raises(BadFileError, match=r"is not in .*/sink as it is seen from here"):
-            run_buckets(config, on_another_machine, report)
+            run(*config, engine=on_another_machine, report=report)
         assert len(report.failed) == BUCKETS
-        assert report.forecast == 0
+        assert report.results == 0
 
     def test_a_poisoned_one_fails_alone(self, cluster: Cluster, tmp_path: Path) -> None:
         prepare_files(find_catalogue(str(write_catalogue(tmp_path / "files"))), 6, tmp_path / "own")
         [file] = (tmp_path / "own" / "streams" / "bucket=5").iterdir()
         file.write_text("no parquet")
-        config = BucketsConfig(str(tmp_path / "own"), tmp_path / "sink")
+        config = (Files(str(tmp_path / "own"), tmp_path / "sink"), RunConfig())
         with pytest.raises(BucketsFailedError, match=r"1 of 6 buckets failed \(5\)"):
-            run_buckets(config, spread_over(cluster.address))
-        assert list(check(config).failed) == [5]
+            run(*config, engine=spread_over(cluster.address))
+        assert list(check(*config).failed) == [5]
 
     @pytest.mark.parametrize("times", TIMES)
     def test_workers_are_killed(self, cluster: Cluster, catalogue: Path, tmp_path: Path, times: int) -> None:
@@ -92,12 +97,12 @@ class TestBuckets:
         everything = expected()
         for attempt in range(times):
             sink = tmp_path / str(attempt)
-            config = BucketsConfig(str(catalogue), sink)
+            config = (Files(str(catalogue), sink), RunConfig())
             with killing(cluster, chance) as killed:
-                report = run_buckets(config, spread_over(cluster.address))
+                report = run(*config, engine=spread_over(cluster.address))
             assert killed
             assert_frame_equal(in_sink(sink), everything)
-            assert (report.rows, check(config).failed) == (len(everything), {})
+            assert (report.rows, check(*config).failed) == (len(everything), {})
 
     @pytest.mark.parametrize("times", TIMES)
     def test_the_client_is_killed(
@@ -113,10 +118,10 @@ class TestBuckets:
                 time.sleep(chance.uniform(0, 0.4))
                 process.kill()
             # What its workers are still at may end, or be dropped.
-            config = BucketsConfig(str(catalogue), sink, wait=60)
-            run_buckets(config)
+            config = (Files(str(catalogue), sink), RunConfig(wait=60))
+            run(*config)
             assert_frame_equal(in_sink(sink), everything)
-            assert check(config).failed == {}
+            assert check(*config).failed == {}
 
     @pytest.mark.parametrize("times", [pytest.param(1, id="short"), pytest.param(5, marks=LONG, id="long")])
     def test_the_scheduler_is_killed(
@@ -126,7 +131,7 @@ class TestBuckets:
         for attempt in range(times):
             sink = tmp_path / str(attempt) / "sink"
             sink.parent.mkdir()
-            config = BucketsConfig(str(catalogue), sink, wait=60)
+            config = (Files(str(catalogue), sink), RunConfig(wait=60))
             with Cluster(tmp_path / str(attempt), workers=1) as own, ThreadPoolExecutor(1) as threads:
                 going = threads.submit(run_buckets, config, spread_over(own.address))
                 until((sink / "manifests").exists)
@@ -136,9 +141,9 @@ class TestBuckets:
                 assert isinstance(error, EngineError), error
                 assert "scheduler is lost" in str(error)
             assert "distributed" not in capfd.readouterr().err  # a traceback of Dask's own
-            run_buckets(config)
+            run(*config)
             assert_frame_equal(in_sink(sink), expected())
-            assert check(config).failed == {}
+            assert check(*config).failed == {}
 
     def test_workers_that_cannot_be_started(self, catalogue: Path, tmp_path: Path) -> None:
         arguments = ("--source", str(catalogue), "--sink", str(tmp_path / "sink"), "--engine", "dask")
@@ -170,5 +175,5 @@ class TestBuckets:
         assert ended.code == 128 + signum
         assert ended.stderr.rstrip().endswith("nothing is half done")
         assert "Traceback" not in ended.stderr
-        run_buckets(BucketsConfig(str(catalogue), tmp_path / "sink", wait=60))
+        run(Files(str(catalogue), tmp_path / "sink"), RunConfig(wait=60))
         assert_frame_equal(in_sink(tmp_path / "sink"), expected())

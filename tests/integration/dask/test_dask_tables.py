@@ -17,9 +17,15 @@ from forecaster.errors import ForecasterError, SchemaMismatchError
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.catalogue import CONNECTIONS, open_source
 from forecaster.postgres.dsn import Dsn, with_own_password
-from forecaster.run.distributed import CONNECTIONS_AT_ONCE, _Task, _work, run_distributed
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+
+# TODO forecaster.run.distributed CONNECTIONS_AT_ONCE
+# TODO forecaster.run.distributed _Task
+# TODO forecaster.run.distributed _work
+# TODO forecaster.run.distributed run_distributed
 from forecaster.run.engines.dask import each
-from forecaster.run.session import RunConfig, run
+from forecaster.run.session import run
 from forecaster.setup.load import load
 from tests import sql
 from tests.cluster import TIMES, Cluster, killing
@@ -52,15 +58,15 @@ class TestTables:
 
     @pytest.fixture(autouse=True)
     def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("forecaster.run.distributed.CHUNK", 25)
+        monkeypatch.setattr("forecaster.postgres.tracks.BATCH", 25)
 
     def test_the_same_rows(self, cluster: Cluster, filled: Dsn) -> None:
-        report = run_distributed(RunConfig(filled), cluster.address)
+        report = run_over(cluster.address, Database(filled))
         everything = golden_forecasts()
         assert_frame_equal(stored(filled), everything)
         sql.run(filled, f"CREATE TABLE before AS SELECT * FROM {FORECAST}")
         clear(filled)
-        plain = run(RunConfig(filled))
+        plain = run(Database(filled))
         counts = ("pending", "forecast", "rows", "unusable_rows", "duplicate_rows", "taken", "refused")
         assert {name: getattr(report, name) for name in counts} == {
             name: getattr(plain, name) for name in counts
@@ -82,43 +88,43 @@ class TestTables:
 
         monkeypatch.setattr("forecaster.run.distributed.each", watched)
         monkeypatch.setattr("forecaster.run.distributed.CONNECTIONS_AT_ONCE", cap)
-        report = run_distributed(RunConfig(filled), cluster.address)
+        report = run_over(cluster.address, Database(filled))
         assert asked == [chunks]
         assert chunks * (CONNECTIONS + 1) <= cap <= 48
         assert report.rows == len(stored(filled))
 
     def test_all_at_one_instant_and_on_one_snapshot(self, cluster: Cluster, filled: Dsn) -> None:
-        report = run_distributed(RunConfig(filled, parameters=Parameters(horizon=3)), cluster.address)
+        report = run_over(cluster.address, Database(filled), RunConfig(parameters=Parameters(horizon=3)))
         [(instant,)] = sql.rows(filled, f"SELECT DISTINCT created_at FROM {FORECAST}")
         assert instant == datetime.fromisoformat(report.started_at)
 
     def test_again_there_is_nothing_to_do_and_replace_does_all(self, cluster: Cluster, filled: Dsn) -> None:
-        run_distributed(RunConfig(filled), cluster.address)
+        run_over(cluster.address, Database(filled))
         before = sql.rows(filled, f"SELECT id FROM {FORECAST} ORDER BY 1")
-        assert run_distributed(RunConfig(filled), cluster.address).pending == 3  # those that are skipped
+        assert run_over(cluster.address, Database(filled)).pending == 3  # those that are skipped
         assert sql.rows(filled, f"SELECT id FROM {FORECAST} ORDER BY 1") == before
-        assert run_distributed(RunConfig(filled, replace=True), cluster.address).forecast == 247
+        assert run_over(cluster.address, Database(filled), RunConfig(replace=True)).results == 247
         after = sql.rows(filled, f"SELECT id FROM {FORECAST} ORDER BY 1")
         assert len(after) == len(before)
         assert not set(after) & set(before)
         assert_frame_equal(stored(filled), golden_forecasts())
 
     def test_a_dry_run_stores_nothing(self, cluster: Cluster, filled: Dsn) -> None:
-        report = run_distributed(RunConfig(filled, dry_run=True), cluster.address)
-        assert (report.forecast, report.rows) == (247, 0)
+        report = run_over(cluster.address, Database(filled), RunConfig(dry_run=True))
+        assert (report.results, report.rows) == (247, 0)
         assert sql.rows(filled, f"SELECT count(*) FROM {FORECAST}") == [(0,)]
 
     def test_a_table_without_the_key_is_refused(self, cluster: Cluster, embedded_database: Dsn) -> None:
         fill(embedded_database)
         with pytest.raises(SchemaMismatchError, match="no unique key"):
-            run_distributed(RunConfig(embedded_database), cluster.address)
-        report = run_distributed(RunConfig(embedded_database, dry_run=True), cluster.address)
-        assert report.forecast == 247
+            run_over(cluster.address, Database(embedded_database))
+        report = run_over(cluster.address, Database(embedded_database), RunConfig(dry_run=True))
+        assert report.results == 247
 
     @pytest.mark.parametrize("replaces", [False, True])
     def test_a_chunk_worked_twice_is_stored_once_and_counted(self, filled: Dsn, *, replaces: bool) -> None:
         """As when the server got the commit, and the worker died before it could say so."""
-        run(RunConfig(filled, limit=40))
+        run(Database(filled), RunConfig(limit=40))
         ids = golden_streams()["cm_track_id"].unique().sort().head(60)
         ids = ids if replaces else ids.tail(20)
         with open_source(filled, "public") as source:
@@ -161,21 +167,21 @@ class TestTables:
     def test_workers_are_killed(
         self, cluster: Cluster, filled: Dsn, monkeypatch: pytest.MonkeyPatch, times: int
     ) -> None:
-        monkeypatch.setattr("forecaster.run.distributed.CHUNK", 20)
+        monkeypatch.setattr("forecaster.postgres.tracks.BATCH", 20)
         chance = random.Random(SEED)
         everything = golden_forecasts()
         for _ in range(times):
             clear(filled)
             with killing(cluster, chance):
-                report = run_distributed(RunConfig(filled), cluster.address)
-            assert (report.forecast, report.taken) == (247, [])
+                report = run_over(cluster.address, Database(filled))
+            assert (report.results, report.taken) == (247, [])
             assert_frame_equal(stored(filled), everything)
 
     @pytest.mark.parametrize("times", TIMES)
     def test_the_client_is_killed(self, cluster: Cluster, filled: Dsn, times: int) -> None:
         chance = random.Random(SEED)
         everything = golden_forecasts()
-        small = "import forecaster.run.distributed; forecaster.run.distributed.CHUNK = 20"
+        small = "import forecaster.postgres.tracks; forecaster.postgres.tracks.BATCH = 20"
         for _ in range(times):
             clear(filled)
             arguments = ("--engine", "dask", "--scheduler", cluster.address)
@@ -184,7 +190,7 @@ class TestTables:
                 time.sleep(chance.uniform(0, 0.3))
                 process.kill()
             assert 0 <= whole_tracks(filled) <= 247  # each has its months once or none
-            run(RunConfig(filled, wait=60))
+            run(Database(filled), RunConfig(wait=60))
             assert_frame_equal(stored(filled), everything)
 
     def test_no_password_travels(
@@ -196,12 +202,12 @@ class TestTables:
             few = golden_streams().filter(pl.col("cm_track_id") <= 20)
             load(dsn, "public", streams=few, mldr=golden_mldr())
             with pytest.raises(ForecasterError) as error:
-                run_distributed(RunConfig(dsn), cluster.address)
+                run_over(cluster.address, Database(dsn))
             assert not any(mark in str(error.value) for mark in PASSWORD_MARKS)
             with Cluster(tmp_path, env={"PGPASSWORD": dsn.password or ""}, workers=1) as knowing:
-                assert run_distributed(RunConfig(dsn), knowing.address).forecast == 20
+                assert run_over(knowing.address, Database(dsn)).results == 20
             clear(dsn)
-            assert run_distributed(RunConfig(dsn), None).forecast == 20  # in its own workers' environment
+            assert run_over(None, Database(dsn)).results == 20  # in its own workers' environment
 
     def test_a_password_of_ones_own(self, tmp_path: Path) -> None:
         dsn = Dsn("db", "music", "me")

@@ -17,7 +17,8 @@ from forecaster.parquet.prepare import prepare_files, prepare_tables
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.session import run
 from forecaster.setup.load import load
 from tests import sql
 from tests.catalogues import catalogue, daily_frame, shapes
@@ -64,7 +65,7 @@ class TestTheSameNumbers:
 
     def test_from_the_tables_and_in_them(self, database: Dsn, tmp_path: Path) -> None:
         load_golden(database)
-        report = run(RunConfig(database))
+        report = run(Database(database))
         self._prepared(database, tmp_path)
         again = forecast(tmp_path / "catalogue", tmp_path / "sink")
         self._assert_same(database, tmp_path / "sink")
@@ -108,7 +109,7 @@ class TestTheSameNumbers:
             f"UPDATE {table} SET daily_streams = -1 WHERE cm_track_id = 37",
         ):
             sql.run(embedded_database, statement)
-        report = run(RunConfig(embedded_database))
+        report = run(Database(embedded_database))
         assert report.unusable_rows > 0
         assert report.duplicate_rows > 0
         self._prepared(embedded_database, tmp_path)

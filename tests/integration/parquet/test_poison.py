@@ -13,10 +13,15 @@ from forecaster.errors import BucketsFailedError
 from forecaster.model.parameters import Parameters
 from forecaster.parquet.layout import Bucket, bucket_of
 from forecaster.parquet.lock import locked
+
+# TODO forecaster.run.bucket Job
+# TODO forecaster.run.buckets Outcome
+from forecaster.parquet.session import Files, check
 from forecaster.parquet.sink import Sink
-from forecaster.run.bucket import Job
-from forecaster.run.buckets import BucketsConfig, Outcome, check, in_this_process, run_buckets
-from forecaster.run.report import BucketsReport
+from forecaster.run.report import Report
+
+# TODO forecaster.run.buckets in_this_process
+from forecaster.run.session import run
 from tests.conftest import Cli
 from tests.parquet import OF, expected, forecast, in_sink, with_ids, write_catalogue
 from tests.tables import golden_streams
@@ -68,17 +73,17 @@ class TestPoison:
                 link.symlink_to(tmp_path / "nowhere.parquet")
             case _:
                 file.write_bytes(b"")
-        report = BucketsReport()
+        report = Report(buckets=0)
         with pytest.raises(
             BucketsFailedError, match=r"1 of 4 buckets failed \(2\); the others are done"
         ) as error:
-            run_buckets(BucketsConfig(str(own), tmp_path / "sink"), report=report)
+            run(Files(str(own), tmp_path / "sink"), report=report)
         assert "bucket=2" in str(error.value) or "2/4" in str(error.value)
         assert list(report.failed) == [2]
         good = expected().filter(bucket_of(pl.col("cm_track_id"), OF) != 2)
         assert_frame_equal(in_sink(tmp_path / "sink"), good)
         assert report.rows == len(good)
-        assert list(check(BucketsConfig(str(own), tmp_path / "sink")).failed) == [2]
+        assert list(check(Files(str(own), tmp_path / "sink")).failed) == [2]
 
     def test_of_two_for_different_reasons(self, own: Path, tmp_path: Path) -> None:
         """One is locked, which alone would be said by itself."""
@@ -96,7 +101,7 @@ class TestPoison:
 
     def test_what_is_not_seen_from_here(self, own: Path, tmp_path: Path) -> None:
         """As if a worker had written into another directory of the same name."""
-        sink, report = tmp_path / "sink", BucketsReport()
+        sink, report = tmp_path / "sink", Report(buckets=0)
 
         def elsewhere(job: Job, buckets: list[Bucket]) -> Iterator[tuple[Bucket, Outcome]]:
             for bucket, outcome in in_this_process(job, buckets):
@@ -108,7 +113,7 @@ class TestPoison:
                 yield bucket, outcome
 
         with pytest.raises(BucketsFailedError, match=r"2 of 4 buckets failed \(1, 2\); the others are done"):
-            run_buckets(BucketsConfig(str(own), sink), elsewhere, report)
+            run(Files(str(own), sink), engine=elsewhere, report=report)
         assert "is not a manifest" in report.failed[1]
         assert "is not in" in report.failed[2]
 
@@ -148,4 +153,4 @@ class TestPoison:
         )
         report = forecast(write_catalogue(tmp_path / "far", rows), tmp_path / "sink")
         assert report.pending == 2
-        assert report.forecast + len(report.skipped) + len(report.refused) == 2
+        assert report.results + len(report.skipped) + len(report.refused) == 2
