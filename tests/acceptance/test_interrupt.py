@@ -59,7 +59,7 @@ Reached = Callable[[Process], object]
 HEAVY = """
 import os
 os.environ["POLARS_MAX_THREADS"] = "1"
-import forecaster.run.batch, polars as pl
+import forecaster.postgres.tracks, forecaster.run.forecast, polars as pl
 def heavy(*_, **__):
     print("computing", flush=True)
     many = pl.LazyFrame({"a": range(20_000)}).join(pl.LazyFrame({"b": range(20_000)}), how="cross")
@@ -171,9 +171,11 @@ STAGES = {
     "waiting for another run": Stage(waiting_for_another_run, arguments=("--wait", "600")),
     "waiting for a source": Stage(waiting_for_a_source),
     "reading": Stage(reading),
-    "computing": Stage(computing, f"{HEAVY}\nforecaster.run.batch.project = heavy"),
+    "computing": Stage(computing, f"{HEAVY}\nforecaster.run.forecast.project = heavy"),
     "waiting to write": Stage(waiting_to_write),
-    "deaf": Stage(computing, f"{HEAVY}\nforecaster.run.batch.fit = lambda *_: heavy().collect()"),
+    "deaf": Stage(
+        computing, f"{HEAVY}\nforecaster.postgres.tracks.fit_or_refuse = lambda *_, **__: heavy().collect()"
+    ),
     "committing": Stage(committing),
 }
 
@@ -377,7 +379,7 @@ class TestEmbeddedServer:
             assert_all_gone(process, signum, short_dir)
 
     def test_while_it_is_used(self, short_dir: Path) -> None:
-        with demo(short_dir, f"{HEAVY}\nforecaster.run.batch.project = heavy") as process:
+        with demo(short_dir, f"{HEAVY}\nforecaster.run.forecast.project = heavy") as process:
             until(lambda: computes(process), process)
             assert_all_gone(process, signal.SIGINT, short_dir)
 

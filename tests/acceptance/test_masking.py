@@ -119,7 +119,7 @@ class TestSignedUrls:
             assert "Error" in ended.stderr or json.loads(ended.stderr.splitlines()[-1])["exit_code"] == 1
 
     def test_in_a_report(self) -> None:
-        report = Report(source=SIGNED, error=f"cannot read '{SIGNED}'")
+        report = Report(place={"source": SIGNED}, error=f"cannot read '{SIGNED}'")
         text = report.to_json()
         assert not [secret for secret in self.SECRETS if secret in text]
         assert json.loads(text)["error"].endswith("&X-Amz-Signature=***'")

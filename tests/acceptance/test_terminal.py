@@ -24,7 +24,7 @@ from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import read_tables
-from forecaster.run.report import Report
+from forecaster.run.report import TRACKS, Report
 from tests import sql
 from tests.conftest import Cli, bare_environment
 from tests.tables import load_golden
@@ -76,7 +76,7 @@ def test_a_terminal_gets_a_picture_and_then_the_table(catalogue: Dsn) -> None:
     code, shown = on_terminal("run", env={"DATABASE_URL": catalogue.uri})
     assert code == 0, shown
     assert ESCAPE in shown
-    for stage in Report.STAGES:
+    for stage in TRACKS.stages:
         assert stage in shown
     assert re.search(r"\d+ of 250 tracks", shown)
     assert "stage: " not in shown
@@ -137,7 +137,7 @@ def test_a_line_per_stage_elsewhere(called: Cli, catalogue: Dsn) -> None:
     result = called("run", env={"DATABASE_URL": catalogue.uri})
     assert result.stderr.splitlines() == [
         f"database: {catalogue}",
-        *(f"stage: {stage}" for stage in Report.STAGES),
+        *(f"stage: {stage}" for stage in TRACKS.stages),
     ]
     last = result.stdout.splitlines()[-1]
     match = RESULT.fullmatch(last)
@@ -170,7 +170,7 @@ def test_json_lines(called: Cli, catalogue: Dsn) -> None:
     )
     result = called("run", "--log-format", "json", env={"DATABASE_URL": catalogue.uri})
     lines = [json.loads(line) for line in result.stderr.splitlines()]
-    assert [line.get("stage") for line in lines if "stage" in line] == list(Report.STAGES)
+    assert [line.get("stage") for line in lines if "stage" in line] == list(TRACKS.stages)
     assert {line["level"] for line in lines} == {"info", "warning"}
     assert all(re.match(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00$", line["time"]) for line in lines)
     failed = called("run", "--log-format", "json", "--schema", "nowhere", env={"DATABASE_URL": catalogue.uri})
@@ -292,10 +292,10 @@ def test_a_sign_of_life_where_nothing_else_is_said(capsys: pytest.CaptureFixture
     console.set_up()
     report = Report(pending=10_000)
     with progress.shown(report, console, heartbeat=0.3):
-        with report.stage("read") as stage:
+        with report.stages.stage("read") as stage:
             time.sleep(0.8)
             stage.count = 5_000
-        with report.stage("write") as stage:
+        with report.stages.stage("write") as stage:
             stage.count = 2_500
         time.sleep(0.8)
     said = capsys.readouterr().err.splitlines()
@@ -327,7 +327,7 @@ def test_a_sign_of_life_of_what_is_not_counted(capsys: pytest.CaptureFixture[str
 
 def test_a_stage_is_said_when_it_begins(called: Cli, catalogue: Dsn) -> None:
     said = called("run", "-v", env={"DATABASE_URL": catalogue.uri}).stderr.splitlines()
-    for stage in Report.STAGES:
+    for stage in TRACKS.stages:
         ends = [number for number, line in enumerate(said) if re.match(rf"{stage}: \d", line)]
         assert said.index(f"stage: {stage}") < ends[0]
 

@@ -240,7 +240,7 @@ def test_the_smallest_integer_is_a_decay_rate(embedded_database: Dsn, type_: str
 
 def test_nothing_at_all(database: Dsn, columns: Columns) -> None:
     empty = run(Database(database))
-    assert (empty.pending, empty.forecast, empty.rows, empty.unusable_rows) == (0, 0, 0, 0)
+    assert (empty.pending, empty.results, empty.rows, empty.unusable_rows) == (0, 0, 0, 0)
     assert empty.skipped.schema == SKIPPED
 
     insert_rates(database, columns, {1: [Rate("0.1")]})

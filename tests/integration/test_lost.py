@@ -1,7 +1,8 @@
 """Connections that are lost: what is done stays done, and nothing is stored twice."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from datetime import date
 from typing import Any
 
@@ -11,24 +12,22 @@ from polars.testing import assert_frame_equal
 
 from forecaster.errors import ConnectionLostError, DatabaseError, DatabaseUnreachableError
 from forecaster.postgres import rates as module
-from forecaster.postgres.catalogue import History, open_source
+from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import store_rates
 from forecaster.postgres.history import rates_before
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
-
-# TODO forecaster.run.batch Worker
 from forecaster.postgres.rates import ArtistRates
+from forecaster.postgres.session import DatabaseSession
 from forecaster.postgres.tables import read_tables
-
-# TODO forecaster.run.session Run
-from forecaster.postgres.tracks import Database
+from forecaster.postgres.tracks import Database, TrackCatalogue
 from forecaster.run import retry as attempts
+from forecaster.run.batch import History
 from forecaster.run.config import RunConfig
 from forecaster.run.report import Report
 from forecaster.run.retry import persevere
-from forecaster.run.session import run
+from forecaster.run.session import Opened, run
 from forecaster.setup.load import load
 from tests import sql
 from tests.faults import STREAMS, as_observer, blocked, clear, fill, locked, sessions, terminate, until
@@ -142,27 +141,24 @@ def test_who_has_waited_for_another_run_finds_nothing_pending(embedded_database:
     assert_frame_equal(stored(dsn), expected)
 
 
-class _BothFail(Run):
-    """A run of which a read is lost while what was read before is being stored, which fails then."""
+class Reads:
+    """Has reads of a run fail: `lose` is called before each with its number and that of the attempt."""
 
-    attempts = 0
+    def __init__(self, patch: pytest.MonkeyPatch, lose: Callable[[int, int], None]) -> None:
+        self.attempts, self.reads = 0, 0
+        opened, read = DatabaseSession.opened, TrackCatalogue.read
 
-    def work_all(self, worker: Worker, todo: pl.Series) -> None:
-        self.attempts += 1
-        read, reads = worker.read, list[pl.Series]()
+        def attempt(session: DatabaseSession, *, repeats: bool) -> AbstractContextManager[Opened]:
+            self.session, self.attempts, self.reads = session, self.attempts + 1, 0
+            return opened(session, repeats=repeats)
 
-        def read_once(_: Worker, track_ids: pl.Series) -> History:
-            reads.append(track_ids)
-            if len(reads) < 3:
-                return read(track_ids)
-            until(lambda: blocked(self.config.dsn))
-            [writer] = blocked(self.config.dsn)
-            terminate(self.config.dsn, writer.pid)
-            raise ConnectionLostError("the read was lost")
+        def read_or_lose(catalogue: TrackCatalogue, track_ids: pl.Series) -> History:
+            self.reads += 1
+            lose(self.reads, self.attempts)
+            return read(catalogue, track_ids)
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(type(worker), "read", read_once)
-            super().work_all(worker, todo)
+        patch.setattr(DatabaseSession, "opened", attempt)
+        patch.setattr(TrackCatalogue, "read", read_or_lose)
 
 
 def test_of_a_lost_read_and_a_failed_write_the_write_counts(
@@ -172,34 +168,22 @@ def test_of_a_lost_read_and_a_failed_write_the_write_counts(
     dsn = embedded_database
     fill(dsn)
     monkeypatch.setattr("forecaster.postgres.tracks.BATCH", 20)
-    going = _BothFail(Database(dsn))
+
+    def lose(read: int, _attempt: int) -> None:
+        """While what was read before is being stored, which fails then."""
+        if read == 3:
+            until(lambda: blocked(dsn))
+            [writer] = blocked(dsn)
+            terminate(dsn, writer.pid)
+            raise ConnectionLostError("the read was lost")
+
+    reads = Reads(monkeypatch, lose)
     with (
         locked(dsn, "backtest_track_streams_forecast", "SHARE"),
         pytest.raises(DatabaseError, match="the connection was lost while writing"),
     ):
-        going.finished()
-    assert going.attempts == 1
-
-
-class _LostOnce(Run):
-    """A run of which the third read is lost, once the first chunk is stored."""
-
-    attempts = 0
-
-    def work_all(self, worker: Worker, todo: pl.Series) -> None:
-        self.attempts += 1
-        read, reads = worker.read, list[pl.Series]()
-
-        def read_once(_: Worker, track_ids: pl.Series) -> History:
-            reads.append(track_ids)
-            if self.attempts > 1 or len(reads) < 3:
-                return read(track_ids)
-            until(lambda: self.todo is not None and len(self.todo) < len(todo))
-            raise ConnectionLostError("the read was lost")
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(type(worker), "read", read_once)
-            super().work_all(worker, todo)
+        run(Database(dsn))
+    assert reads.attempts == 1
 
 
 def test_what_was_done_before_a_lost_read_is_counted_once(
@@ -224,11 +208,18 @@ def test_what_was_done_before_a_lost_read_is_counted_once(
         waits.append(wait)
         return take_lock(*arguments, wait=wait)
 
-    monkeypatch.setattr("forecaster.run.session.take_lock", lock_and_note)
+    monkeypatch.setattr("forecaster.postgres.session.take_lock", lock_and_note)
     monkeypatch.setattr("forecaster.postgres.tracks.BATCH", 60)
-    going = _LostOnce(Database(dsn))
-    report = going.finished()
-    assert going.attempts == 2
+
+    def lose(read: int, attempt: int) -> None:
+        """The third read, once the first batch is stored."""
+        if (read, attempt) == (3, 1):
+            until(lambda: len(reads.session.pending.todo or []) < reads.session.report.pending)
+            raise ConnectionLostError("the read was lost")
+
+    reads = Reads(monkeypatch, lose)
+    report = run(Database(dsn))
+    assert reads.attempts == 2
     assert 1 in report.skipped["cm_track_id"]
     assert report.skipped["cm_track_id"].is_unique().all()
     assert report.results + len(report.skipped) == report.pending

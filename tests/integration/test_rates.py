@@ -276,9 +276,9 @@ def test_what_another_one_stored_meanwhile_is_not_pending(
         others.append(run(ArtistRates(loaded_embedded)))
         return take_lock(*arguments, **options)
 
-    monkeypatch.setattr(module, "take_lock", after_another)
+    monkeypatch.setattr("forecaster.postgres.session.take_lock", after_another)
     assert run(ArtistRates(loaded_embedded)).pending == 0
-    assert [other.rated for other in others] == [60]
+    assert [other.results for other in others] == [60]
 
 
 def test_a_forecast_run_does_not_keep_it_waiting(loaded_embedded: Dsn) -> None:

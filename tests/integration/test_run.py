@@ -208,7 +208,7 @@ def test_a_second_run_finds_only_the_skipped_tracks_pending(embedded_database: D
     rate = pl.DataFrame({"cm_artist_id": [artist], "mldr": [0.05]})
     load(embedded_database, "public", streams=None, mldr=rate)
     third = run(Database(embedded_database), RunConfig(parameters=PRODUCTION))
-    assert third.forecast == first.skipped.filter(cm_artist_id=artist).height
+    assert third.results == first.skipped.filter(cm_artist_id=artist).height
 
 
 def test_what_a_run_stored_is_known_by_its_instant(embedded_database: Dsn) -> None:

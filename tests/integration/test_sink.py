@@ -13,6 +13,7 @@ import pytest
 from forecaster.errors import DatabaseError, WriteRefusedError
 from forecaster.model import build_forecasts
 from forecaster.model.parameters import Parameters
+from forecaster.postgres import tracks as tracks_module
 from forecaster.postgres.connection import connect, execute
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import Stored, store_forecasts
@@ -22,7 +23,6 @@ from forecaster.postgres.tables import (
     STREAMS_TABLE,
 )
 from forecaster.postgres.tracks import Database
-from forecaster.run import batch as chunk_module
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run
 from forecaster.setup.load import load
@@ -154,7 +154,7 @@ def after_the_read(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None])
         happens()
         return store_forecasts(*arguments, **options)
 
-    monkeypatch.setattr(chunk_module, "store_forecasts", then_store)
+    monkeypatch.setattr(tracks_module, "store_forecasts", then_store)
 
 
 @pytest.mark.parametrize("months", ["1, 24", "5, 6"], ids=["a whole track", "a part of one"])
@@ -222,7 +222,7 @@ def test_tracks_of_another_program_are_told_of_all_chunks(
 
     after_the_read(monkeypatch, store_two)
     monkeypatch.setattr("forecaster.postgres.tracks.BATCH", 1)
-    monkeypatch.setattr("forecaster.run.session._IN_ONE_PASS", 1)
+    monkeypatch.setattr("forecaster.postgres.tracks._IN_ONE_PASS", 1)
     assert run(Database(embedded_database)).taken == [2, 5]
 
 

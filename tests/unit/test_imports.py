@@ -127,7 +127,7 @@ def test_only_the_cluster_imports_dask() -> None:
         module: [name for name in names if name != "distributed.Client"]
         for module, names in importers.items()
     }
-    assert {module for module, names in at_work.items() if names} == {"forecaster.run.engines.dask"}
+    assert {module for module, names in at_work.items() if names} == {"forecaster.run.engines.cluster"}
 
 
 def test_files_and_tables_do_not_know_each_other() -> None:

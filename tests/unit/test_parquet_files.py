@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,6 @@ from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.layout import Bucket
 from forecaster.parquet.prepare import prepare_files
 from forecaster.parquet.session import Files, check
-from forecaster.run.config import RunConfig
 from forecaster.run.report import Report
 from forecaster.run.session import run
 from tests.parquet import expected, in_sink, with_ids, write_catalogue
@@ -208,8 +208,8 @@ class TestNames:
                 (True, False),
                 (False, True),
             ]
-        one = (Files(str(out), tmp_path / "sink", buckets=2), RunConfig())
-        assert [run(*one, only=Bucket(k, 2)).warnings != [] for k in range(2)] == [False, True]
+        one = Files(str(out), tmp_path / "sink", buckets=2)
+        assert [run(replace(one, only=Bucket(k, 2))).warnings != [] for k in range(2)] == [False, True]
         (out / "streams" / "more").mkdir()
         with pytest.raises(BadFileError, match="in 2 buckets, counted from 0, and holds more as well"):
             forecast(out, tmp_path / "sink")

@@ -45,7 +45,7 @@ def by_utilsforecast(series: Mapping[tuple[int, date | None], Series], months: s
     """The scores in some months, as utilsforecast has them."""
     rows, train = [], []
     for key, one in series.items():
-        rows += [(f"{key}", i, one.actual[i], one.results[i]) for i in sorted(one.actual) if i in months]
+        rows += [(f"{key}", i, one.actual[i], one.forecast[i]) for i in sorted(one.actual) if i in months]
         train += [(f"{key}", i - 100, total) for i, total in enumerate(one.totals)]
     test = pl.DataFrame(rows, ["unique_id", "ds", "y", "f"], orient="row")
     scaled = test.filter(

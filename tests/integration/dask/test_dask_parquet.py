@@ -5,11 +5,11 @@ import pickle
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from polars.testing import assert_frame_equal
@@ -19,19 +19,14 @@ from forecaster.model.parameters import Parameters
 from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.layout import Bucket
 from forecaster.parquet.prepare import prepare_files
-
-# TODO forecaster.run.bucket Job
-# TODO forecaster.run.buckets Outcome
 from forecaster.parquet.session import Files, check
 from forecaster.parquet.sink import Sink
+from forecaster.run.batch import Batch, Done, Work
 from forecaster.run.config import RunConfig
+from forecaster.run.engines.local import Local
 from forecaster.run.report import Report
-
-# TODO forecaster.run.buckets in_this_process
 from forecaster.run.session import run
-
-# TODO forecaster.run.spread spread_over
-from tests.cluster import BUCKETS, TIMES, Cluster, kill_all, killing
+from tests.cluster import BUCKETS, TIMES, Cluster, kill_all, killing, run_over
 from tests.faults import LONG, SEED, end_of, started, until
 from tests.parquet import expected, in_sink, write_catalogue
 
@@ -42,23 +37,19 @@ ONE_CORE = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
 class TestBuckets:
     def test_the_same_rows(self, cluster: Cluster, catalogue: Path, tmp_path: Path) -> None:
         config = (Files(str(catalogue), tmp_path / "sink"), RunConfig(parameters=Parameters(horizon=30)))
-        report = run(*config, engine=spread_over(cluster.address))
+        report = run_over(cluster.address, *config)
         assert_frame_equal(in_sink(tmp_path / "sink"), expected(horizon=30))
         alone = run(Files(str(catalogue), tmp_path / "alone"), RunConfig(parameters=Parameters(horizon=30)))
-        for name in ("pending", "forecast", "rows", "unusable_rows", "duplicate_rows", "buckets"):
+        for name in ("pending", "results", "rows", "unusable_rows", "duplicate_rows", "buckets"):
             assert getattr(report, name) == getattr(alone, name)
         assert report.skipped.equals(alone.skipped)
-        again = run(*config, engine=spread_over(cluster.address))
+        again = run_over(cluster.address, *config)
         assert again.left_alone == BUCKETS
 
     def test_only_names_travel(self, catalogue: Path, tmp_path: Path) -> None:
-        job = Job(
-            find_catalogue(str(catalogue)),
-            Sink(tmp_path / "sink"),
-            Parameters(),
-            None,
-            datetime.now(UTC),
-        )
+        where, config = Files(str(catalogue), tmp_path / "sink"), RunConfig()
+        with where.session(config, Report()).opened(repeats=True) as (work, _):
+            job = work.travelling(encrypted=False)
         assert len(pickle.dumps((job, Bucket(3, BUCKETS)))) < 2_000
 
     def test_names_relative_to_where_the_client_is(
@@ -66,19 +57,23 @@ class TestBuckets:
     ) -> None:
         monkeypatch.chdir(catalogue.parent)
         sink = Path(os.path.relpath(tmp_path / "sink"))
-        run(Files(catalogue.name, sink), engine=spread_over(cluster.address))
+        run_over(cluster.address, Files(catalogue.name, sink))
         assert_frame_equal(in_sink(tmp_path / "sink"), expected())
 
     def test_a_sink_that_is_another_one_for_the_workers(self, catalogue: Path, tmp_path: Path) -> None:
         """As when the directory of a network is not mounted everywhere."""
         elsewhere = Sink(tmp_path / "elsewhere")
 
-        def on_another_machine(job: Job, buckets: list[Bucket]) -> Iterator[tuple[Bucket, Outcome]]:
-            return in_this_process(replace(job, sink=elsewhere), buckets)
+        class AnotherMachine(Local):
+            def __call__(
+                self, work: Work[Batch, Any], batches: Sequence[Batch], /
+            ) -> Iterator[tuple[Batch, Done | Exception]]:
+                sink: Any = work.sink
+                return super().__call__(replace(work, sink=replace(sink, directory=elsewhere)), batches)
 
         config, report = (Files(str(catalogue), tmp_path / "sink"), RunConfig()), Report(buckets=0)
         with pytest.raises(BadFileError, match=r"is not in .*/sink as it is seen from here"):
-            run(*config, engine=on_another_machine, report=report)
+            run(*config, engine=AnotherMachine(), report=report)
         assert len(report.failed) == BUCKETS
         assert report.results == 0
 
@@ -88,7 +83,7 @@ class TestBuckets:
         file.write_text("no parquet")
         config = (Files(str(tmp_path / "own"), tmp_path / "sink"), RunConfig())
         with pytest.raises(BucketsFailedError, match=r"1 of 6 buckets failed \(5\)"):
-            run(*config, engine=spread_over(cluster.address))
+            run_over(cluster.address, *config)
         assert list(check(*config).failed) == [5]
 
     @pytest.mark.parametrize("times", TIMES)
@@ -99,7 +94,7 @@ class TestBuckets:
             sink = tmp_path / str(attempt)
             config = (Files(str(catalogue), sink), RunConfig())
             with killing(cluster, chance) as killed:
-                report = run(*config, engine=spread_over(cluster.address))
+                report = run_over(cluster.address, *config)
             assert killed
             assert_frame_equal(in_sink(sink), everything)
             assert (report.rows, check(*config).failed) == (len(everything), {})
@@ -133,7 +128,7 @@ class TestBuckets:
             sink.parent.mkdir()
             config = (Files(str(catalogue), sink), RunConfig(wait=60))
             with Cluster(tmp_path / str(attempt), workers=1) as own, ThreadPoolExecutor(1) as threads:
-                going = threads.submit(run_buckets, config, spread_over(own.address))
+                going = threads.submit(run_over, own.address, *config)
                 until((sink / "manifests").exists)
                 time.sleep(chance.uniform(0, 0.2))
                 kill_all(own.scheduler)

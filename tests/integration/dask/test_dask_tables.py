@@ -15,20 +15,18 @@ from polars.testing import assert_frame_equal
 
 from forecaster.errors import ForecasterError, SchemaMismatchError
 from forecaster.model.parameters import Parameters
-from forecaster.postgres.catalogue import CONNECTIONS, open_source
+from forecaster.postgres.catalogue import CONNECTIONS, Source, open_source
 from forecaster.postgres.dsn import Dsn, with_own_password
-from forecaster.postgres.tracks import Database
+from forecaster.postgres.session import Made
+from forecaster.postgres.tracks import CONNECTIONS_AT_ONCE, Database, Forecasts
+from forecaster.run.batch import History, Work
 from forecaster.run.config import RunConfig
-
-# TODO forecaster.run.distributed CONNECTIONS_AT_ONCE
-# TODO forecaster.run.distributed _Task
-# TODO forecaster.run.distributed _work
-# TODO forecaster.run.distributed run_distributed
-from forecaster.run.engines.dask import each
+from forecaster.run.engines.cluster import each
+from forecaster.run.report import Report
 from forecaster.run.session import run
 from forecaster.setup.load import load
 from tests import sql
-from tests.cluster import TIMES, Cluster, killing
+from tests.cluster import TIMES, Cluster, killing, run_over
 from tests.conftest import ServerNamed, new_database
 from tests.faults import (
     FORECAST,
@@ -45,6 +43,12 @@ from tests.faults import (
 )
 from tests.forecasts import stored
 from tests.tables import golden_mldr, golden_streams, initialise, load_golden
+
+
+def as_a_worker_gets_it(source: Source, *, replaces: bool) -> Work[pl.Series, History]:
+    made = Made(datetime.now(UTC), Report())
+    work = Forecasts().work(source, None, RunConfig(replace=replaces), made)
+    return work.travelling(encrypted=False)
 
 
 class TestTables:
@@ -86,8 +90,8 @@ class TestTables:
             asked.append(at_once)
             return each(*arguments, at_once=at_once)
 
-        monkeypatch.setattr("forecaster.run.distributed.each", watched)
-        monkeypatch.setattr("forecaster.run.distributed.CONNECTIONS_AT_ONCE", cap)
+        monkeypatch.setattr("forecaster.run.engines.dask.each", watched)
+        monkeypatch.setattr("forecaster.postgres.tracks.CONNECTIONS_AT_ONCE", cap)
         report = run_over(cluster.address, Database(filled))
         assert asked == [chunks]
         assert chunks * (CONNECTIONS + 1) <= cap <= 48
@@ -128,39 +132,23 @@ class TestTables:
         ids = golden_streams()["cm_track_id"].unique().sort().head(60)
         ids = ids if replaces else ids.tail(20)
         with open_source(filled, "public") as source:
-            task = _Task(
-                filled,
-                source.tables,
-                source.snapshot,
-                Parameters(),
-                datetime.now(UTC),
-                replace=replaces,
-                dry_run=False,
-            )
-            first = _work(task, ids)
+            task = as_a_worker_gets_it(source, replaces=replaces)
+            first = task(ids)
             with ThreadPoolExecutor(4) as threads:
-                others = list(threads.map(lambda _: _work(task, ids), range(8)))
-        assert first.done.rows > 0
-        assert {other.done.rows for other in others} == {first.done.rows}
-        assert [other.done.taken for other in others] == [[]] * 8
+                others = list(threads.map(lambda _: task(ids), range(8)))
+        assert first.rows > 0
+        assert {other.rows for other in others} == {first.rows}
+        assert [other.taken for other in others] == [[]] * 8
         in_all = pl.col("cm_track_id") <= ids[-1]
         assert_frame_equal(stored(filled), golden_forecasts().filter(in_all))
 
     def test_two_attempts_at_a_chunk_at_the_same_time(self, filled: Dsn) -> None:
         ids = golden_streams()["cm_track_id"].unique().sort()
         with open_source(filled, "public") as source:
-            task = _Task(
-                filled,
-                source.tables,
-                source.snapshot,
-                Parameters(),
-                datetime.now(UTC),
-                replace=False,
-                dry_run=False,
-            )
+            task = as_a_worker_gets_it(source, replaces=False)
             with ThreadPoolExecutor(4) as threads:
-                done = list(threads.map(lambda _: _work(task, ids), range(4)))
-        assert [(worked.done.rows, worked.done.taken) for worked in done] == [(247 * 24, [])] * 4
+                done = list(threads.map(lambda _: task(ids), range(4)))
+        assert [(worked.rows, worked.taken) for worked in done] == [(247 * 24, [])] * 4
         assert_frame_equal(stored(filled), golden_forecasts())
 
     @pytest.mark.parametrize("times", TIMES)

@@ -2,8 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -11,16 +12,13 @@ from polars.testing import assert_frame_equal
 
 from forecaster.errors import BucketsFailedError
 from forecaster.model.parameters import Parameters
-from forecaster.parquet.layout import Bucket, bucket_of
+from forecaster.parquet.layout import bucket_of
 from forecaster.parquet.lock import locked
-
-# TODO forecaster.run.bucket Job
-# TODO forecaster.run.buckets Outcome
 from forecaster.parquet.session import Files, check
 from forecaster.parquet.sink import Sink
+from forecaster.run.batch import Done, Work
+from forecaster.run.engines.local import Local
 from forecaster.run.report import Report
-
-# TODO forecaster.run.buckets in_this_process
 from forecaster.run.session import run
 from tests.conftest import Cli
 from tests.parquet import OF, expected, forecast, in_sink, with_ids, write_catalogue
@@ -103,17 +101,20 @@ class TestPoison:
         """As if a worker had written into another directory of the same name."""
         sink, report = tmp_path / "sink", Report(buckets=0)
 
-        def elsewhere(job: Job, buckets: list[Bucket]) -> Iterator[tuple[Bucket, Outcome]]:
-            for bucket, outcome in in_this_process(job, buckets):
-                manifest = Sink(sink).manifest(bucket)
-                if bucket.number == 1:
-                    manifest.write_text("no manifest")
-                elif bucket.number == 2:
-                    manifest.unlink()
-                yield bucket, outcome
+        class Elsewhere(Local):
+            def __call__(
+                self, work: Work[Any, Any], batches: Sequence[Any], /
+            ) -> Iterator[tuple[Any, Done | Exception]]:
+                for bucket, outcome in super().__call__(work, batches):
+                    manifest = Sink(sink).manifest(bucket)
+                    if bucket.number == 1:
+                        manifest.write_text("no manifest")
+                    elif bucket.number == 2:
+                        manifest.unlink()
+                    yield bucket, outcome
 
         with pytest.raises(BucketsFailedError, match=r"2 of 4 buckets failed \(1, 2\); the others are done"):
-            run(Files(str(own), sink), engine=elsewhere, report=report)
+            run(Files(str(own), sink), engine=Elsewhere(), report=report)
         assert "is not a manifest" in report.failed[1]
         assert "is not in" in report.failed[2]
 

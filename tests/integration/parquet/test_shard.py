@@ -30,12 +30,12 @@ class TestShard:
         for number in range(OF):
             found = check(*config)
             assert found.failed == dict.fromkeys(range(number, OF), "missing")
-            report = run(*config, only=Bucket(number, OF))
+            report = run(replace(config[0], only=Bucket(number, OF)))
             assert (report.buckets, report.left_alone) == (1, 0)
         assert_frame_equal(in_sink(tmp_path / "sink"), expected())
         whole = check(*config)
         assert (whole.left_alone, whole.failed, whole.rows) == (OF, {}, len(expected()))
-        assert len(whole.skipped) == 250 - whole.forecast
+        assert len(whole.skipped) == 250 - whole.results
 
     def test_the_manifest_says_what_was_done(self, laid_out: Path, tmp_path: Path) -> None:
         forecast(laid_out, tmp_path / "sink", parameters=Parameters(as_of=date(2025, 4, 15)))
@@ -60,7 +60,7 @@ class TestShard:
         assert states(tmp_path / "sink") == before
         assert (again.rows, again.results, again.pending) == (first.rows, first.results, first.pending)
         assert again.skipped.equals(first.skipped)
-        assert ("projection" in first.stages, "projection" in again.stages) == (True, False)
+        assert ("projection" in first.stages.seconds, "projection" in again.stages.seconds) == (True, False)
         replaced = forecast(laid_out, tmp_path / "sink", replace=True)
         assert replaced.left_alone == 0
         assert states(tmp_path / "sink").keys() == before.keys()
@@ -151,9 +151,9 @@ class TestShard:
             half_way.write_text("of whoever holds it")
             assert run(*config).left_alone == OF  # what is whole need not be worked
             with pytest.raises(LockedError, match="works on this bucket"):
-                run_buckets(replace(config, replace=True), only=Bucket(1, OF))
+                run(replace(config[0], only=Bucket(1, OF)), RunConfig(replace=True))
             with pytest.raises(LockedError):
-                run_buckets(replace(config, replace=True))
+                run(config[0], RunConfig(replace=True))
             assert half_way.exists()
         assert run(*config).left_alone == OF
 
@@ -165,11 +165,11 @@ class TestShard:
 
         def after_another(*arguments: Any) -> Any:
             monkeypatch.undo()
-            others.append(run(*config, only=Bucket(1, OF)))
+            others.append(run(replace(config[0], only=Bucket(1, OF))))
             return locked(*arguments)
 
-        monkeypatch.setattr("forecaster.run.bucket.locked", after_another)
-        report = run(*config, only=Bucket(1, OF))
+        monkeypatch.setattr("forecaster.parquet.buckets.locked", after_another)
+        report = run(replace(config[0], only=Bucket(1, OF)))
         assert ([other.left_alone for other in others], report.left_alone) == ([0], 1)
 
     def test_of_many_at_once_one_works_it(self, laid_out: Path, tmp_path: Path, cli: Cli) -> None:
@@ -178,7 +178,7 @@ class TestShard:
             ended = list(threads.map(lambda _: cli(*arguments), range(6)))
         assert {result.returncode for result in ended} <= {0, 5}, [result.stderr for result in ended]
         config = (Files(str(laid_out), tmp_path / "sink"), RunConfig())
-        assert check(*config, only=Bucket(1, OF)).left_alone == 1
+        assert check(replace(config[0], only=Bucket(1, OF))).left_alone == 1
 
     @pytest.mark.parametrize("number", ["3/4", "4/4", "0/5", "x", "1", "-1/4"])
     def test_the_command(self, laid_out: Path, tmp_path: Path, called: Cli, number: str) -> None:

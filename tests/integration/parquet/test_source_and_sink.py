@@ -73,7 +73,7 @@ class TestOptions:
     def test_a_dry_run_writes_nothing(self, laid_out: Path, tmp_path: Path) -> None:
         report = run(Files(str(laid_out), None), RunConfig(dry_run=True))
         whole = forecast(laid_out, tmp_path / "sink")
-        assert (report.rows, report.results) == (0, whole.forecast)
+        assert (report.rows, report.results) == (0, whole.results)
         assert report.skipped.equals(whole.skipped)
 
     def test_a_sink_of_another_number_of_buckets(self, golden: Path, laid_out: Path, tmp_path: Path) -> None:
