@@ -67,8 +67,11 @@ def _of_golden(**parameters: object) -> pl.DataFrame:
     return expected(with_ids(golden_streams()), golden_mldr(), **parameters)
 
 
-def forecast(source: Path | str, sink: Path, **options: Any) -> Report:
-    return run(Files(str(source), sink), RunConfig(**options))
+def forecast(
+    source: Path | str, sink: Path, *, mldr: str | None = None, buckets: int | None = None, **options: Any
+) -> Report:
+    """The options are those of `Files` and of `RunConfig`."""
+    return run(Files(str(source), sink, mldr, buckets), RunConfig(**options))
 
 
 def states(directory: Path) -> dict[str, tuple[int, int]]:

@@ -98,7 +98,7 @@ class DatabaseSession:
     @contextmanager
     def opened(self, *, repeats: bool) -> Iterator[Opened]:
         """Connect, lock, take the snapshot, and find what is pending in it."""
-        self.goes_on = repeats
+        self.goes_on, self.failure = repeats, None
         with ExitStack() as stack:
             with self.report.stages.stage("connect"):
                 source, writer = self._connected(stack, repeats=repeats)
@@ -166,6 +166,10 @@ class DatabaseSession:
             self.task.target: ("SELECT", *(() if self.config.dry_run else write))
         }
 
+    def _count_unusable(self, source: Source, todo: pl.Series) -> None:
+        self.report.unusable_rows += self.task.count_unusable(source, todo, self.config)
+        self.counted = True
+
     @contextmanager
     def _counting(self, source: Source, todo: pl.Series) -> Iterator[None]:
         """Count the rows that are not records meanwhile; once, however often the connection is made anew."""
@@ -173,11 +177,10 @@ class DatabaseSession:
             yield
             return
         with ThreadPoolExecutor(1) as thread:
-            left_out = thread.submit(self.task.count_unusable, source, todo, self.config)
+            left_out = thread.submit(self._count_unusable, source, todo)
             try:
                 yield
-                self.report.unusable_rows += outcome(left_out)
-                self.counted = True
+                outcome(left_out)
             except Exception:
                 cancel_all([left_out], source.cancel)
                 raise

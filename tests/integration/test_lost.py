@@ -204,9 +204,9 @@ def test_what_was_done_before_a_lost_read_is_counted_once(
     )
     waits: list[float] = []
 
-    def lock_and_note(*arguments: Any, wait: float) -> str:
+    def lock_and_note(*arguments: Any, wait: float, **options: Any) -> str:
         waits.append(wait)
-        return take_lock(*arguments, wait=wait)
+        return take_lock(*arguments, wait=wait, **options)
 
     monkeypatch.setattr("forecaster.postgres.session.take_lock", lock_and_note)
     monkeypatch.setattr("forecaster.postgres.tracks.BATCH", 60)

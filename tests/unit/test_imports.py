@@ -113,7 +113,7 @@ def test_the_schema_and_the_errors_stand_at_the_bottom() -> None:
 
 @pytest.mark.parametrize("module", POSTGRES)
 def test_the_database_side_does_not_know_who_uses_it(module: str) -> None:
-    users = ("forecaster.run", "forecaster.cli", "forecaster.files")
+    users = ("forecaster.views", "forecaster.cli", "forecaster.files")
     assert [name for name in imports(MODULES[module]) if is_of(name, *users)] == []
 
 

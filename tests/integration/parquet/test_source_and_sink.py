@@ -32,7 +32,7 @@ from tests.tables import golden_mldr, golden_streams, load_golden
 
 class TestOptions:
     def test_only_some_tracks(self, laid_out: Path, tmp_path: Path) -> None:
-        report = forecast(laid_out, tmp_path / "sink", track_ids=(3, 5, 8))
+        report = forecast(laid_out, tmp_path / "sink", ids=(3, 5, 8))
         assert report.pending == 3
         some = pl.col("cm_track_id").is_in([3, 5, 8])
         assert_frame_equal(in_sink(tmp_path / "sink"), expected().filter(some))
@@ -40,17 +40,17 @@ class TestOptions:
         assert forecast(laid_out, tmp_path / "first", limit=7).pending == 7
         assert_frame_equal(in_sink(tmp_path / "first"), expected().filter(pl.col("cm_track_id").is_in(first)))
         with pytest.raises(NoForecastError, match="999999"):
-            forecast(laid_out, tmp_path / "none", track_ids=(3, 999_999))
+            forecast(laid_out, tmp_path / "none", ids=(3, 999_999))
 
     def test_a_track_that_is_named_twice_is_one(self, laid_out: Path, tmp_path: Path) -> None:
-        once = forecast(laid_out, tmp_path / "sink", track_ids=(3, 3, 7))
-        again = forecast(laid_out, tmp_path / "sink", track_ids=(7, 3))
+        once = forecast(laid_out, tmp_path / "sink", ids=(3, 3, 7))
+        again = forecast(laid_out, tmp_path / "sink", ids=(7, 3))
         assert (once.pending, once.left_alone, again.left_alone) == (2, 0, OF)
 
     def test_a_bucket_of_a_sink_of_another_number(self, golden: Path, tmp_path: Path) -> None:
         """Of the same data, and with a manifest that names its files as they are."""
         for buckets in (2, 3):
-            forecast(golden, tmp_path / f"{buckets}", buckets=buckets, track_ids=(1, 2, 3, 4, 5))
+            forecast(golden, tmp_path / f"{buckets}", buckets=buckets, ids=(1, 2, 3, 4, 5))
         for kind in ("forecasts", "skipped", "manifests"):
             place = tmp_path / "2" / kind / "bucket=1"
             shutil.rmtree(place)
@@ -61,12 +61,12 @@ class TestOptions:
     def test_some_tracks_do_not_take_the_place_of_all(self, laid_out: Path, tmp_path: Path) -> None:
         forecast(laid_out, tmp_path / "sink")
         with pytest.raises(InvalidOptionError, match="holds the forecasts of other tracks"):
-            forecast(laid_out, tmp_path / "sink", track_ids=(3,), replace=True)
+            forecast(laid_out, tmp_path / "sink", ids=(3,), replace=True)
         assert_frame_equal(in_sink(tmp_path / "sink"), expected())
-        forecast(laid_out, tmp_path / "some", track_ids=(3,))
+        forecast(laid_out, tmp_path / "some", ids=(3,))
         with pytest.raises(InvalidOptionError, match="holds the forecasts of other tracks"):
-            forecast(laid_out, tmp_path / "some", track_ids=(4,))
-        assert forecast(laid_out, tmp_path / "some", track_ids=(3,)).left_alone == OF
+            forecast(laid_out, tmp_path / "some", ids=(4,))
+        assert forecast(laid_out, tmp_path / "some", ids=(3,)).left_alone == OF
         forecast(laid_out, tmp_path / "some")  # all of them are no loss
         assert_frame_equal(in_sink(tmp_path / "some"), expected())
 
@@ -94,7 +94,7 @@ class TestOptions:
     )
     def test_what_cannot_be(self, options: dict[str, Any], words: str) -> None:
         with pytest.raises(InvalidOptionError, match=words):
-            (Files("catalogue", None), RunConfig(**options))
+            forecast("catalogue", **options)
 
     def test_a_sink_is_not_in_the_source(self, golden: Path, tmp_path: Path) -> None:
         own = Path(shutil.copytree(golden, tmp_path / "own"))
