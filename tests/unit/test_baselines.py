@@ -12,7 +12,7 @@ from forecaster.errors import SchemaMismatchError
 from forecaster.frames.schemas import DAILY_STREAMS, conform
 from forecaster.model import build_tracks
 from forecaster.model.features import clean, track_facts, usable_records
-from forecaster.model.multiplier import newest_mldr
+from forecaster.model.mldr import newest_mldr
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.scoring import BASELINES, Evaluation, evaluate
 from forecaster.scoring.baselines import pooled_rates
