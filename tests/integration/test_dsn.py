@@ -1,10 +1,8 @@
 """Log in by URL, variables and password files, with both drivers, on servers that check the password."""
 
 import os
-import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,13 +15,13 @@ import adbc_driver_manager as adbc
 import connectorx
 import pytest
 
-from forecaster.postgres import embedded
 from forecaster.postgres.dsn import Dsn, libpq_variables_hidden
 from forecaster.postgres.embedded import bundled_binaries, running_server
 from tests import sql
 from tests.addresses import DATABASE, PASSWORD, ROLE, in_password_file, password_file, resolved
-from tests.conftest import BINARIES, SERVERS, SETTINGS, need_server, short_directory
+from tests.conftest import BINARIES, SERVERS, need_server, short_directory
 from tests.needs import OPENSSL, need_program
+from tests.tls import listening
 
 RULES = """
 local all postgres trust
@@ -58,28 +56,12 @@ def guarded(request: pytest.FixtureRequest) -> Iterator[Dsn]:
 def asking_for_passwords(local: Dsn, binaries: Path) -> Iterator[int]:
     """The stopped server, started on a free port with other rules."""
     Path(local.host, "pg_hba.conf").write_text(RULES)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    settings = {**SETTINGS, "listen_addresses": "127.0.0.1,::1", "port": str(port)}
+    settings = {"listen_addresses": "127.0.0.1,::1"}
     if "openssl" in subprocess.check_output([binaries / "pg_config", "--configure"], text=True):
         make_certificate(Path(local.host))
         settings["ssl"] = "on"
-    server = embedded._Server(local, binaries, embedded._server_account())
-    server._start(settings)
-    try:
-        while not is_up(replace(local, port=port)):
-            time.sleep(0.01)
+    with listening(local, binaries, settings) as port:
         yield port
-    finally:
-        server.stop()
-
-
-def is_up(superuser: Dsn) -> bool:
-    try:
-        return sql.adbc_rows(superuser, "SELECT 1") == [(1,)]
-    except adbc.Error:
-        return False
 
 
 def make_certificate(pgdata: Path) -> None:
