@@ -70,7 +70,7 @@ class TestTheSameNumbers:
         again = forecast(tmp_path / "catalogue", tmp_path / "sink")
         self._assert_same(database, tmp_path / "sink")
         assert again.skipped.equals(report.skipped.sort("cm_track_id"))
-        counts = ("pending", "forecast", "rows", "unusable_rows", "duplicate_rows", "refused")
+        counts = ("pending", "results", "rows", "unusable_rows", "duplicate_rows", "refused")
         assert {name: getattr(again, name) for name in counts} == {
             name: getattr(report, name) for name in counts
         }
