@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 
 from forecaster.views.page import LARGEST_TRACKS, POINTS
+from tests.imports import loaded_by
 from tests.pages import TRACKS, catalogue, synthetic, track
 from tests.seen import CONTRAST, Opener, column, count, facts, listed, overflow, texts, whole
-from tests.unit.test_imports import loaded_by
 
 REAL_TRACKS = 8_459
 MEGABYTES_2 = 2_000_000

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from forecaster.scoring import BASELINES, FORMULAS, GROUPS
+from forecaster.scoring import BASELINES, GROUPS, METRICS
 from forecaster.views.page import render
 from tests.pages import catalogue, evaluated, track
 from tests.seen import (
@@ -50,7 +50,7 @@ def test_an_evaluation_says_how_good_the_forecasts_were(show_other: Opener) -> N
         assert column(page, box, "Series") == whole(frame["series"])
     assert column(page, "#score-groups .box:nth-child(1)", "WAPE")[0] == NONE  # nothing came of that track
     titles = page.locator("#models thead [title]").evaluate_all("heads => heads.map((head) => head.title)")
-    assert {*titles} - {"tracks at a cutoff"} < {*FORMULAS.values()}
+    assert {*titles} - {"tracks at a cutoff"} < {metric.formula for metric in METRICS.values()}
     assert len(titles) == 12
     page.click("#formulas summary")
     assert {*titles, *BASELINES.values()} - {"tracks at a cutoff"} <= {*texts(page, "#formulas dd")}

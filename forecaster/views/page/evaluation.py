@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 from polars import selectors
 
-from forecaster.scoring import BASELINES, FORECASTER, FORMULAS, GROUPS, LEFT_OUT
+from forecaster.scoring import BASELINES, FORECASTER, GROUPS, LEFT_OUT, METRICS
 
 if TYPE_CHECKING:
     from forecaster.scoring import Evaluation
@@ -31,7 +31,7 @@ def evaluated(evaluation: "Evaluation") -> dict[str, object]:
         "worst": worst.isoformat() if worst else None,
         "forecaster": FORECASTER,
         "baselines": dict(BASELINES),
-        "formulas": dict(FORMULAS),
+        "formulas": {name: metric.formula for name, metric in METRICS.items()},
     }
 
 

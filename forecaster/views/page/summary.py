@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from forecaster.model.multiplier import REASONS
+from forecaster.model.eligibility import REASONS
 from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES
 from forecaster.views.page.tracks import LARGEST_INTEGER, digits, integer, is_forecast
 
@@ -88,7 +88,8 @@ def _states(tracks: pl.DataFrame) -> list[dict[str, object]]:
     """The ways to have no forecast: name, meaning, tracks, and tracks that have one from before."""
     without = dict(tracks["state"].value_counts().iter_rows())
     stored = dict(tracks.filter(is_forecast())["reason"].drop_nulls().value_counts().iter_rows())
-    meanings = {**REASONS, **dict.fromkeys(sorted({*without, *stored} - {"forecast", "stale", *REASONS}), "")}
+    meanings = {name: reason.meaning for name, reason in REASONS.items()}
+    meanings |= dict.fromkeys(sorted({*without, *stored} - {"forecast", "stale", *REASONS}), "")
     return [
         {"name": name, "meaning": meaning, "tracks": without.get(name, 0), "stored": stored.get(name, 0)}
         for name, meaning in {**meanings, "pending": _PENDING}.items()
