@@ -31,7 +31,10 @@ def evaluated(evaluation: "Evaluation") -> dict[str, object]:
         "worst": worst.isoformat() if worst else None,
         "forecaster": FORECASTER,
         "baselines": dict(BASELINES),
-        "formulas": {name: metric.formula for name, metric in METRICS.items()},
+        "metrics": {
+            name: {"heading": metric.heading, "formula": metric.formula, "form": metric.form}
+            for name, metric in METRICS.items()
+        },
     }
 
 

@@ -8,10 +8,11 @@ import {
   errorMark,
   formula,
   judged,
+  METRICS,
   percent,
   plus,
   RIVALS,
-  SCORES,
+  scoreOf,
   scoreTable,
   side,
   spoken,
@@ -21,10 +22,7 @@ import { summary } from "./summary.js";
 /** @import { Child } from "./dom.js" */
 /** @import { Scores } from "./scores.js" */
 
-const MODEL_SCORES = [
-  ...["wape", "bias", "smape", "mase", "rmsse", "within_10", "within_20", "within_50", "skill"],
-  ...["forecast_total", "actual_total", "series"],
-];
+const MODEL_SCORES = [...METRICS, "forecast_total", "actual_total", "series"];
 const GROUP_SCORES = ["wape", "bias", "within_20", "skill", "series", "windows"];
 
 const leftOut = judged.left_out.filter(({ months }) => months);
@@ -222,9 +220,11 @@ function drawScoreGroups() {
 }
 
 function drawFormulas() {
-  const scores = Object.keys(SCORES).filter((key) => judged.formulas[key]);
   const terms = [
-    ...scores.map((key) => [SCORES[key][0], formula(key)]),
+    ...["forecast_total", "actual_total", ...METRICS].map((name) => [
+      scoreOf(name).head,
+      formula(name) ?? "",
+    ]),
     ...Object.entries(judged.baselines).map(([name, meaning]) => [spoken(name), meaning]),
     ...judged.left_out.map(({ name, meaning }) => [`left out: ${spoken(name)}`, meaning]),
   ];
