@@ -66,25 +66,25 @@ draw();
 
 
 def check_chart_path(path: Path) -> None:
-    """Say early what would keep a chart from being written to `path`. Writes nothing.
+    """Check that a chart can be written to `path`, without writing anything.
 
-    Raises `InvalidOptionError` for another ending than `CHART_ENDINGS`, `MissingExtraError` without the
-    extra "plot", `BadFileError` for a directory that is missing or cannot be written to.
+    Raises `InvalidOptionError` for an ending that is not in `CHART_ENDINGS`, `MissingExtraError` without the
+    extra "plot", `BadFileError` for a directory that is missing or not writable.
     """
     if path.suffix.lower() not in CHART_ENDINGS:
         raise InvalidOptionError(
-            f"{path}: the ending {path.suffix!r} does not say what the picture is to be",
-            hint=f"known are {', '.join(CHART_ENDINGS)}",
+            f"{path}: unknown ending {path.suffix!r} for a chart",
+            hint=f"use one of {', '.join(CHART_ENDINGS)}",
         )
     require("plot")
     check_output_path(path, any_ending=True)
 
 
 def write_chart(picture: Picture, path: Path) -> None:
-    """Write the chart, as HTML, PNG or SVG by the path's ending. On failure the path stays as it was.
+    """Write the chart as HTML, PNG or SVG, by the path's ending. On failure the path stays as it was.
 
-    The page needs no network, fits the width it gets, and is dark where the reader's other pages are.
-    Raises like `check_chart_path`, and `BadFileError` for a write that fails.
+    The HTML page needs no network, adapts to its width, and follows the reader's light or dark setting.
+    Raises the errors of `check_chart_path`, and `BadFileError` if writing fails.
     """
     check_chart_path(path)
     write_bytes(_FORMS[path.suffix.lower()](picture), path)
@@ -108,7 +108,7 @@ def _with_look(picture: Picture) -> "alt.LayerChart":
 
 
 def _page(picture: Picture) -> bytes:
-    """A page that holds all it needs."""
+    """A page without anything outside it."""
     # Nothing that would lead to a page elsewhere.
     actions = {"export": True, "source": False, "compiled": False, "editor": False}
     page = _PAGE.format(
@@ -142,4 +142,4 @@ def _script(value: Any) -> str:  # noqa: ANN401 - whatever JSON can say
 _FORMS: Mapping[str, Callable[[Picture], bytes]] = {".html": _page, ".png": _png, ".svg": _svg}
 
 CHART_ENDINGS: tuple[str, ...] = tuple(_FORMS)
-"""What a chart can be written as, in any case."""
+"""Endings of chart files, in upper or lower case."""

@@ -1,4 +1,4 @@
-"""What a page says of an evaluation."""
+"""What the page shows of an evaluation."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ _GROUP_SCORES = ("series", "windows", "wape", "bias", "within_20", "skill")
 
 
 def evaluated(evaluation: "Evaluation") -> dict[str, object]:
-    """What is said of an evaluation: its frames as columns, and the words for their names."""
+    """An evaluation as the script reads it: frames as columns, and the words for their names."""
     worst = evaluation.worst_cutoff
     return {
         "overall": _scores(evaluation.overall),

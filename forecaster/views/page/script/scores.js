@@ -85,7 +85,7 @@ export const spoken = (name) => name.replaceAll("_", " ");
  */
 const WORDED = {
   series: { head: "Series", format: whole, meaning: "tracks at a cutoff" },
-  windows: { head: "Months", format: whole, meaning: "forecast months of 30 days that are scored" },
+  windows: { head: "Months", format: whole, meaning: "scored forecast months of 30 days" },
   forecast_total: { head: "Forecast", format: compact },
   actual_total: { head: "Actual", format: compact },
   wape: { head: "WAPE", format: percent },
