@@ -45,7 +45,7 @@ from tests.faults import (
     until,
     whole_tracks,
 )
-from tests.integration.test_run import stored
+from tests.forecasts import stored
 from tests.proxy import Proxy
 
 CHUNK = 20  # tracks: 13 transactions in a run
