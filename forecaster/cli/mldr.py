@@ -1,4 +1,4 @@
-"""`forecaster mldr`: artists' decay rates from their listeners."""
+"""`forecaster mldr`: compute and store the decay rates of artists."""
 
 from forecaster.cli.output import Output
 from forecaster.cli.report_files import ReportFiles
@@ -17,7 +17,7 @@ def mldr(
     where: Where,
     output: Output,
 ) -> None:
-    """Compute the decay rate of every artist that has listeners and no rate, and store it."""
+    """Compute the MLDR of every artist that has listeners and no stored MLDR."""
     report = RatesReport(schema=where.schema)
     with to.written(report, output):
         with where.database() as dsn, output.following(report):

@@ -1,4 +1,4 @@
-"""The command reference as Markdown, from what `--help` shows: `python -m forecaster.cli.reference`."""
+"""Print the command reference as Markdown: `python -m forecaster.cli.reference`."""
 
 from collections.abc import Iterable, Iterator
 
@@ -24,7 +24,7 @@ _COLUMNS = "| option | meaning | default | variable |\n|---|---|---|---|"
 
 
 def reference() -> str:
-    """The page: every command with its usage, description, arguments, options and examples."""
+    """Return the page: usage, description, options and examples of every command."""
     program = click.Context(main, info_name="forecaster")
     listed = "\n".join(
         f"| [`{command.name}`](#forecaster-{command.name}) | {_escaped(f'{command.help}'.splitlines()[0])} |"
@@ -41,9 +41,9 @@ def reference() -> str:
 
 
 def _section(command: click.Command, ctx: click.Context) -> Iterator[str]:
-    """A command: its usage, its help, and a table of its own options."""
+    """Yield the parts of a command: usage, help, table of its own options."""
     yield f"## forecaster {command.name}"
-    yield f"```text\n{' '.join([ctx.command_path, *command.collect_usage_pieces(ctx)])}\n```"
+    yield f"Usage: `{' '.join([ctx.command_path, *command.collect_usage_pieces(ctx)])}`"
     yield from map(_paragraph, f"{command.help}".split("\n\n"))
     own = [option for option in command.params if option.name not in _EVERYWHERE]
     if any(isinstance(option, click.Option) for option in own):
@@ -51,16 +51,15 @@ def _section(command: click.Command, ctx: click.Context) -> Iterator[str]:
 
 
 def _paragraph(text: str) -> str:
-    """A paragraph of a command's help; examples become code."""
+    """Format a paragraph of the help; examples become a list."""
     title, _, lines = text.removeprefix("\b\n").partition("\n")
     if title.startswith("Example"):
-        commands = "\n".join(line.strip() for line in lines.splitlines())
-        return f"{title}\n\n```text\n{commands}\n```"
+        return "\n".join([f"{title}\n", *(f"- `{line.strip()}`" for line in lines.splitlines())])
     return _escaped(" ".join(f"{title}\n{lines}".split()))
 
 
 def _table(parameters: Iterable[click.Parameter], ctx: click.Context) -> str:
-    """A line per option: how it is written, what it means, its default and its variable."""
+    """Format a table: option, meaning, default, variable."""
     options = (parameter for parameter in parameters if isinstance(parameter, click.Option))
     return "\n".join([_COLUMNS, *(_row(option, ctx) for option in options)])
 
@@ -77,7 +76,7 @@ def _row(option: click.Option, ctx: click.Context) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Without what ends a cell or begins markup."""
+    """Escape what would end a cell or begin markup."""
     return text.replace("|", r"\|").replace("<", "&lt;").replace("*", r"\*")
 
 

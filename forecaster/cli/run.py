@@ -1,4 +1,4 @@
-"""`forecaster run`: in a database or in Parquet files, in this process or over a cluster."""
+"""`forecaster run`: forecast every pending track and store the result."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,7 +19,7 @@ from forecaster.run.spread import spread_over
 
 @dataclass(frozen=True)
 class Selection:
-    """Which tracks."""
+    """Which tracks to process."""
 
     track_ids: tuple[int, ...]
     limit: int | None
@@ -28,7 +28,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be done."""
+    """What to do with them."""
 
     selection: Selection
     parameters: Parameters
@@ -38,18 +38,18 @@ class Asked:
 
 @dataclass(frozen=True)
 class Spread:
-    """What does it."""
+    """Which engine does it."""
 
     engine: Literal["local", "dask"]
     scheduler: str | None
 
     def __post_init__(self) -> None:
         if self.engine == "local" and self.scheduler:
-            raise InvalidOptionError("--scheduler is of no use without --engine dask")
+            raise InvalidOptionError("--scheduler needs --engine dask")
 
 
 def run(asked: Asked, files: Files, spread: Spread, to: ReportFiles, where: Where, output: Output) -> None:
-    """Forecast every pending track, and store the result."""
+    """Run on the tables of a database, or on Parquet files."""
     if files.source is None:
         _run_tables(asked, where, spread, to, output)
     else:

@@ -1,4 +1,4 @@
-"""`forecaster shard`: one bucket of many, or a look at all of them."""
+"""`forecaster shard`: forecast one bucket, or check all."""
 
 from forecaster.cli.output import Output
 from forecaster.cli.report_files import ReportFiles
@@ -24,15 +24,16 @@ def shard(
     to: ReportFiles,
     output: Output,
 ) -> None:
-    """Work one bucket, or check which are there."""
+    """Forecast a bucket, or list those that are missing or wrong."""
     if files.source is None:
         raise InvalidOptionError(
-            "nothing says where the catalogue is", hint="--source DIR --sink DIR; `prepare` makes the former"
+            "no catalogue is given",
+            hint="give --source DIR and --sink DIR; `forecaster prepare` creates a source",
         )
     if bucket is None and not check:
-        raise InvalidOptionError("nothing says which bucket", hint="give K/N, such as 0/64; or --check")
+        raise InvalidOptionError("no bucket is given", hint="give K/N, such as 0/64; or --check")
     if check and replace:
-        raise InvalidOptionError("--check works nothing, and so replaces nothing")
+        raise InvalidOptionError("--check and --replace contradict each other")
     only = Bucket(*bucket) if bucket else None
     report = BucketsReport()
     with to.written(report, output):
@@ -45,10 +46,10 @@ def shard(
             replace=replace,
             wait=wait,
         )
-        (_check if check else _work)(config, only, report, output)
+        (_check if check else _forecast)(config, only, report, output)
 
 
-def _work(config: BucketsConfig, only: Bucket | None, report: BucketsReport, output: Output) -> None:
+def _forecast(config: BucketsConfig, only: Bucket | None, report: BucketsReport, output: Output) -> None:
     with output.following(report):
         run_buckets(config, report=report, only=only)
     output.warn(report.warnings)
@@ -68,5 +69,5 @@ def _check(config: BucketsConfig, only: Bucket | None, report: BucketsReport, ou
     if report.failed:
         raise BucketsFailedError(
             f"{len(report.failed):,} of {report.buckets:,} buckets are missing or wrong",
-            hint="`forecaster shard K/N` works one of them, `forecaster run` all",
+            hint="`forecaster shard K/N` forecasts one of them, `forecaster run` all of them",
         )
