@@ -1,4 +1,4 @@
-"""`forecaster demo`: embedded server, sample catalogue, run, dump of one track."""
+"""`forecaster demo`: try it on a sample catalogue in an embedded server."""
 
 import shlex
 from pathlib import Path
@@ -16,14 +16,14 @@ from forecaster.setup.demo import SCHEMA, fill, first_forecast
 
 
 def demo(tracks: int | None, data_dir: Path | None, out: Path | None, output: Output) -> None:
-    """Show everything at once."""
+    """Load the sample catalogue, run, and dump one track."""
     with embedded(data_dir) as dsn:
         with output.doing("sample"):
             filled = fill(dsn, tracks)
         if filled:
             output.say(f"sample catalogue: {filled.streams:,} daily rows and {filled.mldr:,} artists loaded")
         else:
-            output.say("sample catalogue: there already")
+            output.say("sample catalogue: already loaded")
         done = Report()
         with output.following(done):
             run(Database(dsn, SCHEMA), report=done)
@@ -34,7 +34,7 @@ def demo(tracks: int | None, data_dir: Path | None, out: Path | None, output: Ou
 
 
 def _next(where: str) -> str:
-    """What to try after this."""
+    """Commands to try after this."""
     return f"""
 Next:
   forecaster run{where} --schema {SCHEMA}

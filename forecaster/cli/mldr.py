@@ -1,4 +1,4 @@
-"""`forecaster mldr`: artists' decay rates from their listeners."""
+"""`forecaster mldr`: compute and store the decay rates of artists."""
 
 from forecaster.cli.output import Output
 from forecaster.cli.report_files import ReportFiles
@@ -11,7 +11,7 @@ from forecaster.run.session import run
 
 
 def mldr(config: RunConfig, to: ReportFiles, where: Where, output: Output) -> None:
-    """Compute the decay rate of every artist that has listeners and no rate, and store it."""
+    """Compute the MLDR of every artist that has listeners and no stored MLDR."""
     place = {"database": "", "schema": where.schema}
     report = Report(ARTISTS, asked={"artist_ids": []}, place=place)
     with to.written(report, output):

@@ -1,4 +1,4 @@
-"""`forecaster run`: in a database or in Parquet files, in this process or over a cluster."""
+"""`forecaster run`: forecast every pending track and store the result."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ from forecaster.run.session import run as run_pending
 
 @dataclass(frozen=True)
 class Spread:
-    """What does it."""
+    """Which engine does it."""
 
     engine: Literal["local", "dask"]
     scheduler: str | None
 
     def __post_init__(self) -> None:
         if self.engine == "local" and self.scheduler:
-            raise InvalidOptionError("--scheduler is of no use without --engine dask")
+            raise InvalidOptionError("--scheduler needs --engine dask")
 
     def chosen(self) -> AbstractContextManager[Engine]:
         """The engine, connected for as long as the block lasts."""
@@ -38,7 +38,7 @@ class Spread:
 def run(
     config: RunConfig, files: Files, spread: Spread, to: ReportFiles, where: Where, output: Output
 ) -> None:
-    """Forecast every pending track, and store the result."""
+    """Run on the tables of a database, or on Parquet files."""
     if files.source is None:
         _run_tables(config, where, spread, to, output)
     else:

@@ -1,4 +1,4 @@
-"""`forecaster shard`: one bucket of many, or a look at all of them."""
+"""`forecaster shard`: forecast one bucket, or check all."""
 
 from forecaster.cli.output import Output
 from forecaster.cli.report_files import ReportFiles
@@ -22,23 +22,24 @@ def shard(
     to: ReportFiles,
     output: Output,
 ) -> None:
-    """Work one bucket, or check which are there."""
+    """Forecast a bucket, or list those that are missing or wrong."""
     if files.source is None:
         raise InvalidOptionError(
-            "nothing says where the catalogue is", hint="--source DIR --sink DIR; `prepare` makes the former"
+            "no catalogue is given",
+            hint="give --source DIR and --sink DIR; `forecaster prepare` creates a source",
         )
     if bucket is None and not check:
-        raise InvalidOptionError("nothing says which bucket", hint="give K/N, such as 0/64; or --check")
+        raise InvalidOptionError("no bucket is given", hint="give K/N, such as 0/64; or --check")
     if check and config.replace:
-        raise InvalidOptionError("--check works nothing, and so replaces nothing")
+        raise InvalidOptionError("--check and --replace contradict each other")
     only = Bucket(*bucket) if bucket else None
     report = Report(buckets=0)
     with to.written(report, output):
         where = parquet.Files(files.source, files.sink, files.mldr, only.of if only else None, only)
-        (_check if check else _work)(where, config, report, output)
+        (_check if check else _forecast)(where, config, report, output)
 
 
-def _work(where: parquet.Files, config: RunConfig, report: Report, output: Output) -> None:
+def _forecast(where: parquet.Files, config: RunConfig, report: Report, output: Output) -> None:
     with output.following(report):
         run(where, config, report=report)
     output.warn(report.warnings)
@@ -58,5 +59,5 @@ def _check(where: parquet.Files, config: RunConfig, report: Report, output: Outp
     if report.failed:
         raise BucketsFailedError(
             f"{len(report.failed):,} of {report.buckets:,} buckets are missing or wrong",
-            hint="`forecaster shard K/N` works one of them, `forecaster run` all",
+            hint="`forecaster shard K/N` forecasts one of them, `forecaster run` all of them",
         )

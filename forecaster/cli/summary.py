@@ -1,4 +1,4 @@
-"""What a run says at its end, from its report."""
+"""Print the summary of a run from its report."""
 
 from forecaster.cli.output import Output
 from forecaster.errors import WriteRefusedError
@@ -6,7 +6,7 @@ from forecaster.run.report import Report
 
 
 def summarise(report: Report, output: Output) -> None:
-    """What a run did: a table, and a line for grep."""
+    """Print what a run on tables did."""
     output.finish(
         {
             ("tracks looked at" if report.replace else "tracks pending"): f"{report.pending:,}",
@@ -23,7 +23,7 @@ def summarise(report: Report, output: Output) -> None:
 
 
 def summarise_buckets(report: Report, output: Output) -> None:
-    """What became of the buckets: a table, and a line for grep."""
+    """Print what a run on Parquet files did."""
     parts = {"there already": report.left_alone, "failed": len(report.failed)}
     told = ", ".join(f"{number:,} {what}" for what, number in parts.items() if number)
     output.finish(
@@ -45,7 +45,7 @@ def summarise_buckets(report: Report, output: Output) -> None:
 
 
 def summarise_check(report: Report, output: Output) -> None:
-    """Which buckets are whole: a table, and a line for grep."""
+    """Print how many buckets are complete."""
     output.finish(
         {
             "buckets": f"{report.buckets:,}",
@@ -63,7 +63,7 @@ def summarise_check(report: Report, output: Output) -> None:
 
 
 def summarise_rates(report: Report, output: Output) -> None:
-    """What became of the artists: a table, and a line for grep."""
+    """Print what a run of the decay rates did."""
     output.finish(
         {
             ("artists looked at" if report.replace else "artists pending"): f"{report.pending:,}",
@@ -77,7 +77,7 @@ def summarise_rates(report: Report, output: Output) -> None:
 
 
 def fail_if_refused(report: Report, what: str, *, holder: str = "the table") -> None:
-    """End in failure if some of what was computed cannot be held by what it is written to."""
+    """Raise `WriteRefusedError` if the destination cannot hold some of the computed values."""
     if report.refused:
         first, reason = min(report.refused.items())
         number, unit = len(report.refused), report.subject.unit
@@ -89,7 +89,7 @@ def fail_if_refused(report: Report, what: str, *, holder: str = "the table") -> 
 
 
 def _outcome(report: Report) -> dict[str, str]:
-    """What every run has to say."""
+    """Rows of the table that every run has."""
     stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in report.stages.seconds.items())
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.skipped_by_reason.items())
     return {

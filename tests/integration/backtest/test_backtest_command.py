@@ -20,9 +20,9 @@ from tests.tables import initialise
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--influence", "5"), "--influence is of no use without --cutoff"),
-        (("--age-from", "first-date"), "--age-from is of no use without --cutoff"),
-        (("--later-rates",), "--later-rates is of no use without --cutoff"),
+        (("--influence", "5"), "--influence needs --cutoff"),
+        (("--age-from", "first-date"), "--age-from needs --cutoff"),
+        (("--later-rates",), "--later-rates needs --cutoff"),
         (("--cutoff", "20220701"), "'20220701' is not a date like 2024-01-31"),
         (("--as-of", "1.7.2022"), "'1.7.2022' is not a date like 2024-01-31"),
         (("--track-id", "abc"), "'abc' is not a valid integer."),

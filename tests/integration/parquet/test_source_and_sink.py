@@ -171,8 +171,8 @@ class TestOptions:
         ("arguments", "code", "words"),
         [
             (("--source", "c"), 2, "nowhere to write"),
-            (("--sink", "s"), 2, "--sink is of no use without --source"),
-            (("--mldr", "s"), 2, "--mldr is of no use without --source"),
+            (("--sink", "s"), 2, "--sink needs --source"),
+            (("--mldr", "s"), 2, "--mldr needs --source"),
             (("--source", "c", "--sink", "s", "--schema", "x"), 2, "contradict"),
             (("--source", "", "--sink", "s"), 2, "--source is empty"),
             (("--source", "c", "--sink", ""), 2, "--sink is empty"),
