@@ -62,7 +62,7 @@ def prepare(
             done = prepare_files(find_catalogue(source, mldr), buckets, out, replace=replace)
     else:
         from forecaster.postgres.catalogue import open_source
-        from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE
+        from forecaster.tables import MLDR_TABLE, STREAMS_TABLE
 
         needed = (STREAMS_TABLE, MLDR_TABLE)
         with (

@@ -6,12 +6,13 @@ from datetime import date
 
 import polars as pl
 
-from forecaster.frames.schemas import ARTIST_MLDR, DAILY_STREAMS, SKIPPED, check, conform
+from forecaster.frames.schemas import SKIPPED, check, conform
 from forecaster.model.decay import decay_rate, with_points
 from forecaster.model.features import clean, track_facts, track_features, usable_records
 from forecaster.model.multiplier import newest_mldr, skip_reason, with_multiplier
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.model.projection import project
+from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
 
 Checkpoint = Callable[[str, pl.LazyFrame], pl.LazyFrame]
 

@@ -12,6 +12,7 @@ from forecaster.model.segments import (
     influence_range,
     summed_before,
 )
+from forecaster.tables import RATES
 
 FACTOR_MAX = 1e9
 """Largest artist factor. At the lowest base rate it leaves exp(-4e6) of the streams: zero already."""
@@ -29,7 +30,7 @@ def newest_mldr(artist_mldr: pl.LazyFrame, /) -> pl.LazyFrame:
     """One row per artist: the newest MLDR by `created_at`, then `id`; the larger where both are equal."""
     return (
         artist_mldr.filter(pl.col("cm_artist_id").is_not_null())
-        .sort("created_at", "id", "mldr", nulls_last=False)
+        .sort(*RATES.newest, nulls_last=False)
         .unique("cm_artist_id", keep="last", maintain_order=True)
         .select("cm_artist_id", "mldr")
     )

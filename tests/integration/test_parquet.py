@@ -35,13 +35,13 @@ from forecaster.parquet.prepare import prepare_files, prepare_tables
 from forecaster.parquet.sink import Sink
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE
 from forecaster.run.bucket import Job
 from forecaster.run.buckets import BucketsConfig, Outcome, check, in_this_process, run_buckets
 from forecaster.run.report import BucketsReport
 from forecaster.run.session import RunConfig, run
 from forecaster.setup.load import load
 from forecaster.setup.sample import sample_chunks
+from forecaster.tables import MLDR_TABLE, STREAMS_TABLE
 from tests import sql
 from tests.catalogues import catalogue, daily_frame, shapes
 from tests.conftest import Cli

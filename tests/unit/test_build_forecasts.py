@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from forecaster import ForecasterError, Forecasts, build_forecasts
 from forecaster.errors import InvalidOptionError, SchemaMismatchError
-from forecaster.frames.schemas import FORECASTS, SKIPPED
+from forecaster.frames.schemas import SKIPPED
 from forecaster.model.decay import fit_decay_rates
 from forecaster.model.parameters import Parameters
+from forecaster.tables import FORECASTS
 from tests import reference
 from tests.catalogues import EPOCH, Shape, catalogue, daily_frame, days, mldr_frame, shapes
 from tests.faults import LONG
@@ -56,7 +57,7 @@ def fitted(x: Point3, y: Point3) -> float:
 
 def assert_partition(built: Built, tracks: set[int], *, horizon: int) -> None:
     """Every track is in exactly one of the two frames, in order and with all its months."""
-    assert tuple(built.forecasts.columns) == FORECASTS
+    assert tuple(built.forecasts.columns) == FORECASTS.given_names
     assert built.skipped.schema == SKIPPED
     # One line per track.
     ids, months = (

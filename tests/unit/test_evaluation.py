@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 from utilsforecast import losses
 
 from forecaster.errors import ForecasterError, NoForecastError, SchemaMismatchError
-from forecaster.frames.schemas import DAILY_STREAMS, conform
+from forecaster.frames.schemas import conform
 from forecaster.model import build_tracks
 from forecaster.model.features import clean, track_facts, usable_records
 from forecaster.model.multiplier import newest_mldr
@@ -22,6 +22,7 @@ from forecaster.scoring import BASELINES, FORMULAS, GROUPS, LEFT_OUT, MODELS, Ev
 from forecaster.scoring.baselines import history, pooled_rates
 from forecaster.scoring.windows import read_days, read_forecasts
 from forecaster.setup.sample import LAST_DATE, Truth, sample_catalogue
+from forecaster.tables import DAILY_STREAMS
 
 ORIGIN = date(2023, 6, 30)
 DAILY = pl.Schema({"cm_track_id": pl.Int64, "date": pl.Date, "daily_streams": pl.Float64})

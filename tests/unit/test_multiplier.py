@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from forecaster.frames.schemas import ARTIST_MLDR, NEWEST_MLDR, conform
+from forecaster.frames.schemas import NEWEST_MLDR, conform
 from forecaster.model.multiplier import FACTOR_MAX, newest_mldr, skip_reason, with_multiplier
+from forecaster.tables import ARTIST_MLDR
 from tests import reference
 
 OLD = datetime(2024, 1, 1, tzinfo=UTC)
