@@ -36,7 +36,7 @@ class Column:
     made_as: str = ""
     """The type that `init` gives it. Empty: the type of the ids that it refers to."""
     constraint: str = ""
-    """What `init` adds to the type."""
+    """What `init` adds to the type; `{segments}` is the number of segments, which the model knows."""
     kind: Kind | None = None
     """What its values are in frames that come in. None: it is not in them."""
     is_written: bool = True
@@ -131,11 +131,12 @@ class Table:
         """The column that holds ids of the other table, if there is one."""
         return next((column.name for column in self.columns if column.references == other), None)
 
-    def ddl(self, name: str, id_types: Mapping[str, str]) -> str:
+    def ddl(self, name: str, id_types: Mapping[str, str], *, segments: int) -> str:
         """CREATE TABLE with this quoted name; `id_types` by table, for the columns that refer to ids."""
+        types = [column.made_as or id_types[column.references or ""] for column in self.columns]
         columns = [
-            f"{column.name} {column.made_as or id_types[column.references or '']} {column.constraint}".strip()
-            for column in self.columns
+            f"{column.name} {type_} {column.constraint.format(segments=segments)}".strip()
+            for column, type_ in zip(self.columns, types, strict=True)
         ]
         columns.append(f"UNIQUE ({', '.join(self.key)})")
         return f"CREATE TABLE {name} ({', '.join(columns)})"
@@ -315,8 +316,8 @@ FORECASTS = Table(
             name="segment_used",
             types=_INTEGERS,
             made_as="smallint",
-            constraint="NOT NULL CHECK (segment_used BETWEEN 1 AND 12)",
-            meaning="lifecycle segment, 1 to 12",
+            constraint="NOT NULL CHECK (segment_used BETWEEN 1 AND {segments})",
+            meaning="lifecycle segment, counted from 1",
         ),
         Column(
             name="time_used",

@@ -3,13 +3,13 @@
 import platform
 import re
 import shlex
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 
-from forecaster.doctor import forecasts, server, streams, tables
+from forecaster.doctor import forecasts, server, streams, tables  # noqa: F401 - they register their checks
+from forecaster.doctor.checks import Check, registered
 from forecaster.doctor.context import Context
-from forecaster.doctor.findings import Examination, Finding, Level, Seen
+from forecaster.doctor.findings import Examination, Finding, Level
 from forecaster.errors import ConnectionLostError, ForecasterError, StalledError, UnsafeSocketError
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect, roll_back, statement_errors
@@ -20,29 +20,6 @@ from forecaster.run.report import PACKAGES
 
 __all__ = ["Examination", "Finding", "Level", "examine"]
 
-_Check = Callable[[Context], Iterator[Seen]]
-
-# Everything that takes a connection, in the order in which a run would come upon it. Later checks need what
-# the drivers and the tables put into the context.
-_CHECKS: tuple[tuple[str, _Check], ...] = (
-    ("connection", server.drivers),
-    ("server version", server.version),
-    ("encryption", server.encryption),
-    ("pooler", server.pooler),
-    ("tables", tables.contract),
-    ("rights", tables.rights),
-    ("rights", tables.sequences),
-    ("row security", tables.row_security),
-    ("triggers", tables.triggers),
-    ("read-only", server.read_only),
-    ("key of the streams", streams.key),
-    ("key of the forecasts", forecasts.key),
-    ("indexes", tables.indexes),
-    ("stored forecasts", forecasts.stored),
-    ("lock", forecasts.lock),
-    ("tracks", streams.tracks),
-    ("decay rates", streams.decay_rates),
-)
 _SQL = re.compile(r"(?:ALTER|CREATE|DELETE|DROP|GRANT|REINDEX|SELECT)\b")
 _OTHERWISE = "look into the log of the server"
 
@@ -60,8 +37,8 @@ def examine(dsn: Dsn, schema: str, parameters: Parameters, *, options: str | Non
     try:
         with connect(dsn, repeatable_read=True) as reader, connect(dsn, beside=reader) as connection:
             context = Context(dsn, parameters, reader, connection, result, Tables(schema, {}, ()), options)
-            for about, check in _CHECKS:
-                _look(context, about, check)
+            for check in registered():
+                _look(context, check)
     except ForecasterError as error:
         fix = error.hint or _OTHERWISE
         if not isinstance(error, UnsafeSocketError):  # whether another user's server runs is of no use
@@ -84,18 +61,18 @@ def _versions(versions: dict[str, str]) -> Finding:
     return Finding("versions", "ok", ", ".join(f"{name} {number}" for name, number in versions.items()))
 
 
-def _look(context: Context, about: str, check: _Check) -> None:
+def _look(context: Context, check: Check) -> None:
     findings = context.result.findings
     try:
         with statement_errors(context.dsn):
-            for seen in check(context):  # what was found before an error stays
-                findings.append(Finding(about, *seen))
+            for seen in check.function(context):  # what was found before an error stays
+                findings.append(Finding(check.about, *seen))
     except (ConnectionLostError, StalledError):
         raise
     except ForecasterError as error:
         roll_back(context.connection)
         fix = error.hint or _OTHERWISE
-        findings.append(Finding(about, "error", _one_line(error), fix, error.exit_code))
+        findings.append(Finding(check.about, "error", _one_line(error), fix, error.exit_code))
 
 
 def _to_paste(fix: str) -> str | None:

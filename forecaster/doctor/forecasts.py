@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
 from forecaster.postgres.connection import commit
@@ -20,6 +21,7 @@ _MENDS_ONE = re.compile(r"`(?P<mend>forecaster .+) --track-id -?\d+`", re.DOTALL
 _WITHOUT_TRACK = "DELETE FROM {table} WHERE cm_track_id IS NULL"
 
 
+@check("key of the forecasts", order=120)
 def key(context: Context) -> Iterator[Seen]:
     """Whether the server keeps a month from being stored twice."""
     if not context.fits(FORECAST_TABLE):
@@ -47,6 +49,7 @@ def _replacing(context: Context, doubled: pl.Series) -> str:
     return " ".join((first["mend"], *(f"--track-id {track}" for track in ids)))
 
 
+@check("stored forecasts", order=140)
 def stored(context: Context) -> Iterator[Seen]:
     """Whether each track has all its months, and each row a track."""
     if FORECAST_TABLE not in context.readable:
@@ -63,6 +66,7 @@ def stored(context: Context) -> Iterator[Seen]:
         yield "ok", f"{len(context.stored):,} tracks, each with all its months", None
 
 
+@check("lock", order=150)
 def lock(context: Context) -> Iterator[Seen]:
     """Whether a run is writing."""
     if FORECAST_TABLE not in context.relations or not context.relations[FORECAST_TABLE].usable:

@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Iterator
 
+from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context, Server
 from forecaster.doctor.findings import Seen
 from forecaster.errors import ConnectionLostError, DatabaseError
@@ -18,6 +19,7 @@ _CONNECTION_LIMITS = (
 )
 
 
+@check("connection", order=10)
 def drivers(context: Context) -> Iterator[Seen]:
     """Both, one with the snapshot of the other, as in a run."""
     yield "ok", f"ADBC connects as user {context.server.user!r}", None
@@ -29,6 +31,7 @@ def drivers(context: Context) -> Iterator[Seen]:
     yield "ok", "connectorx connects, and reads what ADBC sees", None
 
 
+@check("server version", order=20)
 def version(context: Context) -> Iterator[Seen]:
     """Whether the server is new enough."""
     context.result.versions["postgresql"] = context.server.version
@@ -48,6 +51,7 @@ def of_version(server: Server) -> Seen:
     return "ok", f"{named} ({_TESTED})", None
 
 
+@check("encryption", order=30)
 def encryption(context: Context) -> Iterator[Seen]:
     """Whether others can read what is sent."""
     yield of_encryption(context.server, context.dsn)
@@ -79,6 +83,7 @@ def _is_local(host: str) -> bool:
         return False
 
 
+@check("pooler", order=40)
 def pooler(context: Context) -> Iterator[Seen]:
     """Whether two transactions of a connection are served alike, with one of another between."""
     try:
@@ -113,6 +118,7 @@ def of_pooler(pids: tuple[int, ...]) -> Seen:
             )
 
 
+@check("read-only", order=100)
 def read_only(context: Context) -> Iterator[Seen]:
     """Whether anything can be stored."""
     server = context.server

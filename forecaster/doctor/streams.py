@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
 from forecaster.model import build_tracks
@@ -41,6 +42,7 @@ _SEVERAL_RATES = """
 _LISTENED = "SELECT count(DISTINCT cm_artist_id) FROM {table} WHERE cm_artist_id = ANY ({artists})"
 
 
+@check("key of the streams", order=110)
 def key(context: Context) -> Iterator[Seen]:
     """Whether a track is read by index, and what is in the way of the key."""
     if not context.fits(STREAMS_TABLE):
@@ -70,6 +72,7 @@ def key(context: Context) -> Iterator[Seen]:
     yield "warning", found, "; ".join(steps)
 
 
+@check("tracks", order=160)
 def tracks(context: Context) -> Iterator[Seen]:
     """How many there are, what would become of the pending ones, and which rows are left out."""
     if not context.can_count:
@@ -139,6 +142,7 @@ def _daily_rows(context: Context) -> Seen:
     return "ok", found, None  # duplicate ones are what the key of the streams is about
 
 
+@check("decay rates", order=170)
 def decay_rates(context: Context) -> Iterator[Seen]:
     """Which artists have one that can be used."""
     if not context.can_count:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import polars as pl
 
+from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Level, Seen
 from forecaster.errors import SchemaMismatchError
@@ -67,6 +68,7 @@ _NEEDS: tuple[tuple[str, Mapping[str, tuple[str, ...]], Level], ...] = (
 """What for, the rights that it takes, and how bad it is to lack them."""
 
 
+@check("tables", order=50)
 def contract(context: Context) -> Iterator[Seen]:
     """Whether those that a run needs are there, and fit; from here on the context has them."""
     context.tables = tables = read_tables(context.connection, context.tables.schema)
@@ -89,6 +91,7 @@ def contract(context: Context) -> Iterator[Seen]:
             yield "ok", f"{LISTENERS_TABLE} is not there: only `mldr` needs it", context.command("init")
 
 
+@check("rights", order=60)
 def rights(context: Context) -> Iterator[Seen]:
     """Those on the tables that there are."""
     for what, needed, level in _NEEDS:
@@ -105,6 +108,7 @@ def rights(context: Context) -> Iterator[Seen]:
         )
 
 
+@check("rights", order=70)
 def sequences(context: Context) -> Iterator[Seen]:
     """The rights on those that the forecasts' columns take their defaults from."""
     if FORECAST_TABLE not in context.relations:
@@ -120,6 +124,7 @@ def sequences(context: Context) -> Iterator[Seen]:
         )
 
 
+@check("row security", order=80)
 def row_security(context: Context) -> Iterator[Seen]:
     """Whether the user sees all rows."""
     found = list(hidden_rows(context.tables, *TABLES))
@@ -129,6 +134,7 @@ def row_security(context: Context) -> Iterator[Seen]:
         yield "ok", "this user sees all rows", None
 
 
+@check("triggers", order=90)
 def triggers(context: Context) -> Iterator[Seen]:
     """Those on the forecasts, and rules."""
     if FORECAST_TABLE not in context.relations:
@@ -146,6 +152,7 @@ def triggers(context: Context) -> Iterator[Seen]:
         yield "ok", f"none on {FORECAST_TABLE}", None
 
 
+@check("indexes", order=130)
 def indexes(context: Context) -> Iterator[Seen]:
     """Such as are not valid, and the one without which a large table takes long."""
     schema = context.tables.schema

@@ -8,8 +8,10 @@ import polars as pl
 
 from forecaster.frames.schemas import SKIPPED, check, conform
 from forecaster.model.decay import decay_rate, with_points
+from forecaster.model.eligibility import skip_reason
 from forecaster.model.features import clean, track_facts, track_features, usable_records
-from forecaster.model.multiplier import newest_mldr, skip_reason, with_multiplier
+from forecaster.model.mldr import newest_mldr
+from forecaster.model.multiplier import with_multiplier
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.model.projection import project
 from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
@@ -23,11 +25,11 @@ class Forecasts:
 
     forecasts: pl.LazyFrame
     """One row per track and month, ordered by both:
-    month, forecasted_value (streams, not rounded), segment_used (1 to 12), time_used (months since release),
+    month, forecasted_value (streams, not rounded), segment_used (from 1), time_used (months since release),
     cm_track_id, cm_artist_id, training_data_id (`id` of the track's earliest row; NULL without ids)."""
     skipped: pl.LazyFrame
     """One row per track without a forecast, ordered by track:
-    cm_track_id, cm_artist_id, reason (no_mldr, too_young, negative_streams, several_artists),
+    cm_track_id, cm_artist_id, reason (a key of `forecaster.model.eligibility.REASONS`),
     months_since_release."""
 
 

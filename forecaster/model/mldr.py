@@ -6,6 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from forecaster.model.eligibility import Reason, first_reason
+from forecaster.tables import RATES
+
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
@@ -18,24 +21,53 @@ MONTHS_MAX = 1_200
 RATE_MAX = 100.0
 """Largest rate, up or down. No counts of listeners fall by more than exp(-100) a month, but to zero."""
 
-RATE_REASONS: Mapping[str, str] = {
-    "too_few_records": f"it has fewer than {RECORDS_MIN} days of monthly listeners",
-    "too_few_months": (
-        f"its days that count (each seventh, from the first) are of fewer than {MONTHS_MIN} calendar months"
+_REASONS_BEFORE_FIT: Mapping[str, Reason] = {
+    "too_few_records": Reason(
+        f"it has fewer than {RECORDS_MIN} days of monthly listeners",
+        pl.col("records") < RECORDS_MIN,
     ),
-    "too_many_months": f"its days that count span more than {MONTHS_MAX:,} calendar months",
-    "negative_listeners": "there are negative monthly listeners among its days",
-    "no_listeners": "it has no listeners in any month but those that count as anomalies",
-    "too_steep": (
-        "the curve that fits best is infinitely steep: it meets only the first or only the last of its months"
+    "too_few_months": Reason(
+        f"its days that count (each seventh, from the first) are of fewer than {MONTHS_MIN} calendar months",
+        pl.col("months") < MONTHS_MIN,
+    ),
+    "too_many_months": Reason(
+        f"its days that count span more than {MONTHS_MAX:,} calendar months",
+        pl.col("months") > MONTHS_MAX,
+    ),
+    "negative_listeners": Reason(
+        "there are negative monthly listeners among its days",
+        pl.col("least") < 0,
     ),
 }
-"""What the reasons of `artist_rates` mean, said of one artist. The first one that applies is given."""
+_REASONS_AFTER_FIT: Mapping[str, Reason] = {
+    "no_listeners": Reason(
+        "it has no listeners in any month but those that count as anomalies",
+        pl.col("mldr").is_nan(),
+    ),
+    "too_steep": Reason(
+        "the curve that fits best is infinitely steep: it meets only the first or only the last of its"
+        " months",
+        pl.col("mldr").is_infinite(),
+    ),
+}
+RATE_REASONS: Mapping[str, Reason] = {**_REASONS_BEFORE_FIT, **_REASONS_AFTER_FIT}
+"""Every reason to compute no rate of an artist: those before the fit may use the columns of `_history` and
+`months`; those after it the `mldr` that `fit_rates` returned. The first one that applies is given."""
 
 _BLOCK = 1_024  # artists in one padded array
 _GRID = np.concatenate([[0.0], np.geomspace(1e-4, RATE_MAX, 128)])
 _LOST_IN_ROUNDING = 15.0  # beyond it exp(-2 b) is hardly more than a float's last digit beside 1
 _STEPS = 60  # so many halvings alone reach a float's precision; Newton needs about five
+
+
+def newest_mldr(artist_mldr: pl.LazyFrame, /) -> pl.LazyFrame:
+    """One row per artist: the newest MLDR by `created_at`, then `id`; the larger where both are equal."""
+    return (
+        artist_mldr.filter(pl.col("cm_artist_id").is_not_null())
+        .sort(*RATES.newest, nulls_last=False)
+        .unique("cm_artist_id", keep="last", maintain_order=True)
+        .select("cm_artist_id", "mldr")
+    )
 
 
 def artist_rates(listeners: pl.LazyFrame, /) -> pl.LazyFrame:
@@ -50,9 +82,9 @@ def artist_rates(listeners: pl.LazyFrame, /) -> pl.LazyFrame:
         listeners.group_by("cm_artist_id")
         .agg(**_history())
         .with_columns(months=pl.col("kept_months").list.last() + 1)
-        .with_columns(reason=_reason_to_leave_out())
+        .with_columns(reason=first_reason(_REASONS_BEFORE_FIT))
         .with_columns(mldr=_rate())
-        .with_columns(reason=pl.coalesce("reason", _reason_of_the_fit()))
+        .with_columns(reason=pl.coalesce("reason", first_reason(_REASONS_AFTER_FIT)))
         .with_columns(mldr=pl.when(pl.col("reason").is_null()).then("mldr"))
         .select("cm_artist_id", "mldr", "reason", "records", "months", "first_date", "last_date")
         .sort("cm_artist_id")
@@ -72,30 +104,6 @@ def _history() -> dict[str, pl.Expr]:
         "kept": listeners.sort_by("date").gather_every(KEEP_EVERY),
         "kept_months": month - month.first(),
     }
-
-
-def _reason_to_leave_out() -> pl.Expr:
-    """Why no curve is fitted at all."""
-    return (
-        pl.when(pl.col("records") < RECORDS_MIN)
-        .then(pl.lit("too_few_records"))
-        .when(pl.col("months") < MONTHS_MIN)
-        .then(pl.lit("too_few_months"))
-        .when(pl.col("months") > MONTHS_MAX)
-        .then(pl.lit("too_many_months"))
-        .when(pl.col("least") < 0)
-        .then(pl.lit("negative_listeners"))
-    )
-
-
-def _reason_of_the_fit() -> pl.Expr:
-    """Why `fit_rates` found no rate."""
-    return (
-        pl.when(pl.col("mldr").is_nan())
-        .then(pl.lit("no_listeners"))
-        .when(pl.col("mldr").is_infinite())
-        .then(pl.lit("too_steep"))
-    )
 
 
 def _rate() -> pl.Expr:

@@ -1,7 +1,5 @@
 """Base rates, the artist's MLDR and the track's own decay -> the multiplier of each track's base rates."""
 
-from collections.abc import Mapping
-
 import polars as pl
 
 from forecaster.model.segments import (
@@ -12,28 +10,9 @@ from forecaster.model.segments import (
     influence_range,
     summed_before,
 )
-from forecaster.tables import RATES
 
 FACTOR_MAX = 1e9
 """Largest artist factor. At the lowest base rate it leaves exp(-4e6) of the streams: zero already."""
-
-REASONS: Mapping[str, str] = {
-    "no_mldr": "its artist has no MLDR, or one that is no finite number",
-    "too_young": "it is less than one month of 30 days old",
-    "negative_streams": "there are negative streams among its last 365 records",
-    "several_artists": "its last 365 records name more than one artist",
-}
-"""What the reasons of `skip_reason` mean, said of one track."""
-
-
-def newest_mldr(artist_mldr: pl.LazyFrame, /) -> pl.LazyFrame:
-    """One row per artist: the newest MLDR by `created_at`, then `id`; the larger where both are equal."""
-    return (
-        artist_mldr.filter(pl.col("cm_artist_id").is_not_null())
-        .sort(*RATES.newest, nulls_last=False)
-        .unique("cm_artist_id", keep="last", maintain_order=True)
-        .select("cm_artist_id", "mldr")
-    )
 
 
 def with_multiplier(tracks: pl.LazyFrame, /, *, influence: float | None) -> pl.LazyFrame:
@@ -64,17 +43,3 @@ def with_multiplier(tracks: pl.LazyFrame, /, *, influence: float | None) -> pl.L
 def _months_per_decay(month: pl.Expr) -> pl.Expr:
     """Sum of 1 / base rate over the months before `month`."""
     return summed_before(month, pl.col("influence_range"), values=1 / BASE_RATES, starts=SEGMENT_STARTS)
-
-
-def skip_reason() -> pl.Expr:
-    """Why a track gets no forecast; NULL where it gets one. The first reason that applies, in this order."""
-    return (
-        pl.when(pl.col("mldr").is_finite().fill_null(value=False).not_())
-        .then(pl.lit("no_mldr"))
-        .when((pl.col("months_since_release") >= 1).fill_null(value=False).not_())
-        .then(pl.lit("too_young"))
-        .when(pl.col("has_negative_streams"))
-        .then(pl.lit("negative_streams"))
-        .when(pl.col("has_several_artists"))
-        .then(pl.lit("several_artists"))
-    )

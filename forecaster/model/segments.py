@@ -1,9 +1,10 @@
 """Lifecycle segments: their boundaries, the base decay rates, and sums of a rate over months.
 
-Source of every number: the production model's tables (README, "The model").
+Source of every number: the production model's tables (docs/model.md).
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,25 +12,16 @@ import polars as pl
 
 Table = npt.NDArray[np.float64]
 
-# First month (since release) of each of the twelve lifecycle segments; the last one has no end.
-SEGMENT_STARTS: tuple[int, ...] = (1, 3, 6, 9, 12, 15, 18, 21, 24, 27, 36, 48)
-# In the forecast itself a segment begins one month before the table's boundary.
-FORECAST_SEGMENT_STARTS: tuple[int, ...] = (1, *(start - 1 for start in SEGMENT_STARTS[1:]))
 
-FITTED_RATES: tuple[float, ...] = (
-    0.06741191851584262,
-    0.03291507714354558,
-    0.03334620907608441,
-    0.021404012549575913,
-    0.02461834982301452,
-    0.03183160108111365,
-    0.029059156192761115,
-    0.02577913683190864,
-    0.017941231431835854,
-    0.009790878919164516,
-    0.016324033736761206,
-    0.0092302,
-)
+class _Segment(NamedTuple):
+    """A stretch of a track's life, up to the start of the next one. The last one has no end."""
+
+    start: int
+    """First month since release."""
+    fitted_rate: float
+    reach_rates: tuple[float, ...]
+    """One per influence range."""
+
 
 # Influence = streams in the last 30 records x 10, at most 5 million; a range begins at its lower edge.
 INFLUENCE_PER_STREAM = 10
@@ -38,24 +30,47 @@ INFLUENCE_EDGES: tuple[int, ...] = (
     0, 10_000, 30_000, 50_000, 75_000, 110_000, 160_000, 250_000, 410_000, 950_000,
 )  # fmt: skip
 
-# Rows: influence ranges. Columns: lifecycle segments.
-REACH_RATES: tuple[tuple[float, ...], ...] = (
-    (.094000, .064033, .060000, .050000, .035000, .030000, .030000, .030000, .030000, .015000, .015000, .02),
-    (.089111, .061430, .055739, .044959, .031111, .026667, .026667, .026877, .026667, .013990, .013333, .02),
-    (.084222, .058826, .051478, .039918, .027222, .023333, .023333, .023754, .023333, .012980, .011667, .02),
-    (.079333, .056222, .047218, .034877, .023333, .020000, .020000, .020631, .020000, .011971, .010000, .02),
-    (.074444, .053619, .042957, .029836, .019444, .016667, .016667, .017508, .016667, .010961, .008333, .02),
-    (.069556, .051015, .038696, .024795, .015556, .013333, .013333, .014385, .013333, .009951, .006667, .02),
-    (.064667, .048411, .034435, .019754, .011667, .010000, .010000, .011262, .010000, .008941, .005000, .02),
-    (.059778, .045808, .030174, .014713, .007778, .006667, .006667, .008138, .006667, .007931, .003333, .02),
-    (.054889, .043204, .025913, .009672, .003889, .003333, .003333, .005015, .003333, .006921, .001667, .02),
-    (.050000, .040600, .021653, .004631, .010000, .010000, .010000, .001892, .010000, .005912, .010000, .02),
+# A lifecycle segment is a row. Whatever counts or lists segments follows from here.
+_SEGMENTS: tuple[_Segment, ...] = (
+    _Segment(1, 0.06741191851584262, (
+        .094000, .089111, .084222, .079333, .074444, .069556, .064667, .059778, .054889, .050000)),
+    _Segment(3, 0.03291507714354558, (
+        .064033, .061430, .058826, .056222, .053619, .051015, .048411, .045808, .043204, .040600)),
+    _Segment(6, 0.03334620907608441, (
+        .060000, .055739, .051478, .047218, .042957, .038696, .034435, .030174, .025913, .021653)),
+    _Segment(9, 0.021404012549575913, (
+        .050000, .044959, .039918, .034877, .029836, .024795, .019754, .014713, .009672, .004631)),
+    _Segment(12, 0.02461834982301452, (
+        .035000, .031111, .027222, .023333, .019444, .015556, .011667, .007778, .003889, .010000)),
+    _Segment(15, 0.03183160108111365, (
+        .030000, .026667, .023333, .020000, .016667, .013333, .010000, .006667, .003333, .010000)),
+    _Segment(18, 0.029059156192761115, (
+        .030000, .026667, .023333, .020000, .016667, .013333, .010000, .006667, .003333, .010000)),
+    _Segment(21, 0.02577913683190864, (
+        .030000, .026877, .023754, .020631, .017508, .014385, .011262, .008138, .005015, .001892)),
+    _Segment(24, 0.017941231431835854, (
+        .030000, .026667, .023333, .020000, .016667, .013333, .010000, .006667, .003333, .010000)),
+    _Segment(27, 0.009790878919164516, (
+        .015000, .013990, .012980, .011971, .010961, .009951, .008941, .007931, .006921, .005912)),
+    _Segment(36, 0.016324033736761206, (
+        .015000, .013333, .011667, .010000, .008333, .006667, .005000, .003333, .001667, .010000)),
+    _Segment(48, 0.0092302, (
+        .020000, .020000, .020000, .020000, .020000, .020000, .020000, .020000, .020000, .020000)),
 )  # fmt: skip
+
+SEGMENT_STARTS: tuple[int, ...] = tuple(segment.start for segment in _SEGMENTS)
+# In the forecast itself a segment begins one month before the table's boundary.
+FORECAST_SEGMENT_STARTS: tuple[int, ...] = (1, *(start - 1 for start in SEGMENT_STARTS[1:]))
+FITTED_RATES: tuple[float, ...] = tuple(segment.fitted_rate for segment in _SEGMENTS)
+# Rows: influence ranges. Columns: lifecycle segments.
+REACH_RATES: tuple[tuple[float, ...], ...] = tuple(
+    zip(*(segment.reach_rates for segment in _SEGMENTS), strict=True)
+)
 
 FITTED_WEIGHT = 0.67
 REACH_WEIGHT = 0.33
 
-# (10 ranges, 12 segments), decay per month.
+# (ranges, segments), decay per month.
 BASE_RATES: Table = FITTED_WEIGHT * np.array(FITTED_RATES) + REACH_WEIGHT * np.array(REACH_RATES)
 
 
@@ -65,7 +80,7 @@ def influence_range(influence: pl.Expr) -> pl.Expr:
 
 
 def segment(month: pl.Expr, starts: Sequence[int], /) -> pl.Expr:
-    """Number (1 to 12) of the segment that a month since release (>= 1) lies in."""
+    """Number (from 1) of the segment that a month since release (>= 1) lies in."""
     return _steps(starts).search_sorted(month, side="right").cast(pl.Int64)
 
 
@@ -74,7 +89,7 @@ def summed_before(
 ) -> pl.Expr:
     """Sum of `values[range, segment(t)]` over all whole months 1 <= t < `month`.
 
-    `values` is (10 ranges, 12 segments). The sum is piecewise linear in the month, so it needs one look-up
+    `values` is (ranges, segments). The sum is piecewise linear in the month, so it needs one look-up
     of the segment's first sum and slope however far away the month is; the sum over the months a <= t < b
     is the difference of two of these.
     """
@@ -88,7 +103,7 @@ def summed_before(
 
 
 def base_rate(influence_range: pl.Expr, segment: int, /) -> pl.Expr:
-    """Base decay rate per month of one segment (1 to 12)."""
+    """Base decay rate per month of one segment, counted from 1."""
     return _look_up(BASE_RATES[:, segment - 1], influence_range)
 
 

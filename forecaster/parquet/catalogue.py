@@ -28,7 +28,7 @@ from forecaster.files.listing import (
 )
 from forecaster.files.tables import check_name, counted, refusing
 from forecaster.frames.schemas import Kind, check, conform
-from forecaster.model.multiplier import newest_mldr
+from forecaster.model.mldr import newest_mldr
 from forecaster.parquet.layout import MLDR, STREAMS, Bucket, read_layout
 from forecaster.parquet.partitions import PATH, told_by_paths, with_told
 from forecaster.process.signals import interruptible

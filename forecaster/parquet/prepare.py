@@ -14,7 +14,7 @@ from forecaster.files.directory import new_directory
 from forecaster.files.listing import Listing, is_url
 from forecaster.files.tables import refusing, write_table, write_text
 from forecaster.frames.schemas import conform
-from forecaster.model.multiplier import newest_mldr
+from forecaster.model.mldr import newest_mldr
 from forecaster.parquet.catalogue import Catalogue, Files
 from forecaster.parquet.layout import LAYOUT, MLDR, STREAMS, Bucket, Layout, bucket_of
 from forecaster.process.signals import interruptible

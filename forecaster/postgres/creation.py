@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import adbc_driver_manager as adbc
 
 from forecaster.errors import SchemaMismatchError
+from forecaster.model.segments import SEGMENT_STARTS
 from forecaster.postgres.connection import (
     NAME_BYTES,
     Connection,
@@ -49,7 +50,7 @@ def create_missing(connection: Connection, schema: str) -> list[str]:
     ids = {name: tables.id_type(name) for name in TABLES}
     for name, table in TABLES.items():
         if name not in tables.columns:
-            execute(connection, table.ddl(tables.name(name), ids))
+            execute(connection, table.ddl(tables.name(name), ids, segments=len(SEGMENT_STARTS)))
             created.append(name)
     if STREAMS_TABLE in created:
         # Empty on clean data. It makes the count of rows that are left out free, however large the table.

@@ -1,175 +1,18 @@
 """Forecasts against the streams that came later. Pure: frames in, frames out."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from datetime import date
-
-import polars as pl
-
-from forecaster.errors import NoForecastError
-from forecaster.scoring.baselines import BASELINES, history, with_baselines
-from forecaster.scoring.metrics import (
-    FORMULAS,
-    MODELS,
-    SYMBOLS,
-    best_baseline,
-    scores,
-    series_scores,
-    with_skill,
-)
-from forecaster.scoring.windows import FORECASTER, LEFT_OUT, read_days, read_forecasts, with_actuals
+from forecaster.scoring.baselines import BASELINES
+from forecaster.scoring.evaluation import GROUPS, Evaluation, evaluate
+from forecaster.scoring.metrics import METRICS, MODELS, SYMBOLS
+from forecaster.scoring.windows import FORECASTER, LEFT_OUT
 
 __all__ = [
     "BASELINES",
     "FORECASTER",
-    "FORMULAS",
     "GROUPS",
     "LEFT_OUT",
+    "METRICS",
     "MODELS",
     "SYMBOLS",
     "Evaluation",
     "evaluate",
 ]
-
-Frame = pl.DataFrame | pl.LazyFrame
-
-Value = str | int | float | None
-Json = Value | dict[str, int] | list[dict[str, Value]]
-
-GROUPS: Mapping[str, str] = {
-    "by_month": "month",
-    "by_segment": "segment_used",
-    "by_influence": "influence_range",
-    "by_volume": "volume_decile",
-    "by_cutoff": "cutoff",
-}
-"""The groupings, and the column that each is by."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How good forecasts were. `FORMULAS` says what the scores are; one that is not defined is NULL.
-
-    The columns that all frames but `series` have: series, windows (how many), forecast_total, actual_total,
-    wape, bias, smape, mase, rmsse, without_scale, within_10, within_20, within_50 (shares, 0 to 1), skill
-    (against `best_baseline`, in the same months).
-    In a group that has only some months of a series, all scores are of these months.
-    """
-
-    overall: pl.DataFrame
-    """One row per model, in the order of `MODELS`: model and the scores."""
-    by_month: pl.DataFrame
-    """One row per month ahead, `month`. This and the next four: the scores of the forecaster, and
-    `wape_<name>` of each baseline; ordered by the column that they are by."""
-    by_segment: pl.DataFrame
-    """By lifecycle segment of the month, `segment_used` (1 to 12)."""
-    by_influence: pl.DataFrame
-    """By `influence_range` (1 to 10) of streams_30 at the origin."""
-    by_volume: pl.DataFrame
-    """By `volume_decile` (1 to 10, 10 the largest) of the streams of the last 365 records at the origin."""
-    by_cutoff: pl.DataFrame
-    """By `cutoff`, also those of which no month counts; NULL, the forecasts without one, is first."""
-    series: pl.DataFrame
-    """One row per track and cutoff, ordered by both: cm_track_id, cutoff, as_of, segment_used (of its first
-    month that counts), influence_range, volume_decile, months (that count), forecast_total, actual_total,
-    error_share, wape."""
-    windows_scored: int
-    """Forecast months that count."""
-    left_out: Mapping[str, int]
-    """Those that do not, by reason: each of `LEFT_OUT`, 0 included."""
-    best_baseline: str
-    """The one with the smallest WAPE overall."""
-    worst_cutoff: date | None
-    """The one with the largest WAPE, the earliest of equal ones. None if that is the one without a date, or
-    if no cutoff has a WAPE."""
-
-    def to_dict(self, *, series: bool = False) -> dict[str, Json]:
-        """Everything in JSON types, a frame as a list of its rows; of `series` only on request."""
-        frames = ["overall", *GROUPS, *(["series"] if series else [])]
-        return {
-            "windows_scored": self.windows_scored,
-            "left_out": dict(self.left_out),
-            "best_baseline": self.best_baseline,
-            "worst_cutoff": self.worst_cutoff.isoformat() if self.worst_cutoff else None,
-            **{name: _rows(getattr(self, name)) for name in frames},
-        }
-
-
-def evaluate(
-    forecasts: Frame, daily: Frame, actuals: Frame | None = None, /, *, cutoffs: Collection[date] = ()
-) -> Evaluation:
-    """Score forecasts against the streams of the days that came after their as-of dates.
-
-    `forecasts`: one row per track, cutoff and month with cm_track_id, cutoff (date, NULL is a label of its
-    own), as_of (date, the last one that the forecast knew), month (1 to 400), forecasted_value, segment_used
-    and, if known, time_used: the track's age in months, for the baseline `own_exponential`.
-    `daily`: one row per track and date with cm_track_id, date, daily_streams. Up to an as-of date they are
-    what the baselines and the scales know.
-    `actuals`: the same of the days after the as-of dates, on which alone they count; without, `daily` has
-    these days as well.
-    `cutoffs`: others than those of the forecasts that shall have their row in `by_cutoff`.
-    The order of rows is of no importance, but days ordered by track and date are read faster.
-
-    Raises `NoForecastError` if there is nothing to score, `SchemaMismatchError` for missing columns, wrong
-    types, a forecast month or a day that is there twice.
-    """
-    after = daily if actuals is None else actuals
-    months, unusable = read_forecasts(forecasts.lazy(), daily.lazy(), after.lazy())
-    known = read_days(daily.lazy())
-    days = known if after is daily else read_days(after.lazy(), name="actuals")
-    windows = with_actuals(months, known, days)
-    counted = windows.filter(pl.col("reason").is_null())
-    left_out = dict(windows["reason"].drop_nulls().value_counts().iter_rows()) | {"unusable": unusable}
-    left_out = {reason: left_out.get(reason, 0) for reason in LEFT_OUT}
-    if counted.is_empty():
-        raise NoForecastError(
-            "no forecast month can be scored: "
-            + ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count),
-            hint="a month counts once there are streams of each of its 30 days",
-        )
-    compared = with_baselines(counted, history(months, known)).rename({"forecasted_value": FORECASTER})
-    labels = pl.concat([months["cutoff"], pl.Series("cutoff", [*cutoffs], pl.Date)]).unique().sort()
-    return _scored(compared, left_out, labels)
-
-
-def _scored(windows: pl.DataFrame, left_out: Mapping[str, int], cutoffs: pl.Series) -> Evaluation:
-    best = best_baseline(windows)
-    plan = windows.lazy()
-    overall = pl.concat(
-        scores(plan.with_columns(model=pl.lit(model)), model=model, by="model") for model in MODELS
-    )
-    groups = (scores(plan, model=FORECASTER, by=column) for column in GROUPS.values())
-    compared = [with_skill(frame, best=best) for frame in (overall, *groups)]
-    # The streaming engine adds up in an order of its own, each time another one.
-    first, *grouped, series = pl.collect_all([*compared, series_scores(plan)], engine="in-memory")
-    frames = dict(zip(GROUPS, grouped, strict=True))
-    frames["by_cutoff"] = _with_all(frames["by_cutoff"], cutoffs)
-    return Evaluation(
-        overall=first.drop(f"wape_{name}" for name in BASELINES),
-        **frames,
-        series=series,
-        windows_scored=len(windows),
-        left_out=left_out,
-        best_baseline=best,
-        worst_cutoff=_worst(frames["by_cutoff"]),
-    )
-
-
-def _with_all(by_cutoff: pl.DataFrame, cutoffs: pl.Series) -> pl.DataFrame:
-    """With a row for each of the cutoffs: where no month counts, there is nothing to count."""
-    return (
-        cutoffs.to_frame()
-        .join(by_cutoff, on="cutoff", how="left", nulls_equal=True, maintain_order="left")
-        .with_columns(
-            pl.col("series", "windows", "forecast_total", "actual_total", "without_scale").fill_null(0)
-        )
-    )
-
-
-def _worst(by_cutoff: pl.DataFrame) -> date | None:
-    known = by_cutoff.drop_nulls("wape").sort("wape", descending=True, maintain_order=True)
-    return known["cutoff"].to_list()[0] if len(known) else None
-
-
-def _rows(frame: pl.DataFrame) -> list[dict[str, Value]]:
-    return frame.with_columns(pl.selectors.date().cast(pl.String)).to_dicts()

@@ -1,6 +1,8 @@
-"""The scores of forecast months, in any grouping."""
+"""The scores of forecast months, in any grouping. A metric is a row of `METRICS`."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import polars as pl
 from polars import selectors as cs
@@ -11,30 +13,101 @@ from forecaster.scoring.windows import FORECASTER
 MODELS: tuple[str, ...] = (FORECASTER, *BASELINES)
 """The forecaster first."""
 
-WITHIN: Mapping[str, float] = {"within_10": 0.10, "within_20": 0.20, "within_50": 0.50}
+_ROUNDING = 1e-9  # so that an error of just 10 % is within 10 %
 
-FORMULAS: Mapping[str, str] = {
-    "wape": "sum |f - a| / sum |a| over all months (0: perfect)",
-    "bias": "sum (f - a) / sum |a| over all months (above 0: the forecast is too high)",
-    "smape": "mean over series of mean |f - a| / (|f| + |a|), 0 where both are 0 (0: perfect, 1: worst)",
-    "mase": (
+
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """A score: how it is computed, and how it is shown."""
+
+    heading: str | None
+    """Of its column in tables; None for what only data and files have."""
+    formula: str
+    """One line. `SYMBOLS` says what the letters are."""
+    value: pl.Expr
+    """Where it is not defined it may be NaN or infinite: results have NULL there."""
+    form: str = ".1%"
+    """Format of a value in tables, as `format` takes it."""
+    of: Literal["series", "scores", "months"] = "series"
+    """What `value` is computed from: the series of a group (columns of `_per_series`), the scores of a group
+    (with `best_wape`, that of the best baseline), or the scored months of one series."""
+
+    def shown(self, value: float | None) -> str:
+        """Format a value for a table; "-" for NULL."""
+        return "-" if value is None else f"{value:{self.form}}"
+
+
+def _within(share: float) -> Metric:
+    forecast, actual = pl.col("forecast_total"), pl.col("actual_total")
+    near = (forecast - actual).abs() <= share * (1 + _ROUNDING) * actual.abs()
+    return Metric(
+        f"+-{share:.0%}",
+        f"share of series with |F - A| <= {100 * share:.0f} % of |A|; where A is 0, with F rounded to 0",
+        pl.when(actual == 0).then(forecast.round() == 0).otherwise(near).mean(),
+    )
+
+
+_HAS_SCALE = pl.col("scale") > 0
+_SCALED = pl.col("mean_absolute") / pl.col("scale")
+_SCALED_SQUARED = pl.col("mean_squared") / pl.col("scale_squared")
+_FORECAST, _ACTUAL = pl.col(FORECASTER).sum(), pl.col("actual").sum()
+
+METRICS: Mapping[str, Metric] = {
+    "forecast_total": Metric(None, "sum f over all months", pl.col("forecast_total").sum()),
+    "actual_total": Metric(None, "sum a over all months", pl.col("actual_total").sum()),
+    "wape": Metric(
+        "WAPE",
+        "sum |f - a| / sum |a| over all months (0: perfect)",
+        pl.col("absolute_error").sum() / pl.col("absolute").sum(),
+    ),
+    "bias": Metric(
+        "bias",
+        "sum (f - a) / sum |a| over all months (above 0: the forecast is too high)",
+        pl.col("error").sum() / pl.col("absolute").sum(),
+        "+.1%",
+    ),
+    "smape": Metric(
+        "sMAPE",
+        "mean over series of mean |f - a| / (|f| + |a|), 0 where both are 0 (0: perfect, 1: worst)",
+        pl.col("smape").mean(),
+    ),
+    "mase": Metric(
+        "MASE",
         "mean over series of mean |f - a| / mean |difference of neighbouring totals of 30 records before the"
-        " origin| (0: perfect)"
+        " origin| (0: perfect)",
+        _SCALED.filter(_HAS_SCALE).mean(),
+        ".3f",
     ),
-    "rmsse": (
+    "rmsse": Metric(
+        "RMSSE",
         "mean over series of root of (mean (f - a)^2 / mean (difference of neighbouring totals of 30 records"
-        " before the origin)^2) (0: perfect)"
+        " before the origin)^2) (0: perfect)",
+        _SCALED_SQUARED.sqrt().filter(_HAS_SCALE).mean(),
+        ".3f",
     ),
-    "without_scale": "series without two different neighbouring totals: they are not in mase and rmsse",
-    "within_10": "share of series with |F - A| <= 10 % of |A|; where A is 0, with F rounded to 0",
-    "within_20": "share of series with |F - A| <= 20 % of |A|; where A is 0, with F rounded to 0",
-    "within_50": "share of series with |F - A| <= 50 % of |A|; where A is 0, with F rounded to 0",
-    "forecast_total": "sum f over all months",
-    "actual_total": "sum a over all months",
-    "error_share": "(F - A) / |A| of one series (above 0: the forecast is too high)",
-    "skill": "1 - wape / wape of the best baseline (above 0: better than the baseline; 1: perfect)",
+    "without_scale": Metric(
+        None,
+        "series without two different neighbouring totals: they are not in mase and rmsse",
+        _HAS_SCALE.not_().fill_null(value=True).sum().cast(pl.Int64),
+    ),
+    "within_10": _within(0.10),
+    "within_20": _within(0.20),
+    "within_50": _within(0.50),
+    "error_share": Metric(
+        None,
+        "(F - A) / |A| of one series (above 0: the forecast is too high)",
+        (_FORECAST - _ACTUAL) / _ACTUAL.abs(),
+        of="months",
+    ),
+    "skill": Metric(
+        "skill",
+        "1 - wape / wape of the best baseline (above 0: better than the baseline; 1: perfect)",
+        1 - pl.col("wape") / pl.col("best_wape"),
+        ".3f",
+        of="scores",
+    ),
 }
-"""Of each score. `SYMBOLS` says what the letters are."""
+"""Every metric by its name. Evaluations, their JSON, tables, formulas and the page follow from these rows."""
 
 SYMBOLS: Mapping[str, str] = {
     "f, a": "forecast of a month of 30 days, and its streams",
@@ -45,32 +118,23 @@ SYMBOLS: Mapping[str, str] = {
 }
 """Of what is in the formulas, and of what the groups are by."""
 
-_ROUNDING = 1e-9  # so that an error of just 10 % is within 10 %
-
 
 def scores(windows: pl.LazyFrame, /, *, model: str, by: str) -> pl.LazyFrame:
     """One row per group of `by`, ordered by it (NULL first): the scores of one model's forecasts.
 
     `windows`: the months that count, with `actual`, a column per model and the scales of their series.
-    Adds to `by`: series, windows (counts), forecast_total, actual_total, wape, bias, smape, mase, rmsse,
-    without_scale, within_10, within_20, within_50, and `wape_<name>` of each baseline in the same months.
+    Adds to `by`: series, windows (counts), the metrics of series, and `wape_<name>` of each baseline in the
+    same months.
     """
     absolute = pl.col("absolute").sum()
-    has_scale = pl.col("scale") > 0
     return (
         _per_series(windows, model=model, by=by)
         .sort(by, "series")  # a sum's last digits depend on the order of its terms
         .group_by(by, maintain_order=True)
         .agg(
             pl.len().cast(pl.Int64).alias("series"),
-            pl.col("windows", "forecast_total", "actual_total").sum(),
-            wape=pl.col("absolute_error").sum() / absolute,
-            bias=pl.col("error").sum() / absolute,
-            smape=pl.col("smape").mean(),
-            mase=(pl.col("mean_absolute") / pl.col("scale")).filter(has_scale).mean(),
-            rmsse=(pl.col("mean_squared") / pl.col("scale_squared")).sqrt().filter(has_scale).mean(),
-            without_scale=has_scale.not_().fill_null(value=True).sum().cast(pl.Int64),
-            **{name: _is_within(share).mean() for name, share in WITHIN.items()},
+            pl.col("windows").sum(),
+            **_values("series"),
             **{f"wape_{name}": pl.col(f"_{name}").sum() / absolute for name in BASELINES},
         )
         .pipe(finite)
@@ -97,15 +161,18 @@ def _per_series(windows: pl.LazyFrame, *, model: str, by: str) -> pl.LazyFrame:
     )
 
 
-def _is_within(share: float) -> pl.Expr:
-    forecast, actual = pl.col("forecast_total"), pl.col("actual_total")
-    near = (forecast - actual).abs() <= share * (1 + _ROUNDING) * actual.abs()
-    return pl.when(actual == 0).then(forecast.round() == 0).otherwise(near)
+def with_comparison(scored: pl.LazyFrame, /, *, best: str) -> pl.LazyFrame:
+    """Add the metrics of scores, against one baseline in the same months; NULL where one is not defined."""
+    return (
+        scored.with_columns(best_wape=pl.col(f"wape_{best}"))
+        .with_columns(**_values("scores"))
+        .drop("best_wape")
+        .pipe(finite)
+    )
 
 
-def with_skill(scored: pl.LazyFrame, /, *, best: str) -> pl.LazyFrame:
-    """Add `skill`, against one baseline in the same months; NULL where it is not defined."""
-    return scored.with_columns(skill=1 - pl.col("wape") / pl.col(f"wape_{best}")).pipe(finite)
+def _values(of: str) -> dict[str, pl.Expr]:
+    return {name: metric.value for name, metric in METRICS.items() if metric.of == of}
 
 
 def best_baseline(windows: pl.DataFrame, /) -> str:
@@ -131,7 +198,7 @@ def series_scores(windows: pl.LazyFrame, /) -> pl.LazyFrame:
             months=pl.len().cast(pl.Int64),
             forecast_total=forecast.sum(),
             actual_total=actual.sum(),
-            error_share=(forecast.sum() - actual.sum()) / actual.sum().abs(),
+            **_values("months"),
             wape=(forecast - actual).abs().sum() / actual.abs().sum(),
         )
         .pipe(finite)

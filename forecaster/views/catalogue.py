@@ -53,7 +53,7 @@ class Catalogue:
     reason: why no forecast can be made of them; NULL where one can.
     history: its last up to twelve sums of 30 records, oldest first; the last one is `streams_30`.
     forecast: its stored streams per month, in order; empty where none is stored.
-    months, total: how many months are stored and their sum; segment (1 to 12) and age (in months): of the
+    months, total: how many months are stored and their sum; segment (from 1) and age (in months): of the
     first of them; created_at: when they were stored; cutoff: the last date that they can have known.
     NULL without a forecast.
     is_stale: whether there are streams after the cutoff; false without a forecast.

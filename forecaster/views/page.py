@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 from polars import selectors
 
-from forecaster.model.multiplier import REASONS
+from forecaster.model.eligibility import REASONS
 from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES
-from forecaster.scoring import BASELINES, FORECASTER, FORMULAS, GROUPS, LEFT_OUT
+from forecaster.scoring import BASELINES, FORECASTER, GROUPS, LEFT_OUT, METRICS
 
 if TYPE_CHECKING:
     from forecaster.scoring import Evaluation
@@ -194,7 +194,7 @@ def _evaluated(evaluation: "Evaluation") -> dict[str, object]:
         "worst": worst.isoformat() if worst else None,
         "forecaster": FORECASTER,
         "baselines": dict(BASELINES),
-        "formulas": dict(FORMULAS),
+        "formulas": {name: metric.formula for name, metric in METRICS.items()},
     }
 
 
@@ -256,7 +256,8 @@ def _states(tracks: pl.DataFrame) -> list[dict[str, object]]:
     """The ways to have no forecast: name, meaning, tracks, and tracks that have one from before."""
     without = dict(tracks["state"].value_counts().iter_rows())
     stored = dict(tracks.filter(_is_forecast())["reason"].drop_nulls().value_counts().iter_rows())
-    meanings = {**REASONS, **dict.fromkeys(sorted({*without, *stored} - {"forecast", "stale", *REASONS}), "")}
+    meanings = {name: reason.meaning for name, reason in REASONS.items()}
+    meanings |= dict.fromkeys(sorted({*without, *stored} - {"forecast", "stale", *REASONS}), "")
     return [
         {"name": name, "meaning": meaning, "tracks": without.get(name, 0), "stored": stored.get(name, 0)}
         for name, meaning in {**meanings, "pending": _PENDING}.items()

@@ -1,4 +1,4 @@
-"""Forecasts as they would have been made on earlier days, from what was known then."""
+"""Read what forecasts as of earlier days need, and make them."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,18 +9,13 @@ from functools import partial
 import polars as pl
 
 from forecaster.errors import NoForecastError
-from forecaster.model import build_forecasts
-from forecaster.model.mldr import artist_rates
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.catalogue import Source, warn_of_hidden_rows
 from forecaster.postgres.history import rates_before
 from forecaster.postgres.listeners import artists, read_listeners
 from forecaster.process.signals import interruptible
+from forecaster.scoring.past import NO_RATE, build_past, outcome, rates_at
 from forecaster.tables import LISTENERS, LISTENERS_TABLE
-
-NO_DAYS, NO_RATE = "no_days_before_cutoff", "no_mldr_at_cutoff"
-"""Why a track has no forecast at a cutoff, besides the model's reasons: there is no day of it before the
-cutoff; there is a decay rate of its artist, but none that was known by then."""
 
 
 @dataclass(frozen=True)
@@ -54,38 +49,22 @@ def made_at(
     Raises `NoForecastError` if no track can be forecast.
     """
     listeners, stored = _listeners(source), source.mldr().drop_nulls().collect()
-    made, by_later, skipped = [], {}, Counter[str]()
+    made = {}
     for cutoff in cutoffs:
-        rates = _rates_known(source, listeners, cutoff)
-        later = stored.join(rates, on="cm_artist_id", how="anti")
-        before = days.lazy().filter(pl.col("date") < cutoff)
-        built = build_forecasts(
-            before,
-            pl.concat([rates, later] if later_rates else [rates]).lazy(),
-            horizon=parameters.horizon,
-            age_from=parameters.age_from,
-            influence=parameters.influence,
+        rates = rates_at(
+            cutoff, stored_then=rates_before(source, cutoff), stored_now=stored, listeners=listeners
         )
-        as_of = before.group_by("cm_track_id").agg(as_of=pl.col("date").max())
-        forecasts = built.forecasts.join(as_of, on="cm_track_id", maintain_order="left").with_columns(
-            pl.col("forecasted_value").round(), cutoff=pl.lit(cutoff)
-        )
-        could_be_rated = pl.col("cm_artist_id").is_in(later["cm_artist_id"].implode())
-        others = built.skipped.with_columns(
-            reason=pl.when((pl.col("reason") == "no_mldr") & could_be_rated)
-            .then(pl.lit(NO_RATE))
-            .otherwise("reason")
-        )
-        one, other = interruptible(partial(pl.collect_all, [forecasts, others]), cancel=None)
-        made.append(one.drop("training_data_id"))
-        skipped.update(dict(other["reason"].value_counts().iter_rows()))
-        skipped[NO_DAYS] += len(tracks) - one["cm_track_id"].n_unique() - len(other)
-        by_later[cutoff] = one.filter(could_be_rated)["cm_track_id"].n_unique()
-    by_reason = {reason: count for reason, count in skipped.most_common() if count}
-    if not any(len(frame) for frame in made):
+        built = build_past(days, rates, cutoff=cutoff, parameters=parameters, later_rates=later_rates)
+        both = [built.forecasts, built.skipped]
+        forecasts, skipped = interruptible(partial(pl.collect_all, both), cancel=None)
+        made[cutoff] = outcome(forecasts, skipped, rates, tracks=len(tracks))
+    reasons = sum((Counter(one.skipped) for one in made.values()), Counter[str]())
+    by_reason = dict(reasons.most_common())
+    if not any(len(one.forecasts) for one in made.values()):
         raise _nothing(cutoffs, by_reason, days["date"])
-    counts = {cutoff: count for cutoff, count in by_later.items() if count}
-    return Origins(pl.concat(made), "cutoff", by_reason, [*_described(counts)], sum(counts.values()))
+    by_later = {cutoff: one.by_later_rate for cutoff, one in made.items() if one.by_later_rate}
+    rows = pl.concat(one.forecasts for one in made.values())
+    return Origins(rows, "cutoff", by_reason, [*_described(by_later)], sum(by_later.values()))
 
 
 def shown_range(dates: pl.Series) -> str:
@@ -101,16 +80,6 @@ def _listeners(source: Source) -> pl.DataFrame | None:
         return None
     warn_of_hidden_rows(source.tables, LISTENERS_TABLE)
     return read_listeners(source, artists(source)).records.collect()
-
-
-def _rates_known(source: Source, listeners: pl.DataFrame | None, cutoff: date) -> pl.DataFrame:
-    """Each artist's rate by the listeners before the cutoff, else the one that was stored by then."""
-    stored = rates_before(source, cutoff)
-    if listeners is None:
-        return stored
-    computed = artist_rates(listeners.lazy().filter(pl.col("date") < cutoff))
-    then = computed.select("cm_artist_id", "mldr").drop_nulls().collect()
-    return pl.concat([then, stored.join(then, on="cm_artist_id", how="anti")])
 
 
 def _described(by_later: Mapping[date, int]) -> Iterator[str]:

@@ -9,8 +9,8 @@ import polars as pl
 
 from forecaster.errors import NoForecastError
 from forecaster.model import build_tracks, forecastable
+from forecaster.model.eligibility import REASONS
 from forecaster.model.features import looks_ahead
-from forecaster.model.multiplier import REASONS
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
 from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES, SEGMENT_STARTS, base_rate
@@ -30,7 +30,7 @@ class Diagnosis:
     forecasts: pl.DataFrame
     """One row per month, `forecasted_value` rounded to whole streams."""
     rates: tuple[tuple[float, float], ...]
-    """Base rate and rate per month of each of the twelve segments."""
+    """Base rate and rate per month of each lifecycle segment."""
     history: pl.DataFrame
     """One row per day with a record, in order: date, daily_streams."""
 
@@ -100,7 +100,7 @@ def diagnose(dsn: Dsn, schema: str, parameters: Parameters, track_id: int | None
         track = _tracks(source, pl.Series([track_id]), parameters)
         reason = track["reason"][0]
         if reason:
-            raise NoForecastError(f"track {track_id} gets no forecast ({reason}): {REASONS[reason]}")
+            raise NoForecastError(f"track {track_id} gets no forecast ({reason}): {REASONS[reason].meaning}")
         return _diagnosis(source, track, parameters)
 
 

@@ -11,7 +11,7 @@ from forecaster import build_forecasts
 from forecaster.frames.schemas import conform
 from forecaster.model import build_tracks
 from forecaster.model.features import clean, track_facts, usable_records
-from forecaster.model.multiplier import newest_mldr
+from forecaster.model.mldr import newest_mldr
 from forecaster.model.parameters import Parameters
 from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
 from tests import reference

@@ -10,7 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from forecaster.frames.schemas import NEWEST_MLDR, conform
-from forecaster.model.multiplier import FACTOR_MAX, newest_mldr, skip_reason, with_multiplier
+from forecaster.model.eligibility import skip_reason
+from forecaster.model.mldr import newest_mldr
+from forecaster.model.multiplier import FACTOR_MAX, with_multiplier
 from forecaster.tables import ARTIST_MLDR
 from tests import reference
 

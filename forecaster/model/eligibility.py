@@ -1,0 +1,50 @@
+"""Why a track gets no forecast: each reason with its condition, in the order in which they are tried."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+
+@dataclass(frozen=True, eq=False)
+class Reason:
+    """A reason against a result. Registries map its name to it, and the first one that applies is given."""
+
+    meaning: str
+    """A clause about one track or artist, to follow a colon."""
+    applies: pl.Expr
+    """True where it applies. NULL counts as false."""
+
+
+REASONS: Mapping[str, Reason] = {
+    "no_mldr": Reason(
+        "its artist has no MLDR, or one that is no finite number",
+        pl.col("mldr").is_finite().fill_null(value=False).not_(),
+    ),
+    "too_young": Reason(
+        "it is less than one month of 30 days old",
+        (pl.col("months_since_release") >= 1).fill_null(value=False).not_(),
+    ),
+    "negative_streams": Reason(
+        "there are negative streams among its last 365 records",
+        pl.col("has_negative_streams"),
+    ),
+    "several_artists": Reason(
+        "its last 365 records name more than one artist",
+        pl.col("has_several_artists"),
+    ),
+}
+"""Every reason to skip a track. Conditions may use all columns of `build_tracks` but `reason`.
+
+A new reason is a new row here. Reports, the doctor, a track's diagnosis and the page show it without more.
+"""
+
+
+def skip_reason() -> pl.Expr:
+    """Return why a track gets no forecast: the first of `REASONS` that applies; NULL where it gets one."""
+    return first_reason(REASONS)
+
+
+def first_reason(reasons: Mapping[str, Reason], /) -> pl.Expr:
+    """Return the name of the first reason that applies, in the order of the mapping; NULL without one."""
+    return pl.coalesce(pl.when(reason.applies).then(pl.lit(name)) for name, reason in reasons.items())
