@@ -13,11 +13,12 @@ from forecaster.errors import InvalidOptionError
 from forecaster.files.directory import new_directory
 from forecaster.files.listing import Listing, is_url
 from forecaster.files.tables import refusing, write_table, write_text
-from forecaster.frames.schemas import ARTIST_MLDR, DAILY_STREAMS, conform
+from forecaster.frames.schemas import conform
 from forecaster.model.mldr import newest_mldr
 from forecaster.parquet.catalogue import Catalogue, Files
 from forecaster.parquet.layout import LAYOUT, MLDR, STREAMS, Bucket, Layout, bucket_of
 from forecaster.process.signals import interruptible
+from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
 
 if TYPE_CHECKING:
     from forecaster.postgres.catalogue import Source

@@ -18,16 +18,13 @@ from forecaster.postgres.connection import Connection, not_again, statement_erro
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import fit_or_refuse, store_rates, uuid_bytes
 from forecaster.postgres.listeners import Listeners, artists, rated, read_listeners, unusable_rows
+from forecaster.postgres.rights import warnings_of_hidden_rows
 from forecaster.postgres.session import DatabaseSession, Made, Pending
-from forecaster.postgres.tables import (
-    MLDR_TABLE,
-    TO_RATE,
-    Tables,
-    warnings_of_hidden_rows,
-)
+from forecaster.postgres.tables import Tables
 from forecaster.process.signals import Cancel
 from forecaster.run.batch import Computed, Done, Fit, Work, done_of
 from forecaster.run.report import ARTISTS
+from forecaster.tables import MLDR_TABLE, TO_RATE
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -13,8 +13,9 @@ from forecaster.postgres.catalogue import Source, export_snapshot, slices
 from forecaster.postgres.connection import Connection, commit, connect, end_connections
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
+from forecaster.postgres.rights import check_rights
 from forecaster.postgres.server import check_writable, server_state
-from forecaster.postgres.tables import Tables, check_rights, read_tables
+from forecaster.postgres.tables import Tables, read_tables
 from forecaster.process.signals import cancel_all, cancel_now, outcome
 from forecaster.run.batch import Done, Work
 from forecaster.run.config import RunConfig

@@ -23,13 +23,15 @@ from forecaster.postgres.catalogue import CONNECTIONS, Source
 from forecaster.postgres.connection import Connection, commit, connect, not_again, statement_errors
 from forecaster.postgres.dsn import Dsn, with_own_password
 from forecaster.postgres.forecasts import fit_or_refuse, store_forecasts, uuid_bytes
+from forecaster.postgres.rights import warnings_of_hidden_rows
 from forecaster.postgres.session import DatabaseSession, Made, Pending
 from forecaster.postgres.stored import describe_irregular, has_key, missing_key, stored_at
-from forecaster.postgres.tables import FORECAST_TABLE, TO_FORECAST, Tables, warnings_of_hidden_rows
+from forecaster.postgres.tables import Tables
 from forecaster.process.signals import Cancel, both
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.forecast import forecast
 from forecaster.run.report import TRACKS
+from forecaster.tables import FORECAST_TABLE, TO_FORECAST
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

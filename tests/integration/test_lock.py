@@ -18,9 +18,10 @@ from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.rates import ArtistRates
-from forecaster.postgres.tables import FORECAST_TABLE, MLDR_TABLE, read_tables
+from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database
 from forecaster.run.session import run
+from forecaster.tables import FORECAST_TABLE, MLDR_TABLE
 from tests import sql
 from tests.faults import (
     FORECAST,

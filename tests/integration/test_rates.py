@@ -27,10 +27,11 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import Stored, store_rates
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.rates import ArtistRates
-from forecaster.postgres.tables import LISTENERS_TABLE, MLDR_TABLE, read_tables
+from forecaster.postgres.tables import read_tables
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run
 from forecaster.setup.load import load
+from forecaster.tables import LISTENERS_TABLE, MLDR_TABLE
 from tests import sql
 from tests.conftest import Cli
 from tests.tables import GOLDEN, initialise, made_once

@@ -15,11 +15,12 @@ from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.rates import ArtistRates
-from forecaster.postgres.tables import STREAMS_TABLE, read_tables
+from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run
 from forecaster.setup.load import load
+from forecaster.tables import STREAMS_TABLE
 from tests import sql
 from tests.conftest import Cli
 from tests.faults import FORECAST, STREAMS

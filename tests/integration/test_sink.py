@@ -17,15 +17,11 @@ from forecaster.postgres import tracks as tracks_module
 from forecaster.postgres.connection import connect, execute
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import Stored, store_forecasts
-from forecaster.postgres.tables import (
-    FORECAST_TABLE,
-    MLDR_TABLE,
-    STREAMS_TABLE,
-)
 from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run
 from forecaster.setup.load import load
+from forecaster.tables import FORECAST_TABLE, MLDR_TABLE, STREAMS_TABLE
 from tests import sql
 from tests.tables import create_tables, golden_mldr, golden_streams, made_once
 

@@ -16,10 +16,10 @@ from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.prepare import prepare_files, prepare_tables
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE
 from forecaster.postgres.tracks import Database
 from forecaster.run.session import run
 from forecaster.setup.load import load
+from forecaster.tables import MLDR_TABLE, STREAMS_TABLE
 from tests import sql
 from tests.catalogues import catalogue, daily_frame, shapes
 from tests.parquet import OF, expected, forecast, in_sink, write_catalogue
