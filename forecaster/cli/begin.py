@@ -207,7 +207,7 @@ def _refuse_ids_of_many(paths: "Mapping[str, Path]", ids: "Mapping[str, int | No
 
 
 def _say_what_is_not_loaded(path: Path, intake: "Intake") -> None:
-    from forecaster.files.tables import counted
+    from forecaster.files.paths import counted
     from forecaster.process.secrets import one_line
 
     for note in intake.notes:

@@ -122,7 +122,7 @@ def report(out: Path, age_from: "AgeFrom", where: Where) -> None:
     Example:
       forecaster report --out report.html
     """
-    from forecaster.files.tables import write_text
+    from forecaster.files.atomic import write_text
     from forecaster.model.parameters import Parameters
     from forecaster.views.catalogue import read_catalogue
     from forecaster.views.page import render

@@ -55,7 +55,8 @@ class Outputs:
             log.warning("%s", other)
 
     def _write(self, report: "Report") -> None:
-        from forecaster.files.tables import write_table, write_text
+        from forecaster.files.atomic import write_text
+        from forecaster.files.tables import write_table
 
         if self.as_json:
             click.echo(report.to_json())

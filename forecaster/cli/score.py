@@ -170,7 +170,7 @@ def _check_not_typed(*options: str) -> None:
 def _write_page(
     page: Path, schema: str, evaluation: "Evaluation", dsn: "Dsn", parameters: "Parameters"
 ) -> None:
-    from forecaster.files.tables import write_text
+    from forecaster.files.atomic import write_text
     from forecaster.views.catalogue import read_catalogue
     from forecaster.views.page import render
 

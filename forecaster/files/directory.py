@@ -12,7 +12,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from forecaster.errors import BadFileError
-from forecaster.files.tables import check_name, refuse_planted_links, refusing, sync_directory
+from forecaster.files.atomic import sync_directory
+from forecaster.files.paths import check_name, refuse_planted_links, refusing
 
 _TRIES, _PAUSE = 20, 0.05  # seconds; in all less than a signal leaves to clean up in
 

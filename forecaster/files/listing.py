@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from forecaster.errors import BadFileError, ForecasterError
-from forecaster.files.tables import check_name, counted, refusing
+from forecaster.files.paths import check_name, counted, refusing
 from forecaster.process.secrets import one_line
 from forecaster.process.signals import interruptible
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import polars as pl
 
 from forecaster.errors import BadFileError, InvalidOptionError
-from forecaster.files.intake import SHOWN, Intake
+from forecaster.files.formats import table_endings
+from forecaster.files.intake import Intake
 from forecaster.files.listing import Place, is_mark, refuse_tables
-from forecaster.files.tables import TABLE_ENDINGS, counted, refusing
+from forecaster.files.messages import SHOWN
+from forecaster.files.paths import counted, refusing
 from forecaster.process.secrets import one_line
 
 _FILE, _ROW = "_file", "_row"
@@ -52,12 +54,12 @@ def _listed(directory: Path) -> tuple[list[Path], list[Path]]:
             f"{directory} has directories in it: {_named(deeper)}",
             hint="load each directory separately" + _of_paths(entry.name for entry in deeper),
         )
-    files = [entry for entry in shown if entry.name.lower().endswith(TABLE_ENDINGS)]
+    files = [entry for entry in shown if entry.name.lower().endswith(table_endings())]
     _refuse_line_ends(files)
     if not files:
         raise InvalidOptionError(
             f"{directory} is a directory without a table in it",
-            hint=f"a table is a file that ends in {', '.join(TABLE_ENDINGS)}",
+            hint=f"a table is a file that ends in {', '.join(table_endings())}",
         )
     return files, sorted({*entries} - {*files})
 

@@ -17,7 +17,7 @@ from forecaster.errors import (
     LockedError,
     NoForecastError,
 )
-from forecaster.files.tables import check_name, refusing
+from forecaster.files.paths import check_name, refusing
 from forecaster.model.features import looks_ahead
 from forecaster.model.parameters import Parameters
 from forecaster.parquet.catalogue import Catalogue, find_catalogue

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from forecaster.errors import BadFileError, InvalidOptionError
-from forecaster.files.tables import check_output_path, read_table, write_table, write_text
+from forecaster.files.atomic import write_text
+from forecaster.files.tables import check_output_path, read_table, write_table
 
 TYPED = pl.DataFrame(
     {
@@ -353,7 +354,8 @@ import resource, signal, sys
 from pathlib import Path
 import polars as pl
 from forecaster.errors import BadFileError
-from forecaster.files.tables import write_table, write_text
+from forecaster.files.atomic import write_text
+from forecaster.files.tables import write_table
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
 frame = pl.DataFrame({"a": pl.int_range(100_000, eager=True).hash()})
