@@ -174,6 +174,11 @@ def bare_environment() -> dict[str, str]:
     return {"PATH": os.environ["PATH"], **kept}
 
 
+def with_command() -> dict[str, str]:
+    """Variables with which the command `forecaster` is found."""
+    return bare_environment() | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
 @contextmanager
 def new_database(server: Dsn) -> Iterator[Dsn]:
     """A database of template0, which holds nothing, dropped with whatever is still connected to it."""

@@ -21,7 +21,7 @@ from forecaster.postgres.embedded import running_server
 from forecaster.setup.load import load
 from tests import sql
 from tests.conftest import SETTINGS, bare_environment, short_directory
-from tests.integration.test_run import in_frames
+from tests.forecasts import in_frames
 from tests.tables import create_tables, golden_mldr, golden_streams, made_once
 
 FORECAST = "backtest_track_streams_forecast"

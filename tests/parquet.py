@@ -1,14 +1,19 @@
-"""Catalogues in Parquet files to test with, and what lies in a sink."""
+"""Catalogues in Parquet files to test with, their forecasts, and what lies in a sink."""
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from forecaster.model import build_forecasts
+from forecaster.run.buckets import BucketsConfig, run_buckets
+from forecaster.run.report import BucketsReport
 from tests.tables import golden_mldr, golden_streams
 
 COLUMNS = ("cm_track_id", "month", "forecasted_value", "segment_used", "time_used", "cm_artist_id")
+OF = 4
+"""Buckets of the catalogue that is laid out."""
 
 
 def with_ids(streams: pl.DataFrame) -> pl.DataFrame:
@@ -58,3 +63,13 @@ def expected(
 @cache
 def _of_golden(**parameters: object) -> pl.DataFrame:
     return expected(with_ids(golden_streams()), golden_mldr(), **parameters)
+
+
+def forecast(source: Path | str, sink: Path, **options: Any) -> BucketsReport:
+    return run_buckets(BucketsConfig(str(source), sink, **options))
+
+
+def states(directory: Path) -> dict[str, tuple[int, int]]:
+    """Every file with its size and the time of its last change."""
+    found = [path for path in directory.rglob("*") if path.is_file()]
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}

@@ -1,7 +1,7 @@
 """Rows in the types of a table's columns: the same values, or the reason why a row cannot be stored."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -92,6 +92,21 @@ def fit(
     if wrong:
         raise WriteRefusedError("; ".join(wrong))
     return Fitted(pl.DataFrame(fitted), problems, rows)
+
+
+def fit_or_refuse(
+    rows: pl.DataFrame, fit: Callable[[pl.DataFrame], Fitted], *, by: str
+) -> tuple[Fitted, dict[int, str]]:
+    """Fit the rows of all tracks, or artists, of which every row fits; the others are refused.
+
+    `by` is the column that names the track or artist. Returns also the first reason for each refused one.
+    """
+    fitted = fit(rows)
+    refused = fitted.by(by)
+    if refused:  # from the start, because rows that stay can have more digits without those that go
+        unfit = pl.Series(list(refused), dtype=pl.Int64).implode()
+        fitted = fit(rows.filter(~pl.col(by).is_in(unfit)))
+    return fitted, refused
 
 
 def _converted(values: pl.Series, info: ColumnInfo) -> pl.Series | None:

@@ -19,7 +19,7 @@ _TIMES = (pl.Datetime, pl.Date)
 
 
 @dataclass(frozen=True)
-class Column:
+class Kind:
     """What a column may arrive as (`accepts`, for the error message `expected`) and what it becomes."""
 
     expected: str
@@ -29,26 +29,24 @@ class Column:
     convert: Callable[[pl.Expr], pl.Expr] = field(default=lambda column: column)
 
 
-ID = Column("an integer of at most 64 bits, signed", _IDS, pl.Int64)
-NUMBER = Column("a number", _NUMBERS, pl.Float64)
+ID = Kind("an integer of at most 64 bits, signed", _IDS, pl.Int64)
+NUMBER = Kind("a number", _NUMBERS, pl.Float64)
 # A datetime too far away to be a date is no date: NULL.
-DAY = Column(
-    "a date or a datetime", _TIMES, pl.Date, convert=lambda column: column.cast(pl.Date, strict=False)
-)
+DAY = Kind("a date or a datetime", _TIMES, pl.Date, convert=lambda column: column.cast(pl.Date, strict=False))
 # More than 2^31 days are no age, so they count as unknown.
-DAYS = Column(
+DAYS = Kind(
     "an integer",
     _NUMBERS,
     pl.Int64,
     required=False,
     convert=lambda column: column.cast(pl.Int32, strict=False),
 )
-ROW_ID = Column("an integer or a string", (*_IDS, pl.String), None, required=False)
-WHEN = Column("a datetime", _TIMES, None, required=False)
+ROW_ID = Kind("an integer or a string", (*_IDS, pl.String), None, required=False)
+WHEN = Kind("a datetime", _TIMES, None, required=False)
 
 # One row per track and day. `created_at` and `id` decide which of two rows for one track and day stays,
 # and `id` of a track's earliest row is its `training_data_id`.
-DAILY_STREAMS: Mapping[str, Column] = {
+DAILY_STREAMS: Mapping[str, Kind] = {
     "cm_track_id": ID,
     "cm_artist_id": ID,
     "date": DAY,
@@ -59,7 +57,7 @@ DAILY_STREAMS: Mapping[str, Column] = {
 }
 
 # One row per artist, or several of which the newest (`created_at`, then `id`) counts.
-ARTIST_MLDR: Mapping[str, Column] = {
+ARTIST_MLDR: Mapping[str, Kind] = {
     "cm_artist_id": ID,
     "mldr": NUMBER,
     "id": ROW_ID,
@@ -122,7 +120,7 @@ SKIPPED = pl.Schema(
 RATELESS = pl.Schema({"cm_artist_id": pl.Int64, "reason": pl.String, "records": pl.Int64, "months": pl.Int64})
 
 
-def check(*frames: tuple[str, pl.LazyFrame, Mapping[str, Column]]) -> None:
+def check(*frames: tuple[str, pl.LazyFrame, Mapping[str, Kind]]) -> None:
     """Raise `SchemaMismatchError` naming every column, of any frame, that is missing or cannot work."""
     problems = [
         f"{name}: {'; '.join(found)}"
@@ -133,7 +131,7 @@ def check(*frames: tuple[str, pl.LazyFrame, Mapping[str, Column]]) -> None:
         raise SchemaMismatchError("; ".join(problems))
 
 
-def conform(frame: pl.LazyFrame, columns: Mapping[str, Column], /, *, name: str) -> pl.LazyFrame:
+def conform(frame: pl.LazyFrame, columns: Mapping[str, Kind], /, *, name: str) -> pl.LazyFrame:
     """Select `columns` in their order and final types; a missing optional column becomes NULLs.
 
     Raises `SchemaMismatchError` like `check`.
@@ -145,12 +143,12 @@ def conform(frame: pl.LazyFrame, columns: Mapping[str, Column], /, *, name: str)
     )
 
 
-def _problems(frame: pl.LazyFrame, columns: Mapping[str, Column]) -> list[str]:
+def _problems(frame: pl.LazyFrame, columns: Mapping[str, Kind]) -> list[str]:
     schema = frame.collect_schema()
     return sorted(filter(None, (_problem(schema.get(name), name, spec) for name, spec in columns.items())))
 
 
-def _problem(dtype: DataType | None, column: str, spec: Column) -> str | None:
+def _problem(dtype: DataType | None, column: str, spec: Kind) -> str | None:
     if dtype is None:
         return f"column {column} is missing (expected {spec.expected})" if spec.required else None
     if dtype.base_type() in (*spec.accepts, pl.Null):
@@ -158,7 +156,7 @@ def _problem(dtype: DataType | None, column: str, spec: Column) -> str | None:
     return f"column {column} is {dtype} (expected {spec.expected})"
 
 
-def _conformed(dtype: DataType | None, column: str, spec: Column) -> pl.Expr:
+def _conformed(dtype: DataType | None, column: str, spec: Kind) -> pl.Expr:
     if dtype is None or dtype == pl.Null:
         return pl.lit(None, dtype=spec.becomes or pl.Int64)
     converted = spec.convert(pl.col(column))

@@ -1,6 +1,6 @@
 """Lifecycle segments: their boundaries, the base decay rates, and sums of a rate over months.
 
-Source of every number: the production model's tables (README, "The model").
+Source of every number: the production model's tables (docs/model.md).
 """
 
 from collections.abc import Sequence

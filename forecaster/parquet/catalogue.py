@@ -27,7 +27,7 @@ from forecaster.files.listing import (
     refuse_tables,
 )
 from forecaster.files.paths import check_name, counted, refusing
-from forecaster.frames.schemas import ARTIST_MLDR, DAILY_STREAMS, Column, check, conform
+from forecaster.frames.schemas import ARTIST_MLDR, DAILY_STREAMS, Kind, check, conform
 from forecaster.model.mldr import newest_mldr
 from forecaster.parquet.layout import MLDR, STREAMS, Bucket, read_layout
 from forecaster.parquet.partitions import PATH, told_by_paths, with_told
@@ -54,7 +54,7 @@ class Files:
     """Parquet files of one kind: a file, a directory with all below it, or a pattern; or the URL of one."""
 
     where: str
-    columns: Mapping[str, Column]
+    columns: Mapping[str, Kind]
     """What is read of them. Raises `SchemaMismatchError`, naming every column, if they cannot work."""
 
     @property

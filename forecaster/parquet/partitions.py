@@ -6,7 +6,7 @@ from urllib.parse import unquote
 import polars as pl
 
 from forecaster.errors import BadFileError
-from forecaster.frames.schemas import Column
+from forecaster.frames.schemas import Kind
 
 PATH = "path of the file"
 """The column by which a row tells of which file it is. Dropped again."""
@@ -18,7 +18,7 @@ _NULL = "__HIVE_DEFAULT_PARTITION__"
 _MIDNIGHT = r"^(\d{4}-?\d{2}-?\d{2})(?:[ T]00:00:00(?:\.0+)?)?$"
 
 
-def told_by_paths(paths: Iterable[str], columns: Mapping[str, Column]) -> dict[str, dict[str, str | None]]:
+def told_by_paths(paths: Iterable[str], columns: Mapping[str, Kind]) -> dict[str, dict[str, str | None]]:
     """What directories named COLUMN=VALUE say, of those columns that have one type; the innermost counts."""
     told: dict[str, dict[str, str | None]] = {}
     for path in paths:
@@ -30,7 +30,7 @@ def told_by_paths(paths: Iterable[str], columns: Mapping[str, Column]) -> dict[s
     return told
 
 
-def with_told(frame: pl.LazyFrame, told: Told, columns: Mapping[str, Column]) -> pl.LazyFrame:
+def with_told(frame: pl.LazyFrame, told: Told, columns: Mapping[str, Kind]) -> pl.LazyFrame:
     """The rows with what their `PATH` tells where their file has no such column, and without `PATH`.
 
     Raises `BadFileError` for a path that says what no value of the column is.
@@ -48,7 +48,7 @@ def with_told(frame: pl.LazyFrame, told: Told, columns: Mapping[str, Column]) ->
     ).drop(PATH)
 
 
-def _values(name: str, told: Mapping[str, str | None], spec: Column) -> pl.Series:
+def _values(name: str, told: Mapping[str, str | None], spec: Kind) -> pl.Series:
     texts = pl.Series(list(told.values()), dtype=pl.String)
     if spec.becomes == pl.Date:
         day = texts.str.extract(_MIDNIGHT).str.replace_all("-", "", literal=True)

@@ -23,7 +23,7 @@ _CONNECTIONS = (
 )
 
 _HINTS: Mapping[str, str] = {
-    INSUFFICIENT_PRIVILEGE: 'grant it to this user (README, "Privileges")',
+    INSUFFICIENT_PRIVILEGE: 'grant it to this user (docs/tables.md, "Privileges")',
     UNIQUE_VIOLATION: "another program stored the same rows meanwhile; look, and start again",
     QUERY_CANCELED: "statement_timeout of the server, the database or the user ended it, or somebody "
     f"cancelled it: {_LIFTED.format('statement_timeout')}",
@@ -42,7 +42,7 @@ _HINTS: Mapping[str, str] = {
     "53200": "the server is out of memory: lower work_mem or max_connections, or give it more",
     "53300": _CONNECTIONS,
     "53400": "a limit of the server, such as temp_file_limit, is reached: raise it for this user, or give "
-    'the table the key that spares the sorting (README, "Tuning")',
+    'the table the key that spares the sorting (docs/tuning.md, "Tuning")',
     "57P01": "the server is going down, or somebody ended the session; start again once it is up",
     "57P02": "a process of the server crashed: its log says why; start again once it is up",
     "57P03": "the server is coming up or going down; start again once it is up",

@@ -10,8 +10,8 @@ import polars as pl
 import pyarrow as pa
 
 from forecaster.errors import WriteRefusedError
+from forecaster.frames import casting
 from forecaster.frames.casting import Fitted, described
-from forecaster.frames.casting import fit as fit_columns
 from forecaster.postgres.connection import (
     Connection,
     commit,
@@ -54,9 +54,16 @@ def uuid_bytes(text: pl.Expr) -> pl.Expr:
 def fit(rows: pl.DataFrame, tables: Tables, table: str) -> Fitted:
     """Bring rows into the types of a table's columns, as `forecaster.frames.casting.fit` does."""
     try:
-        return fit_columns(rows, tables.columns[table], may_be_null=_MAY_BE_NULL.get(table, frozenset()))
+        return casting.fit(rows, tables.columns[table], may_be_null=_MAY_BE_NULL.get(table, frozenset()))
     except WriteRefusedError as error:
         raise WriteRefusedError(f"{table}: {error}") from None
+
+
+def fit_or_refuse(
+    rows: pl.DataFrame, tables: Tables, table: str, *, by: str
+) -> tuple[Fitted, dict[int, str]]:
+    """The same for the tracks, or artists, of which all rows fit; and why the others are refused."""
+    return casting.fit_or_refuse(rows, lambda some: fit(some, tables, table), by=by)
 
 
 def ingest(connection: Connection, tables: Tables, table: str, rows: pl.DataFrame) -> int:

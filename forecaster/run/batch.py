@@ -13,7 +13,7 @@ from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
 from forecaster.postgres.catalogue import History, Source
 from forecaster.postgres.connection import Connection, not_again, statement_errors
-from forecaster.postgres.forecasts import Stored, fit, store_forecasts, uuid_bytes
+from forecaster.postgres.forecasts import Stored, fit_or_refuse, store_forecasts, uuid_bytes
 from forecaster.postgres.tables import FORECAST_TABLE
 from forecaster.process.signals import Cancel, interruptible
 from forecaster.run.report import Report
@@ -75,12 +75,7 @@ class Worker:
             stage.count = len(track_ids)
             frames = [self._rows(tracks), skipped(tracks)]
             forecasts, bad = interruptible(lambda: pl.collect_all(frames), cancel=None)
-            fitted = fit(forecasts, self.source.tables, FORECAST_TABLE)
-            refused = fitted.by("cm_track_id")
-            if refused:
-                unfit = pl.Series(list(refused), dtype=pl.Int64).implode()
-                good = forecasts.filter(~pl.col("cm_track_id").is_in(unfit))
-                fitted = fit(good, self.source.tables, FORECAST_TABLE)
+            fitted, refused = fit_or_refuse(forecasts, self.source.tables, FORECAST_TABLE, by="cm_track_id")
         done = Done(track_ids, len(fitted.rows), bad, refused, [], history.duplicates, looking_ahead)
         return Computed(fitted, done)
 

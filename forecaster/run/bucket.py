@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -12,7 +12,7 @@ import polars as pl
 
 from forecaster.errors import BadFileError
 from forecaster.files.tables import write_table
-from forecaster.frames.casting import ColumnInfo, fit
+from forecaster.frames.casting import Fitted, fit, fit_or_refuse
 from forecaster.model import build_tracks, forecastable, records_and_facts, skipped
 from forecaster.model.features import clean
 from forecaster.model.parameters import Parameters
@@ -23,16 +23,7 @@ from forecaster.parquet.lock import locked
 from forecaster.parquet.sink import Manifest, Sink
 from forecaster.process.signals import interruptible
 from forecaster.run.report import RunReport, versions
-
-# What the tables that `init` creates take. `training_data_id` is as the rows have it.
-_COLUMNS: Mapping[str, ColumnInfo] = {
-    "month": ColumnInfo("smallint"),
-    "forecasted_value": ColumnInfo("bigint"),
-    "segment_used": ColumnInfo("smallint"),
-    "time_used": ColumnInfo("integer"),
-    "cm_track_id": ColumnInfo("bigint"),
-    "cm_artist_id": ColumnInfo("bigint"),
-}
+from forecaster.tables import FORECASTS, STREAMS
 
 
 @dataclass(frozen=True)
@@ -182,24 +173,19 @@ def _read(job: Job, bucket: Bucket) -> pl.DataFrame:
 
 def _cleaned(daily: pl.DataFrame) -> tuple[int, pl.DataFrame]:
     """How many rows are records, and those that are left of them."""
-    is_usable = (
-        pl.col("cm_track_id").is_not_null()
-        & pl.col("date").is_not_null()
-        & pl.col("daily_streams").is_finite().fill_null(value=False)
-    )
-    frames = [daily.lazy().select(is_usable.sum()), clean(daily.lazy())]
+    frames = [daily.lazy().select(STREAMS.is_record().sum()), clean(daily.lazy())]
     usable, cleaned = interruptible(lambda: pl.collect_all(frames), cancel=None)
     return int(usable.item()), cleaned
 
 
 def _stored(forecasts: pl.DataFrame, created_at: datetime) -> tuple[pl.DataFrame, dict[int, str]]:
     """The rows in the types of the tables, and the tracks that these types cannot hold."""
-    is_own = "training_data_id"
-    fitted = fit(forecasts.drop(is_own), _COLUMNS)
-    refused = fitted.by("cm_track_id")
-    if refused:
-        unfit = pl.Series(list(refused), dtype=pl.Int64).implode()
-        forecasts = forecasts.filter(~pl.col("cm_track_id").is_in(unfit))
-        fitted = fit(forecasts.drop(is_own), _COLUMNS)
+    fitted, refused = fit_or_refuse(forecasts, _fit_made, by="cm_track_id")
     at = pl.lit(created_at.astimezone(UTC), dtype=pl.Datetime("us", "UTC"))
-    return fitted.rows.with_columns(forecasts[is_own], created_at=at), refused
+    return fitted.rows.with_columns(created_at=at), refused
+
+
+def _fit_made(forecasts: pl.DataFrame) -> Fitted:
+    """Fit forecasts to the table that `init` makes; `training_data_id` stays as the rows have it."""
+    fitted = fit(forecasts.drop("training_data_id"), FORECASTS.made)
+    return replace(fitted, rows=fitted.rows.with_columns(forecasts["training_data_id"]))

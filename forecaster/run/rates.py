@@ -21,7 +21,7 @@ from forecaster.postgres.connection import (
     statement_errors,
 )
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.forecasts import Stored, fit, store_rates, uuid_bytes
+from forecaster.postgres.forecasts import Stored, fit_or_refuse, store_rates, uuid_bytes
 from forecaster.postgres.listeners import artists, rated, read_listeners, unusable_rows
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
 from forecaster.postgres.server import check_writable, server_state
@@ -210,12 +210,8 @@ class _Rates:
             (uuid_bytes(row_id) if tables.type(MLDR_TABLE, reference) == "uuid" else row_id).alias(reference),
             created_at=self.created_at,
         )
-        fitted = fit(rows, tables, MLDR_TABLE)
-        refused = fitted.by("cm_artist_id")
-        if refused:
-            self.report.refused |= refused
-            unfit = pl.Series(list(refused), dtype=pl.Int64).implode()
-            fitted = fit(rows.filter(~pl.col("cm_artist_id").is_in(unfit)), tables, MLDR_TABLE)
+        fitted, refused = fit_or_refuse(rows, tables, MLDR_TABLE, by="cm_artist_id")
+        self.report.refused |= refused
         return fitted
 
     def _store(self, tables: Tables, writer: Connection, rates: Fitted) -> Stored:

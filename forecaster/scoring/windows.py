@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from forecaster.errors import NoForecastError, SchemaMismatchError
-from forecaster.frames.schemas import DAY, ID, NUMBER, Column, check, conform
+from forecaster.frames.schemas import DAY, ID, NUMBER, Kind, check, conform
 from forecaster.model.parameters import DAYS_PER_MONTH, HORIZON_MAX
 
 Floats = npt.NDArray[np.float64]
@@ -31,16 +31,16 @@ LEFT_OUT: Mapping[str, str] = {
 }
 """Why a forecast month is not scored. The first reason that applies, in this order."""
 
-DAILY: Mapping[str, Column] = {"cm_track_id": ID, "date": DAY, "daily_streams": NUMBER}
+DAILY: Mapping[str, Kind] = {"cm_track_id": ID, "date": DAY, "daily_streams": NUMBER}
 
-FORECAST_MONTHS: Mapping[str, Column] = {
+FORECAST_MONTHS: Mapping[str, Kind] = {
     "cm_track_id": ID,
     "cutoff": DAY,
     "as_of": DAY,
     "month": ID,
     "forecasted_value": NUMBER,
     "segment_used": ID,
-    "time_used": Column("an integer of at most 64 bits, signed", ID.accepts, pl.Int64, required=False),
+    "time_used": Kind("an integer of at most 64 bits, signed", ID.accepts, pl.Int64, required=False),
 }
 
 _KEY_BITS = 34  # of a day in a key, with room for the days up to the longest horizon; the rest is the track

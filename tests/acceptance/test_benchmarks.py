@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.sizing import needs
 from tests.conftest import bare_environment, short_directory
+from tests.documents import page_named
 
 ROOT = Path(__file__).parents[2]
 TRACKS = 100
@@ -83,7 +84,7 @@ def test_the_page_has_each_table_and_the_picture(out: Path) -> None:
 
 
 def test_the_results_that_are_kept_are_of_the_whole_catalogue() -> None:
-    """The figures of the README are taken from them."""
+    """The figures of the documents are taken from them."""
     kept = ROOT / "benchmarks" / "results"
     result = json.loads((kept / "full.json").read_text())
     assert result["catalogue"] == {"tracks": 8_459, "daily_rows": 6_699_409}
@@ -94,7 +95,7 @@ def test_the_results_that_are_kept_are_of_the_whole_catalogue() -> None:
     assert f"| {ratio:.2f} |" in (kept / "full.md").read_text()
 
 
-def test_the_readme_shows_what_the_results_say_of_larger_catalogues() -> None:
+def test_the_manual_shows_what_the_results_say_of_larger_catalogues() -> None:
     result = json.loads((ROOT / "benchmarks" / "results" / "buckets.json").read_text())
     factors = (1, 4, 16, 64, 256)
     assert [size["tracks"] for size in result["sizes"]] == [8_459 * factor for factor in factors]
@@ -102,14 +103,14 @@ def test_the_readme_shows_what_the_results_say_of_larger_catalogues() -> None:
         [median(measured[engine]["seconds"] for measured in size["rounds"]) for engine in ("local", "dask")]
         for size in result["sizes"][-2:]
     )
-    readme = (ROOT / "README.md").read_text()
-    assert needs(result) in readme
-    assert f"541,376 tracks take {at_64[0]:.0f} s in one process and {at_64[1]:.0f} s over Dask" in readme
-    assert f"2,165,504 tracks take {at_256[0]:.0f} s and {at_256[1]:.0f} s" in readme
+    page = page_named("docs/sizing.md")
+    assert needs(result) in page
+    assert f"541,376 tracks take {at_64[0]:.0f} s in one process and {at_64[1]:.0f} s over Dask" in page
+    assert f"2,165,504 tracks take {at_256[0]:.0f} s and {at_256[1]:.0f} s" in page
     memory = [max(measured["local"]["peak_mb"] for measured in size["rounds"]) for size in result["sizes"]]
-    assert f"one process takes {min(memory):.0f} to {max(memory):.0f} MB" in readme
+    assert f"one process takes {min(memory):.0f} to {max(memory):.0f} MB" in page
     first, *_, last = (max(measured["dask"]["peak_mb"] for measured in s["rounds"]) for s in result["sizes"])
-    assert f"{first:.0f} MB for 8,459 tracks, {last:.0f} MB for 256 times as many" in readme
+    assert f"{first:.0f} MB for 8,459 tracks, {last:.0f} MB for 256 times as many" in page
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ from tests.faults import (
     until,
     whole_tracks,
 )
-from tests.integration.test_run import stored
+from tests.forecasts import stored
 from tests.proxy import Proxy
 
 CHUNK = 20  # tracks: 13 transactions in a run
@@ -251,7 +251,7 @@ class TestLostWhileWriting:
 
 @pytest.mark.parametrize(("table", "mode"), [(STREAMS, "ACCESS EXCLUSIVE"), (FORECAST, "SHARE")])
 def test_no_longer_for_a_lock_than_one_wants(embedded_database: Dsn, table: str, mode: str) -> None:
-    """As the README says, with libpq's variables: while reading and while writing."""
+    """As the manual says, with libpq's variables: while reading and while writing."""
     dsn = embedded_database
     expected = fill(dsn)
     there = {"PGHOST": dsn.host, "PGPORT": str(dsn.port), "PGUSER": dsn.user, "PGDATABASE": dsn.dbname}

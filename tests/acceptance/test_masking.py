@@ -18,6 +18,7 @@ from forecaster.postgres.connection import _reason
 from forecaster.process.secrets import all_masked, brief, masked, plain
 from forecaster.run.report import BucketsReport
 from tests.conftest import Cli
+from tests.documents import PAGES
 from tests.parquet import write_catalogue
 
 SIGNED = "https://bucket.example.com/x.parquet?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA7&X-Amz-Signature=f00ba5"
@@ -86,9 +87,9 @@ class TestMasked:
     def test_what_is_none(self, text: str) -> None:
         assert masked(text) == text
 
-    @pytest.mark.parametrize("name", ["README.md", "docs/model.md"])
-    def test_the_manual_is_all_there(self, name: str) -> None:
-        lines = (Path(forecaster.__file__).parents[1] / name).read_text().splitlines()
+    @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+    def test_the_manual_is_all_there(self, page: Path) -> None:
+        lines = page.read_text().splitlines()
         assert [line for line in lines if masked(line) != line] == []
 
     def test_in_all_of_what_becomes_json(self) -> None:

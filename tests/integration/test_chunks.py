@@ -16,7 +16,7 @@ from forecaster.run.session import RunConfig, run
 from forecaster.setup.load import load
 from tests import sql
 from tests.faults import FORECAST, STREAMS, sessions
-from tests.integration.test_run import in_frames, stored
+from tests.forecasts import in_frames, stored
 from tests.tables import create_tables, golden_mldr, golden_streams, load_golden, made_once
 
 KEY = "UNIQUE (cm_track_id, date)"

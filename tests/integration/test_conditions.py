@@ -25,7 +25,7 @@ from forecaster.run.session import RunConfig, run
 from tests import sql
 from tests.conftest import BINARIES, SETTINGS, ServerNamed, new_database, short_directory
 from tests.faults import STREAMS, as_observer, blocked, fill, locked, sessions, terminate, until
-from tests.integration.test_run import stored
+from tests.forecasts import stored
 from tests.tables import initialise
 
 GERMAN = Path("/usr/share/locale/de/LC_MESSAGES/postgres-15.mo")

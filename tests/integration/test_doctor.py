@@ -24,10 +24,10 @@ from forecaster.setup.load import load
 from tests import sql
 from tests.conftest import BINARIES, Cli, short_directory
 from tests.faults import FORECAST, PASSWORD, PASSWORD_MARKS, STREAMS, until
-from tests.integration.test_run import stored
-from tests.integration.test_tls import asked, make_authority, needs_tls, on_the_network
+from tests.forecasts import stored
+from tests.names import NAMES
 from tests.tables import create_tables, golden_mldr, golden_streams, initialise
-from tests.unit.test_names import NAMES
+from tests.tls import asked, make_authority, needs_tls, on_the_network
 
 MLDR = "backtest_artist_mldr"
 WITHOUT_RATE = 38

@@ -14,7 +14,7 @@ from forecaster.setup.init import initialise as init
 from forecaster.setup.load import load
 from tests import sql
 from tests.faults import FORECAST, STREAMS, clear
-from tests.integration.test_run import stored
+from tests.forecasts import stored
 from tests.tables import create_tables, golden_mldr, golden_streams, initialise
 
 LISTENERS = "backtest_artist_daily_training_data"

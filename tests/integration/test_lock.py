@@ -36,7 +36,7 @@ from tests.faults import (
     until,
     whole_tracks,
 )
-from tests.integration.test_run import stored
+from tests.forecasts import stored
 from tests.tables import initialise
 
 TIMES = [1, pytest.param(20, marks=LONG)]

@@ -27,7 +27,7 @@ from forecaster.run.session import Run, RunConfig, run
 from forecaster.setup.load import load
 from tests import sql
 from tests.faults import STREAMS, as_observer, blocked, clear, fill, locked, sessions, terminate, until
-from tests.integration.test_run import stored
+from tests.forecasts import stored
 from tests.tables import GOLDEN, initialise
 
 MLDR, LISTENERS = "backtest_artist_mldr", "backtest_artist_daily_training_data"

@@ -1,9 +1,7 @@
-"""The rights that the README grants are enough, and one that is missing is named."""
+"""The rights that the manual grants are enough, and one that is missing is named."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -18,17 +16,16 @@ from forecaster.run.session import RunConfig, run
 from forecaster.setup.load import load
 from forecaster.views.track import diagnose
 from tests import sql
+from tests.documents import fenced
 from tests.tables import golden_mldr, golden_streams, initialise
 
-README = Path(__file__).parents[2] / "README.md"
 FEW = pl.col("cm_track_id") <= 10
 
 
 def granted() -> list[str]:
-    """The statements of the README's section on privileges, for its user `nightly`."""
-    section = README.read_text().partition("\n## Privileges\n")[2].partition("\n## ")[0]
-    [block] = re.findall(r"^```sql\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
-    return [line.partition(" -- ")[0].rstrip().removesuffix(";") for line in block.splitlines() if line]
+    """The statements of docs/tables.md, for its user `nightly`."""
+    lines = fenced("sql", "GRANT CONNECT").splitlines()
+    return [line.partition(" -- ")[0].rstrip().removesuffix(";") for line in lines if line]
 
 
 @pytest.fixture
@@ -77,7 +74,7 @@ def test_ids_from_a_sequence_need_usage_of_it(nightly: Dsn, database: Dsn) -> No
     grant(database, nightly)
     with pytest.raises(DatabaseError, match="permission denied for sequence numbers") as caught:
         run(RunConfig(nightly))
-    assert caught.value.hint == 'grant it to this user (README, "Privileges")'
+    assert caught.value.hint == 'grant it to this user (docs/tables.md, "Privileges")'
     assert sql.rows(database, f"SELECT count(*) FROM {table}") == [(0,)]
     sql.run(database, f"GRANT USAGE ON SEQUENCE numbers TO {nightly.user}")
     assert run(RunConfig(nightly)).forecast == 10

@@ -14,7 +14,6 @@ from forecaster.errors import (
     NoForecastError,
     SchemaMismatchError,
 )
-from forecaster.model import build_forecasts
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.connection import connect
@@ -25,6 +24,7 @@ from forecaster.postgres.tables import FORECAST_TABLE, read_tables
 from forecaster.run.session import RunConfig, run
 from forecaster.setup.load import load
 from tests import sql
+from tests.forecasts import STORED, in_frames, stored
 from tests.tables import (
     GOLDEN,
     create_tables,
@@ -34,30 +34,8 @@ from tests.tables import (
     load_golden,
 )
 
-STORED = (
-    "SELECT cm_track_id::bigint, month::bigint, forecasted_value::bigint, segment_used::bigint, "
-    "time_used::bigint FROM backtest_track_streams_forecast ORDER BY 1, 2"
-)
-
 # The production system measured ages from the first date.
 PRODUCTION = Parameters(age_from="first-date")
-
-
-def stored(dsn: Dsn) -> pl.DataFrame:
-    columns = ("cm_track_id", "month", "forecasted_value", "segment_used", "time_used")
-    return pl.DataFrame(sql.rows(dsn, STORED), schema=dict.fromkeys(columns, pl.Int64), orient="row")
-
-
-def in_frames(streams: pl.DataFrame, mldr: pl.DataFrame, **parameters: Any) -> pl.DataFrame:
-    """What the Python API answers, as it would be stored."""
-    forecasts = build_forecasts(streams.lazy(), mldr.lazy(), **parameters).forecasts.collect()
-    return forecasts.select(
-        "cm_track_id",
-        "month",
-        pl.col("forecasted_value").round().cast(pl.Int64),
-        pl.col("segment_used").cast(pl.Int64),
-        pl.col("time_used").cast(pl.Int64),
-    ).sort("cm_track_id", "month")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.run.session import RunConfig, run
 from forecaster.setup.load import load
 from tests.faults import LONG, STREAMS, as_observer, clear
-from tests.integration.test_run import in_frames, stored
+from tests.forecasts import in_frames, stored
 from tests.tables import initialise
 
 TRACKS = 12

@@ -43,7 +43,7 @@ from tests.faults import (
     until,
     whole_tracks,
 )
-from tests.integration.test_run import stored
+from tests.forecasts import stored
 from tests.proxy import Proxy
 from tests.tables import create_tables, golden_mldr, golden_streams, initialise
 

@@ -1,17 +1,13 @@
 """Data flows one way, and so do imports: who may know whom, read from the source."""
 
 import ast
-import subprocess
-import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import forecaster
-from forecaster.postgres.dsn import Dsn
-from tests.tables import load_golden
+from tests.imports import loaded_by
 
 PACKAGE = Path(forecaster.__file__).parent
 
@@ -158,13 +154,6 @@ def test_nobody_imports_the_command_line() -> None:
     assert outside <= {"forecaster.__main__"}
 
 
-def loaded_by(statement: str) -> set[str]:
-    """Top-level packages in a new interpreter after a statement."""
-    code = f"{statement}; import sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return {*result.stdout.split()}
-
-
 def test_forecasting_frames_loads_no_database_driver() -> None:
     loaded = loaded_by("from forecaster import build_forecasts")
     assert "polars" in loaded
@@ -183,25 +172,3 @@ def test_every_public_name_is_there_and_no_other() -> None:
     assert all(hasattr(forecaster, name) for name in forecaster.__all__)
     with pytest.raises(AttributeError, match="'forecaster' has no attribute 'build_forecast'"):
         getattr(forecaster, "build_forecast")  # noqa: B009 - mypy knows that it is not there
-
-
-@pytest.mark.parametrize("command", ["run", "run --replace", "doctor", "mldr"])
-def test_pandas_is_left_alone_where_it_is_installed(embedded_database: Dsn, command: str) -> None:
-    """It takes as long to import as everything else together, and pyarrow imports it unasked."""
-    load_golden(embedded_database)
-    program = (
-        "import sys\n"
-        "from forecaster.__main__ import start\n"
-        "try:\n    start()\n"
-        "finally:\n    assert 'polars' in sys.modules\n    print('pandas' in sys.modules, file=sys.stderr)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, *command.split()],
-        env={"DATABASE_URL": embedded_database.uri, "HOME": "/nonexistent"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert find_spec("pandas")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines()[-1] == "False"

@@ -16,20 +16,10 @@ from forecaster.setup.load import load
 from forecaster.views.track import diagnose
 from tests import sql
 from tests.conftest import Cli
+from tests.names import NAMES, quoted
 from tests.tables import golden_mldr, golden_streams
 
-NAMES = [
-    "we\"ird it's two words ",
-    '"; DROP SCHEMA public CASCADE; --',
-    "'; DROP TABLE public.kept; --per%cent %s %(x)s $1 {0} b\\slash\\'",
-    "UPPER Größe 音楽 \u200b\nnew\tline".ljust(55, "a"),  # 63 bytes
-    "select",
-]
 FEW = golden_streams().filter(pl.col("cm_track_id") <= 2)
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 @pytest.fixture

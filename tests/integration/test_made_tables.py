@@ -1,0 +1,77 @@
+"""What `init` makes, as the server says it: every column, constraint and index."""
+
+from forecaster.postgres.dsn import Dsn
+from tests import sql
+from tests.tables import initialise
+
+# Written down from the statements that made them before there was one object per table.
+MADE = """
+backtest_artist_daily_training_data
+  id bigint NOT NULL IDENTITY d
+  cm_artist_id bigint NOT NULL
+  date date NOT NULL
+  monthly_listeners bigint
+  created_at timestamp with time zone NOT NULL DEFAULT now()
+  PRIMARY KEY (id)
+  UNIQUE (cm_artist_id, date)
+backtest_artist_mldr
+  id bigint NOT NULL IDENTITY d
+  cm_artist_id bigint NOT NULL
+  mldr double precision
+  created_at timestamp with time zone NOT NULL DEFAULT now()
+  backtest_artist_daily_training_data_id bigint
+  PRIMARY KEY (id)
+  UNIQUE (cm_artist_id, created_at, id)
+backtest_track_daily_training_data
+  id bigint NOT NULL IDENTITY d
+  cm_track_id bigint NOT NULL
+  cm_artist_id bigint NOT NULL
+  date date NOT NULL
+  daily_streams bigint
+  days_from_release integer
+  created_at timestamp with time zone NOT NULL DEFAULT now()
+  PRIMARY KEY (id)
+  UNIQUE (cm_track_id, date)
+backtest_track_streams_forecast
+  id bigint NOT NULL IDENTITY d
+  month smallint NOT NULL
+  forecasted_value bigint NOT NULL
+  segment_used smallint NOT NULL
+  time_used integer NOT NULL
+  cm_track_id bigint NOT NULL
+  cm_artist_id bigint NOT NULL
+  training_data_id bigint NOT NULL
+  created_at timestamp with time zone NOT NULL
+  CHECK ((forecasted_value >= 0))
+  CHECK ((month >= 1))
+  CHECK (((segment_used >= 1) AND (segment_used <= 12)))
+  PRIMARY KEY (id)
+  UNIQUE (cm_track_id, month)
+"""
+PARTIAL = "(cm_track_id) WHERE ((daily_streams IS NULL) OR (NOT isfinite(date)))"
+COLUMNS = """
+    SELECT c.relname::text, concat_ws(' ', a.attname, format_type(a.atttypid, a.atttypmod),
+           CASE WHEN a.attnotnull THEN 'NOT NULL' END, 'IDENTITY ' || nullif(a.attidentity::text, ''),
+           'DEFAULT ' || pg_get_expr(d.adbin, d.adrelid))
+    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+    LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+    WHERE c.relnamespace = 'made'::regnamespace AND c.relkind = 'r' ORDER BY c.relname, a.attnum"""
+CONSTRAINTS = """
+    SELECT c.relname::text, pg_get_constraintdef(k.oid)
+    FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
+    WHERE k.connamespace = 'made'::regnamespace AND k.contype <> 'n' ORDER BY c.relname, k.contype, k.conname"""
+INDEXES = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'made' AND indexdef LIKE '% WHERE %'"
+
+
+def test_columns_and_constraints(database: Dsn) -> None:
+    initialise(database, "made")
+    tables: dict[str, list[str]] = {}
+    for table, line in [*sql.rows(database, COLUMNS), *sql.rows(database, CONSTRAINTS)]:
+        tables.setdefault(table, []).append(f"  {line}")
+    assert [line for table, lines in tables.items() for line in (table, *lines)] == MADE.strip().splitlines()
+
+
+def test_the_index_of_what_is_left_out(database: Dsn) -> None:
+    initialise(database, "made")
+    [(index,)] = sql.rows(database, INDEXES)
+    assert index.endswith(PARTIAL)
