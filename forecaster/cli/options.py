@@ -1,110 +1,205 @@
-"""The options that several commands have: which database, and the model's parameters."""
+"""The kinds of options, and those that several commands have."""
 
-import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime
-from functools import wraps
+import re
+from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-from forecaster.cli.base import ID, FloatRange, IntRange, Option, was_typed
-from forecaster.errors import InvalidOptionError
-from forecaster.process.logs import log
 
-if TYPE_CHECKING:
-    from forecaster.model.parameters import AgeFrom
-    from forecaster.postgres.dsn import Dsn
+class _Id(click.ParamType[int]):
+    """A track or an artist. The range of 64 bits, which IntRange shows in the help, is of no use there."""
 
-Command = Callable[..., None]
+    name = "integer"
 
-
-@dataclass(frozen=True)
-class Where:
-    """Which database and schema: what `database_options` were given."""
-
-    url: str | None
-    data_dir: Path | None
-    schema: str
-    stall_timeout: float
-
-    @contextmanager
-    def database(self) -> "Iterator[Dsn]":
-        """The configured database, else the embedded server; which one is said on stderr."""
-        from forecaster.postgres.dsn import resolve
-
-        dsn = resolve(self.url)
-        if dsn is None:
-            if self.url is not None:  # as from "$UNSET" in a script
-                raise InvalidOptionError("--database-url is empty", hint="give a URL, or leave it out")
-            with embedded(self.data_dir) as own:
-                yield replace(own, stall_timeout=self.stall_timeout)
-        else:
-            unused = "; --data-dir is not used" if was_typed("data_dir") else ""
-            log.info("database: %s%s", dsn, unused)
-            yield replace(dsn, stall_timeout=self.stall_timeout)
-
-    def check_not_typed(self) -> None:
-        """Raise `InvalidOptionError` if a database is named, and the catalogue is in files."""
-        for name in ("database_url", "data_dir", "schema", "stall_timeout"):
-            if was_typed(name):
-                raise InvalidOptionError(
-                    f"--source and --{name.replace('_', '-')} contradict each other",
-                    hint="with --source the catalogue is in Parquet files, and no database is used",
-                )
-
-    def options(self, dsn: "Dsn") -> str:
-        """What has to be typed for a command to find the same tables; the password is left to a variable."""
-        words = []
-        if was_typed("database_url"):
-            words.append('--database-url "$DATABASE_URL"' if dsn.password else f"--database-url {dsn}")
-        elif was_typed("data_dir"):
-            words.append(f"--data-dir {shlex.quote(str(self.data_dir))}")
-        if self.schema != "public":
-            words.append(f"--schema {shlex.quote(self.schema)}")
-        return "".join(f" {word}" for word in words)
+    def convert(self, value: int | str, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        integer = click.INT.convert(value, param, ctx)  # type: ignore[arg-type]
+        in_range: int = _INT64.convert(integer, param, ctx)
+        return in_range
 
 
-@dataclass(frozen=True)
-class FromFiles:
-    """Where the Parquet files are, and where the forecasts go: what `files_options` were given."""
+class _Day(click.ParamType[date]):
+    """A date, of which an error shows an example."""
 
-    source: str
-    sink: Path | None
-    mldr: str | None
+    name = "date"
 
-
-@contextmanager
-def embedded(data_dir: Path | None) -> "Iterator[Dsn]":
-    """The embedded server, for as long as the block lasts."""
-    from forecaster.postgres.embedded import default_data_dir, running_server
-
-    if data_dir is not None and not data_dir.parts:  # "" is the path "."
-        raise InvalidOptionError("--data-dir is empty", hint="give a directory, or leave it out")
-    directory = data_dir or default_data_dir()
-    log.info("database: embedded server in %s", directory)
-    with running_server(directory) as dsn:
-        yield dsn
+    def convert(self, value: date | str, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        if isinstance(value, date):
+            return value
+        try:
+            return datetime.strptime(value, "%Y-%m-%d").date()  # noqa: DTZ007 - a day, not an instant
+        except ValueError:
+            self.fail(f"{value!r} is not a date like 2024-01-31.", param, ctx)
 
 
-def option(*names: str, **attributes: object) -> Callable[[Command], Command]:
-    """An option of our kind; `shared` if it means the same for all commands that have it."""
-    return click.option(*names, cls=Option, **attributes)
+class _Bucket(click.ParamType[tuple[int, int]]):
+    """Which of how many."""
+
+    name = "K/N"
+
+    def convert(
+        self, value: str | tuple[int, int], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", value)
+        if match is None:
+            self.fail(f"{value!r} is no bucket: expected K/N, such as 0/64, the first of 64", param, ctx)
+        return int(match[1]), int(match[2])
 
 
-data_dir_option = option(
+class IntRange(click.IntRange):
+    """An integer of some range; the message on what is none names an integer, and no range."""
+
+    name = "integer"
+
+
+class FloatRange(click.FloatRange):
+    """The same for a number."""
+
+    name = "number"
+
+
+_INT64 = click.IntRange(-(2**63), 2**63 - 1)
+_SECONDS = FloatRange(0, 2**31, max_open=True)
+ID = _Id()
+DAY = _Day()
+BUCKET = _Bucket()
+FILE = click.Path(dir_okay=False, path_type=Path)
+DIRECTORY = click.Path(file_okay=False, path_type=Path)
+FILE_OR_DIRECTORY = click.Path(path_type=Path)
+
+
+class Option(click.Option):
+    """An option that is also a variable, which the help shows.
+
+    It is FORECASTER_ and the option's name where that means the same for all commands, else with the
+    command's name between: what is set for one must not change what another does.
+    """
+
+    def __init__(self, *arguments: Any, shared: bool = False, **attributes: Any) -> None:  # noqa: ANN401
+        super().__init__(*arguments, **attributes)
+        self.is_shared = shared
+
+    def belong_to(self, command: str) -> None:
+        """Take the variable's name, now that the command is known."""
+        if self.envvar is None:
+            longest = max((name for name in self.opts if name.startswith("--")), key=len)
+            of = "" if self.is_shared else f"{command}_"
+            self.envvar = f"FORECASTER_{of}{longest.removeprefix('--')}".replace("-", "_").upper()
+        self.show_envvar = True
+        if self.multiple:
+            self.help = f"{self.help} Can be repeated; in the variable, blanks separate."
+
+
+def option(*names: str, shared: bool = False, **attributes: object) -> Option:
+    """An option of our kind; `shared` if it means the same for all commands that have it.
+
+    A name without dashes is that of the field, or parameter, that gets the value.
+    """
+    return Option(names, shared=shared, **attributes)
+
+
+def was_typed(name: str) -> bool:
+    """Whether the user has given the option now, and not by a variable."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def out_option(text: str, *, required: bool = False) -> Option:
+    """--out FILE."""
+    return option("--out", type=FILE, metavar="FILE", required=required, help=text)
+
+
+def track_option(text: str, *, required: bool = False) -> Option:
+    """--track-id ID, of one track."""
+    return option("--track-id", type=ID, metavar="ID", required=required, help=text)
+
+
+def source_option(text: str) -> Option:
+    """--source DIR, of Parquet files."""
+    return option("--source", shared=True, metavar="DIR|GLOB|URL", help=text)
+
+
+SPEAKING = (
+    option(
+        "-v", "--verbose", count=True, shared=True, help="Say more; -vv also shows where an error came from."
+    ),
+    option(
+        "-q", "--quiet", is_flag=True, shared=True, help="Say nothing but warnings, errors and the last line."
+    ),
+    option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        shared=True,
+        help="What is said on stderr: text, or one JSON object per line.",
+    ),
+    option(
+        "--color",
+        type=click.Choice(["auto", "always", "never"]),
+        default="auto",
+        show_default=True,
+        shared=True,
+        help="Colours; NO_COLOR counts for auto.",
+    ),
+)
+"""Those of every command."""
+
+DATA_DIR = option(
     "--data-dir",
     shared=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=DIRECTORY,
     help="Directory of the embedded server, which is used if no database is configured.  "
     "[default: forecaster, in the user's data home]",
 )
 
+DATABASE = (
+    option(
+        "--database-url",
+        shared=True,
+        metavar="URL",
+        envvar="DATABASE_URL",
+        help="postgresql://USER:PASSWORD@HOST:PORT/DATABASE.  "
+        "[default: PGHOST and the others, else the embedded server]",
+    ),
+    DATA_DIR,
+    option("--schema", shared=True, default="public", show_default=True, help="Schema of the tables."),
+    option(
+        "--stall-timeout",
+        shared=True,
+        type=_SECONDS,
+        metavar="SECONDS",
+        default=120.0,
+        help="Fail if the database is silent for so long while it works on no statement; 0: no limit.  "
+        "[default: 120]",
+    ),
+)
+"""The fields of `Where`."""
 
-age_option = option(
+RATES = option(
+    "--mldr",
+    shared=True,
+    metavar="FILE|GLOB|URL",
+    help="Decay rates of --source, in Parquet.  [default: mldr/ in its directory]",
+)
+
+FILES = (
+    source_option("Catalogue in Parquet files: directory, pattern or URL. No database is used."),
+    option(
+        "--sink",
+        shared=True,
+        type=DIRECTORY,
+        metavar="DIR",
+        help="Directory for the forecasts, as Parquet files.",
+    ),
+    RATES,
+)
+"""The fields of `Files`."""
+
+AGE_FROM = option(
     "--age-from",
     shared=True,
     type=click.Choice(["release", "first-date"]),
@@ -113,96 +208,27 @@ age_option = option(
     help="What a track's age is measured from.",
 )
 
-
-def out_option(text: str, *, required: bool = False) -> Callable[[Command], Command]:
-    """--out FILE."""
-    return option(
-        "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", required=required, help=text
-    )
-
-
-def track_option(text: str, *, required: bool = False) -> Callable[[Command], Command]:
-    """--track-id ID, of one track."""
-    return option("--track-id", type=ID, metavar="ID", required=required, help=text)
-
-
-def database_options(command: Command) -> Command:
-    """--database-url, --data-dir, --schema and --stall-timeout; the command gets them as one `where`."""
-
-    @option(
-        "--database-url",
+TRACK_PARAMETERS = (
+    AGE_FROM,
+    option(
+        "--as-of",
         shared=True,
-        metavar="URL",
-        envvar="DATABASE_URL",
-        help="postgresql://USER:PASSWORD@HOST:PORT/DATABASE.  "
-        "[default: PGHOST and the others, else the embedded server]",
-    )
-    @data_dir_option
-    @option("--schema", shared=True, default="public", show_default=True, help="Schema of the tables.")
-    @option(
-        "--stall-timeout",
+        type=DAY,
+        metavar="DATE",
+        help="Day that ages are measured on.  [default: each track's own last date]",
+    ),
+    option(
+        "--influence",
         shared=True,
-        type=FloatRange(0, 2**31, max_open=True),
-        metavar="SECONDS",
-        default=120.0,
-        help="Fail if the database is silent for so long while it works on no statement; 0: no limit.  "
-        "[default: 120]",
-    )
-    @wraps(command)
-    def with_where(
-        *,
-        database_url: str | None,
-        data_dir: Path | None,
-        schema: str,
-        stall_timeout: float,
-        **others: object,
-    ) -> None:
-        command(where=Where(database_url, data_dir, schema, stall_timeout), **others)
-
-    return with_where
-
-
-def files_options(command: Command) -> Command:
-    """--source, --sink and --mldr; the command gets them as one `files`, or None without a source."""
-
-    @source_option("Catalogue in Parquet files: directory, pattern or URL. No database is used.")
-    @option(
-        "--sink",
-        shared=True,
-        type=click.Path(file_okay=False, path_type=Path),
-        metavar="DIR",
-        help="Directory for the forecasts, as Parquet files.",
-    )
-    @rates_option
-    @wraps(command)
-    def with_files(*, source: str | None, sink: Path | None, mldr: str | None, **others: object) -> None:
-        if source is None:
-            for name in ("sink", "mldr"):
-                if was_typed(name):
-                    raise InvalidOptionError(f"--{name} is of no use without --source")
-        if sink is not None and not sink.parts:
-            raise InvalidOptionError("--sink is empty", hint="give a directory")
-        command(files=None if source is None else FromFiles(source, sink, mldr), **others)
-
-    return with_files
-
-
-def source_option(text: str) -> Callable[[Command], Command]:
-    """--source DIR, of Parquet files."""
-    return option("--source", shared=True, metavar="DIR|GLOB|URL", help=text)
-
-
-rates_option = option(
-    "--mldr",
-    shared=True,
-    metavar="FILE|GLOB|URL",
-    help="Decay rates of --source, in Parquet.  [default: mldr/ in its directory]",
+        type=FloatRange(0),
+        metavar="VALUE",
+        help="One influence for all tracks.  [default: 10 x streams of the last 30 records]",
+    ),
 )
+"""The fields of `Parameters` that tell what a track is like."""
 
-
-def model_options(command: Command) -> Command:
-    """All parameters of the model; the command gets them as one `parameters`."""
-    horizon = option(
+PARAMETERS = (
+    option(
         "--horizon",
         shared=True,
         type=IntRange(1, 400),
@@ -210,40 +236,31 @@ def model_options(command: Command) -> Command:
         default=24,
         show_default=True,
         help="Months to forecast.",
-    )
-    return horizon(track_options(command))
+    ),
+    *TRACK_PARAMETERS,
+)
+"""All fields of `Parameters`."""
 
-
-def track_options(command: Command) -> Command:
-    """The parameters that tell what a track is like; the command gets them as one `parameters`."""
-
-    @age_option
-    @option(
-        "--as-of",
-        shared=True,
-        type=click.DateTime(["%Y-%m-%d"]),
-        metavar="DATE",
-        help="Day that ages are measured on.  [default: each track's own last date]",
-    )
-    @option(
-        "--influence",
-        shared=True,
-        type=FloatRange(0),
-        metavar="VALUE",
-        help="One influence for all tracks.  [default: 10 x streams of the last 30 records]",
-    )
-    @wraps(command)
-    def with_parameters(
-        *,
-        age_from: "AgeFrom",
-        as_of: datetime | None,
-        influence: float | None,
-        horizon: int = 24,
-        **others: object,
-    ) -> None:
-        from forecaster.model.parameters import Parameters
-
-        day = as_of.date() if as_of else None
-        command(parameters=Parameters(horizon, age_from, day, influence), **others)
-
-    return with_parameters
+REPORTING = (
+    option(
+        "--wait",
+        type=_SECONDS,
+        metavar="SECONDS",
+        default=0.0,
+        help="Wait so long for another run to end.  [default: 0]",
+    ),
+    option(
+        "--report",
+        type=FILE,
+        metavar="FILE.json",
+        help="Write what the run did, with all that was skipped.",
+    ),
+    option("--skipped", type=FILE, metavar="FILE.csv|parquet", help="Write what was skipped, and why."),
+    option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        help="Print what --report writes on stdout, and nothing else there.",
+    ),
+)
+"""How long to wait, and what a run leaves behind: the fields of `ReportFiles`, and the kind of output."""

@@ -4,9 +4,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from forecaster.cli.console import Console, log
-from forecaster.run.report import Report
+
+if TYPE_CHECKING:  # it imports Polars
+    from forecaster.run.report import Report
 
 HEARTBEAT = 30.0
 """Seconds without a line after which a run that is not on a terminal says that it is still at work."""
@@ -15,7 +18,7 @@ _LOOKS = 0.1  # seconds between two looks at the report
 
 
 @contextmanager
-def shown(report: Report, console: Console, *, heartbeat: float = HEARTBEAT) -> Iterator[None]:
+def shown(report: "Report", console: Console, *, heartbeat: float = HEARTBEAT) -> Iterator[None]:
     """Show how far the run is that fills in the report, for as long as the block lasts."""
     if console.quiet:
         yield
@@ -33,7 +36,7 @@ def doing(stage: str, console: Console, *, heartbeat: float = HEARTBEAT) -> Iter
     """Show that a stage goes on of which nothing is counted."""
     log.info("stage: %s", stage, extra={"stage": stage, "begins": True})
     if console.is_interactive:
-        from rich.console import Console as Screen
+        from rich.console import Console as Screen  # noqa: PLC0415 - only for a picture
 
         with Screen(stderr=True, no_color=console.color is False).status(stage):
             yield
@@ -72,7 +75,7 @@ def _looking(look: Callable[[], None]) -> Iterator[None]:
 class _Signs:
     """A sign of life where nothing is said for long."""
 
-    def __init__(self, report: Report, heartbeat: float) -> None:
+    def __init__(self, report: "Report", heartbeat: float) -> None:
         self.report = report
         self.heartbeat = heartbeat
         self.begun = 0
@@ -98,11 +101,15 @@ class _Signs:
 
 
 @contextmanager
-def _picture(report: Report, console: Console) -> Iterator[Callable[[], None]]:
+def _picture(report: "Report", console: Console) -> Iterator[Callable[[], None]]:
     """A bar for each stage with its count, rate and time left. It is gone at the end."""
-    # Only here, because nothing else needs it.
-    from rich.console import Console as Screen
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.console import Console as Screen  # noqa: PLC0415 - only for a picture
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     with Progress(
         TextColumn("{task.description}"),

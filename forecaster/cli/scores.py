@@ -1,16 +1,13 @@
 """How scores are shown: tables on stdout, JSON, rows for a file."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
 
-from forecaster.cli.base import finish, say
+import polars as pl
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    import polars as pl
-
-    from forecaster.scoring import Evaluation
-    from forecaster.views.backtest import Backtest
+from forecaster.cli.output import Output
+from forecaster.scoring import FORECASTER, GROUPS, METRICS, SYMBOLS, Evaluation
+from forecaster.views.backtest import Backtest
+from forecaster.views.past import shown_range
 
 _TITLES = {
     "by_month": "month ahead",
@@ -21,7 +18,7 @@ _TITLES = {
 }
 
 
-def as_json_types(result: "Backtest") -> dict[str, object]:
+def as_json_types(result: Backtest) -> dict[str, object]:
     """All of the result in JSON types, a row per track and cutoff as well."""
     first, last = result.evaluation.series["as_of"].sort().gather([0, -1])
     return {
@@ -33,22 +30,19 @@ def as_json_types(result: "Backtest") -> dict[str, object]:
     }
 
 
-def show(result: "Backtest", *, is_part: bool) -> None:
+def show(result: Backtest, output: Output, *, is_part: bool) -> None:
     """Print tables of the scores, and end the command; `is_part`: only some tracks were chosen."""
-    from forecaster.scoring import GROUPS, METRICS, SYMBOLS
-    from forecaster.views.past import shown_range
-
     scored = result.evaluation
     best = scored.best_baseline
-    say("\n".join(_table("model", scored.overall, "model", best)))
+    output.say("\n".join(_table("model", scored.overall, "model", best)))
     for name, column in GROUPS.items():
         rows = getattr(scored, name)
         if len(rows) > 1 or name != "by_cutoff":
-            say("\n" + "\n".join(_table(_TITLES[name], rows, column, best)))
-    say("\n" + "\n".join(f"{m.heading:<8}{m.formula}" for m in METRICS.values() if m.heading))
-    say("\n" + "\n".join(f"{name:<17}{meaning}" for name, meaning in SYMBOLS.items()) + "\n")
+            output.say("\n" + "\n".join(_table(_TITLES[name], rows, column, best)))
+    output.say("\n" + "\n".join(f"{m.heading:<8}{m.formula}" for m in METRICS.values() if m.heading))
+    output.say("\n" + "\n".join(f"{name:<17}{meaning}" for name, meaning in SYMBOLS.items()) + "\n")
     whole = scored.overall.row(0, named=True)
-    finish(
+    output.finish(
         {
             "tracks and cutoffs": f"{whole['series']:,}",
             "as of": f"{shown_range(scored.series['as_of'])} ({result.known_by})",
@@ -71,15 +65,13 @@ def show(result: "Backtest", *, is_part: bool) -> None:
     )
 
 
-def _counts(counts: "Mapping[str, int]") -> str:
+def _counts(counts: Mapping[str, int]) -> str:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if count)
     return f"{sum(counts.values()):,}" + (f" ({reasons})" if reasons else "")
 
 
-def _table(title: str, rows: "pl.DataFrame", column: str, best: str) -> "Iterator[str]":
+def _table(title: str, rows: pl.DataFrame, column: str, best: str) -> Iterator[str]:
     """A line per row: its key, how many months, its scores, and the WAPE of the best baseline."""
-    from forecaster.scoring import METRICS
-
     metrics = {name: metric for name, metric in METRICS.items() if metric.heading}
     against = f"wape_{best}"
     headings = ["months", *(metric.heading for metric in metrics.values())]
@@ -97,12 +89,8 @@ def _streams(total: float | None) -> str:
     return "-" if total is None else f"{total:,.0f}"  # more than a float holds
 
 
-def tidy(scored: "Evaluation") -> "pl.DataFrame":
+def tidy(scored: Evaluation) -> pl.DataFrame:
     """All scores as rows: what they are of (`group` and `key`), the model, and a column per score."""
-    import polars as pl
-
-    from forecaster.scoring import FORECASTER, GROUPS
-
     parts = [scored.overall.select(pl.lit("overall").alias("group"), pl.lit(None).alias("key"), pl.all())]
     for name, column in {**GROUPS, "series": "cm_track_id"}.items():
         rows = getattr(scored, name).rename({"months": "windows"}, strict=False)

@@ -18,8 +18,8 @@ import polars as pl
 import pytest
 
 from forecaster.cli import main, progress
-from forecaster.cli.base import Option
 from forecaster.cli.console import Console, color_of
+from forecaster.cli.options import Option
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock

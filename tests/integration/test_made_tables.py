@@ -59,7 +59,8 @@ COLUMNS = """
 CONSTRAINTS = """
     SELECT c.relname::text, pg_get_constraintdef(k.oid)
     FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
-    WHERE k.connamespace = 'made'::regnamespace AND k.contype <> 'n' ORDER BY c.relname, k.contype, k.conname"""
+    WHERE k.connamespace = 'made'::regnamespace AND k.contype <> 'n'
+    ORDER BY c.relname, k.contype, k.conname"""
 INDEXES = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'made' AND indexdef LIKE '% WHERE %'"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from forecaster.cli.begin import _say_what_is_not_loaded as say_what_is_not_loaded
+from forecaster.cli.load import say_what_is_not_loaded
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.files.intake import Intake, read_listeners, read_mldr, read_streams
 from forecaster.files.listing import Listing

@@ -1,0 +1,102 @@
+"""A command: its body is imported when it runs, and its errors are one paragraph."""
+
+import inspect
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import fields, is_dataclass
+from importlib import import_module
+from typing import NoReturn, get_type_hints
+
+import click
+
+from forecaster.cli.console import Console, color_of, log
+from forecaster.cli.options import SPEAKING, Option
+from forecaster.cli.output import ConsoleOutput, JsonOutput, Output
+from forecaster.errors import ForecasterError
+from forecaster.process.environment import settle
+from forecaster.process.signals import Interrupted
+from forecaster.process.unexpected import in_a_line, is_unexpected
+
+Body = Callable[..., None]
+
+
+class Command(click.Command):
+    """What is said of a command without importing its body, `forecaster.cli.NAME.NAME`, and how it is run.
+
+    The body's file imports Polars and the drivers at its top; neither the help, nor the completion of words
+    in a shell, nor the message on a wrong call waits for them.
+    """
+
+    def __init__(self, name: str, text: str, *parameters: click.Parameter) -> None:
+        own = [copy(parameter) for parameter in (*parameters, *SPEAKING)]
+        super().__init__(name, params=own, help=inspect.cleandoc(text))
+        for parameter in own:
+            if isinstance(parameter, Option):
+                parameter.belong_to(name)
+
+    def body(self) -> Body:
+        """What the command does."""
+        body: Body = getattr(import_module(f"forecaster.cli.{self.name}"), f"{self.name}")
+        return body
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Set up how it speaks, and run it."""
+        output = _output(ctx)
+        try:
+            settle(os.environ)  # before anything reads it
+            body = self.body()
+            body(**arguments(body, {**ctx.params, "output": output}))
+        except KeyboardInterrupt:  # by Polars, ahead of our own handler; click would call it "Aborted!"
+            raise Interrupted(signal.SIGINT) from None
+        except ForecasterError as error:
+            _fail(ctx, error, output.console)
+        except BaseException as error:
+            if not is_unexpected(error):
+                raise
+            _fail(ctx, in_a_line(error), output.console)
+
+
+def arguments(body: Body, values: Mapping[str, object]) -> dict[str, object]:
+    """The values of options as a body takes them.
+
+    A parameter that is a dataclass is made of the options that are named as its fields, and so are those
+    fields that are dataclasses themselves. A field that no option is named as keeps its default.
+    """
+    hints = get_type_hints(body)
+    return {name: _value(name, kind, values) for name, kind in hints.items() if name != "return"}
+
+
+def _value(name: str, kind: object, values: Mapping[str, object]) -> object:
+    if name in values or not (isinstance(kind, type) and is_dataclass(kind)):
+        return values[name]
+    hints = get_type_hints(kind)
+    wanted = (field.name for field in fields(kind))
+    return kind(
+        **{
+            name: _value(name, hints[name], values)
+            for name in wanted
+            if name in values or is_dataclass(hints[name])
+        }
+    )
+
+
+def _output(ctx: click.Context) -> Output:
+    """How the command speaks, by the options that no body needs to know."""
+    own = {name: ctx.params.pop(name) for name in ("verbose", "quiet", "log_format")}
+    ctx.color = color_of(ctx.params.pop("color"))
+    console = Console(**own, color=ctx.color)
+    console.set_up()
+    return JsonOutput(console) if ctx.params.pop("as_json", False) else ConsoleOutput(console)
+
+
+def _fail(ctx: click.Context, error: ForecasterError, console: Console) -> NoReturn:
+    extra = {"hint": error.hint, "exit_code": error.exit_code}
+    if console.verbose > 1:
+        extra["traceback"] = "".join(traceback.format_exception(error))
+    log.error("%s", error, extra=extra)
+    sys.stdout.flush()
+    ctx.exit(error.exit_code)

@@ -1,0 +1,30 @@
+"""`forecaster doctor`: what is wrong with the configuration, the server, the tables and the data."""
+
+import json
+
+import click
+
+from forecaster.cli.output import Output
+from forecaster.cli.where import Where
+from forecaster.doctor import Finding, examine
+from forecaster.model.parameters import Parameters
+
+_COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
+
+
+def doctor(parameters: Parameters, where: Where, output: Output) -> None:
+    """Look at everything, and end as a run would."""
+    with where.database() as dsn, output.doing("examine"):
+        examination = examine(dsn, where.schema, parameters, options=where.options(dsn))
+    for finding in examination.findings:
+        output.say(_described(finding), always=finding.level != "ok")
+    levels = [finding.level for finding in examination.findings]
+    output.finish({}, ok=levels.count("ok"), warnings=levels.count("warning"), errors=levels.count("error"))
+    output.document(lambda: json.dumps(examination.to_dict(), indent=2))
+    click.get_current_context().exit(examination.exit_code)
+
+
+def _described(finding: Finding) -> str:
+    level = click.style(f"{finding.level:<8}", fg=_COLORS[finding.level], bold=finding.level != "ok")
+    fix = f"fix: {finding.fix}".splitlines() if finding.fix else []
+    return "\n".join([f"{level}{finding.about}: {finding.found}", *(f"        {line}" for line in fix)])

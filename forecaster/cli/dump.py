@@ -1,0 +1,16 @@
+"""`forecaster dump`: one track into a file, and all that its numbers follow from."""
+
+from pathlib import Path
+
+from forecaster.cli.output import Output
+from forecaster.cli.track import show_track
+from forecaster.cli.where import Where
+from forecaster.model.parameters import Parameters
+
+
+def dump(
+    track_id: int | None, out: Path | None, parameters: Parameters, where: Where, output: Output
+) -> None:
+    """Forecast one track, and store nothing."""
+    with where.database() as dsn:
+        show_track(dsn, where.schema, parameters, track_id, out, output)

@@ -1,0 +1,61 @@
+"""What a command that computes and stores leaves behind: its report, and what it skipped."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from forecaster.cli.output import Output
+from forecaster.errors import ForecasterError
+from forecaster.files.atomic import write_text
+from forecaster.files.tables import check_output_path, write_table
+from forecaster.process.logs import log
+from forecaster.process.signals import Interrupted, last_deed, postponed
+from forecaster.run.report import Report
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """Which files to write: the options --report and --skipped."""
+
+    report: Path | None
+    skipped: Path | None
+
+    @contextmanager
+    def written(self, report: Report, output: Output) -> Iterator[None]:
+        """Write all of it at the end, also if that is a failure: then the report says so."""
+        if self.report:
+            check_output_path(self.report, any_ending=True)
+        if self.skipped:
+            check_output_path(self.skipped)
+        with last_deed(lambda: self._write_failed(report, output, "interrupted, and ended by force")):
+            try:
+                yield
+            except BaseException as error:
+                with postponed():  # a signal that comes while Polars computes a part of it breaks that off
+                    self._write_failed(report, output, _why(error))
+                raise
+        with postponed():
+            self._write(report, output)
+
+    def _write_failed(self, report: Report, output: Output, error: str) -> None:
+        report.error = error
+        try:
+            self._write(report, output)
+        except ForecasterError as other:  # the first error counts
+            log.warning("%s", other)
+
+    def _write(self, report: Report, output: Output) -> None:
+        output.document(report.to_json)
+        if self.report:
+            write_text(report.to_json(), self.report)
+        if self.skipped:
+            write_table(report.skipped, self.skipped)
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):  # from Polars, ahead of our own
+        return f"{Interrupted(signal.SIGINT)}"
+    is_known = isinstance(error, ForecasterError | Interrupted | OSError)
+    return f"{error}" if is_known else type(error).__name__

@@ -1,0 +1,31 @@
+"""One track on stdout and in a file."""
+
+from pathlib import Path
+
+from forecaster.cli.output import Output
+from forecaster.files.tables import check_output_path, write_table
+from forecaster.model.parameters import Parameters
+from forecaster.postgres.dsn import Dsn
+from forecaster.views.track import Diagnosis, diagnose
+
+
+def show_track(
+    dsn: Dsn, schema: str, parameters: Parameters, track_id: int | None, out: Path | None, output: Output
+) -> None:
+    """Forecast one track into a file, and print all that its numbers follow from."""
+    if out:
+        check_output_path(out)
+    with output.doing("read"):
+        diagnosis = diagnose(dsn, schema, parameters, track_id)
+    output.warn(diagnosis.warnings)
+    path = out or Path(f"track_{diagnosis.track['cm_track_id']}_forecast.csv")
+    write_table(diagnosis.forecasts, path)
+    output.say(str(diagnosis))
+    output.say(f"written to {path}")
+    finish_track(diagnosis, output)
+
+
+def finish_track(diagnosis: Diagnosis, output: Output) -> None:
+    """End with the track, its months and their sum."""
+    months = diagnosis.forecasts["forecasted_value"]
+    output.finish({}, track=diagnosis.track["cm_track_id"], months=len(months), streams=months.sum())
