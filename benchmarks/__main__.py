@@ -17,7 +17,7 @@ from benchmarks import baseline, floor, model, program, results
 from benchmarks.catalogue import TRACKS, Catalogue, growing, prepare, rows, with_other_tables
 from forecaster.postgres.dsn import Dsn, resolve
 from forecaster.postgres.embedded import default_data_dir, running_server
-from forecaster.postgres.tables import FORECAST_TABLE
+from forecaster.tables import FORECAST_TABLE
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (

@@ -12,7 +12,7 @@ from scipy.optimize import OptimizeWarning, curve_fit
 
 from benchmarks.catalogue import Catalogue
 from forecaster.model.segments import BASE_RATES, FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES, SEGMENT_STARTS
-from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE
+from forecaster.tables import MLDR_TABLE, STREAMS_TABLE
 
 Forecast = list[tuple[int, int]]
 

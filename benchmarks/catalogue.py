@@ -10,10 +10,10 @@ import polars as pl
 
 from forecaster.postgres.connection import quote_identifier
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.tables import FORECAST_TABLE, MLDR_TABLE, STREAMS_TABLE
 from forecaster.setup.init import initialise
 from forecaster.setup.load import load
 from forecaster.setup.sample import sample_chunks, sample_mldr
+from forecaster.tables import FORECAST_TABLE, MLDR_TABLE, STREAMS_TABLE
 
 TRACKS = 8_459
 

@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 
 from benchmarks.catalogue import Catalogue
-from forecaster.postgres.tables import FORECAST_TABLE, STREAMS_TABLE
+from forecaster.tables import FORECAST_TABLE, STREAMS_TABLE
 
 Connection = psycopg.Connection[tuple[object, ...]]
 

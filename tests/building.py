@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 
 from forecaster import Forecasts, build_forecasts
-from forecaster.frames.schemas import FORECASTS, SKIPPED
+from forecaster.frames.schemas import SKIPPED
+from forecaster.tables import FORECASTS
 from tests import reference
 from tests.catalogues import daily_frame, mldr_frame
 from tests.reference import Mldr, Row
@@ -44,7 +45,7 @@ def build(rows: Sequence[Row], mldr: Sequence[Mldr] = MLDR, **options: Any) -> B
 
 def assert_partition(built: Built, tracks: set[int], *, horizon: int) -> None:
     """Every track is in exactly one of the two frames, in order and with all its months."""
-    assert tuple(built.forecasts.columns) == FORECASTS
+    assert tuple(built.forecasts.columns) == FORECASTS.given_names
     assert built.skipped.schema == SKIPPED
     # One line per track.
     ids, months = (

@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 
 from forecaster.postgres.connection import connect
+from forecaster.postgres.creation import create_missing
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.tables import create_missing
 from forecaster.setup.load import load
 from tests import sql
 

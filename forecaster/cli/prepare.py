@@ -7,7 +7,7 @@ from forecaster.cli.where import Where
 from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.prepare import Prepared, prepare_files, prepare_tables
 from forecaster.postgres.catalogue import open_source
-from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE
+from forecaster.tables import MLDR_TABLE, STREAMS_TABLE
 
 
 def prepare(

@@ -13,8 +13,10 @@ from forecaster.model.parameters import Parameters
 from forecaster.postgres.catalogue import Source, export_snapshot
 from forecaster.postgres.connection import Connection, query, quote_identifier
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.rights import check_rights
 from forecaster.postgres.stored import stored_months
-from forecaster.postgres.tables import STREAMS_TABLE, TO_FORECAST, Tables, check_rights
+from forecaster.postgres.tables import Tables
+from forecaster.tables import STREAMS_TABLE, TO_FORECAST
 
 _SERVER = """
     SELECT current_setting('server_version') AS version, current_setting('server_version_num')::int AS number,
@@ -157,6 +159,7 @@ class Context:
             "table": self.tables.name(STREAMS_TABLE),
             "day": self.tables.day(STREAMS_TABLE),
             "unusable": self.tables.unusable(STREAMS_TABLE),
+            "newest": self.tables.newest_first(STREAMS_TABLE),
         }
 
     @cached_property

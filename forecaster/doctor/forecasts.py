@@ -11,7 +11,7 @@ from forecaster.doctor.findings import Seen
 from forecaster.postgres.connection import commit
 from forecaster.postgres.lock import holder
 from forecaster.postgres.stored import describe_irregular, has_key, missing_key
-from forecaster.postgres.tables import FORECAST_TABLE
+from forecaster.tables import FORECAST_TABLE
 
 _NAMED_TRACKS = 10  # of more than so many, a command does not name each
 # What `describe_irregular` says of those that it has counted.

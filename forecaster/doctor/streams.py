@@ -11,8 +11,8 @@ from forecaster.doctor.findings import Seen
 from forecaster.model import build_tracks
 from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import integer_array
-from forecaster.postgres.tables import LISTENERS_TABLE, MLDR_TABLE, STREAMS_TABLE
 from forecaster.process.signals import interruptible
+from forecaster.tables import LISTENERS_TABLE, MLDR_TABLE, STREAMS_TABLE
 from forecaster.views.catalogue import CHUNK
 
 _KEY = "CREATE UNIQUE INDEX ON {table} (cm_track_id, date)"
@@ -23,9 +23,7 @@ _DUPLICATES = """
 # What is left is the row that a run goes by: the newest of those that are records.
 _DELETE_DUPLICATES = (
     "DELETE FROM {table} s USING (SELECT s.tableoid AS part, s.ctid AS place, row_number() OVER "
-    "(PARTITION BY s.cm_track_id, {day} ORDER BY {unusable}, s.created_at DESC NULLS LAST, "
-    "s.id DESC NULLS LAST, s.daily_streams DESC, s.days_from_release DESC NULLS LAST, "
-    "s.cm_artist_id DESC NULLS LAST) AS nth FROM {table} s "
+    "(PARTITION BY s.cm_track_id, {day} ORDER BY {unusable}, {newest}) AS nth FROM {table} s "
     "WHERE s.cm_track_id IS NOT NULL AND s.date IS NOT NULL) d "
     "WHERE s.tableoid = d.part AND s.ctid = d.place AND d.nth > 1"
 )

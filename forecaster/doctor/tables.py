@@ -8,17 +8,17 @@ from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Level, Seen
 from forecaster.errors import SchemaMismatchError
-from forecaster.frames.schemas import FORECASTS
 from forecaster.postgres.connection import quote_identifier
-from forecaster.postgres.tables import (
-    CONTRACT,
+from forecaster.postgres.rights import hidden_rows
+from forecaster.postgres.tables import read_tables
+from forecaster.tables import (
     FORECAST_TABLE,
+    FORECASTS,
     LISTENERS_TABLE,
     MLDR_TABLE,
     STREAMS_TABLE,
+    TABLES,
     TO_FORECAST,
-    hidden_rows,
-    read_tables,
 )
 
 _MANY_ROWS = 10_000_000  # from here on it takes seconds to count the rows that are no records
@@ -114,7 +114,7 @@ def sequences(context: Context) -> Iterator[Seen]:
     if FORECAST_TABLE not in context.relations:
         return
     found = context.query(_SEQUENCES, context.relations[FORECAST_TABLE].oid)
-    ours = [*FORECASTS, "created_at"]  # these never take their default
+    ours = [*FORECASTS.written]  # these never take their default
     for column, schema, name in found.filter(~pl.col("column").is_in(ours)).iter_rows():
         sequence = f"{quote_identifier(schema)}.{quote_identifier(name)}"
         yield (
@@ -127,7 +127,7 @@ def sequences(context: Context) -> Iterator[Seen]:
 @check("row security", order=80)
 def row_security(context: Context) -> Iterator[Seen]:
     """Whether the user sees all rows."""
-    found = list(hidden_rows(context.tables, *CONTRACT))
+    found = list(hidden_rows(context.tables, *TABLES))
     if found:
         yield "warning", found[0], f"ALTER ROLE {context.user} BYPASSRLS"
     elif context.relations:

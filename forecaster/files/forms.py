@@ -9,6 +9,7 @@ from polars.datatypes import DataType, DataTypeClass
 
 from forecaster.files.dialect import Forms
 from forecaster.frames.schemas import Dtype
+from forecaster.tables import LISTENERS, RATES, STREAMS, Column, Table
 
 FIRST_DAY, LAST_DAY = ((day - date(1970, 1, 1)).days for day in (date.min, date.max))
 TICKS_PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
@@ -88,50 +89,51 @@ class Field:
     is_decimal: bool = False
 
 
-_ID = Field("an integer of at most 64 bits", _integer, pl.Int64)
-_AGE = Field(
-    "an integer of at most 32 bits, or nothing", _integer, pl.Int32, may_be_empty=True, may_be_missing=True
-)
+def form_of(table: Table) -> Mapping[str, Field]:
+    """What a file of rows of a table has: all that rows of ours bring, but their instant."""
+    return {column.name: _field(column) for column in table.given}
 
-# One row per track and day.
-STREAMS_FORM: Mapping[str, Field] = {
-    "cm_track_id": _ID,
-    "cm_artist_id": _ID,
-    "date": Field("a day like 2024-01-31, without a time but midnight", _day, pl.Date),
-    "daily_streams": Field(
-        "an integer of at most 64 bits, or nothing", _integer, pl.Int64, may_be_empty=True
-    ),
-    "days_from_release": _AGE,
-}
+
+def _field(column: Column) -> Field:
+    expected, read = _expected(column)
+    return Field(
+        f"{expected}, or nothing" if column.may_be_null else expected,
+        read,
+        column.dtype,
+        may_be_empty=column.may_be_null,
+        may_be_missing=column.kind is not None and not column.kind.required,
+        is_decimal=column.dtype.is_float(),
+    )
+
+
+def _expected(column: Column) -> tuple[str, Reader]:
+    """What a value has to be for the column that `init` makes, and how it is read."""
+    if column.dtype == pl.Date:
+        return "a day like 2024-01-31, without a time but midnight", _day
+    if column.dtype.is_float():
+        return "a finite number", _finite_number
+    if column.least == 0:
+        return "an integer of at least 0", _integer_from_0
+    return f"an integer of at most {32 if column.dtype == pl.Int32 else 64} bits", _integer
+
+
+STREAMS_FORM: Mapping[str, Field] = form_of(STREAMS)
+LISTENERS_FORM: Mapping[str, Field] = form_of(LISTENERS)
+MLDR_FORM: Mapping[str, Field] = form_of(RATES)
+
+_EXPORTED_DAY = Field("a day like Jan 31, 2024 or 2024-01-31", _day_of_export, pl.Date)
 
 # One row per day of one track.
 EXPORT_FORM: Mapping[str, Field] = {
-    "Date": Field("a day like Jan 31, 2024 or 2024-01-31", _day_of_export, pl.Date),
+    "Date": _EXPORTED_DAY,
     "Value": Field("an integer of at least 0, or nothing", _integer_from_0, pl.Int64, may_be_empty=True),
-    "Days from release": _AGE,
-}
-
-_LISTENERS = Field("an integer of at least 0, or nothing", _integer_from_0, pl.Int64, may_be_empty=True)
-
-# One row per artist and day.
-LISTENERS_FORM: Mapping[str, Field] = {
-    "cm_artist_id": _ID,
-    "date": Field("a day like 2024-01-31, without a time but midnight", _day, pl.Date),
-    "monthly_listeners": _LISTENERS,
+    "Days from release": STREAMS_FORM["days_from_release"],
 }
 
 # One row per day of one artist.
 LISTENERS_EXPORT_FORM: Mapping[str, Field] = {
-    "Date": Field("a day like Jan 31, 2024 or 2024-01-31", _day_of_export, pl.Date),
-    "Monthly Listeners": _LISTENERS,
-}
-
-# One row per artist.
-MLDR_FORM: Mapping[str, Field] = {
-    "cm_artist_id": _ID,
-    "mldr": Field(
-        "a finite number, or nothing", _finite_number, pl.Float64, may_be_empty=True, is_decimal=True
-    ),
+    "Date": _EXPORTED_DAY,
+    "Monthly Listeners": LISTENERS_FORM[LISTENERS.counted],
 }
 
 STREAMS_WANTED = (

@@ -44,26 +44,6 @@ DAYS = Kind(
 ROW_ID = Kind("an integer or a string", (*_IDS, pl.String), None, required=False)
 WHEN = Kind("a datetime", _TIMES, None, required=False)
 
-# One row per track and day. `created_at` and `id` decide which of two rows for one track and day stays,
-# and `id` of a track's earliest row is its `training_data_id`.
-DAILY_STREAMS: Mapping[str, Kind] = {
-    "cm_track_id": ID,
-    "cm_artist_id": ID,
-    "date": DAY,
-    "daily_streams": NUMBER,
-    "days_from_release": DAYS,
-    "id": ROW_ID,
-    "created_at": WHEN,
-}
-
-# One row per artist, or several of which the newest (`created_at`, then `id`) counts.
-ARTIST_MLDR: Mapping[str, Kind] = {
-    "cm_artist_id": ID,
-    "mldr": NUMBER,
-    "id": ROW_ID,
-    "created_at": WHEN,
-}
-
 # What the model's steps start from. One row per track and day; `day` orders a track's records.
 RECORDS: tuple[str, ...] = ("cm_track_id", "day", "daily_streams")
 
@@ -80,31 +60,6 @@ TRACK_FACTS: tuple[str, ...] = (
 
 # One row per artist.
 NEWEST_MLDR: tuple[str, ...] = ("cm_artist_id", "mldr")
-
-# One row per track and forecast month. `training_data_id` has the type of the daily rows' `id`.
-FORECASTS: tuple[str, ...] = (
-    "month",
-    "forecasted_value",
-    "segment_used",
-    "time_used",
-    "cm_track_id",
-    "cm_artist_id",
-    "training_data_id",
-)
-
-# One row per track and date, cleaned.
-TRACK_DAYS: tuple[str, ...] = ("cm_track_id", "cm_artist_id", "date", "daily_streams", "days_from_release")
-
-# One row per track and forecast month as stored. `created_at` is in UTC.
-STORED_FORECASTS: tuple[str, ...] = (
-    "cm_track_id",
-    "cm_artist_id",
-    "month",
-    "forecasted_value",
-    "segment_used",
-    "time_used",
-    "created_at",
-)
 
 # One row per track that gets no forecast.
 SKIPPED = pl.Schema(

@@ -6,7 +6,7 @@ from datetime import date
 
 import polars as pl
 
-from forecaster.frames.schemas import ARTIST_MLDR, DAILY_STREAMS, SKIPPED, check, conform
+from forecaster.frames.schemas import SKIPPED, check, conform
 from forecaster.model.decay import decay_rate, with_points
 from forecaster.model.eligibility import skip_reason
 from forecaster.model.features import clean, track_facts, track_features, usable_records
@@ -14,6 +14,7 @@ from forecaster.model.mldr import newest_mldr
 from forecaster.model.multiplier import with_multiplier
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.model.projection import project
+from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
 
 Checkpoint = Callable[[str, pl.LazyFrame], pl.LazyFrame]
 

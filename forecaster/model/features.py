@@ -7,6 +7,7 @@ from datetime import date
 import polars as pl
 
 from forecaster.model.parameters import DAYS_PER_MONTH, AgeFrom
+from forecaster.tables import STREAMS
 
 WINDOW = 365
 """No feature looks further back than this many of a track's records, but for its first date and id."""
@@ -18,11 +19,7 @@ def clean(daily: pl.LazyFrame, /) -> pl.LazyFrame:
     No record: NULL track, NULL date, or streams that are NULL, NaN or infinite.
     Newest: largest `created_at`, then largest `id`; the values themselves decide where both are equal.
     """
-    records = daily.filter(
-        pl.col("cm_track_id").is_not_null()
-        & pl.col("date").is_not_null()
-        & pl.col("daily_streams").is_finite()
-    )
+    records = daily.filter(STREAMS.is_record())
     # Sorting all rows is dear, and hardly any track needs it: only those in which a date occurs twice.
     doubled = (
         records.group_by("cm_track_id")
@@ -32,7 +29,7 @@ def clean(daily: pl.LazyFrame, /) -> pl.LazyFrame:
     )
     newest = (
         records.join(doubled, on="cm_track_id", how="semi")
-        .sort("created_at", "id", "daily_streams", "days_from_release", "cm_artist_id", nulls_last=False)
+        .sort(*STREAMS.newest, nulls_last=False)
         .unique(["cm_track_id", "date"], keep="last", maintain_order=True)
     )
     return pl.concat([records.join(doubled, on="cm_track_id", how="anti"), newest])

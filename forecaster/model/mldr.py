@@ -7,6 +7,7 @@ import numpy.typing as npt
 import polars as pl
 
 from forecaster.model.eligibility import Reason, first_reason
+from forecaster.tables import RATES
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -63,7 +64,7 @@ def newest_mldr(artist_mldr: pl.LazyFrame, /) -> pl.LazyFrame:
     """One row per artist: the newest MLDR by `created_at`, then `id`; the larger where both are equal."""
     return (
         artist_mldr.filter(pl.col("cm_artist_id").is_not_null())
-        .sort("created_at", "id", "mldr", nulls_last=False)
+        .sort(*RATES.newest, nulls_last=False)
         .unique("cm_artist_id", keep="last", maintain_order=True)
         .select("cm_artist_id", "mldr")
     )

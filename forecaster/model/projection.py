@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from forecaster.frames.schemas import FORECASTS
 from forecaster.model.segments import BASE_RATES, FORECAST_SEGMENT_STARTS, segment, summed_before
+from forecaster.tables import FORECASTS
 
 
 def project(tracks: pl.LazyFrame, /, *, horizon: int) -> pl.LazyFrame:
@@ -24,7 +24,7 @@ def project(tracks: pl.LazyFrame, /, *, horizon: int) -> pl.LazyFrame:
             segment_used=segment(pl.col("time_used"), FORECAST_SEGMENT_STARTS),
             forecasted_value=pl.col("streams_30") * (-pl.col("_decay")).exp(),
         )
-        .select(FORECASTS)
+        .select(FORECASTS.given_names)
         .sort("cm_track_id", "month")
     )
 

@@ -27,11 +27,12 @@ from forecaster.files.listing import (
     refuse_tables,
 )
 from forecaster.files.paths import check_name, counted, refusing
-from forecaster.frames.schemas import ARTIST_MLDR, DAILY_STREAMS, Kind, check, conform
+from forecaster.frames.schemas import Kind, check, conform
 from forecaster.model.mldr import newest_mldr
 from forecaster.parquet.layout import MLDR, STREAMS, Bucket, read_layout
 from forecaster.parquet.partitions import PATH, told_by_paths, with_told
 from forecaster.process.signals import interruptible
+from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
 
 ROWS_PER_BUCKET = 10_000_000
 """Where nothing else tells the number of buckets: so many daily rows take about 1 GB of memory."""

@@ -15,11 +15,12 @@ from forecaster.files.directory import new_directory
 from forecaster.files.listing import Listing, is_url
 from forecaster.files.paths import refusing
 from forecaster.files.tables import write_table
-from forecaster.frames.schemas import ARTIST_MLDR, DAILY_STREAMS, conform
+from forecaster.frames.schemas import conform
 from forecaster.model.mldr import newest_mldr
 from forecaster.parquet.catalogue import Catalogue, Files
 from forecaster.parquet.layout import LAYOUT, MLDR, STREAMS, Bucket, Layout, bucket_of
 from forecaster.process.signals import interruptible
+from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
 
 if TYPE_CHECKING:
     from forecaster.postgres.catalogue import Source

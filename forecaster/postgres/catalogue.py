@@ -13,7 +13,7 @@ import adbc_driver_manager as adbc
 import polars as pl
 
 from forecaster.errors import ConnectionLostError, DatabaseError, DatabaseUnreachableError, StalledError
-from forecaster.frames.schemas import NEWEST_MLDR, RECORDS, STORED_FORECASTS, TRACK_DAYS, TRACK_FACTS
+from forecaster.frames.schemas import NEWEST_MLDR, RECORDS, TRACK_FACTS
 from forecaster.model.features import WINDOW
 from forecaster.postgres.conditions import QUERY_CANCELED, hint_for
 from forecaster.postgres.connection import (
@@ -28,21 +28,20 @@ from forecaster.postgres.connection import (
     watch,
 )
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.rights import check_rights, warnings_of_hidden_rows
 from forecaster.postgres.stall import hang_up
 from forecaster.postgres.stored import stored_months
-from forecaster.postgres.tables import (
-    FORECAST_TABLE,
-    LARGEST_FLOAT,
-    MLDR_TABLE,
-    STREAMS_TABLE,
-    TO_FORECAST,
-    Tables,
-    check_rights,
-    read_tables,
-    warnings_of_hidden_rows,
-)
+from forecaster.postgres.tables import Tables, read_tables
 from forecaster.process.secrets import brief
 from forecaster.process.signals import Cancel, Interrupted, interruptible
+from forecaster.tables import (
+    FORECAST_TABLE,
+    MLDR_TABLE,
+    STORED_FORECASTS,
+    STREAMS_TABLE,
+    TO_FORECAST,
+    TRACK_DAYS,
+)
 
 os.environ.setdefault("RUST_LOG", "off")  # else its connection pool writes to stderr
 import connectorx as cx
@@ -157,14 +156,12 @@ class Source:
 
     def mldr(self) -> pl.LazyFrame:
         """Each artist's newest decay rate: `NEWEST_MLDR`. What is no finite number becomes NULL."""
-        # The cast of an absurd numeric would fail, and with it the whole read.
         frame = self.read(f"""
             SELECT DISTINCT ON (cm_artist_id) s.cm_artist_id::bigint AS cm_artist_id,
-                   CASE WHEN s.mldr BETWEEN -{LARGEST_FLOAT} AND {LARGEST_FLOAT}
-                        THEN {self.tables.as_float(MLDR_TABLE, "mldr")} END AS mldr
+                   {self.tables.finite(MLDR_TABLE, "mldr")} AS mldr
             FROM {self.tables.name(MLDR_TABLE)} s
             WHERE s.cm_artist_id IS NOT NULL
-            ORDER BY 1, s.created_at DESC NULLS LAST, s.id DESC NULLS LAST, s.mldr DESC NULLS LAST""")
+            ORDER BY 1, {self.tables.newest_first(MLDR_TABLE)}""")
         return frame.lazy().select(NEWEST_MLDR)
 
     def unusable_rows(self, track_ids: pl.Series) -> int:
@@ -191,7 +188,7 @@ class Source:
                    {self._streams} AS daily_streams
             FROM {self.tables.name(STREAMS_TABLE)} s
             WHERE s.cm_track_id = {int(track_id)} AND NOT {self._unusable}
-            ORDER BY 1, s.created_at DESC NULLS LAST, s.id DESC NULLS LAST, daily_streams DESC""")
+            ORDER BY 1, {self.tables.newest_first(STREAMS_TABLE)}""")
         return days.select(pl.col("day").cast(pl.Int32).cast(pl.Date).alias("date"), "daily_streams")
 
     def days(self, track_ids: pl.Series) -> pl.DataFrame:
@@ -218,8 +215,7 @@ class Source:
     def _days_in_one_pass(self, track_ids: str) -> str:
         rows = self._day_rows(f"s.cm_track_id = ANY ({track_ids})", one="DISTINCT ON (1, 3) ")
         return f"""{rows}
-            ORDER BY 1, 3, s.created_at DESC NULLS LAST, s.id DESC NULLS LAST, daily_streams DESC,
-                     s.days_from_release DESC NULLS LAST, s.cm_artist_id DESC NULLS LAST"""
+            ORDER BY 1, 3, {self.tables.newest_first(STREAMS_TABLE)}"""
 
     def _day_rows(self, condition: str, *, one: str = "") -> str:
         return f"""
@@ -242,8 +238,7 @@ class Source:
             [
                 f"""SELECT {self._row_id}, s.cm_track_id::bigint AS cm_track_id,
                            s.cm_artist_id::bigint AS cm_artist_id, {days} AS date,
-                           CASE WHEN s.daily_streams BETWEEN -{LARGEST_FLOAT} AND {LARGEST_FLOAT}
-                                THEN {self._streams} END AS daily_streams,
+                           {self.tables.finite(STREAMS_TABLE, "daily_streams")} AS daily_streams,
                            {_DAYS_FROM_RELEASE}, {us} AS created_at
                     FROM {self.tables.name(STREAMS_TABLE)} s
                     WHERE s.cm_track_id = ANY ({integer_array(part)})"""
@@ -356,9 +351,7 @@ class Source:
                 FROM (
                     SELECT r.*, lag(r.day) OVER (
                                PARTITION BY r.cm_track_id
-                               ORDER BY r.day DESC, r.created_at DESC NULLS LAST, r.id DESC NULLS LAST,
-                                        r.daily_streams DESC, r.days_from_release DESC NULLS LAST,
-                                        r.cm_artist_id DESC NULLS LAST
+                               ORDER BY r.day DESC, {self.tables.newest_first(STREAMS_TABLE, "r")}
                            ) IS DISTINCT FROM r.day AS is_newest
                     FROM (SELECT s.cm_track_id, s.cm_artist_id, {self._streams} AS daily_streams,
                                  {_DAYS_FROM_RELEASE}, s.id, {self._row_id}, s.created_at,

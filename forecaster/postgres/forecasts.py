@@ -1,7 +1,6 @@
 """Storing rows in PostgreSQL: the only module that ingests."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import adbc_driver_manager as adbc
@@ -23,22 +22,8 @@ from forecaster.postgres.connection import (
     roll_back,
 )
 from forecaster.postgres.stored import has_key, stored_months
-from forecaster.postgres.tables import (
-    FORECAST_TABLE,
-    LARGEST_FLOAT,
-    LISTENERS_TABLE,
-    MLDR_TABLE,
-    STREAMS_TABLE,
-    Tables,
-)
-
-# Our columns in which a row may have no value; in all others there is one, whatever the table lets through.
-_MAY_BE_NULL: Mapping[str, frozenset[str]] = {
-    STREAMS_TABLE: frozenset({"daily_streams", "days_from_release"}),
-    MLDR_TABLE: frozenset({"mldr", "backtest_artist_daily_training_data_id"}),
-    LISTENERS_TABLE: frozenset({"monthly_listeners"}),
-    FORECAST_TABLE: frozenset({"training_data_id"}),
-}
+from forecaster.postgres.tables import Tables
+from forecaster.tables import FORECAST_TABLE, MLDR_TABLE, TABLES, is_finite
 
 # A transaction that failed with one of these can succeed once the other writer is done: unique violation,
 # deadlock.
@@ -53,8 +38,9 @@ def uuid_bytes(text: pl.Expr) -> pl.Expr:
 
 def fit(rows: pl.DataFrame, tables: Tables, table: str) -> Fitted:
     """Bring rows into the types of a table's columns, as `forecaster.frames.casting.fit` does."""
+    may_be_null = TABLES[table].may_be_null if table in TABLES else frozenset()
     try:
-        return casting.fit(rows, tables.columns[table], may_be_null=_MAY_BE_NULL.get(table, frozenset()))
+        return casting.fit(rows, tables.columns[table], may_be_null=may_be_null)
     except WriteRefusedError as error:
         raise WriteRefusedError(f"{table}: {error}") from None
 
@@ -155,12 +141,11 @@ def store_rates(connection: Connection, tables: Tables, rates: Fitted, /, *, rep
 
 def _rates_of(connection: Connection, tables: Tables, artist_ids: pl.Series) -> pl.DataFrame:
     """cm_artist_id, rows, is_rated: whether the newest of them is a finite number. None without rows."""
-    finite = f"s.mldr BETWEEN -{LARGEST_FLOAT} AND {LARGEST_FLOAT}"
-    newest = "ORDER BY s.created_at DESC NULLS LAST, s.id DESC NULLS LAST"
+    newest = f"ORDER BY {tables.newest_first(MLDR_TABLE)}"
     return query(
         connection,
         f"SELECT s.cm_artist_id::bigint AS cm_artist_id, count(*)::bigint AS rows, "
-        f"coalesce((array_agg({finite} {newest}))[1], false) AS is_rated "
+        f"coalesce((array_agg({is_finite('s.mldr')} {newest}))[1], false) AS is_rated "
         f"FROM {tables.name(MLDR_TABLE)} s "
         f"WHERE s.cm_artist_id = ANY ({integer_array(artist_ids)}) GROUP BY 1",
     )

@@ -11,7 +11,9 @@ from forecaster.frames.schemas import NEWEST_MLDR
 from forecaster.postgres.catalogue import Source, epoch_day, export_snapshot, warn_of_hidden_rows
 from forecaster.postgres.connection import connect, integer_array
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.tables import LARGEST_FLOAT, MLDR_TABLE, STREAMS_TABLE, check_rights, read_tables
+from forecaster.postgres.rights import check_rights
+from forecaster.postgres.tables import read_tables
+from forecaster.tables import MLDR_TABLE, STREAMS_TABLE
 
 
 def rates_before(source: Source, day: date) -> pl.DataFrame:
@@ -22,11 +24,10 @@ def rates_before(source: Source, day: date) -> pl.DataFrame:
     made = source.tables.instant(MLDR_TABLE)
     frame = source.read(f"""
         SELECT DISTINCT ON (cm_artist_id) s.cm_artist_id::bigint AS cm_artist_id,
-               CASE WHEN s.mldr BETWEEN -{LARGEST_FLOAT} AND {LARGEST_FLOAT}
-                    THEN {source.tables.as_float(MLDR_TABLE, "mldr")} END AS mldr
+               {source.tables.finite(MLDR_TABLE, "mldr")} AS mldr
         FROM {source.tables.name(MLDR_TABLE)} s
         WHERE s.cm_artist_id IS NOT NULL AND {made} < '{day} 00:00+00'::timestamptz
-        ORDER BY 1, s.created_at DESC, s.id DESC NULLS LAST, s.mldr DESC NULLS LAST""")
+        ORDER BY 1, {source.tables.newest_first(MLDR_TABLE)}""")
     return frame.select(NEWEST_MLDR).drop_nulls()
 
 
@@ -60,15 +61,12 @@ def later_days(source: Source, track_ids: pl.Series) -> LaterDays:
     """The days of the tracks. Of two rows for one day the newest counts, as far as the columns tell."""
     tables, ids = source.tables, integer_array(track_ids)
     rows, unusable = f"{tables.name(STREAMS_TABLE)} s", tables.unusable(STREAMS_TABLE)
-    newest = [
-        f"s.{name} DESC NULLS LAST" for name in ("created_at", "id") if tables.fits(STREAMS_TABLE, name)
-    ]
     days = source.read(f"""
         SELECT DISTINCT ON (1, 2) s.cm_track_id::bigint AS cm_track_id,
                {epoch_day(tables.day(STREAMS_TABLE))} AS date,
                {tables.as_float(STREAMS_TABLE, "daily_streams")} AS daily_streams
         FROM {rows} WHERE s.cm_track_id = ANY ({ids}) AND NOT {unusable}
-        ORDER BY {", ".join(["1", "2", *newest, "3 DESC"])}""")
+        ORDER BY 1, 2, {tables.newest_first(STREAMS_TABLE)}""")
     is_other = "t.track IS NULL AND s.cm_track_id IS NOT NULL"
     counts = source.read(f"""
         SELECT count(*) FILTER (WHERE {is_other})::bigint AS other_tracks,

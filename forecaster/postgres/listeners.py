@@ -6,7 +6,7 @@ import polars as pl
 
 from forecaster.postgres.catalogue import CONNECTIONS, Source, epoch_day, slices
 from forecaster.postgres.connection import integer_array
-from forecaster.postgres.tables import LISTENERS_TABLE
+from forecaster.tables import LISTENERS_TABLE
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,7 @@ def read_listeners(source: Source, artist_ids: pl.Series) -> Listeners:
 def _records(source: Source, artist_ids: str) -> str:
     tables = source.tables
     one = "" if tables.has_day_key(LISTENERS_TABLE, "cm_artist_id") else "DISTINCT ON (1, 2) "
-    newest = (
-        "ORDER BY 1, 2, s.created_at DESC NULLS LAST, s.id DESC NULLS LAST, s.monthly_listeners DESC"
-        if one
-        else ""
-    )
+    newest = f"ORDER BY 1, 2, {tables.newest_first(LISTENERS_TABLE)}" if one else ""
     return f"""
         SELECT {one}s.cm_artist_id::bigint AS cm_artist_id,
                {epoch_day(tables.day(LISTENERS_TABLE))} AS day,
@@ -91,4 +87,4 @@ def _earliest(source: Source, artist_ids: str) -> str:
         CROSS JOIN LATERAL (
             SELECT s.id::{as_text} AS row_id FROM {tables.name(LISTENERS_TABLE)} s
             WHERE s.cm_artist_id = t.id AND NOT {tables.unusable(LISTENERS_TABLE)}
-            ORDER BY s.date, s.created_at DESC NULLS LAST, s.id DESC NULLS LAST LIMIT 1) r"""
+            ORDER BY s.date, {tables.newest_first(LISTENERS_TABLE)} LIMIT 1) r"""

@@ -8,8 +8,9 @@ import adbc_driver_manager as adbc
 
 from forecaster.errors import LockedError
 from forecaster.postgres.connection import Connection, client_name, commit, query, roll_back
-from forecaster.postgres.tables import FORECAST_TABLE, Tables
+from forecaster.postgres.tables import Tables
 from forecaster.process.logs import log
+from forecaster.tables import FORECAST_TABLE
 
 ENDS_WITHIN = 1.0
 """Seconds in which the server is done with a connection that was lost."""

@@ -8,7 +8,8 @@ import polars as pl
 
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import Connection, integer_array, query
-from forecaster.postgres.tables import FORECAST_TABLE, Tables
+from forecaster.postgres.tables import Tables
+from forecaster.tables import FORECAST_TABLE
 
 NOT_GUARANTEED = (
     "runs keep out of each other's way by their lock, but nothing keeps another program from storing a month "

@@ -24,19 +24,13 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import Stored, fit_or_refuse, store_rates, uuid_bytes
 from forecaster.postgres.listeners import artists, rated, read_listeners, unusable_rows
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
+from forecaster.postgres.rights import check_rights, warnings_of_hidden_rows
 from forecaster.postgres.server import check_writable, server_state
-from forecaster.postgres.tables import (
-    LISTENERS_TABLE,
-    MLDR_TABLE,
-    TO_RATE,
-    Tables,
-    check_rights,
-    read_tables,
-    warnings_of_hidden_rows,
-)
+from forecaster.postgres.tables import Tables, read_tables
 from forecaster.process.signals import interruptible
 from forecaster.run.report import RatesReport
 from forecaster.run.retry import persevere
+from forecaster.tables import LISTENERS_TABLE, MLDR_TABLE, TO_RATE
 
 CHUNK = 2_000
 """Artists per chunk, which is one transaction and bounds the memory."""

@@ -18,20 +18,15 @@ from forecaster.postgres.catalogue import Source, export_snapshot, slices
 from forecaster.postgres.connection import Connection, commit, connect, end_connections
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
+from forecaster.postgres.rights import check_rights, warnings_of_hidden_rows
 from forecaster.postgres.server import check_writable, server_state
 from forecaster.postgres.stored import describe_irregular, missing_key
-from forecaster.postgres.tables import (
-    FORECAST_TABLE,
-    TO_FORECAST,
-    Tables,
-    check_rights,
-    read_tables,
-    warnings_of_hidden_rows,
-)
+from forecaster.postgres.tables import Tables, read_tables
 from forecaster.process.signals import both, cancel_all, cancel_now, outcome
 from forecaster.run.batch import Computed, Done, Worker
 from forecaster.run.report import RunReport
 from forecaster.run.retry import persevere
+from forecaster.tables import FORECAST_TABLE, TO_FORECAST
 
 CHUNK = 2_500
 """Tracks per chunk, which is one transaction. Four are in memory at most: read, computed, waiting, stored."""

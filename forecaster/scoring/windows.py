@@ -11,6 +11,7 @@ import polars as pl
 from forecaster.errors import NoForecastError, SchemaMismatchError
 from forecaster.frames.schemas import DAY, ID, NUMBER, Kind, check, conform
 from forecaster.model.parameters import DAYS_PER_MONTH, HORIZON_MAX
+from forecaster.tables import ACTUALS, STREAMS
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -31,7 +32,7 @@ LEFT_OUT: Mapping[str, str] = {
 }
 """Why a forecast month is not scored. The first reason that applies, in this order."""
 
-DAILY: Mapping[str, Kind] = {"cm_track_id": ID, "date": DAY, "daily_streams": NUMBER}
+DAILY: Mapping[str, Kind] = {name: STREAMS.frame[name] for name in ACTUALS}
 
 FORECAST_MONTHS: Mapping[str, Kind] = {
     "cm_track_id": ID,
@@ -130,11 +131,7 @@ def read_days(daily: pl.LazyFrame, /, *, name: str = "daily") -> Days:
 
     Raises `NoForecastError` without any, `SchemaMismatchError` for two rows for one track and day.
     """
-    records = conform(daily, DAILY, name=name).filter(
-        pl.col("cm_track_id").is_not_null()
-        & pl.col("date").is_not_null()
-        & pl.col("daily_streams").is_finite()
-    )
+    records = conform(daily, DAILY, name=name).filter(STREAMS.is_record())
     frame = records.with_columns(day=pl.col("date").to_physical().cast(pl.Int64)).collect()
     if frame.is_empty():
         raise NoForecastError(

@@ -2,10 +2,12 @@
 
 from forecaster.errors import NoForecastError
 from forecaster.postgres.connection import commit, connect, execute, query
+from forecaster.postgres.creation import create_missing
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.tables import CONTRACT, FORECAST_TABLE, STREAMS_TABLE, create_missing, read_tables
+from forecaster.postgres.tables import read_tables
 from forecaster.setup.load import Loaded, load
 from forecaster.setup.sample import sample_catalogue
+from forecaster.tables import FORECAST_TABLE, STREAMS_TABLE, TABLES
 
 SCHEMA = "demo"
 """Apart from whatever else the database holds, so that it may be emptied."""
@@ -29,7 +31,7 @@ def fill(dsn: Dsn, tracks: int | None) -> Loaded | None:
             return None
         # First of all, because it is what can fail.
         streams, mldr = sample_catalogue(tracks or DEFAULT_TRACKS)
-        execute(connection, f"TRUNCATE {', '.join(map(tables.name, CONTRACT))}")
+        execute(connection, f"TRUNCATE {', '.join(map(tables.name, TABLES))}")
         commit(connection)
     return load(dsn, SCHEMA, streams=streams, mldr=mldr)
 

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 from forecaster.postgres.connection import commit, connect, query
+from forecaster.postgres.creation import create_key, create_missing
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.stored import NOT_GUARANTEED, describe_irregular, has_key, stored_months
-from forecaster.postgres.tables import CONTRACT, FORECAST_TABLE, create_key, create_missing, read_tables
+from forecaster.postgres.tables import read_tables
+from forecaster.tables import FORECAST_TABLE, TABLES
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ def initialise(dsn: Dsn, schema: str) -> Initialised:
         check_writable(connection)
         created = create_missing(connection, schema)
         tables = read_tables(connection, schema)
-        tables.check(*CONTRACT)
+        tables.check(*TABLES)
         commit(connection)
         if FORECAST_TABLE in created:
             return Initialised(created, [])

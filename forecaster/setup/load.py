@@ -19,24 +19,13 @@ from forecaster.postgres.connection import (
 )
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import ingest
+from forecaster.postgres.rights import check_rights
 from forecaster.postgres.server import check_writable
-from forecaster.postgres.tables import (
-    LISTENERS_TABLE,
-    MLDR_TABLE,
-    STREAMS_TABLE,
-    Tables,
-    check_rights,
-    read_tables,
-)
+from forecaster.postgres.tables import Tables, read_tables
+from forecaster.tables import LISTENERS_TABLE, MLDR_TABLE, STREAMS_TABLE, TABLES
 
-# Of whom there may be one row per day, and of what.
-_OF_WHOM: Mapping[str, tuple[str, str, str]] = {
-    STREAMS_TABLE: ("cm_track_id", "track", "daily_streams"),
-    LISTENERS_TABLE: ("cm_artist_id", "artist", "monthly_listeners"),
-}
 _SHOWN = 5
 _LOCK_CLASS = 0x6C6F6164  # "load"
-_NEWEST_FIRST = "s.created_at DESC NULLS LAST, s.id DESC NULLS LAST"
 
 
 @dataclass(frozen=True)
@@ -81,7 +70,7 @@ def load(
         known = {
             table: _known_days(connection, tables, table, rows)
             for table, rows in given.items()
-            if table in _OF_WHOM
+            if TABLES[table].has_days
         }
         if not new_only:
             _refuse(known, given)
@@ -116,12 +105,12 @@ def _known_days(connection: Connection, tables: Tables, table: str, rows: pl.Dat
 
     The key on who and date would refuse them as well, but not every table out there has it.
     """
-    (who, _, value), day = _OF_WHOM[table], tables.day(table)
+    who, value, day = TABLES[table].owner, TABLES[table].counted, tables.day(table)
     stored = query(
         connection,
         f"SELECT DISTINCT ON (1, 2) s.{who}::bigint AS {who}, {day} AS date, {_integer(value)} AS stored "
         f"FROM {tables.name(table)} s WHERE s.{who} = ANY ({integer_array(rows[who].unique())}) "
-        f"AND isfinite(s.date) AND {day} BETWEEN $1 AND $2 ORDER BY 1, 2, {_NEWEST_FIRST}",
+        f"AND isfinite(s.date) AND {day} BETWEEN $1 AND $2 ORDER BY 1, 2, {tables.newest_first(table)}",
         (rows["date"].min(), rows["date"].max()),
     )
     return rows.join(stored, on=[who, "date"], how="inner").sort(who, "date")
@@ -136,7 +125,7 @@ def _integer(value: str) -> str:
 def _refuse(known: Mapping[str, pl.DataFrame], given: Mapping[str, pl.DataFrame]) -> None:
     for table, again in known.items():
         if len(again):
-            who, noun, _ = _OF_WHOM[table]
+            who, noun = TABLES[table].owner, TABLES[table].owner_noun
             raise WriteRefusedError(
                 f"{len(again)} of {len(given[table])} rows are in {table} already, the first for "
                 f"{noun} {again[who][0]} on {again['date'][0]}; nothing was stored",
@@ -147,7 +136,7 @@ def _refuse(known: Mapping[str, pl.DataFrame], given: Mapping[str, pl.DataFrame]
 
 def _without(known: Mapping[str, pl.DataFrame], given: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
     return {
-        table: rows.join(known[table], on=[_OF_WHOM[table][0], "date"], how="anti", maintain_order="left")
+        table: rows.join(known[table], on=[TABLES[table].owner, "date"], how="anti", maintain_order="left")
         if table in known
         else rows
         for table, rows in given.items()
@@ -157,7 +146,7 @@ def _without(known: Mapping[str, pl.DataFrame], given: Mapping[str, pl.DataFrame
 def _restated(known: Mapping[str, pl.DataFrame]) -> Iterator[str]:
     """The days for which the rows have another value than the table."""
     for table, again in known.items():
-        who, noun, value = _OF_WHOM[table]
+        who, noun, value = TABLES[table].owner, TABLES[table].owner_noun, TABLES[table].counted
         others = again.filter(pl.col(value).ne_missing(pl.col("stored")))
         if len(others):
             first = [
@@ -200,7 +189,8 @@ def _newest(connection: Connection, tables: Tables, artist_ids: pl.Series) -> pl
         connection,
         f"SELECT DISTINCT ON (1) s.cm_artist_id::bigint AS cm_artist_id, s.id::text AS id, "
         f"s.created_at::text AS created_at FROM {tables.name(MLDR_TABLE)} s "
-        f"WHERE s.cm_artist_id = ANY ({integer_array(artist_ids)}) ORDER BY 1, {_NEWEST_FIRST}",
+        f"WHERE s.cm_artist_id = ANY ({integer_array(artist_ids)}) "
+        f"ORDER BY 1, {tables.newest_first(MLDR_TABLE)}",
     )
 
 

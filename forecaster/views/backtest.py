@@ -12,9 +12,9 @@ from forecaster.model.parameters import Parameters
 from forecaster.postgres.catalogue import Source, open_source
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.history import LaterDays
-from forecaster.postgres.tables import STREAMS_TABLE
 from forecaster.process.signals import interruptible
 from forecaster.scoring import Evaluation, evaluate
+from forecaster.tables import STREAMS_TABLE
 from forecaster.views.actuals import differing, joined, negative, read_actuals
 from forecaster.views.origins import stored_forecasts
 from forecaster.views.past import Origins, made_at, shown_range

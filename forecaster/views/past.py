@@ -13,9 +13,9 @@ from forecaster.model.parameters import Parameters
 from forecaster.postgres.catalogue import Source, warn_of_hidden_rows
 from forecaster.postgres.history import rates_before
 from forecaster.postgres.listeners import artists, read_listeners
-from forecaster.postgres.tables import CONTRACT, LISTENERS_TABLE
 from forecaster.process.signals import interruptible
 from forecaster.scoring.past import NO_RATE, build_past, outcome, rates_at
+from forecaster.tables import LISTENERS, LISTENERS_TABLE
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def shown_range(dates: pl.Series) -> str:
 def _listeners(source: Source) -> pl.DataFrame | None:
     """All records of listeners, where there is such a table."""
     columns = source.tables.columns.get(LISTENERS_TABLE, {})
-    if not columns.keys() >= CONTRACT[LISTENERS_TABLE].keys():
+    if not columns.keys() >= LISTENERS.contract.keys():
         return None
     warn_of_hidden_rows(source.tables, LISTENERS_TABLE)
     return read_listeners(source, artists(source)).records.collect()

@@ -12,7 +12,7 @@ import pytest
 
 from forecaster.cli import main
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.tables import CONTRACT
+from forecaster.tables import TABLES
 from tests import sql
 from tests.conftest import Cli, ServerNamed, new_database
 from tests.tables import GOLDEN, initialise
@@ -49,7 +49,7 @@ def test_init_load_run_dump(cli: Cli, database: Dsn, files: Path) -> None:
         printed, _, last = result.stdout.removesuffix("\n").rpartition("\n")
         assert re.fullmatch(rf"created={4 if created else 0} warnings=0 seconds=\d+\.\d\d", last)
         assert printed == (
-            "\n".join(f"created {table}" for table in CONTRACT)
+            "\n".join(f"created {table}" for table in TABLES)
             if created
             else "nothing to create: all is there"
         )

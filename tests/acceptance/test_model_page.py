@@ -10,7 +10,7 @@ import pytest
 
 from forecaster import build_forecasts
 from forecaster.model.segments import FITTED_RATES, REACH_RATES, SEGMENT_STARTS
-from forecaster.postgres.tables import CONTRACT
+from forecaster.tables import FORECASTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "model.md").read_text()
 
@@ -112,7 +112,7 @@ def test_the_model_gives_the_same(shown: dict[str, str]) -> None:
 def test_the_boundaries_that_the_page_names() -> None:
     [named] = re.findall(r"from month ([\d, ]+) and (\d+) on", PAGE)
     assert tuple(int(month) for month in re.findall(r"\d+", " ".join(named))) == SEGMENT_STARTS
-    assert "time_used" in CONTRACT["backtest_track_streams_forecast"]
+    assert "time_used" in FORECASTS.contract
 
 
 def test_an_even_track_has_the_k_that_the_page_says() -> None:

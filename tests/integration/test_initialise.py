@@ -10,10 +10,11 @@ from forecaster.errors import DatabaseError, LockedError, SchemaMismatchError
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
-from forecaster.postgres.tables import CONTRACT, read_tables
+from forecaster.postgres.tables import read_tables
 from forecaster.run.session import RunConfig, run
 from forecaster.setup.init import initialise
 from forecaster.setup.load import load
+from forecaster.tables import TABLES
 from tests import sql
 from tests.tables import create_tables, golden_mldr, golden_streams
 
@@ -29,7 +30,7 @@ def is_keyed(dsn: Dsn) -> bool:
 
 def test_everything_then_nothing(database: Dsn) -> None:
     first = initialise(database, "another schema")
-    assert first.created == ["schema another schema", *CONTRACT]
+    assert first.created == ["schema another schema", *TABLES]
     assert first.warnings == []
     again = initialise(database, "another schema")
     assert (again.created, again.warnings) == ([], [])

@@ -17,9 +17,10 @@ from forecaster.postgres import lock
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
-from forecaster.postgres.tables import FORECAST_TABLE, MLDR_TABLE, read_tables
+from forecaster.postgres.tables import read_tables
 from forecaster.run.rates import RatesConfig, compute_rates
 from forecaster.run.session import RunConfig, run
+from forecaster.tables import FORECAST_TABLE, MLDR_TABLE
 from tests import sql
 from tests.faults import (
     FORECAST,

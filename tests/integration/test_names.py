@@ -9,10 +9,11 @@ from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import fit, store_forecasts
-from forecaster.postgres.tables import FORECAST_TABLE, read_tables
+from forecaster.postgres.tables import read_tables
 from forecaster.run.session import RunConfig, run
 from forecaster.setup.init import initialise
 from forecaster.setup.load import load
+from forecaster.tables import FORECAST_TABLE
 from forecaster.views.track import diagnose
 from tests import sql
 from tests.conftest import Cli

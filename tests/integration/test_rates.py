@@ -25,10 +25,11 @@ from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import Stored, store_rates
 from forecaster.postgres.lock import take_lock
-from forecaster.postgres.tables import LISTENERS_TABLE, MLDR_TABLE, read_tables
+from forecaster.postgres.tables import read_tables
 from forecaster.run import rates as module
 from forecaster.run.rates import RatesConfig, compute_rates
 from forecaster.setup.load import load
+from forecaster.tables import LISTENERS_TABLE, MLDR_TABLE
 from tests import sql
 from tests.conftest import Cli
 from tests.tables import GOLDEN, initialise, made_once

@@ -19,10 +19,8 @@ from forecaster.frames.casting import STORED_AS, ColumnInfo
 from forecaster.postgres.connection import Connection, connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import fit, ingest
-from forecaster.postgres.tables import (
-    MLDR_TABLE,
-    Tables,
-)
+from forecaster.postgres.tables import Tables
+from forecaster.tables import MLDR_TABLE
 from tests import sql
 from tests.conftest import ServerNamed, new_database
 from tests.faults import LONG

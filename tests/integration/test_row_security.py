@@ -14,10 +14,11 @@ from forecaster.model.parameters import Parameters
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.tables import STREAMS_TABLE, read_tables
+from forecaster.postgres.tables import read_tables
 from forecaster.run.rates import RatesConfig, compute_rates
 from forecaster.run.session import RunConfig, run
 from forecaster.setup.load import load
+from forecaster.tables import STREAMS_TABLE
 from tests import sql
 from tests.conftest import Cli
 from tests.faults import FORECAST, STREAMS

@@ -20,9 +20,10 @@ from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.stored import stored_at
-from forecaster.postgres.tables import FORECAST_TABLE, read_tables
+from forecaster.postgres.tables import read_tables
 from forecaster.run.session import RunConfig, run
 from forecaster.setup.load import load
+from forecaster.tables import FORECAST_TABLE
 from tests import sql
 from tests.forecasts import STORED, in_frames, stored
 from tests.tables import (

@@ -16,14 +16,10 @@ from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect, execute
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import Stored, store_forecasts
-from forecaster.postgres.tables import (
-    FORECAST_TABLE,
-    MLDR_TABLE,
-    STREAMS_TABLE,
-)
 from forecaster.run import batch as chunk_module
 from forecaster.run.session import RunConfig, run
 from forecaster.setup.load import load
+from forecaster.tables import FORECAST_TABLE, MLDR_TABLE, STREAMS_TABLE
 from tests import sql
 from tests.tables import create_tables, golden_mldr, golden_streams, made_once
 

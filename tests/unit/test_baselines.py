@@ -9,7 +9,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from forecaster.errors import SchemaMismatchError
-from forecaster.frames.schemas import DAILY_STREAMS, conform
+from forecaster.frames.schemas import conform
 from forecaster.model import build_tracks
 from forecaster.model.features import clean, track_facts, usable_records
 from forecaster.model.mldr import newest_mldr
@@ -17,6 +17,7 @@ from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.scoring import BASELINES, Evaluation, evaluate
 from forecaster.scoring.baselines import pooled_rates
 from forecaster.setup.sample import LAST_DATE, Truth, sample_catalogue
+from forecaster.tables import DAILY_STREAMS
 from tests.evaluations import (
     DAILY,
     ORIGIN,

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from forecaster.frames.schemas import DAILY_STREAMS, RECORDS, TRACK_FACTS, conform
+from forecaster.frames.schemas import RECORDS, TRACK_FACTS, conform
 from forecaster.model.features import clean, looks_ahead, track_facts, track_features, usable_records
 from forecaster.model.parameters import AgeFrom
+from forecaster.tables import DAILY_STREAMS
 from tests import reference
 from tests.catalogues import EPOCH, Shape, catalogue, daily_frame, days, shapes
 from tests.reference import Row

@@ -8,11 +8,12 @@ import polars as pl
 import pytest
 
 from forecaster import build_forecasts
-from forecaster.frames.schemas import ARTIST_MLDR, DAILY_STREAMS, conform
+from forecaster.frames.schemas import conform
 from forecaster.model import build_tracks
 from forecaster.model.features import clean, track_facts, usable_records
 from forecaster.model.mldr import newest_mldr
 from forecaster.model.parameters import Parameters
+from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
 from tests import reference
 
 GOLDEN = Path(__file__).parents[1] / "golden"

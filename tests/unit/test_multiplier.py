@@ -9,10 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from forecaster.frames.schemas import ARTIST_MLDR, NEWEST_MLDR, conform
+from forecaster.frames.schemas import NEWEST_MLDR, conform
 from forecaster.model.eligibility import skip_reason
 from forecaster.model.mldr import newest_mldr
 from forecaster.model.multiplier import FACTOR_MAX, with_multiplier
+from forecaster.tables import ARTIST_MLDR
 from tests import reference
 
 OLD = datetime(2024, 1, 1, tzinfo=UTC)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from forecaster.frames.schemas import FORECASTS
 from forecaster.model.projection import project
+from forecaster.tables import FORECASTS
 from tests import reference
 from tests.reference import Step
 
@@ -26,7 +26,7 @@ def projected(rows: list[Track], *, horizon: int) -> list[list[Step]]:
         orient="row",
     ).with_columns(pl.col("influence_range") - 1, cm_artist_id=7, training_data_id=pl.lit("first"))
     result = project(frame, horizon=horizon).collect()
-    assert tuple(result.columns) == FORECASTS
+    assert tuple(result.columns) == FORECASTS.given_names
     assert result["cm_artist_id"].to_list() == [7] * len(rows) * horizon
     assert result["training_data_id"].to_list() == ["first"] * len(rows) * horizon
     # In order of track and month, each month once.

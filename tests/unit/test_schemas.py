@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from forecaster.errors import SchemaMismatchError
-from forecaster.frames.schemas import ARTIST_MLDR, DAILY_STREAMS, conform
+from forecaster.frames.schemas import conform
+from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
 
 DAY = date(2024, 2, 29)
 

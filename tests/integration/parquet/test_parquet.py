@@ -16,9 +16,9 @@ from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.prepare import prepare_files, prepare_tables
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.tables import MLDR_TABLE, STREAMS_TABLE
 from forecaster.run.session import RunConfig, run
 from forecaster.setup.load import load
+from forecaster.tables import MLDR_TABLE, STREAMS_TABLE
 from tests import sql
 from tests.catalogues import catalogue, daily_frame, shapes
 from tests.parquet import OF, expected, forecast, in_sink, write_catalogue
