@@ -43,13 +43,13 @@ def check_target(path: Path, /) -> None:
     with refusing(path, "written"):
         directory = file_itself(path).parent
         if not directory.is_dir():
-            raise BadFileError(f"{path}: there is no directory {directory}", hint="create it first")
+            raise BadFileError(f"{path}: the directory {directory} does not exist", hint="create it first")
         if not os.access(directory, os.W_OK | os.X_OK):
             raise BadFileError(
                 f"{path}: no permission to write to the directory {directory}", hint="choose another one"
             )
         if path.exists() and not path.is_file():
-            raise BadFileError(f"{path} is there already and is no file", hint="choose another name")
+            raise BadFileError(f"{path} exists but is not a regular file", hint="choose another name")
 
 
 @contextlib.contextmanager

@@ -92,7 +92,7 @@ class CheckedFile:
             raise BadFileError(
                 f"{self.path}: {values.name} has {shortened(repr(doubtful))}, whose comma may be "
                 "decimal or between thousands; no row was read",
-                hint="write decimal numbers with a point, and nothing between thousands",
+                hint="write decimal numbers with a point, and thousands without separators",
             )
         return self._noted(values, values.str.replace(",", ".", literal=True), "read with decimal commas")
 

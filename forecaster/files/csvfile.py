@@ -67,7 +67,7 @@ def _check_text(data: bytes, path: Path) -> None:
     if bad >= 0:
         line = data.count(b"\n", 0, bad) + 1
         raise BadFileError(
-            f"{path}, line {line}: byte 0x{data[bad]:02x} is no UTF-8 text", hint="save it as CSV in UTF-8"
+            f"{path}, line {line}: byte 0x{data[bad]:02x} is not UTF-8 text", hint="save it as CSV in UTF-8"
         )
 
 

@@ -62,7 +62,9 @@ def read_streams(path: Path, /, *, track_id: int | None = None, artist_id: int |
     if _is_export(file):
         return _streams_of_export(file, ids)
     if doubled := sorted(ids.keys() & file.columns):
-        raise InvalidOptionError(f"{path} has its own {' and '.join(doubled)}", hint="do not give them again")
+        raise InvalidOptionError(
+            f"{path} has its own {' and '.join(doubled)}", hint="do not give them as options"
+        )
     rows = file.read({column: field for column, field in STREAMS_FORM.items() if column not in ids})
     file.check_unique(rows, [c for c in ("cm_track_id", "date") if c not in ids], what="track and day")
     return Intake(
@@ -99,10 +101,10 @@ def read_listeners(path: Path, /, *, artist_id: int | None = None) -> Intake:
     form = LISTENERS_EXPORT_FORM if is_export else LISTENERS_FORM
     ids = {} if artist_id is None else {"cm_artist_id": _checked_id("cm_artist_id", artist_id)}
     if ids and "cm_artist_id" in file.columns:
-        raise InvalidOptionError(f"{path} has its own cm_artist_id", hint="do not give it again")
+        raise InvalidOptionError(f"{path} has its own cm_artist_id", hint="do not give it as an option")
     if is_export and not ids:
         raise InvalidOptionError(
-            f"{path} is an export, which does not say what artist it is about", hint="give --artist-id"
+            f"{path} is an export, which does not name its artist", hint="give --artist-id"
         )
     rows = file.read({column: field for column, field in form.items() if column not in ids})
     rows = rows.rename(
@@ -143,7 +145,7 @@ def _notes_of_totals(rows: pl.DataFrame) -> list[str]:
     rises = rows.sort("date")["daily_streams"].drop_nulls().diff().drop_nulls() > 0
     if not (rises.all() and len(rises)):
         return []
-    return ["streams rise every day; if they are all streams so far, name the columns Date and Value"]
+    return ["streams rise every day; if they are totals so far, name the columns Date and Value"]
 
 
 def _checked_id(column: str, value: int) -> int:
@@ -159,7 +161,7 @@ def _constant(ids: Mapping[str, int]) -> dict[str, pl.Expr]:
 def _streams_of_export(file: CheckedFile, ids: Mapping[str, int]) -> Intake:
     if not {"cm_track_id", "cm_artist_id"} <= ids.keys():
         raise InvalidOptionError(
-            f"{file.path} is an export, which does not say what track and artist it is about",
+            f"{file.path} is an export, which does not name its track and artist",
             hint="give both --track-id and --artist-id",
         )
     values = file.read(EXPORT_FORM)
@@ -185,7 +187,9 @@ def _streams_of_export(file: CheckedFile, ids: Mapping[str, int]) -> Intake:
     is_known = pl.col("daily_streams").is_not_null()
     rows = records.filter(is_known).select(*STREAMS_FORM)
     if rows.is_empty():
-        raise BadFileError(f"{file.path} has no day whose streams are known: of none is the day before there")
+        raise BadFileError(
+            f"{file.path} has no day whose streams are known: the day before is always missing"
+        )
     left_out = records.filter(~is_known).select(pl.col("row").cast(pl.Int64), "date", "reason")
     return Intake(rows, file.ignored(EXPORT_FORM), left_out, tuple(file.notes))
 
@@ -204,7 +208,7 @@ def _check_never_falls(file: CheckedFile, records: pl.DataFrame) -> None:
             .head(SHOWN)
             .iter_rows()
         ],
-        hint="Value is all streams so far; where a service took some back, correct the days before",
+        hint="Value is all streams so far; if the service corrected it downwards, correct the days before",
     )
 
 

@@ -51,14 +51,14 @@ def _listed(directory: Path) -> tuple[list[Path], list[Path]]:
         deeper = [entry for entry in shown if entry.is_dir()]
     if deeper:
         raise InvalidOptionError(
-            f"{directory} has directories in it: {_named(deeper)}",
+            f"{directory} contains directories: {_named(deeper)}",
             hint="load each directory separately" + _of_paths(entry.name for entry in deeper),
         )
     files = [entry for entry in shown if entry.name.lower().endswith(table_endings())]
     _refuse_line_ends(files)
     if not files:
         raise InvalidOptionError(
-            f"{directory} is a directory without a table in it",
+            f"{directory} is a directory without tables",
             hint=f"a table is a file that ends in {', '.join(table_endings())}",
         )
     return files, sorted({*entries} - {*files})
@@ -68,7 +68,7 @@ def _refuse_line_ends(files: Iterable[Path]) -> None:
     """In any word about such a file its name could begin a line of ours."""
     for file in files:
         if not {"\n", "\r"}.isdisjoint(file.name):
-            raise BadFileError(f"the name {one_line(str(file))} has a line end in it", hint="rename the file")
+            raise BadFileError(f"the name {one_line(str(file))} contains a line end", hint="rename the file")
 
 
 def _of_paths(names: Iterable[str]) -> str:

@@ -71,7 +71,7 @@ def file_itself(path: Path) -> Path:
                 raise BadFileError(
                     f"{path}: the link {at} belongs to another user, {_owner(at)}, and anyone can write to "
                     "its directory",
-                    hint="remove the link, or choose a directory of your own",
+                    hint="remove the link, or choose your own directory",
                 )
             links += 1
             left += reversed(at.readlink().parts)

@@ -39,9 +39,9 @@ def read_form(path: Path, forms: Forms, /) -> TableFile:
     They are told by the names that the `forms` want.
     """
     form = format_of(path)
-    with refusing(path, "read", hint="it is damaged, cut off, or not what its ending says"):
+    with refusing(path, "read", hint="it is damaged, incomplete, or not what its ending says"):
         if not path.is_file():
-            problem = "is no file" if path.exists() else "does not exist"
+            problem = "is not a regular file" if path.exists() else "does not exist"
             raise BadFileError(f"{path} {problem}", hint=f"give the path of one {format_names()} file")
         rows, dialect = form.read(path, forms)
         return TableFile(rows, dialect.above, dialect.notes)

@@ -60,7 +60,7 @@ _STEPS = 60  # so many halvings alone reach a float's precision; Newton needs ab
 
 
 def newest_mldr(artist_mldr: pl.LazyFrame, /) -> pl.LazyFrame:
-    """One row per artist: the newest MLDR by `created_at`, then `id`; the larger where both are equal."""
+    """Keep the newest MLDR of each artist: by `created_at`, then `id`; the larger where both are equal."""
     return (
         artist_mldr.filter(pl.col("cm_artist_id").is_not_null())
         .sort(*RATES.newest, nulls_last=False)
@@ -70,11 +70,11 @@ def newest_mldr(artist_mldr: pl.LazyFrame, /) -> pl.LazyFrame:
 
 
 def artist_rates(listeners: pl.LazyFrame, /) -> pl.LazyFrame:
-    """The Monthly Listener Decay Rate of every artist, or the reason why there is none.
+    """Compute the Monthly Listener Decay Rate of every artist, or the reason why it has none.
 
     `listeners`: one row per artist and day, in any order: cm_artist_id, date, monthly_listeners (finite).
     Returns one row per artist, ordered: cm_artist_id; mldr (per month, negative where listeners grow; NULL
-    where none); reason (a key of `RATE_REASONS`; NULL where there is a rate); records; months (calendar
+    without one); reason (a key of `RATE_REASONS`; NULL where there is a rate); records; months (calendar
     months from the first to the last kept record); first_date, last_date.
     """
     return (
