@@ -11,7 +11,8 @@ from forecaster.cli.page import check_page_path
 from forecaster.cli.scores import as_json_types, show, tidy
 from forecaster.cli.where import Where
 from forecaster.errors import InvalidOptionError
-from forecaster.files.tables import check_output_path, write_table, write_text
+from forecaster.files.atomic import write_text
+from forecaster.files.tables import check_output_path, write_table
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.postgres.dsn import Dsn
 from forecaster.scoring import Evaluation

@@ -10,7 +10,7 @@ from forecaster.cli.where import Where
 from forecaster.errors import InvalidOptionError
 from forecaster.files.intake import Intake, read_listeners, read_mldr, read_streams
 from forecaster.files.parts import read_parts
-from forecaster.files.tables import counted
+from forecaster.files.paths import counted
 from forecaster.process.logs import log
 from forecaster.process.secrets import one_line
 from forecaster.setup.load import Loaded

@@ -5,7 +5,7 @@ from pathlib import Path
 from forecaster.cli.output import Output
 from forecaster.cli.page import check_page_path
 from forecaster.cli.where import Where
-from forecaster.files.tables import write_text
+from forecaster.files.atomic import write_text
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.views.catalogue import read_catalogue
 from forecaster.views.page import render

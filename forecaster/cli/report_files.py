@@ -8,7 +8,8 @@ from pathlib import Path
 
 from forecaster.cli.output import Output
 from forecaster.errors import ForecasterError
-from forecaster.files.tables import check_output_path, write_table, write_text
+from forecaster.files.atomic import write_text
+from forecaster.files.tables import check_output_path, write_table
 from forecaster.process.logs import log
 from forecaster.process.signals import Interrupted, last_deed, postponed
 from forecaster.run.report import Report

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from forecaster.errors import BadFileError, InvalidOptionError
-from forecaster.files.tables import refusing, write_table
+from forecaster.files.paths import refusing
+from forecaster.files.tables import write_table
 from forecaster.frames.casting import Fitted, fit, fit_or_refuse
 from forecaster.frames.collecting import collect_all
 from forecaster.model import records_and_facts

@@ -18,7 +18,7 @@ from forecaster.errors import (
     LockedError,
     NoForecastError,
 )
-from forecaster.files.tables import check_name
+from forecaster.files.paths import check_name
 from forecaster.model.features import looks_ahead
 from forecaster.parquet.buckets import BucketCatalogue, BucketSink, chosen, done_before
 from forecaster.parquet.catalogue import Catalogue, find_catalogue

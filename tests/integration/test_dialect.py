@@ -84,7 +84,7 @@ def test_separators_of_thousands_are_named(tmp_path: Path, value: str) -> None:
     error = refusal(saved(tmp_path / "t.csv", f"date,daily_streams\n2024-01-01,{value}\n"))
     assert "row 1 (line 2): daily_streams is" in str(error)
     assert re.fullmatch(
-        r"remove the separators of thousands, as in (['\"])-?[0-9 ,.'\u2019]+\1", error.hint or ""
+        r"remove the thousands separators, as in (['\"])-?[0-9 ,.'\u2019]+\1", error.hint or ""
     )
 
 
@@ -94,7 +94,7 @@ def test_whole_numbers_may_have_decimal_commas(tmp_path: Path) -> None:
     assert intake.rows["daily_streams"].to_list() == [1000, 7]
     assert intake.notes[1] == "daily_streams read with decimal commas"
     error = refusal(saved(tmp_path / "t.csv", text.replace("1000,0", "1000,5")))
-    assert error.hint == "'1000,5' is no whole number, and only such can be stored"
+    assert error.hint == "'1000,5' is not a whole number, and only whole numbers can be stored"
     error = refusal(saved(tmp_path / "t.csv", text.replace("1000,0", "1000,00")))
     assert error.hint == "write whole numbers, without decimals"
 
@@ -195,7 +195,7 @@ def test_streams_that_rise_every_day_may_be_totals(tmp_path: Path) -> None:
     assert read(range(100, 129), "few.csv").notes == ()
     assert read(range(130, 100, -1), "falling.csv").notes == ()
     (note,) = read(range(100, 130), "rising.csv").notes
-    assert "if they are all streams so far" in note
+    assert "if they are totals so far" in note
 
 
 @pytest.mark.parametrize(
@@ -237,14 +237,14 @@ def test_a_day_in_two_files_of_a_directory_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_no_list_of_tables_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidOptionError, match="directory without a table"):
+    with pytest.raises(InvalidOptionError, match="directory without tables"):
         parts(tmp_path)
     saved(tmp_path / "a.csv", STREAMS)
     for hidden in ("_temporary", ".x"):
         (tmp_path / hidden).mkdir()
     assert parts(tmp_path).notes == ("2 names not read: .x, _temporary",)
     (tmp_path / "deeper").mkdir()
-    with pytest.raises(InvalidOptionError, match="directories in it: deeper"):
+    with pytest.raises(InvalidOptionError, match="contains directories: deeper"):
         parts(tmp_path)
     (tmp_path / "_delta_log").mkdir()
     with pytest.raises(BadFileError, match="is a table of Delta Lake"):
@@ -310,7 +310,7 @@ def test_a_file_without_column_names_is_told_to_get_them(tmp_path: Path, text: s
 )
 def test_what_is_no_csv_is_named(tmp_path: Path, content: bytes, what: str) -> None:
     error = refusal(saved(tmp_path / "t.csv", content))
-    assert str(error).endswith(f"is {what}, and no CSV")
+    assert str(error).endswith(f"is {what}, not a CSV")
     assert error.hint
 
 
@@ -324,7 +324,7 @@ def test_other_endings_of_text_are_told_the_right_one(tmp_path: Path, name: str)
 def test_columns_that_only_the_path_has_are_named(tmp_path: Path) -> None:
     (tmp_path / "cm_track_id=1").mkdir()
     part = saved(tmp_path / "cm_track_id=1" / "p.csv", STREAMS.replace("cm_track_id", "x"))
-    with pytest.raises(InvalidOptionError, match="directories in it: cm_track_id=1") as whole:
+    with pytest.raises(InvalidOptionError, match="contains directories: cm_track_id=1") as whole:
         parts(tmp_path)
     assert "if the column cm_track_id is only in the path, write it into the files first" in (
         whole.value.hint or ""
@@ -342,7 +342,7 @@ def test_no_name_of_a_file_begins_a_line(tmp_path: Path) -> None:
     (warning,) = Listing(str(tmp_path), passed_over=["b\nError: b.txt"]).warnings()
     assert "the first is b\\nError: b.txt:" in warning
     saved(tmp_path / "c\nError: c.csv", STREAMS)
-    with pytest.raises(BadFileError, match=r"c\\nError: c\.csv has a line end in it"):
+    with pytest.raises(BadFileError, match=r"c\\nError: c\.csv contains a line end"):
         parts(tmp_path)
 
 

@@ -240,7 +240,7 @@ def test_the_key_of_the_streams(embedded_database: Dsn) -> None:
 
     finding = the("key of the streams", examined(dsn))
 
-    assert (finding.level, f"{doubled:,} rows are of a day" in finding.found) == ("warning", True)
+    assert (finding.level, f"{doubled:,} rows repeat a day" in finding.found) == ("warning", True)
     paste(dsn, finding.fix)
     result = examined(dsn)
     assert is_well("key of the streams", result)
@@ -257,7 +257,7 @@ def test_a_view_and_many_doubled_forecasts(embedded_database: Dsn) -> None:
     sql.run(embedded_database, f"INSERT INTO {FORECAST} (cm_track_id, month) SELECT t, 1 FROM {twice}")
     result = examined(embedded_database)
     assert result.exit_code == 0
-    assert (the("key of the streams", result).fix or "").startswith("make a unique index")
+    assert (the("key of the streams", result).fix or "").startswith("create a unique index")
     # So many tracks are not named one by one.
     fix = the("key of the forecasts", result).fix
     assert fix == "forecaster run --replace --horizon 1 && forecaster init"
@@ -335,7 +335,7 @@ def test_forecasts_that_are_doubled(embedded_database: Dsn, called: Cli) -> None
     without_track, doubled, partial = (f for f in unwell(result) if f.about == "stored forecasts")
     assert doubled.fix == "forecaster run --replace --horizon 30 --track-id 2"
     assert doubled.found == (
-        f"tracks in {FORECAST} with a month twice or NULL: 2, the first is 2; the command mends that one"
+        f"tracks in {FORECAST} with a month twice or NULL: 2, the first is 2; the command repairs that one"
     )
     assert partial.fix == "forecaster run --replace --horizon 30 --track-id 5"
     key = the("key of the forecasts", result)

@@ -16,7 +16,7 @@ import pytest
 
 from forecaster.errors import BadFileError, BucketsFailedError, ForecasterError, LockedError
 from forecaster.files.directory import new_directory
-from forecaster.files.tables import refuse_planted_links
+from forecaster.files.paths import refuse_planted_links
 from forecaster.parquet.layout import BUCKETS_MAX, Bucket, Layout, read_layout
 from forecaster.parquet.lock import locked
 from forecaster.parquet.session import Files, check

@@ -389,7 +389,7 @@ class TestFiles:
             read_listeners(tmp_path / "bad.csv")
 
     def test_ids(self, tmp_path: Path) -> None:
-        with pytest.raises(InvalidOptionError, match="does not say what artist"):
+        with pytest.raises(InvalidOptionError, match="does not name its artist"):
             read_listeners(THYME)
         LISTENERS.head(3).write_parquet(tmp_path / "own.parquet")
         with pytest.raises(InvalidOptionError, match="has its own cm_artist_id"):

@@ -8,7 +8,7 @@ from datetime import date
 
 import polars as pl
 
-from forecaster.files.tables import counted
+from forecaster.files.paths import counted
 from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.model.projection import project
 from forecaster.views.track import Diagnosis

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forecaster.errors import InvalidOptionError
-from forecaster.files.tables import check_output_path, write_bytes
+from forecaster.files.atomic import write_bytes
+from forecaster.files.tables import check_output_path
 from forecaster.views.chart.extras import require
 from forecaster.views.chart.figure import FONT, LOOKS, figure
 from forecaster.views.chart.picture import SEPARATOR, Picture, flowed
