@@ -1,12 +1,11 @@
 """One bucket of a catalogue in files: kept from others, read, forecast, stored; the manifest last."""
 
-import dataclasses
 import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,7 @@ import polars as pl
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.files.paths import refusing
 from forecaster.files.tables import write_table
-from forecaster.frames.casting import Fitted, fit, fit_or_refuse
-from forecaster.frames.collecting import collect_all
-from forecaster.model import records_and_facts
-from forecaster.model.features import clean
+from forecaster.frames.casting import Fitted
 from forecaster.model.parameters import Parameters
 from forecaster.parquet.catalogue import Catalogue
 from forecaster.parquet.layout import Bucket, bucket_of
@@ -26,8 +22,8 @@ from forecaster.parquet.lock import locked
 from forecaster.parquet.sink import Manifest, Sink
 from forecaster.process.secrets import masked
 from forecaster.run.batch import Computed, Done, History, done_of
+from forecaster.run.forecast import fit_made, history_of
 from forecaster.run.report import as_json, by_reason, versions
-from forecaster.tables import FORECASTS, STREAMS
 
 if TYPE_CHECKING:
     from forecaster.process.signals import Cancel
@@ -51,9 +47,7 @@ class BucketCatalogue:
         """The cleaned records of the bucket's tracks, and the rates of their artists."""
         daily = self._daily(bucket)
         mldr = self.files.newest_mldr(bucket, daily["cm_artist_id"])
-        usable, cleaned = _cleaned(daily)
-        records, facts = records_and_facts(daily.lazy(), cleaned.lazy())
-        return History(records, facts, mldr.lazy(), usable - len(cleaned), len(daily) - usable)
+        return history_of(daily, mldr.lazy())
 
     @property
     def cancel(self) -> "Cancel | None":
@@ -101,18 +95,6 @@ class BucketCatalogue:
             )
 
 
-def _cleaned(daily: pl.DataFrame) -> tuple[int, pl.DataFrame]:
-    """How many rows are records, and those that are left of them."""
-    usable, cleaned = collect_all([daily.lazy().select(STREAMS.is_record().sum()), clean(daily.lazy())])
-    return int(usable.item()), cleaned
-
-
-def _fit_made(forecasts: pl.DataFrame) -> Fitted:
-    """Fit forecasts to the table that `init` makes; `training_data_id` stays as the rows have it."""
-    fitted = fit(forecasts.drop("training_data_id"), FORECASTS.made)
-    return dataclasses.replace(fitted, rows=fitted.rows.with_columns(forecasts["training_data_id"]))
-
-
 @dataclass(frozen=True)
 class BucketSink:
     """Where forecasts are stored in files, one bucket at a time."""
@@ -137,9 +119,7 @@ class BucketSink:
 
     def fit(self, rows: pl.DataFrame, /) -> tuple[Fitted, dict[int, str]]:
         """The rows in the types of the tables, and the tracks that these types cannot hold."""
-        fitted, refused = fit_or_refuse(rows, _fit_made, by="cm_track_id")
-        at = pl.lit(self.created_at.astimezone(UTC), dtype=pl.Datetime("us", "UTC"))
-        return dataclasses.replace(fitted, rows=fitted.rows.with_columns(created_at=at)), refused
+        return fit_made(rows, self.created_at)
 
     @contextmanager
     def held(self, bucket: Bucket, /) -> "Iterator[OneBucket | Done]":

@@ -97,6 +97,11 @@ class FilesSession:
         self.directory: Sink | None = None
         report.begin(TRACKS, in_buckets=True)
 
+    @property
+    def was_reached(self) -> bool:
+        """Files are not tried again."""
+        return False
+
     @contextmanager
     def opened(self, *, repeats: bool) -> Iterator[Opened]:  # noqa: ARG002 - a bucket may be worked twice
         """Find the buckets, and what lies beside them."""

@@ -96,6 +96,11 @@ class DatabaseSession:
         report.place = {"database": f"{dsn}", "schema": schema}
         report.started_at = self.created_at.isoformat()
 
+    @property
+    def was_reached(self) -> bool:
+        """Whether the server has said its version."""
+        return bool(self.report.server)
+
     @contextmanager
     def opened(self, *, repeats: bool) -> Iterator[Opened]:
         """Connect, lock, take the snapshot, and find what is pending in it."""

@@ -1,13 +1,42 @@
-"""Compute the forecasts of a batch: the model from its records to rows in the sink's types."""
+"""Compute the forecasts of a batch: from rows or records to rows in a sink's types."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import polars as pl
 
+from forecaster.frames.casting import Fitted, fit, fit_or_refuse
 from forecaster.frames.collecting import collect_all
-from forecaster.model import build_tracks, forecastable, skipped
+from forecaster.model import build_tracks, forecastable, records_and_facts, skipped
+from forecaster.model.features import clean
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
 from forecaster.run.batch import Computed, Fit, History
 from forecaster.run.stages import Stages
+from forecaster.tables import FORECASTS, STREAMS
+
+
+def history_of(daily: pl.DataFrame, mldr: pl.LazyFrame, /) -> History:
+    """What forecasts of all tracks in `DAILY_STREAMS` start from; `mldr`: `NEWEST_MLDR`."""
+    usable, cleaned = collect_all([daily.lazy().select(STREAMS.is_record().sum()), clean(daily.lazy())])
+    records, facts = records_and_facts(daily.lazy(), cleaned.lazy())
+    number = int(usable.item())
+    return History(records, facts, mldr, number - len(cleaned), len(daily) - number)
+
+
+def fit_made(forecasts: pl.DataFrame, created_at: datetime, /) -> tuple[Fitted, dict[int, str]]:
+    """Forecasts in the types of the table that `init` makes, and the tracks that these cannot hold.
+
+    `training_data_id` stays as the rows have it.
+    """
+    fitted, refused = fit_or_refuse(forecasts, _fit_made, by=FORECASTS.owner)
+    at = pl.lit(created_at.astimezone(UTC), dtype=pl.Datetime("us", "UTC"))
+    return replace(fitted, rows=fitted.rows.with_columns(created_at=at)), refused
+
+
+def _fit_made(forecasts: pl.DataFrame) -> Fitted:
+    fitted = fit(forecasts.drop("training_data_id"), FORECASTS.made)
+    return replace(fitted, rows=fitted.rows.with_columns(forecasts["training_data_id"]))
 
 
 def forecast(history: History, fit: Fit, stages: Stages, /, *, parameters: Parameters) -> Computed:

@@ -9,11 +9,11 @@ from forecaster.run.report import Report
 _PAUSES = (0.5, 1.0, 2.0)  # seconds before each new try
 
 
-def persevere(attempt: Callable[[], None], report: Report) -> None:
+def persevere(attempt: Callable[[], None], report: Report, *, was_reached: Callable[[], bool]) -> None:
     """Make the attempt, which goes on where the last one was, until one is not cut off.
 
-    Raises what the last attempt raises, and at once what is no lost connection, or if there never was one.
-    Fills in the report's seconds, whatever happens.
+    Raises what the last attempt raises, and at once what is not a lost connection, or as long as the place
+    was never reached. Fills in the report's seconds, whatever happens.
     """
     start = time.perf_counter()
     try:
@@ -21,8 +21,7 @@ def persevere(attempt: Callable[[], None], report: Report) -> None:
             try:
                 return attempt()
             except (ConnectionLostError, DatabaseUnreachableError) as error:
-                never_connected = not report.server
-                if pause is None or never_connected:
+                if pause is None or not was_reached():
                     raise
                 report.warnings.append(f"connected anew: {error}")
                 time.sleep(pause)

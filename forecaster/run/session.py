@@ -22,6 +22,11 @@ class Opened(NamedTuple):
 class Session(Protocol):
     """A run in one place: it holds transaction, lock and snapshot, and knows what is still to be done."""
 
+    @property
+    def was_reached(self) -> bool:
+        """Whether the place has answered, so that a lost connection to it may be made again."""
+        ...
+
     def opened(self, *, repeats: bool) -> AbstractContextManager[Opened]:
         """Make all ready, and let go of it at the end; after a lost connection, once more.
 
@@ -73,7 +78,7 @@ def run(
     report = report or Report()
     session = where.session(config or RunConfig(), report)
     chosen = engine or Local()
-    persevere(lambda: _attempt(session, chosen, report), report)
+    persevere(lambda: _attempt(session, chosen, report), report, was_reached=lambda: session.was_reached)
     report.warnings += session.remarks()
     return report
 

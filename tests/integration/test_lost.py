@@ -249,7 +249,7 @@ def test_what_was_never_there_is_not_tried_again() -> None:
         raise DatabaseUnreachableError("no answer")
 
     with pytest.raises(DatabaseUnreachableError):
-        persevere(attempt, Report())
+        persevere(attempt, Report(), was_reached=lambda: False)
     assert tried == ["once"]
 
 
@@ -263,7 +263,7 @@ def test_a_server_that_is_away_for_a_moment_is_tried_again(monkeypatch: pytest.M
         if errors:
             raise errors.pop(0)
 
-    persevere(attempt, report)
+    persevere(attempt, report, was_reached=lambda: True)
     assert report.warnings == ["connected anew: it goes down", "connected anew: it comes up"]
 
 

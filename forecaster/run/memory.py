@@ -1,0 +1,175 @@
+"""A catalogue and its forecasts in memory: the twin of a database and of files, for tests and notebooks."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+
+import polars as pl
+
+from forecaster.errors import InvalidOptionError, NoForecastError
+from forecaster.frames.casting import Fitted
+from forecaster.frames.schemas import conform
+from forecaster.model.features import looks_ahead
+from forecaster.model.mldr import newest_mldr
+from forecaster.process.signals import Cancel
+from forecaster.run.batch import Computed, Done, History, Work, done_of
+from forecaster.run.config import RunConfig
+from forecaster.run.forecast import fit_made, forecast, history_of
+from forecaster.run.report import TRACKS, Report
+from forecaster.run.session import Opened
+from forecaster.run.stages import Stages
+from forecaster.tables import RATES, STREAMS
+
+_HERE = "a catalogue in memory is in this process only"
+
+
+@dataclass
+class Memory:
+    """Daily streams and decay rates in frames, and the forecasts that runs have stored."""
+
+    streams: pl.DataFrame
+    """Columns as `build_forecasts` takes them."""
+    mldr: pl.DataFrame
+    forecasts: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """One row per track and month, in the types of the table that `init` makes; empty at first."""
+    batch: int = 2_500
+    """Tracks per batch."""
+
+    def session(self, config: RunConfig, report: Report, /) -> "MemorySession":
+        """A run on these frames."""
+        return MemorySession(self, config, report)
+
+    def forecast_tracks(self) -> pl.Series:
+        """The tracks that have a forecast."""
+        known = self.forecasts["cm_track_id"] if len(self.forecasts) else pl.Series(dtype=pl.Int64)
+        return known.unique().sort()
+
+
+class MemorySession:
+    """A run in progress."""
+
+    was_reached = True
+
+    def __init__(self, memory: Memory, config: RunConfig, report: Report) -> None:
+        self.memory, self.config, self.report = memory, config, report
+        self.daily = conform(memory.streams.lazy(), STREAMS.frame, name="streams").collect()
+        self.created_at = datetime.now(UTC)
+        self.todo: pl.Series | None = None
+        report.begin(TRACKS)
+        report.describe(config)
+        report.place = {"source": "memory"}
+        report.started_at = self.created_at.isoformat()
+
+    @contextmanager
+    def opened(self, *, repeats: bool) -> Iterator[Opened]:
+        """Find what is pending; frames need no lock."""
+        if repeats:
+            raise InvalidOptionError(_HERE)
+        with self.report.stages.stage("read"):
+            todo = self._find() if self.todo is None else self.todo
+        mldr = newest_mldr(conform(self.memory.mldr.lazy(), RATES.frame, name="mldr"))
+        compute = partial(forecast, parameters=self.config.parameters)
+        sink = MemorySink(self.memory, self.created_at, dry_run=self.config.dry_run)
+        catalogue = MemoryCatalogue(self.daily, mldr)
+        work = Work(catalogue, compute, sink, self.report.stages, len, overlaps=True)
+
+        def batches(_places: Callable[[], int | None]) -> Sequence[pl.Series]:
+            return [todo.slice(start, self.memory.batch) for start in range(0, len(todo), self.memory.batch)]
+
+        yield Opened(work, batches)
+
+    def count(self, batch: pl.Series, done: Done, /) -> None:
+        """Add up what became of a batch."""
+        self.report.add(done)
+        if self.todo is not None:
+            self.todo = self.todo.filter(~self.todo.is_in(batch.implode()))
+
+    def fail(self, _batch: pl.Series, error: Exception, /) -> None:
+        """Nothing goes on elsewhere."""
+        raise error
+
+    def finish(self) -> None:
+        """Nothing failed."""
+
+    def remarks(self) -> Iterator[str]:
+        """A sentence on forecasts that look ahead."""
+        yield from looks_ahead(self.report.looking_ahead, self.config.parameters.as_of)
+
+    def _find(self) -> pl.Series:
+        config, wanted = self.config, pl.Series(self.config.ids, dtype=pl.Int64)
+        tracks = self.daily["cm_track_id"].drop_nulls().unique().sort()
+        if len(unknown := wanted.filter(~wanted.is_in(tracks.implode())).unique().sort()):
+            raise NoForecastError(
+                f"no streams of these tracks: {', '.join(map(str, unknown))}", hint="check the ids"
+            )
+        tracks = tracks.filter(tracks.is_in(wanted.implode())) if len(wanted) else tracks
+        if not config.replace:
+            tracks = tracks.filter(~tracks.is_in(self.memory.forecast_tracks().implode()))
+        self.todo = tracks if config.limit is None else tracks.head(config.limit)
+        self.report.pending = len(self.todo)
+        if not config.ids:
+            self.report.unusable_rows += self.daily["cm_track_id"].null_count()
+        return self.todo
+
+
+@dataclass(frozen=True)
+class MemoryCatalogue:
+    """Rows with the columns of `STREAMS.frame`, and `NEWEST_MLDR`."""
+
+    daily: pl.DataFrame
+    mldr: pl.LazyFrame
+
+    def read(self, track_ids: pl.Series, /) -> History:
+        """The cleaned records of the tracks."""
+        rows = self.daily.filter(pl.col("cm_track_id").is_in(track_ids.implode()))
+        return history_of(rows, self.mldr)
+
+    @property
+    def cancel(self) -> Cancel | None:
+        """A read comes back by itself."""
+        return None
+
+    def travelling(self, *, encrypted: bool) -> "MemoryCatalogue":  # noqa: ARG002 - it stays here
+        """Raise `InvalidOptionError`: what is in memory is not sent."""
+        raise InvalidOptionError(_HERE)
+
+
+@dataclass(frozen=True)
+class MemorySink:
+    """The forecasts of a `Memory`."""
+
+    memory: Memory
+    created_at: datetime
+    dry_run: bool
+
+    def fit(self, rows: pl.DataFrame, /) -> tuple[Fitted, dict[int, str]]:
+        """The rows in the types of the table that `init` makes."""
+        return fit_made(rows, self.created_at)
+
+    def held(self, _track_ids: pl.Series, /) -> "AbstractContextManager[MemorySink]":
+        """Nobody else has the frames."""
+        return nullcontext(self)
+
+    def store(self, track_ids: pl.Series, computed: Computed, stages: Stages, /) -> Done:
+        """Put the forecasts in the place of those that the tracks had; in a dry run, do nothing."""
+        if self.dry_run or not computed.results:
+            return done_of(computed)
+        with stages.stage("write") as stage:
+            stage.count = len(track_ids)
+            rows, before = computed.fitted.rows, self.memory.forecasts
+            if len(before):
+                stays = ~pl.col("cm_track_id").is_in(rows["cm_track_id"].unique().implode())
+                rows = pl.concat([before.filter(stays), rows])
+            self.memory.forecasts = rows.sort("cm_track_id", "month")
+        return done_of(computed)
+
+    @property
+    def cancel(self) -> Cancel | None:
+        """A write comes back by itself."""
+        return None
+
+    def travelling(self) -> "MemorySink":
+        """Raise `InvalidOptionError`: what is in memory is not sent."""
+        raise InvalidOptionError(_HERE)
