@@ -13,7 +13,8 @@ from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
 from forecaster.postgres.catalogue import History, Source
 from forecaster.postgres.connection import Connection, not_again, statement_errors
-from forecaster.postgres.forecasts import Stored, fit_or_refuse, store_forecasts, uuid_bytes
+from forecaster.postgres.forecasts import store_forecasts
+from forecaster.postgres.rows import Stored, fit_or_refuse, uuid_bytes
 from forecaster.process.signals import Cancel, interruptible
 from forecaster.run.report import Report
 from forecaster.tables import FORECAST_TABLE

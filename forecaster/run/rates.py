@@ -21,10 +21,11 @@ from forecaster.postgres.connection import (
     statement_errors,
 )
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.forecasts import Stored, fit_or_refuse, store_rates, uuid_bytes
 from forecaster.postgres.listeners import artists, rated, read_listeners, unusable_rows
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
+from forecaster.postgres.mldr import store_rates
 from forecaster.postgres.rights import check_rights, warnings_of_hidden_rows
+from forecaster.postgres.rows import Stored, fit_or_refuse, uuid_bytes
 from forecaster.postgres.server import check_writable, server_state
 from forecaster.postgres.tables import Tables, read_tables
 from forecaster.process.signals import interruptible

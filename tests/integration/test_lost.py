@@ -13,9 +13,9 @@ from forecaster.errors import ConnectionLostError, DatabaseError, DatabaseUnreac
 from forecaster.postgres.catalogue import History, open_source
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.forecasts import store_rates
 from forecaster.postgres.history import rates_before
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
+from forecaster.postgres.mldr import store_rates
 from forecaster.postgres.tables import read_tables
 from forecaster.run import rates as module
 from forecaster.run import retry as attempts

@@ -23,8 +23,9 @@ from forecaster.errors import (
 from forecaster.files.intake import read_listeners
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.forecasts import Stored, store_rates
 from forecaster.postgres.lock import take_lock
+from forecaster.postgres.mldr import store_rates
+from forecaster.postgres.rows import Stored
 from forecaster.postgres.tables import read_tables
 from forecaster.run import rates as module
 from forecaster.run.rates import RatesConfig, compute_rates

@@ -15,7 +15,8 @@ from forecaster.model import build_forecasts
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect, execute
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.forecasts import Stored, store_forecasts
+from forecaster.postgres.forecasts import store_forecasts
+from forecaster.postgres.rows import Stored
 from forecaster.run import batch as chunk_module
 from forecaster.run.session import RunConfig, run
 from forecaster.setup.load import load

@@ -12,14 +12,10 @@ STILL_TO_SPLIT = {
     "acceptance/test_page.py",
     "acceptance/test_terminal.py",
     "integration/test_backtest.py",
-    "integration/test_bad_data.py",
     "integration/test_doctor.py",
     "integration/test_dsn.py",
     "integration/test_embedded.py",
-    "integration/test_sink.py",
     "unit/test_chart.py",
-    "unit/test_files.py",
-    "unit/test_intake.py",
     "unit/test_parquet_files.py",
 }
 
