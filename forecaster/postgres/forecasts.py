@@ -20,7 +20,7 @@ from forecaster.postgres.connection import (
 from forecaster.postgres.rows import Stored, append, with_ids
 from forecaster.postgres.stored import has_key, stored_months
 from forecaster.postgres.tables import Tables
-from forecaster.tables import FORECAST_TABLE
+from forecaster.tables import FORECAST_TABLE, FORECASTS
 
 # A transaction that failed with one of these can succeed once the other writer is done: unique violation,
 # deadlock.
@@ -74,24 +74,16 @@ class _Write:
 
     def around_others(self) -> Stored:
         """Leave out the tracks of which there are rows, whoever stored them."""
-        stage, target = f"pg_temp.{_STAGE}", self._target
         rows = with_ids(self.rows, self.tables, FORECAST_TABLE)
         columns = ", ".join(map(quote_identifier, rows.columns))
         execute(
             self.connection,
-            f"CREATE TEMPORARY TABLE {_STAGE} ON COMMIT DROP AS SELECT {columns} FROM {target} WITH NO DATA",
+            f"CREATE TEMPORARY TABLE {_STAGE} ON COMMIT DROP AS "
+            f"SELECT {columns} FROM {self._target} WITH NO DATA",
         )
         copy_in(self.connection, rows, _STAGE, schema=None, temporary=True)
         self._make_room()
-        conflict = "ON CONFLICT (cm_track_id, month) DO NOTHING" if has_key(self.tables) else ""
-        # In the order of the key: two writers that insert in different orders would block each other.
-        inserted = query(
-            self.connection,
-            f"WITH inserted AS (INSERT INTO {target} ({columns}) SELECT {columns} FROM {stage} s "
-            f"WHERE NOT EXISTS (SELECT FROM {target} f WHERE f.cm_track_id = s.cm_track_id) "
-            f"ORDER BY cm_track_id, month {conflict} RETURNING cm_track_id) "
-            "SELECT cm_track_id::bigint AS cm_track_id, count(*)::bigint AS rows FROM inserted GROUP BY 1",
-        )
+        inserted = query(self.connection, _insert_missing(self.tables, columns))
         ours = inserted.filter(rows=self.horizon)["cm_track_id"].sort()
         self._check(ours)
         taken = self._tracks.filter(~self._tracks.is_in(ours.implode()))
@@ -137,3 +129,16 @@ class _Write:
     @property
     def _tracks(self) -> pl.Series:
         return self.rows["cm_track_id"].cast(pl.Int64).unique().sort()
+
+
+def _insert_missing(tables: Tables, columns: str) -> str:
+    """SQL: insert the staged rows of tracks without a row; of each its cm_track_id and rows inserted."""
+    target, key = tables.name(FORECAST_TABLE), ", ".join(FORECASTS.key)
+    conflict = f"ON CONFLICT ({key}) DO NOTHING" if has_key(tables) else ""
+    # In the order of the key: two writers that insert in different orders would block each other.
+    return f"""
+        WITH inserted AS (
+            INSERT INTO {target} ({columns}) SELECT {columns} FROM pg_temp.{_STAGE} s
+            WHERE NOT EXISTS (SELECT FROM {target} f WHERE f.cm_track_id = s.cm_track_id)
+            ORDER BY {key} {conflict} RETURNING cm_track_id)
+        SELECT cm_track_id::bigint AS cm_track_id, count(*)::bigint AS rows FROM inserted GROUP BY 1"""
