@@ -28,7 +28,13 @@ def is_finite(value: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column: its types on a server, its values in frames and files, and its meaning."""
+    """A column: its types on a server, its values in frames and files, and its meaning.
+
+    Three verbs start from it. They stay three functions, because they treat a value that does not fit in
+    three ways: a frame is conformed to the `kind` (the value becomes NULL), a file is read by the form of the
+    `dtype` (an error names the row), and a row is stored as the server's column takes it (its track, or
+    artist, is refused).
+    """
 
     name: str
     types: tuple[str, ...]

@@ -213,7 +213,7 @@ class Source:
     @property
     def reads_by_index(self) -> bool:
         """Whether there is one row per track and day, and an index that finds a track's newest rows."""
-        return self.tables.has_day_key(STREAMS_TABLE, "cm_track_id")
+        return self.tables.has_day_key(STREAMS_TABLE)
 
     def read(self, sql: str | list[str]) -> pl.DataFrame:
         """What statements select on the snapshot; several are parts of one frame and read at once."""

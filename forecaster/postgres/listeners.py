@@ -52,7 +52,7 @@ def read_listeners(source: Source, artist_ids: pl.Series) -> Listeners:
     wire = source.read([_records(source, integer_array(part)) for part in parts])
     earliest = source.read(_earliest(source, integer_array(artist_ids)))
     duplicates = 0
-    if not source.tables.has_day_key(LISTENERS_TABLE, "cm_artist_id"):
+    if not source.tables.has_day_key(LISTENERS_TABLE):
         duplicates = int(source.read(_usable(source, integer_array(artist_ids)))["n"][0]) - len(wire)
     records = wire.lazy().select(
         "cm_artist_id", pl.col("day").cast(pl.Int32).cast(pl.Date).alias("date"), "monthly_listeners"
@@ -62,7 +62,7 @@ def read_listeners(source: Source, artist_ids: pl.Series) -> Listeners:
 
 def _records(source: Source, artist_ids: str) -> str:
     tables = source.tables
-    one = "" if tables.has_day_key(LISTENERS_TABLE, "cm_artist_id") else "DISTINCT ON (1, 2) "
+    one = "" if tables.has_day_key(LISTENERS_TABLE) else "DISTINCT ON (1, 2) "
     newest = f"ORDER BY 1, 2, {tables.newest_first(LISTENERS_TABLE)}" if one else ""
     return f"""
         SELECT {one}s.cm_artist_id::bigint AS cm_artist_id,

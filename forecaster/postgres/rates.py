@@ -16,9 +16,10 @@ from forecaster.model.mldr import artist_rates
 from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import Connection, not_again, statement_errors
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.forecasts import fit_or_refuse, store_rates, uuid_bytes
 from forecaster.postgres.listeners import Listeners, artists, rated, read_listeners, unusable_rows
+from forecaster.postgres.mldr import store_rates
 from forecaster.postgres.rights import warnings_of_hidden_rows
+from forecaster.postgres.rows import fit_or_refuse, uuid_bytes
 from forecaster.postgres.session import DatabaseSession, Made, Pending
 from forecaster.postgres.tables import Tables
 from forecaster.process.signals import Cancel

@@ -9,7 +9,7 @@ import polars as pl
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import Connection, integer_array, query
 from forecaster.postgres.tables import Tables
-from forecaster.tables import FORECAST_TABLE
+from forecaster.tables import FORECAST_TABLE, FORECASTS
 
 NOT_GUARANTEED = (
     "runs keep out of each other's way by their lock, but nothing keeps another program from storing a month "
@@ -95,4 +95,4 @@ def describe_irregular(stored: pl.DataFrame, schema: str, *, horizon: int | None
 
 def has_key(tables: Tables) -> bool:
     """Whether the server lets no track have a month twice."""
-    return tables.is_unique(FORECAST_TABLE, "cm_track_id", "month")
+    return tables.is_unique(FORECAST_TABLE, *FORECASTS.key)

@@ -130,10 +130,10 @@ class Tables:
         """Whether a unique index has just these columns, in this order."""
         return Index(table, unique=True, columns=columns) in self.indexes
 
-    def has_day_key(self, table: str, whose: str) -> bool:
+    def has_day_key(self, table: str) -> bool:
         """Whether a unique index keeps a day of a track or artist from being there twice, and finds it."""
         # On a timestamp column the key lets a day occur twice.
-        return self.has_key(table, whose, "date") and self.type(table, "date") == "date"
+        return self.has_key(table, *TABLES[table].key) and self.type(table, "date") == "date"
 
     def is_unique(self, table: str, *columns: str) -> bool:
         """Whether the server lets no two rows of the table agree in these columns."""

@@ -22,8 +22,9 @@ from forecaster.model.features import looks_ahead
 from forecaster.postgres.catalogue import CONNECTIONS, Source
 from forecaster.postgres.connection import Connection, commit, connect, not_again, statement_errors
 from forecaster.postgres.dsn import Dsn, with_own_password
-from forecaster.postgres.forecasts import fit_or_refuse, store_forecasts, uuid_bytes
+from forecaster.postgres.forecasts import store_forecasts
 from forecaster.postgres.rights import warnings_of_hidden_rows
+from forecaster.postgres.rows import fit_or_refuse, uuid_bytes
 from forecaster.postgres.session import DatabaseSession, Made, Pending
 from forecaster.postgres.stored import describe_irregular, has_key, missing_key, stored_at
 from forecaster.postgres.tables import Tables

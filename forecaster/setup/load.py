@@ -18,8 +18,8 @@ from forecaster.postgres.connection import (
     statement_errors,
 )
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.forecasts import ingest
 from forecaster.postgres.rights import check_rights
+from forecaster.postgres.rows import ingest
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.tables import Tables, read_tables
 from forecaster.tables import LISTENERS_TABLE, MLDR_TABLE, STREAMS_TABLE, TABLES

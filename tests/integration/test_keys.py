@@ -29,7 +29,7 @@ def tables_of(dsn: Dsn) -> Tables:
 
 
 def streams_key(dsn: Dsn) -> bool:
-    return tables_of(dsn).has_day_key(STREAMS, "cm_track_id")
+    return tables_of(dsn).has_day_key(STREAMS)
 
 
 ON = f"ON {STREAMS} (cm_track_id, date"

@@ -15,9 +15,9 @@ from forecaster.postgres import rates as module
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.forecasts import store_rates
 from forecaster.postgres.history import rates_before
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
+from forecaster.postgres.mldr import store_rates
 from forecaster.postgres.rates import ArtistRates
 from forecaster.postgres.session import DatabaseSession
 from forecaster.postgres.tables import read_tables

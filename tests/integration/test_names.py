@@ -8,7 +8,8 @@ import pytest
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.forecasts import fit, store_forecasts
+from forecaster.postgres.forecasts import store_forecasts
+from forecaster.postgres.rows import fit
 from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig

@@ -16,7 +16,16 @@ from tests.forecasts import stored
 from tests.parquet import in_sink, with_ids, write_catalogue
 from tests.tables import golden_mldr, golden_streams, load_golden
 
-COUNTS = ("pending", "results", "rows", "unusable_rows", "duplicate_rows", "looking_ahead", "refused", "taken")
+COUNTS = (
+    "pending",
+    "results",
+    "rows",
+    "unusable_rows",
+    "duplicate_rows",
+    "looking_ahead",
+    "refused",
+    "taken",
+)
 ROWS = ["cm_track_id", "month", "forecasted_value", "segment_used", "time_used", "cm_artist_id"]
 
 

@@ -24,9 +24,10 @@ from forecaster.files.intake import read_listeners
 from forecaster.postgres import rates as module
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.forecasts import Stored, store_rates
 from forecaster.postgres.lock import take_lock
+from forecaster.postgres.mldr import store_rates
 from forecaster.postgres.rates import ArtistRates
+from forecaster.postgres.rows import Stored
 from forecaster.postgres.tables import read_tables
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run

@@ -18,7 +18,7 @@ from forecaster.errors import WriteRefusedError
 from forecaster.frames.casting import STORED_AS, ColumnInfo
 from forecaster.postgres.connection import Connection, connect
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.forecasts import fit, ingest
+from forecaster.postgres.rows import fit, ingest
 from forecaster.postgres.tables import Tables
 from forecaster.tables import MLDR_TABLE
 from tests import sql

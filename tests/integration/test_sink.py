@@ -16,7 +16,8 @@ from forecaster.model.parameters import Parameters
 from forecaster.postgres import tracks as tracks_module
 from forecaster.postgres.connection import connect, execute
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.forecasts import Stored, store_forecasts
+from forecaster.postgres.forecasts import store_forecasts
+from forecaster.postgres.rows import Stored
 from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run

@@ -9,7 +9,7 @@ import pytest
 
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.forecasts import fit, ingest
+from forecaster.postgres.rows import fit, ingest
 from forecaster.postgres.tables import read_tables
 from forecaster.tables import FORECAST_TABLE
 from tests import sql

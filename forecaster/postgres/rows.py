@@ -1,0 +1,104 @@
+"""Rows on their way into a table: in the types of its columns, with ids, counted by the server."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from forecaster.errors import WriteRefusedError
+from forecaster.frames import casting
+from forecaster.frames.casting import Fitted, described
+from forecaster.postgres.connection import Connection, copy_in, query
+from forecaster.postgres.tables import Tables
+from forecaster.tables import TABLES
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of forecasts that were to be stored."""
+
+    rows: int
+    taken: list[int]
+    """Tracks that got a forecast from another writer meanwhile, and none from us."""
+
+
+def uuid_bytes(text: pl.Expr) -> pl.Expr:
+    """The 16 bytes of UUIDs written as text."""
+    return text.str.replace_all("-", "", literal=True).str.decode("hex")
+
+
+def fit(rows: pl.DataFrame, tables: Tables, table: str) -> Fitted:
+    """Bring rows into the types of a table's columns, as `forecaster.frames.casting.fit` does."""
+    may_be_null = TABLES[table].may_be_null if table in TABLES else frozenset()
+    try:
+        return casting.fit(rows, tables.columns[table], may_be_null=may_be_null)
+    except WriteRefusedError as error:
+        raise WriteRefusedError(f"{table}: {error}") from None
+
+
+def fit_or_refuse(
+    rows: pl.DataFrame, tables: Tables, table: str, *, by: str
+) -> tuple[Fitted, dict[int, str]]:
+    """The same for the tracks, or artists, of which all rows fit; and why the others are refused."""
+    return casting.fit_or_refuse(rows, lambda some: fit(some, tables, table), by=by)
+
+
+def ingest(connection: Connection, tables: Tables, table: str, rows: pl.DataFrame) -> int:
+    """Append rows to a table, all or, with a `WriteRefusedError`, none. The caller commits."""
+    fitted = fit(rows, tables, table)
+    if fitted.problems:
+        problems = "\n  ".join(
+            f"{problem} in {mask.sum()} of {len(rows)} rows, the first {described(rows.filter(mask))}"
+            for problem, mask in fitted.problems.items()
+        )
+        raise WriteRefusedError(f"{table}: the rows do not fit, and none was stored:\n  {problems}")
+    before = _inserted_so_far(connection, tables, table)
+    append(connection, tables, table, fitted.rows)
+    if before is not None:
+        stored = (_inserted_so_far(connection, tables, table) or 0) - before
+        if stored != len(rows):
+            raise WriteRefusedError(
+                f"{table}: the server stored {stored:,} rows instead of {len(rows):,}; nothing is kept",
+                hint="look for a trigger or a rule on the table that changes what is written",
+            )
+    return len(rows)
+
+
+def append(connection: Connection, tables: Tables, table: str, rows: pl.DataFrame) -> None:
+    """Append fitted rows to a table; the caller commits."""
+    copy_in(connection, with_ids(rows, tables, table), table, schema=tables.schema)
+
+
+def _inserted_so_far(connection: Connection, tables: Tables, table: str) -> int | None:
+    """Rows that this transaction has put into the table; None where the server does not count them.
+
+    The driver's own number is that of the rows that it sent.
+    """
+    count: int | None = query(
+        connection,
+        "SELECT sum(pg_stat_get_xact_tuples_inserted(relid))::bigint AS n FROM "
+        "(SELECT $1::regclass AS relid UNION SELECT relid FROM pg_partition_tree($1::regclass)) AS part "
+        "WHERE current_setting('track_counts')::boolean",
+        (tables.name(table),),
+    ).item()
+    return count
+
+
+def with_ids(rows: pl.DataFrame, tables: Tables, table: str) -> pl.DataFrame:
+    """Ids for databases whose application makes them."""
+    info = tables.columns[table]["id"]
+    makes_its_own = info.type != "uuid" or not info.not_null or info.has_default
+    return rows if makes_its_own else rows.with_columns(id=_random_uuids(len(rows)))
+
+
+def _random_uuids(number: int) -> pl.Series:
+    """Version 4 UUIDs as 16 bytes each."""
+    octets = np.frombuffer(os.urandom(16 * number), dtype=np.uint8).reshape(number, 16).copy()
+    octets[:, 6] = octets[:, 6] & 0x0F | 0x40
+    octets[:, 8] = octets[:, 8] & 0x3F | 0x80
+    array = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(16), number, [None, pa.py_buffer(octets.tobytes())]
+    )
+    return pl.Series(pl.from_arrow(array.cast(pa.binary())))
