@@ -173,7 +173,9 @@ STAGES = {
     "reading": Stage(reading),
     "computing": Stage(computing, f"{HEAVY}\nforecaster.run.batch.project = heavy"),
     "waiting to write": Stage(waiting_to_write),
-    "deaf": Stage(computing, f"{HEAVY}\nforecaster.run.batch.fit_or_refuse = lambda *_, **__: heavy().collect()"),
+    "deaf": Stage(
+        computing, f"{HEAVY}\nforecaster.run.batch.fit_or_refuse = lambda *_, **__: heavy().collect()"
+    ),
     "committing": Stage(committing),
 }
 
