@@ -2,13 +2,15 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from forecaster.cli.console import Console, log
 
-if TYPE_CHECKING:  # it imports Polars
+if TYPE_CHECKING:  # Polars and Rich are imported when they are used
+    from rich.progress import Progress, TaskID
+
     from forecaster.run.report import Report
 
 HEARTBEAT = 30.0
@@ -123,21 +125,22 @@ def _picture(report: "Report", console: Console) -> Iterator[Callable[[], None]]
     ) as bars:
         stages = [stage for stage in report.stages.names if not (report.dry_run and stage == "write")]
         tasks = {stage: bars.add_task(stage, total=None, start=False, count="", rate="") for stage in stages}
+        yield lambda: _update(bars, tasks, report)
 
-        def look() -> None:
-            for stage, task in tasks.items():
-                if stage == "connect":
-                    is_over = report.stages.active.get(stage) == 0
-                    bars.update(task, total=1 if is_over else None, completed=int(is_over))
-                elif stage in report.stages.active:
-                    done, seconds = report.stages.done.get(stage, 0), report.stages.seconds.get(stage, 0.0)
-                    bars.start_task(task)
-                    bars.update(
-                        task,
-                        total=report.total or None,
-                        completed=done,
-                        count=f"{done:,} of {report.total:,} {report.stages.unit}" if report.total else "",
-                        rate=f"{done / seconds:,.0f}/s" if done and seconds else "",
-                    )
 
-        yield look
+def _update(bars: "Progress", tasks: Mapping[str, "TaskID"], report: "Report") -> None:
+    """Move each bar to where its stage is. To connect is not counted: its bar is empty or full."""
+    for stage, task in tasks.items():
+        if stage == "connect":
+            is_over = report.stages.active.get(stage) == 0
+            bars.update(task, total=1 if is_over else None, completed=int(is_over))
+        elif stage in report.stages.active:
+            done, seconds = report.stages.done.get(stage, 0), report.stages.seconds.get(stage, 0.0)
+            bars.start_task(task)
+            bars.update(
+                task,
+                total=report.total or None,
+                completed=done,
+                count=f"{done:,} of {report.total:,} {report.stages.unit}" if report.total else "",
+                rate=f"{done / seconds:,.0f}/s" if done and seconds else "",
+            )

@@ -43,26 +43,33 @@ def show(result: Backtest, output: Output, *, is_part: bool) -> None:
     output.say("\n" + "\n".join(f"{name:<17}{meaning}" for name, meaning in SYMBOLS.items()) + "\n")
     whole = scored.overall.row(0, named=True)
     output.finish(
-        {
-            "tracks and cutoffs": f"{whole['series']:,}",
-            "as of": f"{shown_range(scored.series['as_of'])} ({result.known_by})",
-            "months scored": f"{scored.windows_scored:,}",
-            "months left out": _counts(scored.left_out),
-            **({"tracks skipped": _counts(result.skipped)} if result.skipped else {}),
-            **({"actuals left out": _counts(result.actuals_left_out)} if result.actuals_left_out else {}),
-            **({"tracks by later rates": f"{result.later_rates:,}"} if result.later_rates else {}),
-            "forecast total": _streams(whole["forecast_total"]),
-            "actual total": _streams(whole["actual_total"]),
-            "best baseline": best,
-            **({"pooled baseline": "of the chosen tracks only"} if is_part else {}),
-            **({"worst cutoff": f"{scored.worst_cutoff}"} if scored.worst_cutoff else {}),
-            "series without a scale": f"{whole['without_scale']:,} of {whole['series']:,}",
-        },
+        _totals(result, whole, is_part=is_part),
         windows=scored.windows_scored,
         wape=METRICS["wape"].shown(whole["wape"]),
         bias=METRICS["bias"].shown(whole["bias"]),
         skill=METRICS["skill"].shown(whole["skill"]),
     )
+
+
+def _totals(result: Backtest, whole: Mapping[str, float], *, is_part: bool) -> dict[str, str]:
+    """Rows of the last table. Those that count nothing are left out."""
+    scored = result.evaluation
+    rows = {
+        "tracks and cutoffs": f"{whole['series']:,}",
+        "as of": f"{shown_range(scored.series['as_of'])} ({result.known_by})",
+        "months scored": f"{scored.windows_scored:,}",
+        "months left out": _counts(scored.left_out),
+        "tracks skipped": _counts(result.skipped) if result.skipped else "",
+        "actuals left out": _counts(result.actuals_left_out) if result.actuals_left_out else "",
+        "tracks by later rates": f"{result.later_rates:,}" if result.later_rates else "",
+        "forecast total": _streams(whole["forecast_total"]),
+        "actual total": _streams(whole["actual_total"]),
+        "best baseline": scored.best_baseline,
+        "pooled baseline": "of the chosen tracks only" if is_part else "",
+        "worst cutoff": f"{scored.worst_cutoff}" if scored.worst_cutoff else "",
+        "series without a scale": f"{whole['without_scale']:,} of {whole['series']:,}",
+    }
+    return {name: value for name, value in rows.items() if value}
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -35,10 +35,17 @@ def taken(hints: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     """Every value that a body takes, in dataclasses or not, and its type."""
     for name, kind in hints.items():
         if isinstance(kind, type) and is_dataclass(kind):
-            of = get_type_hints(kind)
-            yield from taken({field.name: of[field.name] for field in fields(kind)})
+            yield from taken(get_type_hints(kind))
         elif kind is not Output and name != "return":
             yield name, kind
+
+
+def optional(hints: Mapping[str, object]) -> Iterator[str]:
+    """The fields that have a default, in dataclasses that a body takes."""
+    for kind in hints.values():
+        if isinstance(kind, type) and is_dataclass(kind):
+            yield from (field.name for field in fields(kind) if field.default is not MISSING)
+            yield from optional(get_type_hints(kind))
 
 
 def given(command: Command) -> dict[str, click.Parameter]:
@@ -51,8 +58,7 @@ def given(command: Command) -> dict[str, click.Parameter]:
 def test_every_option_reaches_the_body(command: Command) -> None:
     names = [name for name, _ in taken(get_type_hints(command.body()))]
     assert len(names) == len(set(names))
-    # A command that makes no forecasts of its own has no --horizon; the model's then keeps its default.
-    assert set(names) - set(given(command)) <= ({"horizon"} if command.name == "doctor" else set())
+    assert set(names) - set(given(command)) <= {*optional(get_type_hints(command.body()))}
     assert set(given(command)) <= set(names)
 
 
