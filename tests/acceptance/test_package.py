@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from forecaster.postgres.dsn import Dsn
+from tests.documents import fenced, page_named
 from tests.needs import INDEX, need
 from tests.tables import load_golden
 
@@ -94,6 +95,13 @@ def test_each_extra_adds_what_it_names_and_no_more() -> None:
         assert of_extra == packages
     core = {re.split(r"[<>=\[ ;]", need)[0] for need in needs if "extra ==" not in need}
     assert not core & set().union(*EXTRAS.values())
+
+
+def test_the_page_on_installing_names_them() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\| ([^|]+) \|$", page_named("docs/start.md"), re.MULTILINE)
+    assert {extra: set(packages.split(", ")) for extra, packages in rows} == EXTRAS
+    [command] = re.findall(r"pip install '\.\[(.+)\]'", fenced("sh", "plot,term"))
+    assert set(command.split(",")) <= EXTRAS.keys()
 
 
 def declared(extra: str | None) -> set[str]:
