@@ -1,4 +1,4 @@
-"""`forecaster report`: the catalogue as it is stored, as one HTML page."""
+"""`forecaster report`: draw the stored catalogue as one HTML page."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from forecaster.views.page import render
 
 
 def report(out: Path, age_from: AgeFrom, where: Where, output: Output) -> None:
-    """Draw the catalogue."""
+    """Write the page, and print what it counts."""
     check_page_path(out)
     with where.database() as dsn, output.doing("read"):
         catalogue = read_catalogue(dsn, where.schema, Parameters(age_from=age_from))

@@ -8,7 +8,8 @@ from datetime import date
 import polars as pl
 
 from forecaster.frames.schemas import NEWEST_MLDR
-from forecaster.postgres.catalogue import Source, epoch_day, export_snapshot, warn_of_hidden_rows
+from forecaster.postgres import statements
+from forecaster.postgres.catalogue import Source, export_snapshot, warn_of_hidden_rows
 from forecaster.postgres.connection import connect, integer_array
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.rights import check_rights
@@ -22,12 +23,8 @@ def rates_before(source: Source, day: date) -> pl.DataFrame:
     An artist is left out if that one is no finite number.
     """
     made = source.tables.instant(MLDR_TABLE)
-    frame = source.read(f"""
-        SELECT DISTINCT ON (cm_artist_id) s.cm_artist_id::bigint AS cm_artist_id,
-               {source.tables.finite(MLDR_TABLE, "mldr")} AS mldr
-        FROM {source.tables.name(MLDR_TABLE)} s
-        WHERE s.cm_artist_id IS NOT NULL AND {made} < '{day} 00:00+00'::timestamptz
-        ORDER BY 1, {source.tables.newest_first(MLDR_TABLE)}""")
+    condition = f"{made} < '{day} 00:00+00'::timestamptz"
+    frame = source.read(statements.newest_rates(source.tables, condition=condition))
     return frame.select(NEWEST_MLDR).drop_nulls()
 
 
@@ -60,20 +57,8 @@ def open_actuals(dsn: Dsn, schema: str, table: str) -> Iterator[Source]:
 def later_days(source: Source, track_ids: pl.Series) -> LaterDays:
     """The days of the tracks. Of two rows for one day the newest counts, as far as the columns tell."""
     tables, ids = source.tables, integer_array(track_ids)
-    rows, unusable = f"{tables.name(STREAMS_TABLE)} s", tables.unusable(STREAMS_TABLE)
-    days = source.read(f"""
-        SELECT DISTINCT ON (1, 2) s.cm_track_id::bigint AS cm_track_id,
-               {epoch_day(tables.day(STREAMS_TABLE))} AS date,
-               {tables.as_float(STREAMS_TABLE, "daily_streams")} AS daily_streams
-        FROM {rows} WHERE s.cm_track_id = ANY ({ids}) AND NOT {unusable}
-        ORDER BY 1, 2, {tables.newest_first(STREAMS_TABLE)}""")
-    is_other = "t.track IS NULL AND s.cm_track_id IS NOT NULL"
-    counts = source.read(f"""
-        SELECT count(*) FILTER (WHERE {is_other})::bigint AS other_tracks,
-               count(*) FILTER (WHERE s.cm_track_id IS NULL OR t.track IS NOT NULL AND {unusable})::bigint
-               AS unusable,
-               count(*) FILTER (WHERE t.track IS NOT NULL AND NOT {unusable})::bigint AS usable
-        FROM {rows} LEFT JOIN unnest({ids}) AS t (track) ON t.track = s.cm_track_id""")
+    days = source.read(statements.later_days(tables, ids))
+    counts = source.read(statements.counts_of_later_rows(tables, ids))
     other_tracks, not_usable, usable = counts.row(0)
     return LaterDays(
         days.with_columns(pl.col("date").cast(pl.Int32).cast(pl.Date)),

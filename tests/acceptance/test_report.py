@@ -1,4 +1,4 @@
-"""`--report` and `--skipped`: the whole run, for whoever looks at it in the morning."""
+"""`--report` and `--skipped`: files that describe the whole run."""
 
 import json
 import subprocess

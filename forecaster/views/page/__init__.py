@@ -33,12 +33,12 @@ _COMMAND = re.compile("`([^`]+)`")
 
 
 def render(catalogue: "Catalogue", evaluation: "Evaluation | None" = None) -> str:
-    """The whole page, the same for the same arguments. Values that are no number up to 1e30 are left out.
+    """Render the page; the same arguments give the same bytes. Leaves out values above 1e30 and not finite.
 
     A track's chart has at most `POINTS` months, the same for all tracks, rounded to four digits. Totals are
-    whole, and exact where they are less than 2^63. Of more than `LARGEST_TRACKS` tracks those are listed
-    whose forecast is largest, then those with the most streams. With an evaluation, a section says how good
-    forecasts were: its scores are rounded to eight digits.
+    integers, exact below 2^63. Of more than `LARGEST_TRACKS` tracks, the page lists those with the largest
+    forecasts, then those with the most streams. An evaluation adds a section on accuracy, with scores
+    rounded to eight digits.
     """
     tracks = cleaned(catalogue.tracks)
     by_month = totals(tracks)
@@ -51,7 +51,7 @@ def render(catalogue: "Catalogue", evaluation: "Evaluation | None" = None) -> st
         database=catalogue.database,
         schema=catalogue.schema,
         read_at=catalogue.read_at.astimezone(UTC).strftime(TIME_FORMAT),
-        # Text and commands by turns.
+        # Text and commands alternate.
         warnings=[_COMMAND.split(words) for words in catalogue.warnings],
         counts={name: f"{count:,}" for name, count in counts(tracks).items()},
         months=horizons(tracks["months"]),
@@ -73,7 +73,7 @@ def _template() -> Template:
 
 
 def _json(value: object) -> str:
-    """JSON that ends no script element."""
+    """JSON that cannot end a script element."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 

@@ -1,4 +1,4 @@
-"""What a page says of an evaluation."""
+"""What the page shows of an evaluation."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ _GROUP_SCORES = ("series", "windows", "wape", "bias", "within_20", "skill")
 
 
 def evaluated(evaluation: "Evaluation") -> dict[str, object]:
-    """What is said of an evaluation: its frames as columns, and the words for their names."""
+    """An evaluation as the script reads it: frames as columns, and the words for their names."""
     worst = evaluation.worst_cutoff
     return {
         "overall": _scores(evaluation.overall),
@@ -31,18 +31,11 @@ def evaluated(evaluation: "Evaluation") -> dict[str, object]:
         "worst": worst.isoformat() if worst else None,
         "forecaster": FORECASTER,
         "baselines": dict(BASELINES),
-        "formulas": {name: metric.formula for name, metric in METRICS.items()},
         "metrics": {
-            name: {"heading": _title(metric.heading), "form": metric.form}
+            name: {"heading": metric.heading, "formula": metric.formula, "form": metric.form}
             for name, metric in METRICS.items()
-            if metric.heading
         },
     }
-
-
-def _title(heading: str) -> str:
-    """The heading as a page has it: with what ASCII lacks, and a capital."""
-    return heading.capitalize() if heading.islower() else heading.replace("+-", "±")
 
 
 def _scores(frame: pl.DataFrame) -> dict[str, list[object]]:

@@ -6,19 +6,19 @@ from importlib import resources
 _FILES = resources.files("forecaster.views.page")
 _STYLE_NOISE = re.compile(r"/\*.*?\*/\s*|^\s+", re.DOTALL | re.MULTILINE)
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+\.js)";\n', re.MULTILINE)
-# The sources have no text of several lines, so that what begins a line is code.
+# No text in the sources spans lines, so a line always begins with code.
 _SCRIPT_NOISE = re.compile(r"/\*\*.*?\*/\s*|^\s*//[^\n]*\n|^\s+|^export ", re.DOTALL | re.MULTILINE)
 
 
 def style(*names: str) -> str:
-    """The style sheets, one after the other, without comments and indentation."""
+    """Join the style sheets, without comments and indentation."""
     return "".join(_STYLE_NOISE.sub("", read(name)) for name in names)
 
 
 def script(entry: str) -> str:
-    """The module and all that it imports as one script: each once, after those that it needs.
+    """Join the module and all that it imports into one script: each once, after those that it needs.
 
-    Modules share one scope, so that a name at the top of one is in no other.
+    Modules share one scope: a name at the top of one must not be in another.
     """
     modules: dict[str, str] = {}
     _add(entry, modules)
@@ -35,5 +35,5 @@ def _add(name: str, modules: dict[str, str]) -> None:
 
 
 def read(name: str) -> str:
-    """A file of the page."""
+    """Read a file of the page."""
     return _FILES.joinpath(name).read_text("utf-8")

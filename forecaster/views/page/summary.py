@@ -1,4 +1,4 @@
-"""What a page says of all tracks together."""
+"""What the page shows of all tracks together."""
 
 import polars as pl
 
@@ -6,11 +6,11 @@ from forecaster.model.eligibility import REASONS
 from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES
 from forecaster.views.page.tracks import LARGEST_INTEGER, digits, integer, is_forecast
 
-_PENDING = "without a forecast, though one can be made"
+_PENDING = "no forecast yet; the next run can make one"
 
 
 def counts(tracks: pl.DataFrame) -> dict[str, int]:
-    """Tracks in all and by what became of them, and the streams that are forecast."""
+    """Number of tracks: all, and by state; and the forecast streams of all."""
     forecast = tracks.filter(is_forecast()).height
     pending = tracks.filter(state="pending").height
     total = tracks["total"].sum()
@@ -24,18 +24,18 @@ def counts(tracks: pl.DataFrame) -> dict[str, int]:
 
 
 def horizons(months: pl.Series) -> str:
-    """Of how many months the forecasts are."""
+    """How many months the forecasts cover, in words; empty without any."""
     known = months.drop_nulls()
     if known.is_empty():
         return ""
     least, most = known.sort().gather([0, -1])
     return (
-        f", of {most:,} month{'s' * (most != 1)}" if least == most else f", of {least:,} to {most:,} months"
+        f" over {most:,} month{'s' * (most != 1)}" if least == most else f" over {least:,} to {most:,} months"
     )
 
 
 def summary(tracks: pl.DataFrame, totals: pl.DataFrame) -> dict[str, object]:
-    """What is said of all tracks together."""
+    """Sums over all tracks, as the script reads them."""
     return {
         "tracks": tracks.height,
         "total": tracks["total"].sum(),
@@ -51,7 +51,7 @@ def summary(tracks: pl.DataFrame, totals: pl.DataFrame) -> dict[str, object]:
 
 
 def totals(tracks: pl.DataFrame) -> pl.DataFrame:
-    """One row per forecast month: month, streams, the same as whole number, tracks."""
+    """One row per forecast month: month, streams, whole (the same as integers), tracks."""
     length = pl.col("forecast").list.len().cast(pl.Int64)
     return (
         tracks.filter(is_forecast())
@@ -64,7 +64,7 @@ def totals(tracks: pl.DataFrame) -> pl.DataFrame:
 
 
 def _groups(tracks: pl.DataFrame, column: str, numbers: range) -> dict[str, list[object]]:
-    """Tracks, their forecast and their last 30 records per number; last of all those that have none."""
+    """Tracks, forecast streams and streams of the last 30 records per number; last, those without one."""
     known = pl.when(pl.col(column).is_in(numbers)).then(column).alias("number")
     sums = tracks.group_by(known, maintain_order=True).agg(
         tracks=pl.len(),
@@ -85,7 +85,7 @@ def _groups(tracks: pl.DataFrame, column: str, numbers: range) -> dict[str, list
 
 
 def _states(tracks: pl.DataFrame) -> list[dict[str, object]]:
-    """The ways to have no forecast: name, meaning, tracks, and tracks that have one from before."""
+    """The reasons for having no forecast: name, meaning, tracks, and stored (of these, with an older one)."""
     without = dict(tracks["state"].value_counts().iter_rows())
     stored = dict(tracks.filter(is_forecast())["reason"].drop_nulls().value_counts().iter_rows())
     meanings = {name: reason.meaning for name, reason in REASONS.items()}

@@ -1,13 +1,13 @@
-"""The tracks of a page: cleaned, and as the columns that its script reads."""
+"""The tracks of the page: cleaned, and as the columns that the script reads."""
 
 import polars as pl
 from polars import selectors
 
 LARGEST_TRACKS = 20_000
-"""Tracks that a page lists; of a larger catalogue the largest ones. All sums are over all tracks."""
+"""Tracks listed at most: those with the largest forecasts. All sums cover all tracks."""
 
 POINTS = 40
-"""Months of a forecast that a track's chart is drawn from, at most."""
+"""Forecast months in the chart of a track, at most."""
 
 LARGEST_INTEGER = 2.0**63
 TIME_FORMAT = "%Y-%m-%d %H:%M UTC"
@@ -18,7 +18,7 @@ _YEAR = 12
 
 
 def cleaned(tracks: pl.DataFrame) -> pl.DataFrame:
-    """NULL for numbers that are not finite or too large; the total as `whole` number, too; and a state.
+    """Set numbers that are not finite or too large to NULL; add `whole`, the total as integer, and `state`.
 
     The state is forecast, stale, pending, or the reason for having no forecast.
     """
@@ -47,7 +47,7 @@ def _usable(numbers: pl.Expr) -> pl.Expr:
 
 
 def is_forecast() -> pl.Expr:
-    """True where a forecast is stored."""
+    """True for tracks with a stored forecast."""
     return (pl.col("forecast").list.len() > 0).fill_null(value=False)
 
 
@@ -57,7 +57,7 @@ def integer(values: pl.Expr) -> pl.Expr:
 
 
 def digits(total: str, whole: str) -> pl.Expr:
-    """A total as text where a float has not all of its digits but an integer has; else NULL.
+    """A total as text where an integer holds all of its digits and a float does not; else NULL.
 
     Of a column of floats, and one of integers that is wrong where it is too small for the total.
     """
@@ -66,7 +66,7 @@ def digits(total: str, whole: str) -> pl.Expr:
 
 
 def largest(tracks: pl.DataFrame) -> pl.DataFrame:
-    """The tracks that are listed, by their ids."""
+    """The tracks to list, sorted by id."""
     order = ("total", "streams_30", "cm_track_id")
     return (
         tracks.sort(order, descending=[True, True, False], nulls_last=True)
@@ -76,7 +76,7 @@ def largest(tracks: pl.DataFrame) -> pl.DataFrame:
 
 
 def drawn_months(months: int) -> list[int]:
-    """All of them or, dense at first where a forecast is curved, `POINTS` of them with both ends."""
+    """All months, or `POINTS` of them with both ends: denser at the start, where a forecast curves."""
     if months <= POINTS:
         return [*range(1, months + 1)]
     steps = (step / (POINTS - 1) for step in range(POINTS))
@@ -84,7 +84,7 @@ def drawn_months(months: int) -> list[int]:
 
 
 def rows(tracks: pl.DataFrame, months: list[int]) -> dict[str, list[object]]:
-    """The columns that the page reads; ids are texts, for they may exceed what JavaScript counts exactly."""
+    """The columns that the script reads. Ids are text: they may exceed what JavaScript counts exactly."""
     drawn = pl.element().round_sig_figs(4)
     places = pl.lit([month - 1 for month in months], dtype=pl.List(pl.Int64))
     return tracks.select(
@@ -115,16 +115,16 @@ def rows(tracks: pl.DataFrame, months: list[int]) -> dict[str, list[object]]:
 
 
 def _late() -> pl.Expr:
-    """By how many days the streams go on after the last one that the forecast knew; 0 without both."""
+    """Days of streams after the last day that the forecast used; 0 without both dates."""
     # A Duration would overflow between the first and the last days that a Date can hold.
     as_of, cutoff = (pl.col(name).to_physical().cast(pl.Int64) for name in ("as_of", "cutoff"))
     return pl.when(is_forecast()).then(as_of - cutoff).fill_null(0)
 
 
 def _change() -> pl.Expr:
-    """The next twelve months as a part of the last twelve sums, less one.
+    """The change from the last twelve sums to the next twelve months, as a share.
 
-    NULL without both, and where the months do not follow the sums.
+    NULL without both, and where newer streams exist.
     """
     past, ahead = (
         pl.when(year.list.len() == _YEAR).then(year.list.sum())

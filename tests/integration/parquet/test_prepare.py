@@ -111,7 +111,11 @@ class TestPrepare:
         own, here = Path(shutil.copytree(golden, tmp_path / "own")), tmp_path / "here"
         here.mkdir()
         monkeypatch.chdir(here)
-        for out, words in ((own, "holds the source"), (here, "current directory"), (Path("/proc"), "root of a file system")):
+        for out, words in (
+            (own, "holds the source"),
+            (here, "current directory"),
+            (Path("/proc"), "root of a file system"),
+        ):
             with pytest.raises((BadFileError, InvalidOptionError), match=words):
                 prepare_files(find_catalogue(str(own)), 2, out, replace=True)
         assert len(states(own)) == len(states(golden)) == 4

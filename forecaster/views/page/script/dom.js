@@ -64,7 +64,7 @@ export const s = (name, attributes = {}, ...children) =>
 export const nothing = (words) => h("p", { class: "empty" }, words);
 
 /**
- * A table of values that opens below its chart. The first column is a heading of its row, the others are numbers.
+ * A table of a chart's values, folded. The first column names the row, the others are numbers.
  *
  * @param {string[]} heads
  * @param {string[][]} rows

@@ -1,4 +1,4 @@
-// How good the forecasts were.
+// Forecast accuracy: scores, errors by month, models and groups.
 
 import { chart } from "./chart.js";
 import { byId, h, s, valuesTable } from "./dom.js";
@@ -12,7 +12,7 @@ import {
   percent,
   plus,
   RIVALS,
-  SCORES,
+  scoreOf,
   scoreTable,
   side,
   spoken,
@@ -109,7 +109,7 @@ function errorKey() {
 }
 
 /**
- * What is said of one month.
+ * What the bubble of a month says.
  *
  * @param {number} i
  */
@@ -137,8 +137,7 @@ function drawErrors(place) {
   const last = month.length - 1;
   const points = (/** @type {(number | null)[]} */ values) =>
     values.map((value, i) => ({ place: month[i], value }));
-  const leaving =
-    "Lines that leave the chart at its top are baselines with larger errors; the table has them.";
+  const leaving = "Baselines with larger errors leave the chart at the top; the table has their values.";
   chart(place, {
     lines: LINES.map(({ name, look, wape: values }) => ({
       points: points(values),
@@ -220,15 +219,17 @@ function drawScoreGroups() {
 }
 
 function drawFormulas() {
-  const scores = Object.keys(SCORES).filter((key) => judged.formulas[key]);
   const terms = [
-    ...scores.map((key) => [SCORES[key][0], formula(key)]),
+    ...["forecast_total", "actual_total", ...METRICS].map((name) => [
+      scoreOf(name).head,
+      formula(name) ?? "",
+    ]),
     ...Object.entries(judged.baselines).map(([name, meaning]) => [spoken(name), meaning]),
     ...judged.left_out.map(({ name, meaning }) => [`left out: ${spoken(name)}`, meaning]),
   ];
   const note =
-    "f and a are the forecast and the actual streams of a month of 30 days, F and A their sums over the months of a " +
-    "series that are scored. A series is a track at a cutoff.";
+    "f and a: forecast and actual streams of a month of 30 days. F and A: their sums over the scored months of a " +
+    "series. A series is one track at one cutoff.";
   byId("formulas").replaceChildren(
     h(
       "details",

@@ -26,7 +26,7 @@ export const SIGNED = numberFormat({
 /** @typedef {(value: number | null | undefined) => string} Format */
 
 /**
- * The format, with a dash for what is not known and a true minus sign.
+ * The format, with a dash for a missing value and a true minus sign.
  *
  * @template T
  * @param {(value: T) => string} format
@@ -41,7 +41,7 @@ export const whole = known((value) =>
 );
 
 /**
- * A total by its digits, which there are where a float does not have them all.
+ * A total. Where a float has not all of its digits, they are given as text.
  *
  * @param {number | null} value
  * @param {string | null} digits
@@ -80,7 +80,7 @@ export function share(part, all) {
 }
 
 /**
- * The date so many days later; a dash for one that is not known or that a date cannot hold.
+ * The date this many days later; a dash for a missing date or one that no date can hold.
  *
  * @param {string | null} date
  * @param {number} days

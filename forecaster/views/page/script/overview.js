@@ -1,4 +1,4 @@
-// What is said of all tracks together: totals, groups and reasons.
+// All tracks together: totals, groups and reasons.
 
 import { chart } from "./chart.js";
 import { byId, h, nothing, valuesTable } from "./dom.js";
@@ -95,11 +95,11 @@ function ages(i) {
 }
 
 export function drawBothGroups() {
-  const what = summary.total > 0 ? "streams forecast" : "streams of the last 30 records";
+  const what = summary.total > 0 ? "forecast streams" : "streams of the last 30 records";
   byId("segments-note").textContent =
-    `By the segment that a track's forecast began in, named by age in months. Tracks, and share of ${what}.`;
+    `By the segment in which a track's forecast starts; ages in months. Tracks, and share of ${what}.`;
   byId("ranges-note").textContent =
-    "Influence is ten times the streams of the last 30 records, as they are now; a range begins at its lower edge. " +
+    "Influence is ten times the current streams of the last 30 records; a range starts at its lower edge. " +
     `Tracks, and share of ${what}.`;
   drawGroups("segments", summary.segments, "Segment", ages);
   drawGroups("ranges", summary.ranges, "Range", (i) => `from ${whole(summary.range_edges[i])}`);
@@ -135,5 +135,5 @@ export function drawReasons() {
   const counts = stored.map((state) => `${state.name} ${whole(state.stored)}`).join(", ");
   byId("reasons-note").hidden = !stored.length;
   byId("reasons-note").textContent =
-    `A forecast is stored, but could not be made of the streams as they are now: ${counts}.`;
+    `Tracks with a stored forecast that the current streams would not allow: ${counts}.`;
 }

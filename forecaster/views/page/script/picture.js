@@ -110,7 +110,8 @@ export function picture(chosen, width, clip) {
     ...placesIn(stops[0].place, stops[stops.length - 1].place, slots),
     y: valuesIn(0, most || 1, top, base),
   };
-  const drawn = lines.flatMap((line) => lineShapes(line, scale, scale.slot >= DOT_ROOM));
+  const dotted = scale.barred && scale.slot >= DOT_ROOM;
+  const drawn = lines.flatMap((line) => lineShapes(line, scale, dotted));
   const shapes = [
     ...axisShapes(marks, scale.y, axis, box),
     ...(band ? bandShapes(band, around, scale, box) : []),

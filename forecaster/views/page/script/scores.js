@@ -10,6 +10,12 @@ import { compact, known, numberFormat, PERCENT, SIGNED, whole } from "./numbers.
 /** @typedef {{ name: string, meaning: string, months: number }} LeftOut */
 
 /**
+ * A row of `METRICS` in Python; without a heading it is in no table of models.
+ *
+ * @typedef {{ heading: string | null, formula: string, form: string }} Metric
+ */
+
+/**
  * Frames as columns, by the names of `GROUPS` in Python, and the words for their names. `rivals` are the baselines'
  * errors by month.
  *
@@ -17,8 +23,7 @@ import { compact, known, numberFormat, PERCENT, SIGNED, whole } from "./numbers.
  *   overall: Scores & { model: string[] }, by_month: Scores & { month: number[] },
  *   by_cutoff: Scores & { cutoff: string[] }, by_segment: Scores, by_influence: Scores, by_volume: Scores,
  *   rivals: Scores, scored: number, left_out: LeftOut[], best: string, worst: string | null,
- *   forecaster: string, baselines: Record<string, string>, formulas: Record<string, string>,
- *   metrics: Record<string, { heading: string, form: string }>,
+ *   forecaster: string, baselines: Record<string, string>, metrics: Record<string, Metric>,
  * }} Judged
  */
 
@@ -71,29 +76,45 @@ export function side(bias) {
 /** @param {string} name */
 export const spoken = (name) => name.replaceAll("_", " ");
 
+/** @typedef {{ head: string, format: Format, meaning?: string }} Score */
+
 /**
- * By the `form` of a metric in Python.
+ * The scores that have words or a form of their own on the page.
  *
- * @type {Record<string, Format>}
+ * @type {Record<string, Score>}
  */
-const FORMATS = { ".1%": percent, "+.1%": plus, ".3f": scaled };
-
-/** The metrics that have a column, in its order. */
-export const METRICS = Object.keys(judged.metrics);
-
-/** @type {Record<string, [head: string, format: Format, meaning?: string]>} */
-export const SCORES = {
-  series: ["Series", whole, "tracks at a cutoff"],
-  windows: ["Months", whole, "forecast months of 30 days that are scored"],
-  forecast_total: ["Forecast", compact],
-  actual_total: ["Actual", compact],
+const WORDED = {
+  series: { head: "Series", format: whole, meaning: "tracks at a cutoff" },
+  windows: { head: "Months", format: whole, meaning: "scored forecast months of 30 days" },
+  forecast_total: { head: "Forecast", format: compact },
+  actual_total: { head: "Actual", format: compact },
+  wape: { head: "WAPE", format: percent },
+  bias: { head: "Bias", format: plus },
+  smape: { head: "sMAPE", format: percent },
+  mase: { head: "MASE", format: scaled },
+  rmsse: { head: "RMSSE", format: scaled },
+  within_10: { head: "±10%", format: percent },
+  within_20: { head: "±20%", format: percent },
+  within_50: { head: "±50%", format: percent },
+  skill: { head: "Skill", format: plus },
 };
-for (const [name, { heading, form }] of Object.entries(judged.metrics)) {
-  SCORES[name] = [heading, name === "skill" ? plus : (FORMATS[form] ?? scaled)];
+
+/** The metrics that a table of models has. */
+export const METRICS = Object.keys(judged.metrics).filter((name) => judged.metrics[name].heading !== null);
+
+/**
+ * Any other metric is shown by its heading and form.
+ *
+ * @param {string} name
+ * @returns {Score}
+ */
+export function scoreOf(name) {
+  const { heading, form } = judged.metrics[name] ?? { heading: name, form: "" };
+  return WORDED[name] ?? { head: heading ?? name, format: form.endsWith("%") ? percent : scaled };
 }
 
-/** @param {string} key */
-export const formula = (key) => judged.formulas[key] || SCORES[key][2];
+/** @param {string} name */
+export const formula = (name) => judged.metrics[name]?.formula ?? WORDED[name]?.meaning;
 
 /**
  * One row per value of the first column; each head has its formula.
@@ -106,12 +127,12 @@ export const formula = (key) => judged.formulas[key] || SCORES[key][2];
  */
 export function scoreTable(label, frame, { head, values, names }, keys) {
   const heads = keys.map((key) =>
-    h("th", { scope: "col", class: "right" }, h("span", { title: formula(key) }, SCORES[key][0])),
+    h("th", { scope: "col", class: "right" }, h("span", { title: formula(key) }, scoreOf(key).head)),
   );
   const rows = values.map((value, i) => {
     const cells = keys.map((key) => {
       const score = frame[key][i];
-      return h("td", { class: score == null ? "right none" : "right" }, SCORES[key][1](score));
+      return h("td", { class: score == null ? "right none" : "right" }, scoreOf(key).format(score));
     });
     const own = value === judged.forecaster;
     return h("tr", { class: own ? "own" : null }, h("th", { scope: "row" }, names(value)), cells);

@@ -1,4 +1,4 @@
-// Draws the page: what is known of all tracks at once, then the tracks, which are unpacked first.
+// Draws the page: the sections on all tracks at once, then the tracks once they are unpacked.
 
 import { drawCards } from "./cards.js";
 import { byId } from "./dom.js";

@@ -1,9 +1,9 @@
-// What is known of all tracks together.
+// The data about all tracks together.
 
 import { byId } from "./dom.js";
 
 /**
- * Sums per segment or range; the last one is of the tracks that have none.
+ * Sums per segment or range; last, those of tracks without one.
  *
  * @typedef {{
  *   number: (number | null)[], tracks: number[],
@@ -13,13 +13,13 @@ import { byId } from "./dom.js";
  */
 
 /**
- * A way to have no forecast. `stored` counts the tracks that have one from before.
+ * A reason for having no forecast. `stored` counts tracks that still have an older one.
  *
  * @typedef {{ name: string, meaning: string, tracks: number, stored: number }} State
  */
 
 /**
- * `rows` is the number of tracks that are listed, `drawn` are the months of which each has its forecast.
+ * `rows` is the number of listed tracks, `drawn` the months that their forecasts give.
  *
  * @typedef {{
  *   tracks: number, total: number, rows: number, drawn: number[],

@@ -264,8 +264,8 @@ function sayWhatIsMissing() {
   byId("tracks-title").textContent = `The ${whole(summary.rows)} largest tracks`;
   byId("tracks-note").hidden = false;
   byId("tracks-note").textContent =
-    `Of ${whole(summary.tracks)} tracks, those with the largest forecast, then with the most streams, are listed. ` +
-    "All sums above are over all tracks.";
+    `Of ${whole(summary.tracks)} tracks, the table lists those with the largest forecasts, then those with the most streams. ` +
+    "The sums above cover all tracks.";
 }
 
 export function drawTable() {

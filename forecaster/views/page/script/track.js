@@ -88,7 +88,7 @@ function headOf(i) {
 }
 
 /**
- * What is stored of a forecast.
+ * Facts that are stored with the forecast.
  *
  * @param {number} i
  */
@@ -108,7 +108,7 @@ function storedFacts(i) {
 }
 
 /**
- * What follows from the streams as they are.
+ * Facts that follow from the current streams.
  *
  * @param {number} i
  */
@@ -120,7 +120,7 @@ function presentFacts(i) {
     ["Streams, last 30 records", whole(rows.last_30[i])],
     ["Streams, last 365 records", whole(rows.last_365[i])],
     ["Influence range", range == null ? DASH : `${range} (from ${whole(summary.range_edges[range - 1])})`],
-    ["Age in months, now", whole(rows.age_now[i])],
+    ["Current age in months", whole(rows.age_now[i])],
     ["Decay of the track (k)", exact(rows.k[i])],
     ["Decay of the artist (MLDR)", exact(rows.mldr[i])],
     ["Multiplier", exact(rows.multiplier[i])],
@@ -149,8 +149,8 @@ const staleNote = (i) =>
     "p",
     { class: "stale" },
     h("b", { class: "state-stale" }, "Stale. "),
-    `The forecast knew the streams up to ${text(rows.cutoff[i])}; streams up to ${text(rows.as_of[i])} came after it. ` +
-      "It is drawn at its own dates, beside what came.",
+    `The forecast used streams up to ${text(rows.cutoff[i])}; there are streams up to ${text(rows.as_of[i])} now. ` +
+      "The chart shows it at its own dates, next to the newer streams.",
   );
 
 /**
@@ -158,8 +158,9 @@ const staleNote = (i) =>
  */
 function details(i) {
   const drawn = summary.drawn.length;
-  const thinned = drawn < summary.months.month.length ? `; of the forecast, ${drawn} months are drawn` : "";
-  const dates = apart(i) ? "Dates are the last of 30 days, and 30 records are drawn as 30 days. " : null;
+  const thinned =
+    drawn < summary.months.month.length ? `; the chart shows ${drawn} months of the forecast` : "";
+  const dates = apart(i) ? "Each date is the last of 30 days; 30 records are drawn as 30 days. " : null;
   const last = apart(i) ? `to ${rows.as_of[i]}` : "one at 0";
   return [
     headOf(i),
@@ -172,8 +173,8 @@ function details(i) {
     ),
     h("div", { id: "dialog-chart" }),
     h("p", { class: "note" }, dates, `Single months are rounded to four digits${thinned}. Totals are exact.`),
-    ...factList(rows.months[i] == null ? "Forecast" : "Forecast, as it is stored", storedFacts(i)),
-    ...factList("Now, from the streams as they are", presentFacts(i)),
+    ...factList(rows.months[i] == null ? "Forecast" : "Stored forecast", storedFacts(i)),
+    ...factList("Now, from the current streams", presentFacts(i)),
     values(i),
   ].filter((part) => part !== null);
 }
@@ -225,7 +226,7 @@ function drawTrack(i) {
   const [past, next] = [history(i), forecast(i)];
   const sums = counted(past.length, "sum");
   const months = counted(rows.months[i] || 0, "forecast month");
-  const gap = apart(i) ? `, which do not follow them but ${rows.cutoff[i]}` : "";
+  const gap = apart(i) ? `, which start after ${rows.cutoff[i]}` : "";
   chart(byId("dialog-chart"), {
     ...seriesOf(i, 2.5),
     split: apart(i)

@@ -19,8 +19,10 @@ from forecaster.files.directory import new_directory
 from forecaster.files.paths import refuse_planted_links
 from forecaster.parquet.layout import BUCKETS_MAX, Bucket, Layout, read_layout
 from forecaster.parquet.lock import locked
+from forecaster.parquet.session import Files, check
 from forecaster.parquet.sink import Sink
-from forecaster.run.buckets import BucketsConfig, check, run_buckets
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from tests.parquet import in_sink, with_ids, write_catalogue
 from tests.tables import golden_streams
 from tests.users import NOBODY, as_nobody, public_directory
@@ -32,9 +34,12 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_catalogue(tmp_path_factory.mktemp("few") / "catalogue", streams)
 
 
+Asked = tuple[Files, RunConfig]
+
+
 @pytest.fixture
-def config(few: Path, tmp_path: Path) -> BucketsConfig:
-    return BucketsConfig(str(few), tmp_path / "sink", buckets=2)
+def config(few: Path, tmp_path: Path) -> Asked:
+    return (Files(str(few), tmp_path / "sink", buckets=2), RunConfig())
 
 
 @contextmanager
@@ -158,13 +163,13 @@ class TestLies:
     """Files of the right checksum, or none, that hold something else than is written there."""
 
     @pytest.mark.parametrize("fields", LIES, ids=str)
-    def test_a_manifest_of_other_types(self, config: BucketsConfig, fields: dict[str, Any]) -> None:
-        assert config.sink
-        run_buckets(config)
-        changed(config.sink, **fields)
-        [problem] = check(config).failed.values()
-        assert f"{Sink(config.sink).manifest(Bucket(0, 2))} is not a manifest" in problem
-        assert run_buckets(config).left_alone == 1  # the other one
+    def test_a_manifest_of_other_types(self, config: Asked, fields: dict[str, Any]) -> None:
+        assert config[0].sink
+        run(*config)
+        changed(config[0].sink, **fields)
+        [problem] = check(*config).failed.values()
+        assert f"{Sink(config[0].sink).manifest(Bucket(0, 2))} is not a manifest" in problem
+        assert run(*config).left_alone == 1  # the other one
 
     @pytest.mark.parametrize(
         "files",
@@ -174,12 +179,12 @@ class TestLies:
             [{"path": "/dev/zero", "bytes": 0, "sha256": ""}] * 2,
         ],
     )
-    def test_a_manifest_of_other_files(self, config: BucketsConfig, files: list[Any]) -> None:
-        assert config.sink
-        run_buckets(config)
-        changed(config.sink, files=files)
-        assert check(config).failed == {0: "its manifest names other files than the bucket's"}
-        assert run_buckets(config).left_alone == 1
+    def test_a_manifest_of_other_files(self, config: Asked, files: list[Any]) -> None:
+        assert config[0].sink
+        run(*config)
+        changed(config[0].sink, files=files)
+        assert check(*config).failed == {0: "its manifest names other files than the bucket's"}
+        assert run(*config).left_alone == 1
 
     @pytest.mark.parametrize(
         "text",
@@ -198,35 +203,35 @@ class TestLies:
         ids=lambda text: text[:20],
     )
     @pytest.mark.parametrize("name", ["layout.json", "manifests/bucket=0/manifest.json"])
-    def test_json_that_is_something_else(self, config: BucketsConfig, text: str, name: str) -> None:
-        assert config.sink
-        run_buckets(config)
-        (config.sink / name).write_text(text)
+    def test_json_that_is_something_else(self, config: Asked, text: str, name: str) -> None:
+        assert config[0].sink
+        run(*config)
+        (config[0].sink / name).write_text(text)
         if name == "layout.json":
             with pytest.raises(BadFileError, match=r"layout\.json is"):
-                run_buckets(config)
+                run(*config)
         else:
-            assert "manifest.json is" in check(config).failed[0]
-            assert run_buckets(config).left_alone == 1
+            assert "manifest.json is" in check(*config).failed[0]
+            assert run(*config).left_alone == 1
 
-    def test_one_nested_as_deeply_as_can_be_read(self, config: BucketsConfig) -> None:
-        assert config.sink
-        run_buckets(config)
-        path = Sink(config.sink).manifest(Bucket(0, 2))
+    def test_one_nested_as_deeply_as_can_be_read(self, config: Asked) -> None:
+        assert config[0].sink
+        run(*config)
+        path = Sink(config[0].sink).manifest(Bucket(0, 2))
         fields = json.loads(path.read_text())
         for depth in range(700, 1_100, 10):
             text = json.dumps(fields | {"asked": {}}).replace(
                 '"asked": {}', f'"asked": {"[" * depth}{"]" * depth}'
             )
             path.write_text(text.replace(f"{'[' * depth}", '{"x":' * depth).replace("]" * depth, "}" * depth))
-            assert list(check(config).failed) == [0]
+            assert list(check(*config).failed) == [0]
 
     @pytest.mark.parametrize("what", ["directory", "pipe", "large", "link in a circle"])
     @pytest.mark.parametrize("name", ["layout.json", "manifests/bucket=0/manifest.json"])
-    def test_what_is_no_file(self, config: BucketsConfig, what: str, name: str) -> None:
-        assert config.sink
-        run_buckets(config)
-        path = config.sink / name
+    def test_what_is_no_file(self, config: Asked, what: str, name: str) -> None:
+        assert config[0].sink
+        run(*config)
+        path = config[0].sink / name
         path.unlink()
         match what:
             case "directory":
@@ -240,9 +245,9 @@ class TestLies:
                 path.symlink_to(path)
         if name == "layout.json":
             with pytest.raises(BadFileError, match=rf"{path.name} (is|exists but is not|cannot be read)"):
-                run_buckets(config)
+                run(*config)
         else:
-            assert f"{path} " in check(config).failed[0]
+            assert f"{path} " in check(*config).failed[0]
 
     @pytest.mark.parametrize("buckets", [-1, 0, BUCKETS_MAX + 1, 10**400, 4.0, True, "4", None])
     def test_a_layout_of_so_many_buckets(self, tmp_path: Path, buckets: object) -> None:
@@ -252,33 +257,33 @@ class TestLies:
         (tmp_path / "layout.json").write_text(str(Layout(BUCKETS_MAX)))
         assert read_layout(str(tmp_path)) == Layout(BUCKETS_MAX)
 
-    def test_skipped_tracks_of_other_columns(self, config: BucketsConfig) -> None:
-        assert config.sink
-        run_buckets(config)
-        path = Sink(config.sink).skipped(Bucket(0, 2))
+    def test_skipped_tracks_of_other_columns(self, config: Asked) -> None:
+        assert config[0].sink
+        run(*config)
+        path = Sink(config[0].sink).skipped(Bucket(0, 2))
         pl.DataFrame({"cm_track_id": ["x"]}).write_parquet(path)
-        files = Sink(config.sink).describe(Sink(config.sink).forecasts(Bucket(0, 2)), path)
-        changed(config.sink, files=files)
+        files = Sink(config[0].sink).describe(Sink(config[0].sink).forecasts(Bucket(0, 2)), path)
+        changed(config[0].sink, files=files)
         with pytest.raises(BadFileError, match="skipped cannot be read"):
-            run_buckets(config)
+            run(*config)
 
 
 class TestReplace:
-    def test_a_reader_never_sees_part_of_a_file(self, config: BucketsConfig) -> None:
+    def test_a_reader_never_sees_part_of_a_file(self, config: Asked) -> None:
         """Whoever has opened one reads on in it, as it was; its name leads to the new one, which is whole."""
-        assert config.sink
-        run_buckets(config)
-        before = in_sink(config.sink)
-        paths = [path for path in sorted(config.sink.rglob("bucket=*/*.*")) if path.name != ".lock"]
+        assert config[0].sink
+        run(*config)
+        before = in_sink(config[0].sink)
+        paths = [path for path in sorted(config[0].sink.rglob("bucket=*/*.*")) if path.name != ".lock"]
         assert len(paths) == 6
         opened = [path.open("rb") for path in paths]
         whole = [path.read_bytes() for path in paths]
-        run_buckets(BucketsConfig(config.source, config.sink, buckets=2, replace=True))
+        run(Files(config[0].source, config[0].sink, buckets=2), RunConfig(replace=True))
         for file, path, bytes_ in zip(opened, paths, whole, strict=True):
             with file:
                 assert file.read() == bytes_
                 assert os.fstat(file.fileno()).st_ino != path.stat().st_ino
-        assert in_sink(config.sink).equals(before)
+        assert in_sink(config[0].sink).equals(before)
         assert paths[0].read_bytes() != whole[0]  # of another instant
 
 
@@ -299,14 +304,14 @@ class TestPlantedLinks:
         self.plant(sticky / "out", tmp_path / "ours")
         for sink in (sticky / "out", sticky / "out" / "deeper"):
             with pytest.raises(BadFileError, match=r"link .*out belongs to another user"):
-                run_buckets(BucketsConfig(str(few), sink))
+                run(Files(str(few), sink))
         assert not list((tmp_path / "ours").iterdir())
 
     @pytest.mark.parametrize("name", ["forecasts", "skipped", "manifests"])
     def test_within_a_sink(self, few: Path, sticky: Path, tmp_path: Path, name: str) -> None:
         self.plant(sticky / name, tmp_path / "ours")
         with pytest.raises(ForecasterError, match=f"link .*{name} belongs to another user"):
-            run_buckets(BucketsConfig(str(few), sticky))
+            run(Files(str(few), sticky))
         assert not list((tmp_path / "ours").iterdir())
 
     def test_as_what_prepare_makes(self, sticky: Path, tmp_path: Path) -> None:
@@ -347,11 +352,11 @@ class TestPlantedLinks:
         refuse_planted_links(tmp_path / "loop")  # whoever opens it says so
 
 
-def test_a_sink_that_cannot_be_locked_fails_by_name(config: BucketsConfig) -> None:
-    assert config.sink
-    run_buckets(config)
-    lock = Sink(config.sink).lock(Bucket(1, 2))
+def test_a_sink_that_cannot_be_locked_fails_by_name(config: Asked) -> None:
+    assert config[0].sink
+    run(*config)
+    lock = Sink(config[0].sink).lock(Bucket(1, 2))
     lock.unlink()
     shutil.copytree(lock.parent, lock)
     with pytest.raises(BucketsFailedError, match=r"1 of 2 buckets failed \(1\).*cannot be written"):
-        run_buckets(BucketsConfig(config.source, config.sink, buckets=2, replace=True))
+        run(Files(config[0].source, config[0].sink, buckets=2), RunConfig(replace=True))

@@ -11,7 +11,7 @@ import pytest
 from forecaster.errors import EngineError, InvalidOptionError
 from forecaster.process.environment import settle
 from forecaster.process.unexpected import in_a_line, is_unexpected
-from forecaster.run.engines.dask import _misfits
+from forecaster.run.engines.cluster import _misfits
 from tests.conftest import Cli
 
 NOTHING = ("run", "--source", "nowhere", "--sink", "out")  # is refused as soon as it looks at its source
@@ -181,7 +181,7 @@ def test_settings_of_the_same_kind_as_the_defaults() -> None:
 def _of_dask(home: Path, **variables: str) -> dict[str, str]:
     """The error that loading Dask in a new process ends with."""
     code = (
-        "import json\nfrom forecaster.run.engines.dask import connected\n"
+        "import json\nfrom forecaster.run.engines.cluster import connected\n"
         "try:\n    connected(None).__enter__()\n"
         "except Exception as error:\n"
         "    said = {'kind': type(error).__name__, 'message': str(error), 'hint': error.hint or ''}\n"

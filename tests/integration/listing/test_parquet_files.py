@@ -1,8 +1,9 @@
-"""Which files a directory, a pattern or a URL means, and what in them is no catalogue's."""
+"""Which files a directory, a pattern or a URL means, and which of them belong to no catalogue."""
 
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,119 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
-from forecaster.errors import BadFileError, ForecasterError, InvalidOptionError, SchemaMismatchError
+from forecaster.errors import BadFileError, ForecasterError, InvalidOptionError
 from forecaster.files import listing
 from forecaster.files.listing import list_files, refuse_tables
 from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.layout import Bucket
 from forecaster.parquet.prepare import prepare_files
-from forecaster.run.buckets import BucketsConfig, check, run_buckets
-from forecaster.run.report import BucketsReport
-from tests.parquet import expected, in_sink, with_ids, write_catalogue
-from tests.tables import golden_mldr, golden_streams
-from tests.users import as_nobody, public_directory
-
-TRACKS = 6
-
-
-@pytest.fixture(scope="module")
-def streams() -> pl.DataFrame:
-    return with_ids(golden_streams()).filter(pl.col("cm_track_id") <= TRACKS)
-
-
-@pytest.fixture
-def own(streams: pl.DataFrame, tmp_path: Path) -> Path:
-    """A catalogue to spoil: `streams/0.parquet` to `2.parquet`, and `mldr/rates.parquet`."""
-    return write_catalogue(tmp_path / "own", streams)
-
-
-def forecast(source: Path | str, sink: Path, mldr: Path | None = None) -> BucketsReport:
-    return run_buckets(BucketsConfig(str(source), sink, str(mldr) if mldr else None))
-
-
-def names(where: Path | str) -> list[str]:
-    return [Path(path).name for path in list_files(str(where)).read]
-
-
-def write(path: Path, text: str = "x") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-class TestLinks:
-    def test_directories_and_files_are_followed(
-        self, own: Path, streams: pl.DataFrame, tmp_path: Path
-    ) -> None:
-        (tmp_path / "other").mkdir()
-        shutil.move(own / "streams" / "0.parquet", tmp_path / "other")
-        shutil.move(own / "streams" / "1.parquet", tmp_path / "1.parquet")
-        (own / "streams" / "2023").symlink_to(tmp_path / "other")
-        (own / "streams" / "one.parquet").symlink_to(tmp_path / "1.parquet")
-        assert forecast(own, tmp_path / "sink").warnings == []
-        assert_frame_equal(in_sink(tmp_path / "sink"), expected(streams))
-
-    @pytest.mark.parametrize("pattern", ["", "/*", "/**/*.parquet"])
-    def test_what_is_reached_by_two_names_is_read_once_and_told(self, own: Path, pattern: str) -> None:
-        place = own / "streams"
-        (place / "a").mkdir()
-        shutil.move(place / "0.parquet", place / "a")
-        (place / "Link to a").symlink_to(place / "a")
-        (place / "again.parquet").symlink_to("1.parquet")
-        os.link(place / "2.parquet", place / "3.parquet")
-        found = list_files(f"{place}{pattern}")
-        assert [Path(path).relative_to(place).as_posix() for path in found.read] == [
-            "1.parquet",
-            "2.parquet",
-            "a/0.parquet",
-        ]
-        [warning] = found.warnings()
-        assert "3 links to files that have another name" in warning
-        assert "3.parquet" in warning
-
-    def test_links_in_a_circle_come_to_an_end(self, own: Path, tmp_path: Path) -> None:
-        place = own / "streams"
-        for number in range(9):  # so many directories that each leads to: n! ways through them
-            (place / f"d{number}").mkdir()
-            for other in range(9):
-                (place / f"d{number}" / f"to{other}").symlink_to(place / f"d{other}")
-        (place / "self").symlink_to(place)
-        for where in (place, f"{place}/**/*.parquet", f"{place}/**/**/to*/**"):
-            assert len(list_files(str(where)).warnings()) == 1
-        assert names(place) == names(f"{place}/**/*.parquet") == ["0.parquet", "1.parquet", "2.parquet"]
-        report = forecast(own, tmp_path / "sink")
-        assert report.duplicate_rows == 0
-        assert "read once" in report.warnings[0]
-
-    def test_a_directory_by_another_name_may_be_meant_in_another_way(self, own: Path) -> None:
-        place = own / "streams"
-        (place / "x").mkdir()
-        shutil.move(place / "0.parquet", place / "x")
-        (place / "l").symlink_to(place)
-        assert names(f"{place}/*/x/*.parquet") == ["0.parquet"]
-        assert names(f"{place}/**/x/*.parquet") == ["0.parquet"]
-
-    @pytest.mark.parametrize("to", ["nowhere", "loop", "0.parquet/below"])
-    def test_what_leads_nowhere_is_named(self, own: Path, tmp_path: Path, to: str) -> None:
-        (own / "streams" / "loop").symlink_to(to)
-        for where in (own, f"{own}/streams/*"):
-            with pytest.raises(BadFileError, match="streams/loop cannot be read"):
-                forecast(where, tmp_path / "sink", own / "mldr")
-        with pytest.raises(BadFileError, match="streams/loop cannot be read"):
-            prepare_files(find_catalogue(str(own)), 2, tmp_path / "out")
-
-    def test_what_may_not_be_listed_is_named(self) -> None:
-        with public_directory() as place:
-            closed = place / "streams" / "closed"
-            closed.mkdir(parents=True)
-            closed.chmod(0)
-            with as_nobody():
-                for where in (place, f"{place}/**/*.parquet", f"{place}/*/closed"):
-                    with pytest.raises(BadFileError, match="streams/closed cannot be listed: Permission"):
-                        list_files(str(where))
-                with pytest.raises(BadFileError, match="closed/x cannot be read: Permission denied"):
-                    list_files(f"{closed}/x")
-                with pytest.raises(BadFileError, match="closed/x cannot be read: Permission denied"):
-                    find_catalogue(f"{closed}/x")
+from forecaster.parquet.session import Files, check
+from forecaster.run.session import run
+from tests.listing import forecast, names, write
+from tests.parquet import expected, in_sink
 
 
 class TestNames:
@@ -152,9 +50,7 @@ class TestNames:
         for where in (own, f"{own}/streams/*"):
             [warning] = forecast(where, tmp_path / "sink", own / "mldr").warnings
             assert f"1 name not read, the first is {own}/streams/{name}" in warning
-        assert check(BucketsConfig(str(own), tmp_path / "sink")).warnings == [
-            warning.replace("streams/*", "streams")
-        ]
+        assert check(Files(str(own), tmp_path / "sink")).warnings == [warning.replace("streams/*", "streams")]
         assert len(prepare_files(find_catalogue(str(own)), 2, tmp_path / "out").warnings) == 1
 
     @pytest.mark.parametrize("name", ["_temporary", ".hidden"])
@@ -203,13 +99,13 @@ class TestNames:
         prepare_files(find_catalogue(str(own)), 2, out)
         write(out / "streams" / "bucket=1" / "more.csv")
         write(out / "mldr" / "notes.txt")
-        for report in (forecast(out, tmp_path / "sink"), check(BucketsConfig(str(out), tmp_path / "sink"))):
+        for report in (forecast(out, tmp_path / "sink"), check(Files(str(out), tmp_path / "sink"))):
             assert [("more.csv" in told, "notes.txt" in told) for told in report.warnings] == [
                 (True, False),
                 (False, True),
             ]
-        one = BucketsConfig(str(out), tmp_path / "sink", buckets=2)
-        assert [run_buckets(one, only=Bucket(k, 2)).warnings != [] for k in range(2)] == [False, True]
+        one = Files(str(out), tmp_path / "sink", buckets=2)
+        assert [run(replace(one, only=Bucket(k, 2))).warnings != [] for k in range(2)] == [False, True]
         (out / "streams" / "more").mkdir()
         with pytest.raises(BadFileError, match="in 2 buckets, counted from 0, and holds more as well"):
             forecast(out, tmp_path / "sink")
@@ -239,7 +135,7 @@ class TestNames:
             lambda: forecast(own, out),
             lambda: forecast(out, tmp_path / "sink"),
             lambda: forecast(own, tmp_path / "sink", out),
-            lambda: check(BucketsConfig(str(own), out)),
+            lambda: check(Files(str(own), out)),
             lambda: prepare_files(catalogue, 2, out),
         ):
             with pytest.raises(BadFileError, match=r"the name '.*m\\udcfcsik' is not in UTF-8"):
@@ -355,77 +251,3 @@ class TestObjectStores:
         with pytest.raises(ForecasterError, match=f"Polars {pl.__version__} does not tell") as error:
             list_files("s3://bucket/streams")
         assert "install Polars 2.1" in str(error.value.hint)
-
-
-class TestColumnsInThePath:
-    def test_they_are_taken_from_there(self, streams: pl.DataFrame, own: Path, tmp_path: Path) -> None:
-        shutil.rmtree(own / "streams")
-        by_track = {f"cm_track_id={track}/x=1": (track,) for track in range(1, TRACKS)}
-        for directory, ids in {**by_track, "cm_track_id=06": (TRACKS,)}.items():
-            (own / "streams" / directory).mkdir(parents=True)
-            rows = streams.filter(pl.col("cm_track_id").is_in(ids)).drop("cm_track_id")
-            rows.write_parquet(own / "streams" / directory / "0.parquet")
-        forecast(own, tmp_path / "sink")
-        assert_frame_equal(in_sink(tmp_path / "sink"), expected(streams))
-        assert prepare_files(find_catalogue(str(own)), 2, tmp_path / "out").rows == len(streams)
-        forecast(tmp_path / "out", tmp_path / "sink of out")
-        assert_frame_equal(in_sink(tmp_path / "sink of out"), expected(streams))
-
-    @pytest.mark.parametrize("form", ["{}", "{:%Y%m%d}", "{} 00%3A00%3A00"])
-    def test_days(self, streams: pl.DataFrame, own: Path, tmp_path: Path, form: str) -> None:
-        shutil.rmtree(own / "streams")
-        some = streams.filter(pl.col("cm_track_id") == 1).tail(60)
-        for (day,), rows in some.partition_by("date", as_dict=True, include_key=False).items():
-            (own / "streams" / f"date={form.format(day)}").mkdir(parents=True)
-            rows.write_parquet(own / "streams" / f"date={form.format(day)}" / "0.parquet")
-        forecast(own, tmp_path / "sink")
-        assert_frame_equal(in_sink(tmp_path / "sink"), expected(some))
-
-    def test_what_is_in_a_file_counts(self, streams: pl.DataFrame, own: Path, tmp_path: Path) -> None:
-        (own / "streams" / "cm_track_id=77").mkdir()
-        shutil.move(own / "streams" / "0.parquet", own / "streams" / "cm_track_id=77")
-        forecast(own, tmp_path / "sink")
-        assert_frame_equal(in_sink(tmp_path / "sink"), expected(streams))
-
-    def test_of_files_without_the_column_only(self, own: Path, tmp_path: Path) -> None:
-        (own / "streams" / "cm_track_id=77").mkdir()
-        file = own / "streams" / "cm_track_id=77" / "3.parquet"
-        pl.read_parquet(own / "streams" / "0.parquet").filter(cm_track_id=1).drop(
-            "cm_track_id"
-        ).write_parquet(file)
-        before = forecast(own, tmp_path / "sink").pending
-        assert before == TRACKS + 1
-        shutil.move(
-            file.parent, own / "streams" / "cm_track_id=78"
-        )  # other rows, though the file is the same
-        assert forecast(own, tmp_path / "sink").left_alone == 0
-        assert 78 in in_sink(tmp_path / "sink")["cm_track_id"]
-
-    def test_none_is_null_and_nonsense_is_named(self, own: Path, tmp_path: Path) -> None:
-        place = own / "streams" / "date=__HIVE_DEFAULT_PARTITION__"
-        place.mkdir()
-        rows = pl.read_parquet(own / "streams" / "0.parquet").drop("date")
-        rows.write_parquet(place / "0.parquet")
-        assert forecast(own, tmp_path / "sink").unusable_rows == len(rows)
-        shutil.move(place, own / "streams" / "date=2024-02-31")
-        with pytest.raises(
-            BadFileError, match=r"date=2024-02-31/0\.parquet has no column date.*'2024-02-31'"
-        ):
-            forecast(own, tmp_path / "sink")
-
-    def test_others_are_missing_as_always(self, own: Path, tmp_path: Path) -> None:
-        for file in (own / "streams").iterdir():
-            pl.read_parquet(file).drop("date").write_parquet(file)
-        shutil.move(own / "streams", own / "month=5")
-        shutil.move(own / "month=5", own / "streams" / "month=5")
-        with pytest.raises(SchemaMismatchError, match="column date is missing"):
-            forecast(own, tmp_path / "sink")
-
-    def test_of_rates(self, own: Path, streams: pl.DataFrame, tmp_path: Path) -> None:
-        shutil.rmtree(own / "mldr")
-        for (artist,), rows in golden_mldr().partition_by("cm_artist_id", as_dict=True).items():
-            place = own / "mldr" / f"cm_artist_id={artist}"
-            place.mkdir(parents=True)
-            rows.drop("cm_artist_id").write_parquet(place / "0.parquet")
-        forecast(own, tmp_path / "sink")
-        assert_frame_equal(in_sink(tmp_path / "sink"), expected(streams))

@@ -1,0 +1,265 @@
+"""The statements that read the catalogue, each by its name: tables, and ids as an SQL array, to SQL."""
+
+from forecaster.model.features import WINDOW
+from forecaster.postgres.tables import Tables
+from forecaster.tables import FORECAST_TABLE, MLDR_TABLE, STREAMS_TABLE
+
+# As in the model's own schema, more than 2^31 days are no age and count as unknown.
+_DAYS_FROM_RELEASE = (
+    f"CASE WHEN s.days_from_release BETWEEN {-(2**31)} AND {2**31 - 1} "
+    "THEN trunc(s.days_from_release)::bigint END AS days_from_release"
+)
+
+
+def epoch_day(date: str) -> str:
+    """SQL expression: days since 1970-01-01. A number has no bounds that a driver could fail at."""
+    return f"({date} - DATE '1970-01-01')"
+
+
+def _microseconds(instant: str) -> str:
+    return f"(extract(epoch FROM {instant}) * 1000000)::bigint"
+
+
+def _streams(tables: Tables) -> str:
+    return tables.as_float(STREAMS_TABLE, "daily_streams")
+
+
+def _row_id(tables: Tables) -> str:
+    """A row's id under the name that it has in the forecasts; uuid as text, integers as bigint."""
+    type_ = "text" if tables.type(STREAMS_TABLE, "id") == "uuid" else "bigint"
+    return f"s.id::{type_} AS training_data_id"
+
+
+def all_tracks(tables: Tables) -> str:
+    """The tracks that have a row of streams, by a pass over all rows: id."""
+    streams = tables.name(STREAMS_TABLE)
+    tracks = f"SELECT DISTINCT cm_track_id AS id FROM {streams} WHERE cm_track_id IS NOT NULL"
+    return f"SELECT t.id::bigint AS id FROM ({tracks}) AS t"
+
+
+def all_tracks_by_index(tables: Tables) -> list[str]:
+    """The same by one jump in the index per track: PostgreSQL reads all rows for a DISTINCT.
+
+    One query for the lower half of what an id may be, between the first and the last, and one for the upper.
+    """
+    streams = tables.name(STREAMS_TABLE)
+    middle = f"(SELECT min(cm_track_id)::bigint / 2 + max(cm_track_id)::bigint / 2 FROM {streams})"
+    return [
+        f"""
+        WITH RECURSIVE track (id) AS (
+            (SELECT s.cm_track_id FROM {streams} s WHERE s.cm_track_id {half} {middle}
+             ORDER BY s.cm_track_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT s.cm_track_id FROM {streams} s WHERE s.cm_track_id > track.id
+                    AND s.cm_track_id {half} {middle} ORDER BY s.cm_track_id LIMIT 1)
+            FROM track WHERE track.id IS NOT NULL)
+        SELECT id::bigint AS id FROM track WHERE id IS NOT NULL"""
+        for half in ("<", ">=")
+    ]
+
+
+def tracks_among(tables: Tables, ids: str) -> str:
+    """Those of the tracks that have a row of streams: id."""
+    return f"""
+        SELECT t.id::bigint AS id
+        FROM (SELECT DISTINCT id FROM unnest({ids}) AS t (id)
+              WHERE EXISTS (SELECT FROM {tables.name(STREAMS_TABLE)} s WHERE s.cm_track_id = t.id)) AS t"""
+
+
+def rows_without_track(tables: Tables) -> str:
+    """How many rows name no track: n."""
+    return f"SELECT count(*)::bigint AS n FROM {tables.name(STREAMS_TABLE)} WHERE cm_track_id IS NULL"
+
+
+def unusable_rows(tables: Tables, ids: str) -> str:
+    """How many rows of the tracks are no record: n."""
+    # Not by "= ANY (array)": among the few rows that the partial index holds, a join is at once done.
+    return f"""
+        SELECT count(*)::bigint AS n
+        FROM (SELECT cm_track_id FROM {tables.name(STREAMS_TABLE)}
+              WHERE {tables.unusable(STREAMS_TABLE)}) s
+        JOIN unnest({ids}) AS t (id) ON t.id = s.cm_track_id"""
+
+
+def newest_rates(tables: Tables, *, condition: str = "true") -> str:
+    """Each artist's newest decay rate among the rows, called `s`, of a condition: cm_artist_id, mldr."""
+    return f"""
+        SELECT DISTINCT ON (cm_artist_id) s.cm_artist_id::bigint AS cm_artist_id,
+               {tables.finite(MLDR_TABLE, "mldr")} AS mldr
+        FROM {tables.name(MLDR_TABLE)} s
+        WHERE s.cm_artist_id IS NOT NULL AND {condition}
+        ORDER BY 1, {tables.newest_first(MLDR_TABLE)}"""
+
+
+def history_by_index(tables: Tables, ids: str) -> str:
+    """Last records and facts of each track. Cost per track does not depend on the length of its history."""
+    unusable = tables.unusable(STREAMS_TABLE)
+    record = f"FROM {tables.name(STREAMS_TABLE)} s WHERE s.cm_track_id = t.id AND NOT {unusable}"
+    # The aggregate takes its rows in the order of the subquery below it: there is no plan in which
+    # anything stands between a LIMIT and an ungrouped aggregate.
+    return f"""
+        SELECT t.id AS cm_track_id, recent.*, newest.*, earliest.*, 0::bigint AS duplicates
+        FROM unnest({ids}) AS t (id)
+        CROSS JOIN LATERAL (
+            SELECT array_agg(r.daily_streams) AS streams,
+                   min(r.cm_artist_id)::bigint AS min_artist_id,
+                   max(r.cm_artist_id)::bigint AS max_artist_id
+            FROM (SELECT {_streams(tables)} AS daily_streams, s.cm_artist_id {record}
+                  ORDER BY s.date DESC LIMIT {WINDOW}) r) recent
+        LEFT JOIN LATERAL (
+            SELECT s.cm_artist_id::bigint AS cm_artist_id, {_DAYS_FROM_RELEASE},
+                   {epoch_day("s.date")} AS last_day {record}
+            ORDER BY s.date DESC LIMIT 1) newest ON true
+        LEFT JOIN LATERAL (
+            SELECT {_row_id(tables)}, {epoch_day("s.date")} AS first_day {record}
+            ORDER BY s.date LIMIT 1) earliest ON true"""
+
+
+def history_in_one_pass(tables: Tables, ids: str) -> str:
+    """The same for tables without the key: all rows are sorted, and of two for a day one is kept."""
+    # The row order of `v` is that of its window, which the grouped aggregates above it keep. Of two
+    # rows that `created_at` and `id` cannot tell apart, the values decide, as they do in the model.
+    return f"""
+        SELECT t.id AS cm_track_id, g.streams[1:{WINDOW}] AS streams,
+               (SELECT min(a) FROM unnest(g.artists[1:{WINDOW}]) a)::bigint AS min_artist_id,
+               (SELECT max(a) FROM unnest(g.artists[1:{WINDOW}]) a)::bigint AS max_artist_id,
+               g.artists[1]::bigint AS cm_artist_id, g.days_from_release[1] AS days_from_release,
+               g.last_day, g.ids[cardinality(g.ids)] AS training_data_id, g.first_day,
+               coalesce(g.duplicates, 0)::bigint AS duplicates
+        FROM unnest({ids}) AS t (id)
+        LEFT JOIN (
+            SELECT v.cm_track_id, max(v.day) AS last_day, min(v.day) AS first_day,
+                   array_agg(v.daily_streams) FILTER (WHERE v.is_newest) AS streams,
+                   array_agg(v.cm_artist_id) FILTER (WHERE v.is_newest) AS artists,
+                   array_agg(v.days_from_release) FILTER (WHERE v.is_newest) AS days_from_release,
+                   array_agg(v.training_data_id) FILTER (WHERE v.is_newest) AS ids,
+                   count(*) FILTER (WHERE NOT v.is_newest) AS duplicates
+            FROM (
+                SELECT r.*, lag(r.day) OVER (
+                           PARTITION BY r.cm_track_id
+                           ORDER BY r.day DESC, {tables.newest_first(STREAMS_TABLE, "r")}
+                       ) IS DISTINCT FROM r.day AS is_newest
+                FROM (SELECT s.cm_track_id, s.cm_artist_id, {_streams(tables)} AS daily_streams,
+                             {_DAYS_FROM_RELEASE}, s.id, {_row_id(tables)}, s.created_at,
+                             {epoch_day(tables.day(STREAMS_TABLE))} AS day
+                      FROM {tables.name(STREAMS_TABLE)} s
+                      WHERE s.cm_track_id = ANY ({ids}) AND NOT {tables.unusable(STREAMS_TABLE)}) r
+            ) v
+            GROUP BY v.cm_track_id
+        ) g ON g.cm_track_id = t.id"""
+
+
+def days_of_one(tables: Tables, track_id: int) -> str:
+    """The days on which a track has a record, in order: day, daily_streams."""
+    return f"""
+        SELECT DISTINCT ON (1) {epoch_day(tables.day(STREAMS_TABLE))} AS day,
+               {_streams(tables)} AS daily_streams
+        FROM {tables.name(STREAMS_TABLE)} s
+        WHERE s.cm_track_id = {int(track_id)} AND NOT {tables.unusable(STREAMS_TABLE)}
+        ORDER BY 1, {tables.newest_first(STREAMS_TABLE)}"""
+
+
+def days_by_index(tables: Tables, ids: str) -> str:
+    """Every record of the tracks, as arrays per track."""
+    return f"""
+        SELECT t.id AS cm_track_id, a.*
+        FROM unnest({ids}) AS t (id)
+        CROSS JOIN LATERAL (
+            SELECT array_agg(r.date) AS date, array_agg(r.cm_artist_id) AS cm_artist_id,
+                   array_agg(r.daily_streams) AS daily_streams,
+                   array_agg(r.days_from_release) AS days_from_release
+            FROM ({_day_rows(tables, "s.cm_track_id = t.id")}) r) a"""
+
+
+def days_in_one_pass(tables: Tables, ids: str) -> str:
+    """Every record of the tracks, a row each."""
+    rows = _day_rows(tables, f"s.cm_track_id = ANY ({ids})", one="DISTINCT ON (1, 3) ")
+    return f"""{rows}
+        ORDER BY 1, 3, {tables.newest_first(STREAMS_TABLE)}"""
+
+
+def _day_rows(tables: Tables, condition: str, *, one: str = "") -> str:
+    return f"""
+        SELECT {one}s.cm_track_id::bigint AS cm_track_id, s.cm_artist_id::bigint AS cm_artist_id,
+               {epoch_day(tables.day(STREAMS_TABLE))} AS date, {_streams(tables)} AS daily_streams,
+               {_DAYS_FROM_RELEASE}
+        FROM {tables.name(STREAMS_TABLE)} s WHERE {condition} AND NOT {tables.unusable(STREAMS_TABLE)}"""
+
+
+def rows(tables: Tables, ids: str) -> str:
+    """The tracks' rows as they are. What is no finite number, or no finite date, is NULL."""
+    day = f"CASE WHEN isfinite(s.date) THEN {epoch_day(tables.day(STREAMS_TABLE))} END"
+    us = f"""CASE s.created_at WHEN 'infinity' THEN {2**62} WHEN '-infinity' THEN {-(2**62)}
+                  ELSE {_microseconds(tables.instant(STREAMS_TABLE))} END"""
+    return f"""
+        SELECT {_row_id(tables)}, s.cm_track_id::bigint AS cm_track_id,
+               s.cm_artist_id::bigint AS cm_artist_id, {day} AS date,
+               {tables.finite(STREAMS_TABLE, "daily_streams")} AS daily_streams,
+               {_DAYS_FROM_RELEASE}, {us} AS created_at
+        FROM {tables.name(STREAMS_TABLE)} s
+        WHERE s.cm_track_id = ANY ({ids})"""
+
+
+def forecasts(tables: Tables, ids: str | None) -> str:
+    """The stored rows, of these tracks or of all, that name a track and a month, ordered by both."""
+    among = "true" if ids is None else f"s.cm_track_id = ANY ({ids})"
+    return f"""
+        SELECT s.cm_track_id::bigint AS cm_track_id, s.cm_artist_id::bigint AS cm_artist_id,
+               s.month::bigint AS month,
+               {tables.as_float(FORECAST_TABLE, "forecasted_value")} AS forecasted_value,
+               s.segment_used::bigint AS segment_used, s.time_used::bigint AS time_used,
+               {_microseconds(tables.instant(FORECAST_TABLE))} AS created_at
+        FROM {tables.name(FORECAST_TABLE)} s
+        WHERE s.cm_track_id IS NOT NULL AND s.month IS NOT NULL AND {among}
+        ORDER BY 1, 3, 7"""
+
+
+def cutoffs_by_index(tables: Tables, ids: str) -> str:
+    """Of each track with a forecast its last day, and its last day among the rows of before the forecast."""
+    last = (
+        f"SELECT {epoch_day(f'max({tables.day(STREAMS_TABLE)})')} FROM {tables.name(STREAMS_TABLE)} s "
+        f"WHERE s.cm_track_id = f.id AND NOT {tables.unusable(STREAMS_TABLE)}"
+    )
+    return f"""
+        SELECT f.id::bigint AS cm_track_id, ({last}) AS last_day,
+               ({last} AND {tables.instant(STREAMS_TABLE)} <= f.made) AS known_day
+        FROM {_made(tables, ids)} ORDER BY 1"""
+
+
+def cutoffs_in_one_pass(tables: Tables, ids: str) -> str:
+    """The same where each track's last day would be a pass over all rows."""
+    day, at = tables.day(STREAMS_TABLE), tables.instant(STREAMS_TABLE)
+    return f"""
+        SELECT f.id::bigint AS cm_track_id, {epoch_day(f"max({day})")} AS last_day,
+               {epoch_day(f"(max({day}) FILTER (WHERE {at} <= f.made))")} AS known_day
+        FROM {_made(tables, ids)}
+        LEFT JOIN {tables.name(STREAMS_TABLE)} s
+          ON s.cm_track_id = f.id AND NOT {tables.unusable(STREAMS_TABLE)}
+        GROUP BY f.id ORDER BY 1"""
+
+
+def _made(tables: Tables, ids: str) -> str:
+    return f"""(SELECT s.cm_track_id AS id, max({tables.instant(FORECAST_TABLE)}) AS made
+                FROM {tables.name(FORECAST_TABLE)} s
+                WHERE s.cm_track_id = ANY ({ids}) GROUP BY 1) f"""
+
+
+def later_days(tables: Tables, ids: str) -> str:
+    """The days of the tracks in a table of later streams: cm_track_id, date, daily_streams."""
+    return f"""
+        SELECT DISTINCT ON (1, 2) s.cm_track_id::bigint AS cm_track_id,
+               {epoch_day(tables.day(STREAMS_TABLE))} AS date, {_streams(tables)} AS daily_streams
+        FROM {tables.name(STREAMS_TABLE)} s
+        WHERE s.cm_track_id = ANY ({ids}) AND NOT {tables.unusable(STREAMS_TABLE)}
+        ORDER BY 1, 2, {tables.newest_first(STREAMS_TABLE)}"""
+
+
+def counts_of_later_rows(tables: Tables, ids: str) -> str:
+    """How many rows of that table are of other_tracks, unusable (no record) or usable."""
+    unusable = tables.unusable(STREAMS_TABLE)
+    return f"""
+        SELECT count(*) FILTER (WHERE t.track IS NULL AND s.cm_track_id IS NOT NULL)::bigint AS other_tracks,
+               count(*) FILTER (WHERE s.cm_track_id IS NULL OR t.track IS NOT NULL AND {unusable})::bigint
+               AS unusable,
+               count(*) FILTER (WHERE t.track IS NOT NULL AND NOT {unusable})::bigint AS usable
+        FROM {tables.name(STREAMS_TABLE)} s LEFT JOIN unnest({ids}) AS t (track) ON t.track = s.cm_track_id"""
