@@ -129,3 +129,27 @@ def test_light_and_dark_can_both_be_read(show: Opener) -> None:
     assert pages[0].evaluate(CONTRAST)[1] >= 4.5
     pages[0].reload()
     assert pages[0].evaluate("getComputedStyle(document.body).backgroundColor") == light
+
+
+def test_the_artist_of_a_track_leads_to_its_other_tracks(show: Opener, frame: pl.DataFrame) -> None:
+    page = show("#track-151")
+    artist = page.inner_text("dialog .dialog-head p button")
+    page.click("dialog .dialog-head p button")
+    page.wait_for_selector("dialog:not([open])", state="attached")
+    assert page.input_value("#search") == f"artist {artist}"
+    assert {*listed(page, "Artist")} == {artist}
+    assert len(listed(page)) == frame.filter(pl.col("cm_artist_id") == int(artist)).height
+
+
+def test_pages_of_the_table_are_turned_up_to_its_ends(show: Opener) -> None:
+    page = show()
+    assert page.inner_text("#at") == f"1\N{EN DASH}50 of {TRACKS:,}"
+    first = listed(page)
+    page.click("#next")
+    assert not {*first} & {*listed(page)}
+    page.click("#previous")
+    assert listed(page) == first
+    assert page.locator("#first:disabled, #previous:disabled").count() == 2
+    page.click("#last")
+    assert page.locator("#next:disabled, #last:disabled").count() == 2
+    assert page.inner_text("#at").endswith(f"{TRACKS:,} of {TRACKS:,}")
