@@ -114,7 +114,7 @@ class TestPrepare:
         for out, words in (
             (own, "holds the source"),
             (here, "current directory"),
-            (Path("/proc"), "root of a file system"),
+            (Path("/proc"), "file system"),
         ):
             with pytest.raises((BadFileError, InvalidOptionError), match=words):
                 prepare_files(find_catalogue(str(own)), 2, out, replace=True)
