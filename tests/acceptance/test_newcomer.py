@@ -1,6 +1,7 @@
 """Changes that take one row: each is made here from outside, and every command shows it."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from forecaster.scoring.metrics import Metric
 from tests.conftest import Cli
 from tests.tables import initialise, load_golden
 
+ROOT = Path(__file__).parents[2]
 MEANING = "its last 30 records have fewer than 1,000 streams"
 
 
@@ -64,8 +66,8 @@ def test_a_metric(
     assert heading.split()[-1] == "worst"
     assert forecaster.split()[-1] == f"{worst:.1e}"
     assert "\nworst   largest sum |f - a| of a series\n" in tables.stdout
-    assert '"worst":{"heading":"Worst","form":".1e"}' in page.read_text()
-    assert '"worst":"largest sum |f - a| of a series"' in page.read_text()
+    row = '"worst":{"heading":"worst","formula":"largest sum |f - a| of a series","form":".1e"}'
+    assert row in page.read_text()
 
 
 def test_a_format_of_files(
@@ -108,3 +110,18 @@ def test_a_finding_of_the_doctor(
     examined = called("doctor", "--database-url", embedded_database.uri, "--json")
     about = [finding["about"] for finding in json.loads(examined.stdout)["findings"]]
     assert about[about.index("time zone") - 1] == "server version"
+
+
+def test_the_files_of_the_ten_recipes_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    section = text.partition("## Ten changes, and where they go\n")[2].partition("\n## ")[0]
+    recipes = re.findall(r"^\*\*.+?\*\*.+?(?=\n\n|\Z)", section, re.MULTILINE | re.DOTALL)
+    assert len(recipes) == 10
+    for recipe in recipes:
+        paths = re.findall(r"`((?:forecaster|tests|docs)/[^`]+)`", recipe)
+        assert paths
+        assert [path for path in paths if not (ROOT / path).exists()] == []
+    # Names of Python that the recipes tell to look for.
+    code = "".join(path.read_text() for path in (ROOT / "forecaster").rglob("*.py"))
+    names = re.findall(r"`(_?[A-Z]\w+)`", section)
+    assert [name for name in names if not re.search(rf"^(class )?{name}\b", code, re.MULTILINE)] == []

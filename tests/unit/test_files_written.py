@@ -46,11 +46,11 @@ def test_a_file_that_is_replaced_keeps_its_mode_and_its_links(tmp_path: Path, na
 
 
 def test_a_directory_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadFileError, match=r"the directory .* does not exist") as error:
+    with pytest.raises(BadFileError, match="does not exist") as error:
         check_output_path(tmp_path / "no" / "t.csv")
     assert error.value.hint == "create it first"
     saved(tmp_path / "file", "")
-    with pytest.raises(BadFileError, match=r"the directory .* does not exist"):
+    with pytest.raises(BadFileError, match="does not exist"):
         write_table(TYPED, tmp_path / "file" / "t.csv")
     (tmp_path / "t.csv").mkdir()
     with pytest.raises(BadFileError, match="exists but is not a regular file"):

@@ -102,7 +102,10 @@ def test_the_model_only_computes(module: str) -> None:
 
 
 def test_the_steps_of_the_model_do_not_know_each_other() -> None:
-    steps = {f"forecaster.model.{step}" for step in ("decay", "features", "multiplier", "projection")}
+    steps = {
+        f"forecaster.model.{step}"
+        for step in ("decay", "eligibility", "features", "multiplier", "projection")
+    }
     importers = importers_of(*steps)
     assert {step: importers[step] for step in steps if step in importers} == {}
 

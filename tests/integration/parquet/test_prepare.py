@@ -111,7 +111,11 @@ class TestPrepare:
         own, here = Path(shutil.copytree(golden, tmp_path / "own")), tmp_path / "here"
         here.mkdir()
         monkeypatch.chdir(here)
-        for out, words in ((own, "holds the source"), (here, "current directory"), (Path("/proc"), "begins")):
+        for out, words in (
+            (own, "holds the source"),
+            (here, "current directory"),
+            (Path("/proc"), "file system"),
+        ):
             with pytest.raises((BadFileError, InvalidOptionError), match=words):
                 prepare_files(find_catalogue(str(own)), 2, out, replace=True)
         assert len(states(own)) == len(states(golden)) == 4
@@ -198,7 +202,7 @@ class TestPrepare:
         prepare_files(find_catalogue(str(golden)), 3, out, replace=True)
         assert read_layout(str(out)) == Layout(3, rates_by_bucket=True)
         (out / "mine").write_text("x")
-        with pytest.raises(BadFileError, match="is no catalogue"):
+        with pytest.raises(BadFileError, match="is not a catalogue"):
             prepare_files(find_catalogue(str(golden)), 4, out, replace=True)
         assert (read_layout(str(out)), (out / "mine").exists()) == (Layout(3, rates_by_bucket=True), True)
         assert {path.name for path in tmp_path.iterdir()} == {"out"}
