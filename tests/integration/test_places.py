@@ -26,7 +26,7 @@ COUNTS = (
     "refused",
     "taken",
 )
-ROWS = ["cm_track_id", "month", "forecasted_value", "segment_used", "time_used", "cm_artist_id"]
+ROWS = ["cm_track_id", "month", "forecasted_value", "segment_used", "time_used"]
 
 
 def test_in_a_database_in_files_and_in_memory(embedded_database: Dsn, tmp_path: Path) -> None:

@@ -112,21 +112,16 @@ def test_the_document_has_the_same_parts_in_the_same_order() -> None:
 
 def test_every_function_on_a_route_is_there() -> None:
     """docs/architecture.md lists them as `module.function`, or `module.Class.method`."""
-    routes = re.findall(r"^\d+\. `([\w.]+)`", ARCHITECTURE, re.MULTILINE)
+    routes = re.findall(ROUTE, ARCHITECTURE, re.MULTILINE)
     assert len(routes) > 20
-    names = {
-        f"{'.'.join(path.relative_to(PACKAGE).with_suffix('').parts)}.{name}".replace(".__init__.", ".")
-        for path, tree in TREES.items()
-        for name in defined(tree)
-    }
-    assert [route for route in routes if route not in names] == []
+    assert [route for route in routes if route not in MODULE_OF] == []
 
 
-def test_no_route_comes_back_to_a_part_that_it_has_left() -> None:
+def test_no_route_comes_back_to_a_module_that_it_has_left() -> None:
     for route in re.split(r"^### ", ARCHITECTURE, flags=re.MULTILINE)[1:]:
-        steps = re.findall(r"^\d+\. `(\w+)\.", route, re.MULTILINE)
-        parts = [part for i, part in enumerate(steps) if i == 0 or steps[i - 1] != part]
-        assert len(parts) == len(set(parts)), parts
+        steps = [MODULE_OF[step] for step in re.findall(ROUTE, route, re.MULTILINE)]
+        modules = [module for i, module in enumerate(steps) if i == 0 or steps[i - 1] != module]
+        assert len(modules) == len(set(modules)), modules
 
 
 def defined(tree: ast.Module) -> Iterator[str]:
@@ -137,3 +132,12 @@ def defined(tree: ast.Module) -> Iterator[str]:
             yield from (
                 f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)
             )
+
+
+ROUTE = r"^\d+\. `([\w.]+)`"
+MODULE_OF = {
+    f"{module}.{name}": module
+    for path, tree in TREES.items()
+    for module in [".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")]
+    for name in defined(tree)
+}
