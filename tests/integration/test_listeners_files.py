@@ -15,13 +15,20 @@ from forecaster.files.intake import read_listeners
 from forecaster.postgres.dsn import Dsn
 from forecaster.setup.load import load
 from forecaster.tables import LISTENERS_TABLE
-from tests.tables import GOLDEN
+from tests.tables import GOLDEN, initialise
 
 TRUTH = pl.read_parquet(GOLDEN / "artist_mldr.parquet").cast({"cm_artist_id": pl.Int64})
 LISTENERS = pl.read_parquet(GOLDEN / "artist_listeners.parquet").select(
     pl.col("cm_artist_id").cast(pl.Int64), "date", pl.col("monthly_listeners").cast(pl.Int64)
 )
 THYME = GOLDEN / "listeners_thyme.csv"
+
+
+@pytest.fixture
+def loaded(embedded_database: Dsn) -> Dsn:
+    initialise(embedded_database)
+    load(embedded_database, "public", listeners=LISTENERS)
+    return embedded_database
 
 
 class TestFiles:
@@ -56,8 +63,8 @@ class TestFiles:
         with pytest.raises(InvalidOptionError, match="has its own cm_artist_id"):
             read_listeners(tmp_path / "own.parquet", artist_id=1)
 
-    def test_days_that_are_there_already(self, loaded_embedded: Dsn) -> None:
+    def test_days_that_are_there_already(self, loaded: Dsn) -> None:
         with pytest.raises(
             WriteRefusedError, match=f"rows are in {LISTENERS_TABLE} already, the first for artist 1 "
         ):
-            load(loaded_embedded, "public", listeners=LISTENERS.head(3))
+            load(loaded, "public", listeners=LISTENERS.head(3))
