@@ -1,11 +1,36 @@
-"""Every error a user can meet: one class per cause, each with its exit code and a hint."""
+"""Every error a user can meet: one class per cause, each with its exit code and a hint.
+
+ForecasterError                    1
+├── InvalidOptionError             2
+├── DatabaseUnreachableError       3
+│   ├── UnsafeSocketError          3
+│   └── TurnedAwayError            3
+├── StalledError                   3
+├── SchemaMismatchError            4
+├── LockedError                    5
+├── DatabaseError                  1
+│   └── ConnectionLostError        1
+├── WriteRefusedError              1
+├── BadFileError                   1
+├── BucketsFailedError             1
+├── EngineError                    3
+├── WorkerError                    1
+├── NoForecastError                1
+├── EmbeddedServerError            3
+├── MissingExtraError              1
+└── UnexpectedError                1   in `forecaster.process.unexpected`, next to what it translates
+
+The number is the exit code. Each class says whether it makes sense to try the same again; its subclasses
+follow it unless they say otherwise. A run itself retries only `ConnectionLostError` and
+`DatabaseUnreachableError`, and only after the place has answered once.
+"""
 
 from textwrap import shorten
 from typing import ClassVar
 
 
 class ForecasterError(Exception):
-    """Root of all errors that `forecaster` raises on purpose."""
+    """Root of all errors that `forecaster` raises on purpose. Retry only where the subclass says so."""
 
     exit_code: ClassVar[int] = 1
 
@@ -15,88 +40,91 @@ class ForecasterError(Exception):
 
 
 class InvalidOptionError(ForecasterError):
-    """An option or parameter has a value that cannot be used."""
+    """An option or parameter has an invalid value. A retry fails again: change the value."""
 
     exit_code = 2
 
 
 class DatabaseUnreachableError(ForecasterError):
-    """No connection to the database could be made."""
+    """The database cannot be reached. A retry makes sense: the server may be starting or unreachable."""
 
     exit_code = 3
 
 
 class SchemaMismatchError(ForecasterError):
-    """A table or frame lacks a column, or has one of a type that cannot work."""
+    """A table or frame lacks a column, or one has the wrong type. A retry fails again: change the table."""
 
     exit_code = 4
 
 
 class LockedError(ForecasterError):
-    """Another process is writing to the same tables."""
+    """Another process writes to the same tables or the same bucket. A retry makes sense once it has ended."""
 
     exit_code = 5
 
 
 class DatabaseError(ForecasterError):
-    """The server refused a statement."""
+    """The server refused a statement, or a write was cut off. A retry makes sense after the hint."""
 
 
 class ConnectionLostError(DatabaseError):
-    """A connection that was there is gone."""
+    """An open connection was lost while reading. A retry makes sense; a run does it by itself."""
 
 
 class StalledError(ForecasterError):
-    """The database says nothing more, and does nothing for us."""
+    """The database stopped answering in the middle of a statement. A retry makes sense once it answers."""
 
     exit_code = 3
 
 
 class UnsafeSocketError(DatabaseUnreachableError):
-    """Another user may listen on the socket."""
+    """Another user may listen on the socket. A retry fails again: name the server or its user."""
 
 
 class TurnedAwayError(DatabaseUnreachableError):
-    """The server answers, and lets nobody in just now."""
+    """The server answers but accepts no connections at the moment. A retry makes sense."""
 
 
 class WriteRefusedError(ForecasterError):
-    """Rows were not stored, because they are not what was computed or do not fit the table."""
+    """Rows were not stored: they do not fit the table, or the table would not hold what was computed.
+
+    A retry fails again: change the table, its triggers or the data.
+    """
 
 
 class BadFileError(ForecasterError):
-    """A file cannot be read, or holds rows that cannot be stored."""
+    """A file cannot be read or written, or holds rows that cannot be stored. Mend the file, then retry."""
 
 
 class BucketsFailedError(ForecasterError):
-    """Some buckets of a catalogue could not be worked; the others are done."""
+    """Some buckets of a catalogue failed; the others are done. A retry computes only those that failed."""
 
 
 class EngineError(ForecasterError):
-    """What spreads the work over processes cannot be reached, or is lost."""
+    """The execution engine cannot be reached or was lost. A retry makes sense; finished batches stay done."""
 
     exit_code = 3
 
 
 class WorkerError(ForecasterError):
-    """A worker failed at a piece of work, or several were lost at it."""
+    """A worker failed at a task, or too many workers were lost at it. A retry makes sense after the hint."""
 
 
 class NoForecastError(ForecasterError):
-    """The track asked for is unknown or gets no forecast."""
+    """The track asked for is unknown or gets no forecast. A retry fails again until the data change."""
 
 
 class EmbeddedServerError(ForecasterError):
-    """The embedded PostgreSQL server could not be started."""
+    """The embedded PostgreSQL server could not be started. A retry makes sense after the hint."""
 
     exit_code = 3
 
 
 class MissingExtraError(ForecasterError):
-    """An optional package that this command needs is not installed."""
+    """An optional package that this command needs is not installed. Install it, then retry."""
 
 
 def in_one_line(error: BaseException) -> str:
-    """What an error says, as far as it fits into one line of ours; with its kind, where it is no sentence."""
+    """Shorten the text of an error to one line; add its type if the text is a single word."""
     text = shorten(f"{error}", 300, placeholder="...")
     return text if " " in text else f"{type(error).__name__} {text}".strip()

@@ -19,7 +19,7 @@ from forecaster.cli.output import ConsoleOutput, JsonOutput, Output
 from forecaster.errors import ForecasterError
 from forecaster.process.environment import settle
 from forecaster.process.signals import Interrupted
-from forecaster.process.unexpected import in_a_line, is_unexpected
+from forecaster.process.unexpected import is_unexpected, translated
 
 Body = Callable[..., None]
 
@@ -57,7 +57,7 @@ class Command(click.Command):
         except BaseException as error:
             if not is_unexpected(error):
                 raise
-            _fail(ctx, in_a_line(error), output.console)
+            _fail(ctx, translated(error), output.console)
 
 
 def arguments(body: Body, values: Mapping[str, object]) -> dict[str, object]:

@@ -219,7 +219,7 @@ class OneBucket:
 def done_before(manifest: Manifest, *, left_alone: bool) -> Done:
     """What a manifest says became of its bucket; the skipped tracks lie in the sink."""
     return Done(
-        looked_at=manifest.tracks,
+        processed=manifest.tracks,
         results=manifest.forecast,
         rows=manifest.rows,
         skipped=None,

@@ -239,7 +239,7 @@ def _whole(sink: BucketSink, bucket: Bucket) -> Manifest | str:
 def add_up(report: Report, done: Done) -> None:
     """Add up what a bucket's manifest says; its rows are those in the sink."""
     report.add(done)
-    report.pending += done.looked_at
+    report.pending += done.processed
     report.stages.add(done.stages)
 
 

@@ -274,7 +274,7 @@ class ForecastSink:
         left = self._stored(writer, replace(computed, fitted=rest, results=computed.results - there))
         return replace(
             left,
-            looked_at=left.looked_at + there,
+            processed=left.processed + there,
             results=left.results + there,
             rows=left.rows + there * self.horizon,
         )

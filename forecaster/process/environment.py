@@ -1,4 +1,4 @@
-"""What libraries read from the environment, as far as a wrong value there ends in a panic, or in waiting."""
+"""Check the environment variables and limits that make libraries panic or hang when they are wrong."""
 
 import re
 import resource
@@ -8,11 +8,12 @@ from typing import NamedTuple
 from forecaster.errors import ForecasterError, InvalidOptionError
 
 _FILES = 48
-"""So many files and connections are open at once. For lack of one, the driver that reads panics and waits."""
+"""Files and connections that are open at once. If one too few is allowed, the driver that reads panics and
+hangs."""
 
 
 class _Rule(NamedTuple):
-    """Which variables take which values. As text, because most environments have none of them."""
+    """Which variables take which values. Patterns are text: most environments never need them compiled."""
 
     names: str
     values: str
@@ -21,9 +22,9 @@ class _Rule(NamedTuple):
 
 _PREFIXES = ("POLARS_", "TOKIO_", "RAYON_", "ARROW_", "NUMPY_", "RUST_")
 
-# The first rule that knows the name counts.
+# The first rule that matches the name counts.
 _RULES = (
-    # With many more, a library starts threads for minutes, or is refused one.
+    # With many more, a library starts threads for minutes, or the system refuses one.
     _Rule(
         r"POLARS_(MAX_THREADS|ASYNC_THREAD_COUNT|MAX_BLOCKING_THREAD_COUNT|PYTHON_SCAN_RESOLVE_THREADS)"
         r"|(TOKIO_WORKER|RAYON_NUM|ARROW_IO)_THREADS",
@@ -41,11 +42,11 @@ _RULES = (
         "a whole number",
     ),
     _Rule(r"POLARS_\w*_(FRACTION|RATIO|FACTOR|MULTIPLIER|THRESHOLD)", r"\d{1,18}(\.\d+)?|\.\d+", "a number"),
-    # What a thread's stack takes is reserved when it is begun.
+    # The memory of a thread's stack is reserved when the thread starts.
     _Rule(r"RUST_MIN_STACK", r"\d{1,9}", "a number of bytes below 1 GB"),
 )
 
-# These change what Polars does where this program counts on it, or are for those who write programs.
+# These change behaviour of Polars that this program relies on, or are meant for developers.
 _NOT_FOR_US = (
     r"POLARS_(ENGINE_AFFINITY|FORCE_STREAMING|AUTO_STREAMING|STRICT_MODE|PANIC_ON_ERR|BACKTRACE_IN_ERR"
     r"|FORCE_PKG|PREFER_PKG|WARN_\w+|GEOPARQUET_\w+|IO_SINK_BYTES_BUFFERER_CONFIG|MEMORY_PREFETCH)"
@@ -53,10 +54,10 @@ _NOT_FOR_US = (
 
 
 def settle(environ: MutableMapping[str, str]) -> None:
-    """Before libraries read it, refuse what they would panic about; some of it is taken out instead.
+    """Check the environment before libraries read it; remove variables that are not for this program.
 
-    Raises `InvalidOptionError`, which names the variable, and `ForecasterError` where too few files may be
-    opened.
+    Raises `InvalidOptionError`, which names the variable with a value that a library would panic about, and
+    `ForecasterError` if the process may open too few files.
     """
     _allow_files()
     for name in [name for name in environ if name.startswith(_PREFIXES)]:
@@ -66,8 +67,8 @@ def settle(environ: MutableMapping[str, str]) -> None:
         rule = next((rule for rule in _RULES if re.fullmatch(rule.names, name)), None)
         if rule and not re.fullmatch(rule.values, environ[name], re.ASCII):
             raise InvalidOptionError(
-                f"the variable {name} is {environ[name]!r}, and has to be {rule.wanted}",
-                hint=f"set it right, or take it out: unset {name}",
+                f"the variable {name} is {environ[name]!r}: expected {rule.wanted}",
+                hint=f"correct it, or remove it: unset {name}",
             )
 
 
@@ -78,6 +79,6 @@ def _allow_files() -> None:
     if hard != resource.RLIM_INFINITY and hard < _FILES:
         raise ForecasterError(
             f"this process may open only {hard} files, and needs {_FILES}",
-            hint="allow more, as with: ulimit -n 1024",
+            hint="allow more, for example with: ulimit -n 1024",
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, hard))

@@ -1,4 +1,4 @@
-"""The log of the program."""
+"""The logger of the program."""
 
 import logging
 

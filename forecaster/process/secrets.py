@@ -1,4 +1,4 @@
-"""Keep secrets out of the list of processes, out of errors and reports, and terminals as they are."""
+"""Keep secrets out of the process list, errors and reports, and control characters out of terminals."""
 
 import os
 import re
@@ -9,16 +9,16 @@ from types import TracebackType
 _OPTION = "--database-url"
 _MASK = "***"
 _READABLE = 2_000  # characters
-_PATTERN = "PASSWORD@HOST"  # of our own messages
+_PATTERN = "PASSWORD@HOST"  # in this program's own messages
 
-# No pattern here takes more than a time that grows with the text, whatever is in it: names are bounded, and
-# what follows one ends where the next can begin.
+# Each pattern takes time linear in the text, whatever the text: names are bounded, and what follows a name
+# ends where the next one can begin.
 _WORD = re.compile(r"\S+")
-# A password that has a blank in it, after a user's name; a port ends sooner.
+# A password with a blank in it, after a user name; a port number is shorter.
 _CUT_IN_TWO = re.compile(r":/{1,2}[^/@:\s]{1,64}:(?!\d{1,5}(?:[/?,;)'\"\s]|$))[^\s@]{0,256}\s")
-_SLASHES = re.compile(r":/{1,2}")  # one, too: as a path, a URL has lost the other
+_SLASHES = re.compile(r":/{1,2}")  # one, too: a URL that was made a path has lost the other
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]{0,19}$")
-# A time and the scheme of an e-mail address are no user's name.
+# A time and the scheme of an e-mail address are not user names.
 _BARE = re.compile(r"[('\"<\[]*(?!mailto:|\d{1,2}:\d\d)[\w.%+-]{1,64}:(?=[^\s/'\"])", re.IGNORECASE)
 _LONGEST_SCHEME = 20
 _END_OF_HOST = re.compile(r"[/?#]")
@@ -30,7 +30,7 @@ _SIGNATURE = re.compile(
 )
 _AS_KEYWORD = re.compile(r"(pass(?:word|wd|phrase)\s*=\s*)(?!\*\*\*)(?:'(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE)
 _ENDS_A_QUOTATION = ")]}.,:;'"
-# In their paths an @ and a colon mean nothing; anywhere else they may be part of a password.
+# In paths of these stores, @ and : have no meaning; anywhere else they may be part of a password.
 _STORES = frozenset({"http", "https", "s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss", "hf", "file"})
 _WEB = ("http", "https")
 _HARMLESS = frozenset(
@@ -54,22 +54,22 @@ _HARMLESS = frozenset(
         "client_encoding",
     }
 )
-# A harmless value ends where a fragment begins; in any other # may be a part of the secret.
+# A harmless value ends where a fragment begins; in other values # may be part of the secret.
 _PARAMETER = re.compile(
     rf"(?P<name>[?&#](?:(?P<harmless>(?:{'|'.join(_HARMLESS)})(?==))|[\w.~-]{{1,64}})=)"
     r"(?P<value>(?(harmless)[^&#\s\"<>`]*|[^&\s\"<>`]*))",
     re.IGNORECASE,
 )
-# Escape sequences, line ends that hide what was before, and marks that turn the direction of reading.
+# Escape sequences, line ends that overwrite a line, and marks that change the direction of reading.
 _OBEYED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
 )
 
 
 def hide_password() -> None:
-    """Start the program anew with the URL in DATABASE_URL, if the command line has one.
+    """Restart the program with the URL in DATABASE_URL if the command line has one.
 
-    Everyone on the machine can read a command line; the environment only the user can.
+    Every user of the machine can read a command line; the environment only its own user can.
     """
     arguments = without_url(sys.orig_argv, os.environ)
     if arguments:
@@ -77,16 +77,17 @@ def hide_password() -> None:
 
 
 def without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Say what Python says of an error that nobody has foreseen, as `sys.excepthook`."""
+    """Print a traceback without secrets; for `sys.excepthook`."""
     import traceback  # noqa: PLC0415 - not needed if all goes well
 
     sys.stderr.write(shown("".join(traceback.format_exception(kind, error, trace))))
 
 
 def without_url(arguments: Sequence[str], environ: MutableMapping[str, str]) -> list[str] | None:
-    """The arguments with an empty URL, so that the one in `environ` is used; None if it is so already.
+    """Move the URL from the arguments to `environ`: return the arguments with an empty URL.
 
-    Any URL: whether there is a password in it, and where, one that cannot be read does not say.
+    Returns None if the arguments have no URL. Any URL is moved: if it cannot be parsed, nothing tells whether
+    it has a password.
     """
     kept = list(arguments)
     end = kept.index("--") if "--" in kept else len(kept)
@@ -104,10 +105,10 @@ def without_url(arguments: Sequence[str], environ: MutableMapping[str, str]) -> 
 
 
 def masked(text: str) -> str:
-    """`text` without the secrets in it, told by where they stand, so that no other word is touched.
+    """Replace the secrets in `text` by ***. They are found by their position, so other words stay.
 
-    That is the password of a URL or of libpq's keywords, the token that stands before a web address's host,
-    and what a query or a fragment gives, unless it is known to be harmless: signatures have many names.
+    Secrets are the password of a URL or of libpq's keywords, the token before the host of a web address, and
+    the values in a query or fragment unless their names are known to be harmless: signatures have many names.
     """
     if any(sign in text for sign in "@?#"):
         text = "\n".join(map(_joined, text.split("\n")))
@@ -120,7 +121,7 @@ def masked(text: str) -> str:
 
 
 def all_masked(value: object) -> object:
-    """The same for each text in lists and dictionaries, before it is written as JSON."""
+    """Mask every text in nested lists and dictionaries, before they are written as JSON."""
     if isinstance(value, str):
         return masked(value)
     if isinstance(value, Mapping):
@@ -131,28 +132,28 @@ def all_masked(value: object) -> object:
 
 
 def plain(text: str) -> str:
-    """`text` with what a terminal obeys, and what changes the order of letters, made visible."""
+    """Escape the characters that control a terminal or change the direction of reading."""
     return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(name: str) -> str:
-    """A name that somebody else chose, so that it cannot begin a line of ours."""
+    """Escape a name that another user chose, so that it cannot start a line of this program's output."""
     return plain(name).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def shown(text: str) -> str:
-    """As it may be printed, whoever wrote it."""
+    """Mask and escape a text of any origin for printing."""
     return plain(masked(text))
 
 
 def brief(text: str) -> str:
-    """What another program says, as one line that is not too long to be read, without secrets."""
+    """Shorten the text of another program to one readable line, without secrets."""
     line = " ".join(text.split())
     return masked(line if len(line) <= _READABLE else f"{line[:_READABLE]} ...")
 
 
 def _joined(line: str) -> str:
-    """A line in which no password has blanks."""
+    """Mask a password that has blanks, so that the line can be split into words."""
     cut, at = _CUT_IN_TWO.search(line), line.rfind("@")
     if cut is None or at < cut.end():
         return line
@@ -160,7 +161,7 @@ def _joined(line: str) -> str:
 
 
 def _without_password(word: str) -> str:
-    """A word in which URLs may be, without what stands between a user's name and the host."""
+    """Mask the passwords of the URLs in a word: the part between the user name and the host."""
     if "@" not in word:
         return word
     return "".join(_parts(word))
@@ -175,7 +176,7 @@ def _parts(word: str) -> Iterator[str]:
         yield word[at:begin]
         scheme = _SCHEME.search(word, max(at, slashes.start() - _LONGEST_SCHEME), slashes.start())
         if scheme is None or scheme[0].lower() not in _STORES:
-            # Up to the last @, because whoever wrote a password may not have encoded what is in it.
+            # Up to the last @, because an @ in the password may not have been encoded.
             yield _without_userinfo(word[begin:])
             return
         end = _END_OF_HOST.search(word, begin)
@@ -186,7 +187,7 @@ def _parts(word: str) -> Iterator[str]:
 
 
 def _without_userinfo(text: str, *, is_token: bool = False) -> str:
-    """Without the password before the last @; a token without a user's name is one, too."""
+    """Mask the password before the last @; a token without a user name counts as one."""
     user, colon, password = text[: text.rfind("@") + 1].partition(":")
     host = text[text.rfind("@") + 1 :]
     if colon:
@@ -198,7 +199,7 @@ def _without_userinfo(text: str, *, is_token: bool = False) -> str:
 def _without_query(word: str) -> str:
     where, mark, query = word.partition("?")
     given = mark + query
-    # In what begins with it, and in a path of this machine, # begins no fragment; Polars names a place in a
+    # At the start of a word, and in a local path, # does not start a fragment. Polars names a place in a
     # store without its scheme.
     if ":/" in where or where.lstrip("('\"[")[:1] not in ("", "/", ".", "#"):
         where, sharp, fragment = where.partition("#")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end the program within two seconds, and clean up on the way."""
+"""End the program within two seconds after Ctrl-C or SIGTERM, and clean up on the way."""
 
 import os
 import select
@@ -18,23 +18,23 @@ from forecaster.process.stdio import hush
 GRACE = 1.7
 """Seconds from the signal until the process is ended, however busy it is."""
 
-_AGAIN = 0.1  # seconds after which what goes on is cancelled once more
-_ANSWERS_WITHIN = 0.7  # seconds in which what is cancelled comes back, if the other side is there
-_DEED = 0.25  # seconds for what is done before the process is ended by force
+_AGAIN = 0.1  # seconds after which a running call is cancelled once more
+_ANSWERS_WITHIN = 0.7  # seconds in which a cancelled call returns, if the other side answers
+_DEED = 0.25  # seconds for the last action before the process is ended by force
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STDERR = 2
 _MAIN_THREAD = threading.main_thread().ident or 0
-_to_say = threading.Lock()  # held by the thread that says it, until the end
+_speaking = threading.Lock()  # held until the end by the thread that writes the last words
 
 _last_deed: Callable[[], object] | None = None
-_in_form: Callable[[str, int], str] | None = None  # what makes a log line of the last words
+_in_form: Callable[[str, int], str] | None = None  # formats the last words as a log line
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 
 class Interrupted(BaseException):
-    """A signal asked the program to end. No `Exception`, so that nothing handles it by mistake."""
+    """A signal asked the program to end. Not an `Exception`, so that nothing handles it by mistake."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(signum).name}")
@@ -42,18 +42,18 @@ class Interrupted(BaseException):
 
 
 class Cancel(NamedTuple):
-    """How calls that block outside of Python are made to come back."""
+    """How to make calls return that block outside of Python."""
 
     asks: Sequence[Callable[[], object]]
-    """What asks the other side for it. Each may block itself, if that is not there."""
+    """Functions that ask the other side to cancel. Each may block if the other side does not answer."""
     cut: Callable[[], object]
-    """What needs no other side."""
+    """Ends the calls without the other side."""
 
 
 @contextmanager
 def last_deed(deed: Callable[[], object]) -> Iterator[None]:
-    """Have this done, for as long as the block lasts, should the process be ended within it by force."""
-    global _last_deed  # noqa: PLW0603 - of the process, which has one end
+    """Call `deed` if the process is ended by force while the block runs."""
+    global _last_deed  # noqa: PLW0603 - the process ends once
     before, _last_deed = _last_deed, deed
     try:
         yield
@@ -62,20 +62,20 @@ def last_deed(deed: Callable[[], object]) -> Iterator[None]:
 
 
 def set_last_words(in_form: Callable[[str, int], str] | None) -> None:
-    """Have what is said at the end go through this, with the exit code; None leaves it as it is."""
-    global _in_form  # noqa: PLW0603 - of the process, which has one end
+    """Format the last words with this function of text and exit code; None leaves them as they are."""
+    global _in_form  # noqa: PLW0603 - the process ends once
     _in_form = in_form
 
 
 @contextmanager
 def ended_by_signals(stderr: int = _STDERR) -> Iterator[None]:
-    """The whole program: SIGINT and SIGTERM raise `Interrupted` in the main thread, and end the process.
+    """Run the program in this block: SIGINT and SIGTERM raise `Interrupted` in it, and end the process.
 
-    The last words go by the descriptor `stderr`. If that is one of our own, nothing is seen of what a library
-    says when it is broken off.
+    The last words are written to the descriptor `stderr`. If it is a second descriptor, the messages of
+    libraries that are interrupted do not appear.
 
-    Python runs a signal's handler only between two of its own instructions. Should the main thread not get
-    there in time, because it is deep in a computation, the process ends without. Whatever swallows the
+    Python runs a signal handler only between two of its own instructions. If the main thread does not reach
+    one in time, because it is deep in a computation, the process ends without. Code that swallows the
     exception, as a finaliser does, is interrupted again a moment later.
     """
     sys.unraisablehook = _unraisable
@@ -87,7 +87,7 @@ def ended_by_signals(stderr: int = _STDERR) -> Iterator[None]:
         try:
             _handle(_raise)
             yield
-        finally:  # all is done, and said
+        finally:  # everything is done and reported
             _handle(signal.SIG_IGN)
     except Interrupted as interrupted:
         _end(interrupted.signum, stderr)
@@ -101,11 +101,11 @@ def interruptible(
     timeout: float | None = None,
     watch: "Callable[[Future[Any]], None] | None" = None,
 ) -> T:
-    """Make a call that blocks outside of Python, in a thread of its own so that a signal is not kept waiting.
+    """Make a call that blocks outside of Python in a separate thread, so that a signal takes effect at once.
 
-    On a signal `cancel` has to make the call come back; None leaves it to itself. Raises `TimeoutError` after
-    `timeout` seconds; the call is then left to itself. `watch` waits until the call is over, or raises why it
-    will never be.
+    On a signal `cancel` has to make the call return; None abandons it. Raises `TimeoutError` after `timeout`
+    seconds, and abandons the call. `watch` waits until the call has ended, or raises the reason why it never
+    will.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread and timeout is None and watch is None:
@@ -117,14 +117,14 @@ def interruptible(
             watch(result)
         return outcome(result, timeout=timeout)
     except (Interrupted, KeyboardInterrupt):
-        result.cancel()  # does something only if the thread has not begun
+        result.cancel()  # has an effect only if the thread has not started
         if cancel:
             cancel_now([result], cancel)
         raise
 
 
 def both(first: Callable[[], T], second: Callable[[], U], /, *, cancel: Cancel) -> tuple[T, U]:
-    """Make two calls that block outside of Python at once; `cancel` has to make both come back."""
+    """Make two calls at once that block outside of Python; `cancel` has to make both return."""
     with ThreadPoolExecutor(2) as threads:
         one, other = threads.submit(first), threads.submit(second)
         try:
@@ -138,12 +138,13 @@ def both(first: Callable[[], T], second: Callable[[], U], /, *, cancel: Cancel) 
 
 
 def outcome(call: "Future[T]", /, *, beside: Iterable["Future[Any]"] = (), timeout: float | None = None) -> T:
-    """What a call in another thread returns or raises, once it is over; a signal is not kept waiting.
+    """Wait for a call in another thread, and return or raise its result; a signal takes effect at once.
 
-    Raises what one of those `beside` it raises if that comes first; `TimeoutError` after `timeout` seconds.
+    Raises the error of one of the calls `beside` it if that one fails first, and `TimeoutError` after
+    `timeout` seconds.
     """
-    # With a limit even if there is none: importing Polars has SIGINT handled in such a way that the system
-    # resumes an unlimited wait after it.
+    # Even without a timeout the wait is limited: importing Polars changes the handling of SIGINT so that the
+    # system resumes an unlimited wait after it.
     patience = threading.TIMEOUT_MAX if timeout is None else timeout
     pending = {call, *beside}
     while pending and not call.done():
@@ -156,18 +157,18 @@ def outcome(call: "Future[T]", /, *, beside: Iterable["Future[Any]"] = (), timeo
 
 
 def cancel_now(calls: Sequence["Future[Any]"], cancel: Cancel) -> None:
-    """Have calls in other threads come back on a signal, whether the other side answers or not."""
+    """Make calls in other threads return on a signal, whether the other side answers or not."""
     cancel_all(calls, cancel, patience=_ANSWERS_WITHIN)
 
 
 def cancel_all(calls: Sequence["Future[Any]"], cancel: Cancel, *, patience: float | None = None) -> None:
-    """Have calls in other threads come back by way of `cancel`, and wait until all of them have.
+    """Make calls in other threads return with `cancel`, and wait until all have returned.
 
-    They are asked to; after `patience` seconds they are cut off.
+    First the other side is asked to cancel; after `patience` seconds the calls are cut off.
     """
     for call in calls:
-        call.cancel()  # those that have not begun
-    # Until they are over, because their connections must not be closed under them; and so with what asks.
+        call.cancel()  # those that have not started
+    # Wait until they have ended: connections that calls, or requests to cancel, use must not be closed.
     asking = [threading.Thread(target=_ask, args=(ask, calls), daemon=True) for ask in cancel.asks]
     for thread in asking:
         thread.start()
@@ -179,16 +180,16 @@ def cancel_all(calls: Sequence["Future[Any]"], cancel: Cancel, *, patience: floa
 
 
 def _ask(ask: Callable[[], object], calls: Sequence["Future[Any]"]) -> None:
-    # Again and again, because a statement that the server has not begun cannot be cancelled.
+    # Repeatedly, because a statement that the server has not started cannot be cancelled.
     while not all(call.done() for call in calls):
-        with suppress(Exception):  # the connection may be gone; what it is cancelled for counts
+        with suppress(Exception):  # the connection may be lost; the error that led here counts
             ask()
         wait(calls, timeout=_AGAIN)
 
 
 @contextmanager
 def postponed() -> Iterator[None]:
-    """A signal that comes meanwhile takes effect at the end. For what is short and must not be cut in two."""
+    """Delay signals until the end of the block. For short work that must not be interrupted halfway."""
     before = signal.getsignal(signal.SIGTERM)
     if before is not _raise or threading.current_thread() is not threading.main_thread():
         yield
@@ -208,7 +209,7 @@ def _settle(result: "Future[T]", call: Callable[[], T]) -> None:
         return
     try:
         value = call()
-    except BaseException as error:  # noqa: BLE001 - raised again by whoever waits for the result
+    except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
         settle(result, error)
         return
     with suppress(InvalidStateError):
@@ -216,7 +217,7 @@ def _settle(result: "Future[T]", call: Callable[[], T]) -> None:
 
 
 def settle(result: "Future[Any]", error: BaseException) -> None:
-    """Have a call end in an error, unless it is over: what it comes back with then is of no interest."""
+    """End a call with an error unless it has ended; a result that it returns later is ignored."""
     with suppress(InvalidStateError):
         result.set_exception(error)
 
@@ -227,14 +228,14 @@ def _handle(handler: Callable[[int, FrameType | None], object] | signal.Handlers
 
 
 def _raise(signum: int, _frame: FrameType | None) -> None:
-    # A second signal must not break into the clean-up. The watching thread bounds its time. Polars has an
-    # exception of its own for the first one.
-    if not any(isinstance(error, Interrupted | KeyboardInterrupt) for error in _in_hand()):
+    # A second signal must not interrupt the clean-up, whose time the watching thread limits. For the first
+    # signal Polars raises an exception of its own.
+    if not any(isinstance(error, Interrupted | KeyboardInterrupt) for error in _being_handled()):
         raise Interrupted(signum)
 
 
-def _in_hand() -> Iterator[BaseException]:
-    """The exception that is being handled just now, and those during whose handling it came."""
+def _being_handled() -> Iterator[BaseException]:
+    """Yield the exception that is being handled now, and those in whose handling it was raised."""
     error = sys.exc_info()[1]
     while error:
         yield error
@@ -242,7 +243,7 @@ def _in_hand() -> Iterator[BaseException]:
 
 
 def _unraisable(ignored: "sys.UnraisableHookArgs") -> None:
-    """What a finaliser raises is printed, but for an interruption: that comes again."""
+    """Print what a finaliser raises, except an interruption, which is raised again later."""
     if not isinstance(ignored.exc_value, Interrupted):
         sys.__unraisablehook__(ignored)
 
@@ -252,13 +253,13 @@ def _end_in_time(woken: socket.socket, _wakes: socket.socket, stderr: int) -> No
     if stderr != _STDERR:
         hush()
     deadline = time.monotonic() + GRACE
-    # Once more, this time so that it breaks off whatever the main thread waits for. And again: one that comes
-    # while it has not done with the last does not break it off, and what one raises may be swallowed.
+    # Send the signal once more so that it ends a system call that the main thread waits in. Then repeatedly:
+    # a signal that comes while the last one is handled ends no call, and its exception may be swallowed.
     signal.siginterrupt(signum, True)  # noqa: FBT003 - takes no keyword
     while time.monotonic() < deadline:
         signal.pthread_kill(_MAIN_THREAD, signum)
         time.sleep(_AGAIN)
-    if _last_deed:  # in a thread: what it needs may be held by what does not come back
+    if _last_deed:  # in a thread: a lock that it needs may be held by a call that never returns
         done = threading.Thread(target=_last_deed, daemon=True)
         done.start()
         done.join(_DEED)
@@ -266,14 +267,14 @@ def _end_in_time(woken: socket.socket, _wakes: socket.socket, stderr: int) -> No
 
 
 def _end(signum: int, stderr: int) -> NoReturn:
-    """End the process here and now: a thread may still be at work in a driver."""
+    """End the process immediately: a thread may still be busy in a driver."""
     words, exit_code = f"Interrupted by {signal.Signals(signum).name}: nothing is half done", 128 + signum
-    # A picture of the progress may have hidden the cursor.
+    # The progress display may have hidden the cursor.
     cursor = "\r\x1b[?25h" if os.isatty(stderr) else ""
     line = f"{cursor}{_in_form(words, exit_code) if _in_form else words}\n"
     with suppress(OSError):
-        # Not by way of sys.stderr, whose lock the other thread may hold. A terminal that takes nothing (as
-        # after Ctrl-S) would keep us.
-        if _to_say.acquire(timeout=_AGAIN) and select.select([], [stderr], [], 0)[1]:
+        # Not through sys.stderr, whose lock the other thread may hold. A terminal that accepts no output, as
+        # after Ctrl-S, would block.
+        if _speaking.acquire(timeout=_AGAIN) and select.select([], [stderr], [], 0)[1]:
             os.write(stderr, line.encode())
     os._exit(exit_code)

@@ -1,4 +1,4 @@
-"""One batch on its way: read, computed, stored; and the three interfaces that carry it."""
+"""One batch: read, compute, store; and the three interfaces for it: catalogue, sink and engine."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,73 +14,73 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 Batch = TypeVar("Batch")
-"""What is worked at once: the ids of some tracks or artists, or a bucket of a catalogue in files."""
+"""A unit of work: the ids of some tracks or artists, or a bucket of a catalogue in files."""
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
 Read = TypeVar("Read")
 Read_co = TypeVar("Read_co", covariant=True)
 
 Fit = Callable[[pl.DataFrame], tuple[Fitted, dict[int, str]]]
-"""Brings rows into a sink's types; also returns the tracks or artists it cannot hold, with the reason."""
+"""Casts rows to the types of a sink; also returns the tracks or artists that it cannot hold, with reason."""
 
 
 @dataclass(frozen=True)
 class History:
-    """What forecasts of some tracks start from, and what was left out."""
+    """The input for the forecasts of some tracks, and the number of rows left out of it."""
 
     records: pl.LazyFrame
     """`RECORDS`."""
     facts: pl.LazyFrame
     """`TRACK_FACTS`."""
     mldr: pl.LazyFrame
-    """`NEWEST_MLDR`, at least of these tracks' artists."""
+    """`NEWEST_MLDR` of at least the artists of these tracks."""
     duplicate_rows: int = 0
     """Rows left out because a newer row has the same track and date."""
     unusable_rows: int = 0
-    """Rows left out because they are not records; 0 where these are counted for the whole run."""
+    """Rows left out because they are not records; 0 if the run counts them once for all batches."""
 
 
 @dataclass(frozen=True)
 class Computed:
-    """A batch before it is stored."""
+    """A computed batch that is not stored yet."""
 
     fitted: Fitted
     """The rows that the sink can hold, in its types."""
     results: int
-    """Tracks or artists that they are of."""
+    """Number of tracks or artists that have such rows."""
     skipped: pl.DataFrame
     refused: dict[int, str]
-    """Tracks or artists whose result the sink cannot hold, and why."""
+    """Tracks or artists whose result the sink cannot hold, with the reason."""
     duplicate_rows: int = 0
     unusable_rows: int = 0
     looking_ahead: int = 0
-    """Tracks that have streams after the as-of date."""
+    """Number of tracks that have streams after the as-of date."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a batch. Small: it may come from another process."""
+    """The outcome of a batch. Small, because it may come from another process."""
 
-    looked_at: int
-    """Tracks or artists."""
+    processed: int
+    """Number of tracks or artists in the batch."""
     results: int
-    """Those that got a result."""
+    """Number of tracks or artists that got a result."""
     rows: int
-    """Stored, or only computed where nothing is to be stored."""
+    """Rows stored, or only computed in a dry run."""
     skipped: pl.DataFrame | None
-    """None: they lie in the sink."""
+    """None: the sink has them."""
     refused: dict[int, str] = field(default_factory=dict)
-    """Tracks or artists whose result the sink cannot hold, and why."""
+    """Tracks or artists whose result the sink cannot hold, with the reason."""
     taken: list[int] = field(default_factory=list)
-    """Those that got a result from another writer meanwhile, and none from this run."""
+    """Tracks or artists for which another writer stored a result in the meantime; this run stores none."""
     duplicate_rows: int = 0
     unusable_rows: int = 0
     looking_ahead: int = 0
     stages: dict[str, float] = field(default_factory=dict)
-    """Seconds in each stage, where the run's own stopwatch has not measured them."""
+    """Seconds in each stage, unless the stopwatch of the run has measured them."""
     left_alone: bool = False
-    """Whether its results were there and whole."""
+    """Whether the results were stored and complete before this run, so that it computed nothing."""
     proof: object = None
-    """What the sink keeps of the batch, where it keeps something."""
+    """The record that the sink keeps of the batch, such as a manifest; None if it keeps none."""
 
 
 def done_of(
@@ -90,11 +90,11 @@ def done_of(
     results: int | None = None,
     stages: dict[str, float] | None = None,
 ) -> Done:
-    """What became of a batch that was computed and stored, but for what another writer has `taken`."""
+    """Return the outcome of a batch that was computed and stored, except the ids that were `taken`."""
     results = computed.results if results is None else results
     rows = len(computed.fitted.rows) * results // computed.results if computed.results else 0
     return Done(
-        looked_at=computed.results + len(computed.skipped) + len(computed.refused),
+        processed=computed.results + len(computed.skipped) + len(computed.refused),
         results=results,
         rows=rows,
         skipped=computed.skipped,
@@ -108,72 +108,81 @@ def done_of(
 
 
 class Catalogue(Protocol[Batch_contra, Read_co]):
-    """Where the batches are read from."""
+    """The source of the batches."""
 
     def read(self, batch: Batch_contra, /) -> Read_co:
-        """What a batch is computed from. Raises `ConnectionLostError` for what may be tried again."""
+        """Read the input of a batch. Raises `ConnectionLostError` if a retry makes sense."""
         ...
 
     @property
     def cancel(self) -> Cancel | None:
-        """How a read that goes on is made to come back; None: it comes back by itself."""
+        """How to make a running read return; None: it returns by itself."""
         ...
 
     def travelling(self, *, encrypted: bool) -> "Catalogue[Batch_contra, Read_co]":
-        """The same to be sent to another process, without its secrets. Raises `InvalidOptionError`."""
+        """Return a copy without secrets, to send to another process.
+
+        Raises `InvalidOptionError` if that is impossible, or a secret would be sent while not `encrypted`.
+        """
         ...
 
 
 class Store(Protocol[Batch_contra]):
-    """What stores a batch that others are kept from."""
+    """Stores a batch that no other process can store at the same time."""
 
     def store(self, batch: Batch_contra, computed: Computed, stages: Stages, /) -> Done:
-        """Store a batch, wholly or not at all."""
+        """Store a batch completely or not at all."""
         ...
 
 
 class Sink(Store[Batch_contra], Protocol[Batch_contra]):
-    """Where the results are stored."""
+    """The destination of the results."""
 
     def fit(self, rows: pl.DataFrame, /) -> tuple[Fitted, dict[int, str]]:
-        """The rows in the sink's types, and the tracks or artists it cannot hold, with the reason."""
+        """Cast rows to the types of the sink.
+
+        Also returns the tracks or artists whose rows the sink cannot hold, with the reason.
+        """
         ...
 
     def held(self, batch: Batch_contra, /) -> "AbstractContextManager[Store[Batch_contra] | Done]":
-        """Keep others from a batch; yields what stores it, or what became of it if it is done already."""
+        """Hold a batch exclusively; yields its store, or its outcome if it is already done.
+
+        Raises `LockedError` if another process holds it.
+        """
         ...
 
     @property
     def cancel(self) -> Cancel | None:
-        """How a write that goes on is made to come back."""
+        """How to make a running write return; None: it returns by itself."""
         ...
 
     def travelling(self) -> "Sink[Batch_contra]":
-        """The same to be sent to another process, without its secrets and connections."""
+        """Return a copy without secrets and connections, to send to another process."""
         ...
 
 
 @dataclass(frozen=True)
 class Work(Generic[Batch, Read]):
-    """What is done with every batch."""
+    """What a run does with every batch."""
 
     catalogue: Catalogue[Batch, Read]
     compute: Callable[[Read, Fit, Stages], Computed]
-    """Takes what was read, how rows are fitted to the sink, and the stopwatch."""
+    """Takes what was read, the `fit` of the sink, and the stopwatch."""
     sink: Sink[Batch]
     stages: Stages | None
-    """The run's stopwatch. None: each batch has its own."""
+    """The stopwatch of the run. None: each batch has its own."""
     size: Callable[[Batch], int]
-    """How many tracks or artists are in a batch, as far as that is known before it is read."""
+    """Number of tracks or artists in a batch, as far as it is known before reading; else 0."""
     overlaps: bool = False
     """Whether batches may be read and stored while another one is computed."""
     at_once: int | None = None
-    """How many batches all workers together may have; None: no limit."""
+    """Maximum number of batches that all workers together process at once; None: no limit."""
     secrets: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """What workers on this machine need in their environment."""
+    """Environment variables that workers on this machine need."""
 
     def __call__(self, batch: Batch) -> Done:
-        """Read, compute and store a batch, unless it is done already."""
+        """Read, compute and store a batch unless it is already done."""
         with self.sink.held(batch) as held:
             if isinstance(held, Done):
                 return held
@@ -181,33 +190,33 @@ class Work(Generic[Batch, Read]):
             return held.store(batch, self.computed(self.read(batch, stages), stages), stages)
 
     def read(self, batch: Batch, stages: Stages) -> Read:
-        """What the batch is computed from."""
+        """Read the input of a batch, and measure the time."""
         with stages.stage("read") as stage:
             stage.count = self.size(batch)
             return self.catalogue.read(batch)
 
     def computed(self, read: Read, stages: Stages) -> Computed:
-        """The results of a batch."""
+        """Compute the results of a batch."""
         return self.compute(read, self.sink.fit, stages)
 
     def travelling(self, *, encrypted: bool) -> "Work[Batch, Read]":
-        """The same to be sent to another process. Raises `InvalidOptionError` for a secret in it."""
+        """Return a copy to send to another process. Raises `InvalidOptionError` like the catalogue."""
         catalogue = self.catalogue.travelling(encrypted=encrypted)
         return Work(catalogue, self.compute, self.sink.travelling(), None, self.size)
 
 
 class Engine(Protocol):
-    """Works batches, in any order and place."""
+    """Executes batches, in any order, in this process or in others."""
 
     repeats: bool
-    """Whether a batch may be worked twice, as after the loss of a worker."""
+    """Whether a batch may be executed twice, for example after the loss of a worker."""
 
     def places(self, work: Work[Any, Any], /) -> int | None:
-        """How many batches it works at once; None: in this process."""
+        """Number of batches that it executes at once; None if it executes them in this process."""
         ...
 
     def __call__(
         self, work: Work[Batch, Any], batches: Sequence[Batch], /
     ) -> Iterator[tuple[Batch, Done | Exception]]:
-        """What became of each batch, as soon as it is known."""
+        """Yield each batch with its outcome, or its error, as soon as it is known."""
         ...

@@ -1,4 +1,4 @@
-"""What a run does: which tracks or artists, by which parameters, and how."""
+"""Configuration of a run: selection, parameters, and how to store."""
 
 from dataclasses import dataclass, field
 
@@ -8,22 +8,22 @@ from forecaster.model.parameters import Parameters
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a run does, wherever it reads and stores.
+    """Configuration of a run, the same for every source and sink.
 
-    Raises `InvalidOptionError` on creation if a value cannot be used.
+    Raises `InvalidOptionError` on creation if a value is invalid.
     """
 
     parameters: Parameters = field(default_factory=Parameters)
     ids: tuple[int, ...] = ()
-    """Only these tracks or artists. Empty: all."""
+    """Process only these tracks or artists. Empty: all."""
     limit: int | None = None
     """Process at most this many, in the order of their ids; skipped ones count. None: all."""
     replace: bool = False
-    """Also those that have a result, which the new one takes the place of."""
+    """Also process those that have a result, and replace it."""
     dry_run: bool = False
     """Do everything except write."""
     wait: float = 0.0
-    """Seconds to wait for another run to end."""
+    """Wait up to this many seconds for another run to end."""
 
     def __post_init__(self) -> None:
         if self.limit is not None and not 1 <= self.limit < 2**63:

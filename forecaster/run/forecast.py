@@ -1,4 +1,4 @@
-"""Compute the forecasts of a batch: from rows or records to rows in a sink's types."""
+"""Compute the forecasts of a batch: from rows or records to rows in the types of a sink."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,7 +17,10 @@ from forecaster.tables import FORECASTS, STREAMS
 
 
 def history_of(daily: pl.DataFrame, mldr: pl.LazyFrame, /) -> History:
-    """What forecasts of all tracks in `DAILY_STREAMS` start from; `mldr`: `NEWEST_MLDR`."""
+    """Build the input for forecasts of all tracks in `daily`.
+
+    `daily`: `DAILY_STREAMS`, one row per track and day; `mldr`: `NEWEST_MLDR`.
+    """
     usable, cleaned = collect_all([daily.lazy().select(STREAMS.is_record().sum()), clean(daily.lazy())])
     records, facts = records_and_facts(daily.lazy(), cleaned.lazy())
     number = int(usable.item())
@@ -25,9 +28,9 @@ def history_of(daily: pl.DataFrame, mldr: pl.LazyFrame, /) -> History:
 
 
 def fit_made(forecasts: pl.DataFrame, created_at: datetime, /) -> tuple[Fitted, dict[int, str]]:
-    """Forecasts in the types of the table that `init` makes, and the tracks that these cannot hold.
+    """Cast forecasts to the types of the table that `init` creates.
 
-    `training_data_id` stays as the rows have it.
+    Also returns the tracks that these types cannot hold, with the reason. `training_data_id` keeps its type.
     """
     fitted, refused = fit_or_refuse(forecasts, _fit_made, by=FORECASTS.owner)
     at = pl.lit(created_at.astimezone(UTC), dtype=pl.Datetime("us", "UTC"))
@@ -40,7 +43,7 @@ def _fit_made(forecasts: pl.DataFrame) -> Fitted:
 
 
 def forecast(history: History, fit: Fit, stages: Stages, /, *, parameters: Parameters) -> Computed:
-    """The forecasts of the tracks, in whole streams, as the sink takes them."""
+    """Forecast the tracks of a batch: streams per month, rounded to integers, in the types of the sink."""
     records, facts, mldr = history.records, history.facts, history.mldr
     tracks = build_tracks(records, facts, mldr, parameters, checkpoint=stages.checkpoint)
     with stages.stage("projection") as stage:

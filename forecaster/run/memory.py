@@ -1,4 +1,4 @@
-"""A catalogue and its forecasts in memory: the twin of a database and of files, for tests and notebooks."""
+"""A catalogue and its forecasts in memory: the twin of database and files, for tests and notebooks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,33 +22,33 @@ from forecaster.run.session import Opened
 from forecaster.run.stages import Stages
 from forecaster.tables import RATES, STREAMS
 
-_HERE = "a catalogue in memory is in this process only"
+_HERE = "a catalogue in memory exists in this process only"
 
 
 @dataclass
 class Memory:
-    """Daily streams and decay rates in frames, and the forecasts that runs have stored."""
+    """Daily streams and MLDR in frames, and the forecasts that runs have stored."""
 
     streams: pl.DataFrame
-    """Columns as `build_forecasts` takes them."""
+    """One row per track and day, with the columns that `build_forecasts` takes."""
     mldr: pl.DataFrame
     forecasts: pl.DataFrame = field(default_factory=pl.DataFrame)
-    """One row per track and month, in the types of the table that `init` makes; empty at first."""
+    """One row per track and month, in the types of the table that `init` creates; empty at first."""
     batch: int = 2_500
     """Tracks per batch."""
 
     def session(self, config: RunConfig, report: Report, /) -> "MemorySession":
-        """A run on these frames."""
+        """Begin a run on these frames. Raises `SchemaMismatchError` for columns that do not fit."""
         return MemorySession(self, config, report)
 
     def forecast_tracks(self) -> pl.Series:
-        """The tracks that have a forecast."""
+        """Return the ids of the tracks that have a forecast, in order."""
         known = self.forecasts["cm_track_id"] if len(self.forecasts) else pl.Series(dtype=pl.Int64)
         return known.unique().sort()
 
 
 class MemorySession:
-    """A run in progress."""
+    """A run in progress on frames."""
 
     was_reached = True
 
@@ -64,7 +64,10 @@ class MemorySession:
 
     @contextmanager
     def opened(self, *, repeats: bool) -> Iterator[Opened]:
-        """Find what is pending; frames need no lock."""
+        """Find the pending tracks; frames need no lock.
+
+        Raises `InvalidOptionError` for an engine that executes batches in other processes.
+        """
         if repeats:
             raise InvalidOptionError(_HERE)
         with self.report.stages.stage("read"):
@@ -81,20 +84,20 @@ class MemorySession:
         yield Opened(work, batches)
 
     def count(self, batch: pl.Series, done: Done, /) -> None:
-        """Add up what became of a batch."""
+        """Add the outcome of a batch to the report."""
         self.report.add(done)
         if self.todo is not None:
             self.todo = self.todo.filter(~self.todo.is_in(batch.implode()))
 
     def fail(self, _batch: pl.Series, error: Exception, /) -> None:
-        """Nothing goes on elsewhere."""
+        """Raise the error: no other batch is in progress."""
         raise error
 
     def finish(self) -> None:
-        """Nothing failed."""
+        """Do nothing: a batch that failed has raised its error."""
 
     def remarks(self) -> Iterator[str]:
-        """A sentence on forecasts that look ahead."""
+        """Yield a warning about tracks that have streams after the as-of date."""
         yield from looks_ahead(self.report.looking_ahead, self.config.parameters.as_of)
 
     def _find(self) -> pl.Series:
@@ -116,23 +119,23 @@ class MemorySession:
 
 @dataclass(frozen=True)
 class MemoryCatalogue:
-    """Rows with the columns of `STREAMS.frame`, and `NEWEST_MLDR`."""
+    """Daily rows with the columns of `STREAMS.frame`, and `NEWEST_MLDR`."""
 
     daily: pl.DataFrame
     mldr: pl.LazyFrame
 
     def read(self, track_ids: pl.Series, /) -> History:
-        """The cleaned records of the tracks."""
+        """Read the cleaned records of the tracks."""
         rows = self.daily.filter(pl.col("cm_track_id").is_in(track_ids.implode()))
         return history_of(rows, self.mldr)
 
     @property
     def cancel(self) -> Cancel | None:
-        """A read comes back by itself."""
+        """None: a read returns by itself."""
         return None
 
-    def travelling(self, *, encrypted: bool) -> "MemoryCatalogue":  # noqa: ARG002 - it stays here
-        """Raise `InvalidOptionError`: what is in memory is not sent."""
+    def travelling(self, *, encrypted: bool) -> "MemoryCatalogue":  # noqa: ARG002 - never sent
+        """Raise `InvalidOptionError`: frames in memory are not sent to other processes."""
         raise InvalidOptionError(_HERE)
 
 
@@ -145,15 +148,15 @@ class MemorySink:
     dry_run: bool
 
     def fit(self, rows: pl.DataFrame, /) -> tuple[Fitted, dict[int, str]]:
-        """The rows in the types of the table that `init` makes."""
+        """Cast rows to the types of the table that `init` creates."""
         return fit_made(rows, self.created_at)
 
     def held(self, _track_ids: pl.Series, /) -> "AbstractContextManager[MemorySink]":
-        """Nobody else has the frames."""
+        """Hold nothing: no other process has the frames."""
         return nullcontext(self)
 
     def store(self, track_ids: pl.Series, computed: Computed, stages: Stages, /) -> Done:
-        """Put the forecasts in the place of those that the tracks had; in a dry run, do nothing."""
+        """Replace the forecasts of the tracks; in a dry run, do nothing."""
         if self.dry_run or not computed.results:
             return done_of(computed)
         with stages.stage("write") as stage:
@@ -167,9 +170,9 @@ class MemorySink:
 
     @property
     def cancel(self) -> Cancel | None:
-        """A write comes back by itself."""
+        """None: a write returns by itself."""
         return None
 
     def travelling(self) -> "MemorySink":
-        """Raise `InvalidOptionError`: what is in memory is not sent."""
+        """Raise `InvalidOptionError`: frames in memory are not sent to other processes."""
         raise InvalidOptionError(_HERE)

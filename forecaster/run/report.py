@@ -1,4 +1,4 @@
-"""What a run does and did: counts, what was skipped, seconds per stage; as an object and as JSON."""
+"""The report of a run: counts, skipped tracks, seconds per stage; as an object and as JSON."""
 
 import json
 import platform
@@ -30,7 +30,7 @@ PACKAGES: tuple[str, ...] = (
 
 
 def versions() -> dict[str, str]:
-    """Of Python, and of the packages that a result depends on."""
+    """Return the versions of Python and of the packages that a result depends on."""
     return {
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
@@ -39,18 +39,18 @@ def versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Subject:
-    """What results are of."""
+    """The kind of things that a run computes results for: tracks or artists."""
 
     unit: str
-    """In the plural."""
+    """Their name, in the plural."""
     key: str
-    """The column that identifies one."""
+    """The column with their id."""
     result: str
-    """What one with a result is: "forecast" or "rated"."""
+    """The participle for one with a result: "forecast" or "rated"."""
     skipped: pl.Schema
-    """The columns of those that get none."""
+    """The columns of the skipped ones."""
     stages: tuple[str, ...]
-    """What a run consists of, in the order in which the stages begin."""
+    """The stages of a run, in the order in which they begin."""
 
 
 TRACKS = Subject(
@@ -65,56 +65,62 @@ ARTISTS = Subject("artists", "cm_artist_id", "rated", RATELESS, ("connect", "rea
 
 @dataclass
 class Report:
-    """What a run does, and did. What was looked at has a result, or was skipped, taken or refused."""
+    """The report of a run, filled in while it goes on.
+
+    Every processed track or artist has a result, or was skipped, taken or refused.
+    """
 
     subject: Subject = TRACKS
     stages: Stages = field(default_factory=Stages)
     place: Mapping[str, object] = field(default_factory=dict)
     """Where the run reads and stores, without passwords."""
     asked: Mapping[str, object] = field(default_factory=dict)
-    """What the run was limited to, and the parameters."""
+    """The selection and the parameters of the run, as JSON values."""
     as_of: date | None = None
     server: str = ""
-    """The server's version."""
+    """The version of the server; empty without one."""
     replace: bool = False
     dry_run: bool = False
     started_at: str = ""
     """The instant that is stored as `created_at`."""
     pending: int = 0
-    """How many were looked at: those that have their days and no result, or all if results are replaced."""
+    """Number of tracks or artists to process: those with data and without a result; all with `replace`."""
     results: int = 0
-    """How many got a result, stored unless it is a dry run."""
+    """Number of tracks or artists that got a result, stored unless it is a dry run."""
     rows: int = 0
     """Forecast rows stored; 0 in a dry run."""
     buckets: int | None = None
-    """Of a catalogue in files; what is in one that was left alone counts as well, but for the seconds."""
+    """Number of buckets of a catalogue in files; None for other sources.
+
+    The counts include buckets that were left alone, the seconds do not.
+    """
     left_alone: int = 0
-    """Buckets whose forecasts were there and whole."""
+    """Number of buckets whose forecasts were stored and complete before the run."""
     failed: dict[int, str] = field(default_factory=dict)
-    """Buckets that could not be worked, and why. Any of them makes the run a failure."""
+    """Buckets that failed, with the reason. Any of them makes the run a failure."""
     unusable_rows: int = 0
-    """Rows left out because their value, date or id is NULL, or no number or date."""
+    """Rows left out because their value, date or id is NULL, or not a finite number or date."""
     duplicate_rows: int = 0
     """Rows left out because a newer row has the same id and date."""
     looking_ahead: int = 0
-    """Tracks that have streams after the as-of date."""
+    """Number of tracks that have streams after the as-of date."""
     skipped: pl.DataFrame = field(default_factory=pl.DataFrame)
-    """What gets no result, and why."""
+    """One row per track or artist without a result, with the reason: the columns of `subject.skipped`."""
     taken: list[int] = field(default_factory=list)
-    """Whose result another writer stored meanwhile; it stays."""
+    """Ids for which another writer stored a result in the meantime; that result stays."""
     refused: dict[int, str] = field(default_factory=dict)
-    """Whose result the table cannot hold, and why. Any of them makes the run a failure."""
+    """Ids whose result the table cannot hold, with the reason. Any of them makes the run a failure."""
     warnings: list[str] = field(default_factory=list)
-    """What is wrong with the tables, and how to mend it."""
+    """Problems of the tables or files, each with a way to solve it."""
     seconds: float = 0.0
     error: str | None = None
-    """Why the run failed or was ended; all else is what it did until then."""
+    """Why the run failed or was interrupted; the other fields tell what it did until then."""
 
     def __post_init__(self) -> None:
         self.begin(self.subject, in_buckets=self.buckets is not None)
 
     def begin(self, subject: Subject, *, in_buckets: bool = False) -> None:
-        """Be the report of a run that begins now."""
+        """Reset for a run of this subject that begins now."""
         self.subject = subject
         self.skipped = pl.DataFrame(schema=subject.skipped)
         self.buckets = 0 if in_buckets else None
@@ -122,13 +128,13 @@ class Report:
         self.stages.unit = "buckets" if in_buckets else subject.unit
 
     def describe(self, config: "RunConfig") -> None:
-        """Take over what the run is asked to do, for tracks."""
+        """Copy the selection and the parameters of a run of forecasts."""
         self.asked = asked(config.parameters, config.ids, config.limit)
         self.as_of = config.parameters.as_of
         self.replace, self.dry_run = config.replace, config.dry_run
 
     def add(self, done: Done, /) -> None:
-        """Add up what became of a batch."""
+        """Add the outcome of a batch."""
         self.results += done.results
         self.rows += 0 if self.dry_run or self.subject is ARTISTS else done.rows
         self.left_alone += done.left_alone
@@ -142,16 +148,16 @@ class Report:
 
     @property
     def skipped_by_reason(self) -> dict[str, int]:
-        """Number of those skipped for each reason that occurs, most frequent first."""
+        """Number of skipped tracks or artists by reason, most frequent first."""
         return by_reason(self.skipped)
 
     @property
     def total(self) -> int:
-        """How many each stage will be done with at the end; 0 as long as that is not known."""
+        """Number of tracks, artists or buckets that each stage processes; 0 while it is unknown."""
         return self.pending if self.buckets is None else self.buckets
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, in types that JSON has."""
+        """Return the report as JSON values. The keys are part of the interface."""
         return {
             **self.asked,
             **self._failed(),
@@ -173,7 +179,7 @@ class Report:
         }
 
     def to_json(self) -> str:
-        """`to_dict` as JSON text, without a secret that was given in the wrong place, or is part of a URL."""
+        """Return `to_dict` as JSON text, with secrets masked wherever they were given."""
         return json.dumps(all_masked(self.to_dict()), indent=2, default=lambda value: masked(f"{value}"))
 
     def _failed(self) -> dict[str, object]:
@@ -203,17 +209,17 @@ class Report:
 def asked(
     parameters: "Parameters", track_ids: Sequence[int] = (), limit: int | None = None
 ) -> dict[str, object]:
-    """What a run of forecasts is limited to, and its parameters, in types that JSON has."""
+    """Return the selection and the parameters of a run of forecasts as JSON values."""
     return {"parameters": as_json(parameters), "track_ids": list(track_ids), "limit": limit}
 
 
 def as_json(parameters: "Parameters") -> dict[str, object]:
-    """The model's parameters in types that JSON has."""
+    """Return the parameters of the model as JSON values."""
     as_of = parameters.as_of
     return asdict(parameters) | {"as_of": as_of.isoformat() if as_of else None}
 
 
 def by_reason(skipped: pl.DataFrame) -> dict[str, int]:
-    """Number of rows for each reason that occurs, most frequent first."""
+    """Count the rows of each reason, most frequent first."""
     counts = skipped.group_by("reason").len().sort(["len", "reason"], descending=[True, False])
     return dict(counts.iter_rows())

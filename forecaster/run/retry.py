@@ -1,4 +1,4 @@
-"""A connection that is lost while reading is made anew, with a limit."""
+"""Retry after a connection was lost while reading, a limited number of times."""
 
 import time
 from collections.abc import Callable
@@ -6,14 +6,14 @@ from collections.abc import Callable
 from forecaster.errors import ConnectionLostError, DatabaseUnreachableError
 from forecaster.run.report import Report
 
-_PAUSES = (0.5, 1.0, 2.0)  # seconds before each new try
+_PAUSES = (0.5, 1.0, 2.0)  # seconds before each retry
 
 
 def persevere(attempt: Callable[[], None], report: Report, *, was_reached: Callable[[], bool]) -> None:
-    """Make the attempt, which goes on where the last one was, until one is not cut off.
+    """Call `attempt` until it is not cut off; each call continues where the last one stopped.
 
-    Raises what the last attempt raises, and at once what is not a lost connection, or as long as the place
-    was never reached. Fills in the report's seconds, whatever happens.
+    Raises the error of the last attempt. Raises at once any error other than a lost connection, and a lost
+    connection if the place was never reached. Sets the seconds of the report in any case.
     """
     start = time.perf_counter()
     try:
@@ -23,7 +23,7 @@ def persevere(attempt: Callable[[], None], report: Report, *, was_reached: Calla
             except (ConnectionLostError, DatabaseUnreachableError) as error:
                 if pause is None or not was_reached():
                     raise
-                report.warnings.append(f"connected anew: {error}")
+                report.warnings.append(f"connected again after: {error}")
                 time.sleep(pause)
     finally:
         report.seconds = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Run: open a session, have its batches worked by an engine, count what became of each."""
+"""Run: open a session, let an engine execute its batches, count the outcome of each."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
@@ -12,42 +12,42 @@ from forecaster.run.retry import persevere
 
 
 class Opened(NamedTuple):
-    """What is to be done."""
+    """The work of an open session."""
 
     work: Work[Any, Any]
     batches: Callable[[Callable[[], int | None]], Sequence[Any]]
-    """Takes how many batches the engine works at once, as a function, and cuts the work in batches."""
+    """Cuts the work into batches; takes a function that tells how many the engine executes at once."""
 
 
 class Session(Protocol):
-    """A run in one place: it holds transaction, lock and snapshot, and knows what is still to be done."""
+    """A run in one place: it holds transaction, lock and snapshot, and knows what is still pending."""
 
     @property
     def was_reached(self) -> bool:
-        """Whether the place has answered, so that a lost connection to it may be made again."""
+        """Whether the place has answered once, so that a retry after a lost connection makes sense."""
         ...
 
     def opened(self, *, repeats: bool) -> AbstractContextManager[Opened]:
-        """Make all ready, and let go of it at the end; after a lost connection, once more.
+        """Acquire what the run needs and release it at the end; called again after a lost connection.
 
-        `repeats`: whether the engine may work a batch twice.
+        `repeats`: whether the engine may execute a batch twice.
         """
         ...
 
-    def count(self, batch: Any, done: Done, /) -> None:  # noqa: ANN401 - whatever this session cuts
-        """Add up what became of a batch. Then it is done."""
+    def count(self, batch: Any, done: Done, /) -> None:  # noqa: ANN401 - each session has its own type
+        """Add the outcome of a batch, which is then no longer pending."""
         ...
 
     def fail(self, batch: Any, error: Exception, /) -> None:  # noqa: ANN401
-        """Take note of a batch that failed while others go on."""
+        """Record the error of a batch, and continue with the others."""
         ...
 
     def finish(self) -> None:
-        """Raise what is to be raised for the batches that failed."""
+        """Raise an error if batches failed."""
         ...
 
     def remarks(self) -> Iterator[str]:
-        """What the user should know about the results."""
+        """Yield warnings about the results."""
         ...
 
 
@@ -55,7 +55,7 @@ class Place(Protocol):
     """Where a run reads and stores: a database, files, or memory. Each is one implementation."""
 
     def session(self, config: RunConfig, report: Report, /) -> Session:
-        """A run in this place. Raises `InvalidOptionError` for options that contradict it."""
+        """Begin a run in this place. Raises `InvalidOptionError` for options that contradict it."""
         ...
 
 
@@ -65,15 +65,16 @@ def run(
     engine: Engine | None = None,
     report: Report | None = None,
 ) -> Report:
-    """Compute and store what is pending in a place, each batch wholly or not at all.
+    """Compute and store all pending results of a place, each batch completely or not at all.
 
-    A connection that is lost while reading is made anew, with a limit; a write is never tried twice. The
-    `report` is filled in on the way, so that it is there whatever happens.
+    If a connection is lost while reading, the run connects again, a limited number of times; a write is never
+    repeated. The `report` is filled in as the run goes on, so it is usable after an error, too.
 
     Raises `DatabaseUnreachableError`; `SchemaMismatchError` and `BadFileError` before anything is computed;
     `LockedError` if another run writes to the same place; `NoForecastError` for ids without data;
     `WriteRefusedError` for rows that the table cannot hold; `BucketsFailedError` if some buckets failed;
-    `DatabaseError` for all else the server refuses; `EngineError` if the engine is lost.
+    `DatabaseError` for anything else the server refuses; `StalledError` if it stops answering; `EngineError`
+    if the engine is lost.
     """
     report = report or Report()
     session = where.session(config or RunConfig(), report)
@@ -84,14 +85,14 @@ def run(
 
 
 def _attempt(session: Session, engine: Engine, report: Report) -> None:
-    """Do all that is still to do."""
+    """Execute the batches that are still pending."""
     with session.opened(repeats=engine.repeats) as (work, cut):
 
         def places() -> int | None:
             with report.stages.stage("connect"):
                 return engine.places(work)
 
-        with closing(_worked(engine, work, cut(places))) as outcomes:
+        with closing(_executed(engine, work, cut(places))) as outcomes:
             for batch, outcome in outcomes:
                 if isinstance(outcome, Exception):
                     session.fail(batch, outcome)
@@ -100,7 +101,7 @@ def _attempt(session: Session, engine: Engine, report: Report) -> None:
         session.finish()
 
 
-def _worked(
+def _executed(
     engine: Engine, work: Work[Any, Any], batches: Sequence[Any]
 ) -> Generator[tuple[Any, Done | Exception], None, None]:
     if batches:

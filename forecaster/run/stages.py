@@ -1,4 +1,4 @@
-"""The stopwatch of a run: what goes on just now, for how long, and how many are done."""
+"""The stopwatch of a run: active stages, their seconds, and the number of tracks or artists done."""
 
 import time
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from forecaster.process.logs import log
 
 @dataclass
 class Stage:
-    """A stage that goes on just now."""
+    """An active stage."""
 
     count: int = 0
-    """How many tracks or artists it will be done with at its end."""
+    """Number of tracks or artists that are done when the stage ends."""
 
 
 @dataclass
@@ -24,21 +24,21 @@ class Stages:
     """The stages of a run, or of one batch in another process."""
 
     names: tuple[str, ...] = ()
-    """What the run consists of, in the order in which the stages begin."""
+    """The stages of the run, in the order in which they begin."""
     unit: str = "tracks"
     """What a stage counts."""
     announced: bool = True
     """Whether a log line says when a stage begins."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """At work in each stage. Some go on at the same time, so the sum may exceed that of the run."""
+    """Seconds spent in each stage. Stages overlap, so the sum may exceed the seconds of the run."""
     active: dict[str, int] = field(default_factory=dict)
-    """For each stage that has begun, in how many places it goes on just now."""
+    """For each stage that has begun, how many times it is active at the moment."""
     done: dict[str, int] = field(default_factory=dict)
-    """How many each stage is done with."""
+    """Number of tracks or artists, or of buckets, done by each stage."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
-        """Add the time spent inside to the stage's seconds, and its count to what it is done with."""
+        """Add the time spent in the block to the seconds of the stage, and its count to those done."""
         start = time.perf_counter()
         if name not in self.active and self.announced:
             log.info("stage: %s", name, extra={"stage": name, "begins": True})
@@ -55,14 +55,14 @@ class Stages:
             log.debug("%s: %.3f s%s", name, seconds, counted, extra={"stage": name})
 
     def checkpoint(self, name: str, frame: pl.LazyFrame, /) -> pl.LazyFrame:
-        """Compute a stage of the model here and now, so that its time is its own."""
+        """Collect a stage of the model, so that its time is measured separately."""
         with self.stage(name) as stage:
             rows = collect(frame)
             stage.count = len(rows)
         return rows.lazy()
 
     def add(self, seconds: dict[str, float], count: int = 0) -> None:
-        """Add what another process has measured for a batch of so many."""
+        """Add the seconds that another process has measured for a batch of `count` tracks or artists."""
         for name, spent in seconds.items():
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
             if count:

@@ -109,11 +109,11 @@ def _first_forecastable(source: Source, parameters: Parameters) -> Diagnosis:
     pending = tracks.filter(~tracks.is_in(source.stored()["cm_track_id"].drop_nulls().implode()))
     reasons: Counter[str] = Counter()
     for start in range(0, len(pending), _LOOK_AHEAD):
-        looked_at = _tracks(source, pending.slice(start, _LOOK_AHEAD), parameters)
-        good = looked_at.lazy().pipe(forecastable).head(1).collect()
+        tried = _tracks(source, pending.slice(start, _LOOK_AHEAD), parameters)
+        good = tried.lazy().pipe(forecastable).head(1).collect()
         if len(good):
             return _diagnosis(source, good, parameters)
-        reasons.update(looked_at["reason"].to_list())
+        reasons.update(tried["reason"].to_list())
     if tracks.is_empty():
         raise NoForecastError("there are no streams", hint="`forecaster load` loads a catalogue")
     if pending.is_empty():

@@ -182,7 +182,7 @@ class TestLostWhileReading:
                 until(lambda: blocked(dsn), process)
             code, stdout, stderr = end_of(process)
         assert code == 0, stderr
-        assert re.search(r"Warning: connected anew: reading from .* failed: ", stderr)
+        assert re.search(r"Warning: connected again after: reading from .* failed: ", stderr)
         assert re.search(rf"rows written +{len(expected):,}", stdout)
         assert_frame_equal(stored(dsn), expected)
 
@@ -215,7 +215,7 @@ class TestLostWhileReading:
                 until(lambda: {session.pid for session in blocked(dsn)} - of_before, process)
             code, _, stderr = end_of(process)
         assert code == 0, stderr
-        assert "connected anew" in stderr
+        assert "connected again" in stderr
         assert_frame_equal(stored(dsn), expected)
 
 

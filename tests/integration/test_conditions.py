@@ -96,7 +96,7 @@ class TestWhileReading:
             assert not going.done()
         # The lock is gone here.
         report = going.result()
-        assert any(warning.startswith("connected anew: reading from ") for warning in report.warnings)
+        assert any(warning.startswith("connected again after: reading from ") for warning in report.warnings)
         assert_frame_equal(stored(dsn), expected)
 
     @pytest.mark.parametrize(

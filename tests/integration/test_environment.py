@@ -10,7 +10,7 @@ import pytest
 
 from forecaster.errors import EngineError, InvalidOptionError
 from forecaster.process.environment import settle
-from forecaster.process.unexpected import in_a_line, is_unexpected
+from forecaster.process.unexpected import is_unexpected, translated
 from forecaster.run.engines.cluster import _misfits
 from tests.conftest import Cli
 
@@ -65,8 +65,8 @@ def test_the_command_says_it_before_anything_else(cli: Cli) -> None:
     result = cli(*NOTHING, env={"POLARS_MAX_THREADS": "0"})
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
-        "Error: the variable POLARS_MAX_THREADS is '0', and has to be a whole number from 1 to 1024\n"
-        "  set it right, or take it out: unset POLARS_MAX_THREADS\n"
+        "Error: the variable POLARS_MAX_THREADS is '0': expected a whole number from 1 to 1024\n"
+        "  correct it, or remove it: unset POLARS_MAX_THREADS\n"
     )
 
 
@@ -108,7 +108,7 @@ def test_what_nobody_has_foreseen_is_one_line(error: Exception, said: str) -> No
     with pytest.raises(type(error)) as caught:
         raise error
     assert is_unexpected(caught.value)
-    told = in_a_line(caught.value)
+    told = translated(caught.value)
     assert said in f"{told}"
     assert told.hint
     assert told.__cause__ is error

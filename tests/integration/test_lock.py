@@ -193,5 +193,5 @@ def test_sessions_may_be_idle_for_as_long_as_a_run_takes(embedded_database: Dsn)
             until(lambda: blocked(dsn), process)
             time.sleep(2)
         code, _, stderr = end_of(process)
-    assert (code, "connected anew" in stderr) == (0, False), stderr
+    assert (code, "connected again" in stderr) == (0, False), stderr
     assert_frame_equal(stored(dsn), expected)

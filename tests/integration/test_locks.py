@@ -103,7 +103,10 @@ class TestEmbedded:
                 pass
             place.unlink()
             os.link(victim, place)
-            with pytest.raises(EmbeddedServerError, match=f"{name} is not a file of"), running_server(made):
+            with (
+                pytest.raises(EmbeddedServerError, match=f"{name} is not a regular file that belongs"),
+                running_server(made),
+            ):
                 pass
             place.unlink()
             os.mkfifo(place)  # nobody reads it: to open it would take for ever
@@ -152,7 +155,7 @@ class TestOwnFile:
     def test_of_another_user(self, tmp_path: Path) -> None:
         (tmp_path / "x").touch(0o644)
         os.chown(tmp_path / "x", pwd.getpwnam("nobody").pw_uid, -1)
-        with pytest.raises(BadFileError, match="not a file of this user's own"):
+        with pytest.raises(BadFileError, match="not a regular file that belongs to this user alone"):
             own_file(tmp_path / "x")
         assert mode(tmp_path / "x") == 0o644
 

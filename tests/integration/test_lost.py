@@ -94,7 +94,7 @@ def test_mldr_goes_on_where_it_was_lost_while_reading(listened: Dsn, monkeypatch
         held.close()
     assert going.result().results == ARTISTS
     assert report.pending == ARTISTS
-    assert sum(warning.startswith("connected anew: ") for warning in report.warnings) == 1
+    assert sum(warning.startswith("connected again after: ") for warning in report.warnings) == 1
     assert rated(listened) == once_each(ARTISTS)
 
 
@@ -264,7 +264,7 @@ def test_a_server_that_is_away_for_a_moment_is_tried_again(monkeypatch: pytest.M
             raise errors.pop(0)
 
     persevere(attempt, report, was_reached=lambda: True)
-    assert report.warnings == ["connected anew: it goes down", "connected anew: it comes up"]
+    assert report.warnings == ["connected again after: it goes down", "connected again after: it comes up"]
 
 
 def test_a_row_of_the_very_instant_of_a_forecast_is_known(embedded_database: Dsn) -> None:

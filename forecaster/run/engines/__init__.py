@@ -1,1 +1,1 @@
-"""Where batches are worked."""
+"""Execution engines: in this process, and on Dask."""

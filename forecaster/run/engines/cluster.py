@@ -1,4 +1,4 @@
-"""Dask: worker processes, and what becomes of each piece of work that is spread over them."""
+"""Dask: connect to a cluster, submit tasks to its workers, and yield the outcome of each."""
 
 import logging
 import os
@@ -24,36 +24,36 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 LOSSES = 3
-"""So many workers may be lost while they have one piece of work. After one more it waits until it can be
-worked with nothing else beside it; if it loses as many again, it is given up, and named."""
+"""Worker losses tolerated per task. After one more, the task waits until it can run alone; if it loses as
+many workers again, it fails with an error that names it."""
 
-_PATIENCE = "10s"  # for a scheduler to answer
+_PATIENCE = "10s"  # until a scheduler has to answer
 WITHOUT_WORKERS = 60.0
-"""Seconds for workers to come: those of a cluster that grows with its work, or new ones for those lost."""
+"""Seconds to wait for a worker: of a cluster that grows with its work, or a new one for a lost one."""
 
 ANSWERS_WITHIN = 60.0
-"""Seconds for a scheduler that may be busy to say which workers there are."""
+"""Seconds until a scheduler, which may be busy, has to list its workers."""
 
-_LOOKS = 0.5  # seconds between two looks at whether the scheduler is still there
+_POLL = 0.5  # seconds between two checks whether the scheduler is still connected
 
 
 class _WorkersLostError(WorkerError):
-    """So many workers were lost while they had an item."""
+    """More than `LOSSES` workers were lost while they had an item."""
 
 
 @contextmanager
 def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None) -> "Iterator[Client]":
-    """A client of the scheduler at that address, or of workers of its own: one for each core.
+    """Connect to the scheduler at that address, or start a local cluster with one worker per core.
 
-    Each of its own workers has one thread, and so has Polars in it; `environ` is what else they find in
-    their environment. Raises `MissingExtraError` without Dask; `EngineError` if nothing answers, or if Dask
-    cannot work with its settings.
+    Each worker of a local cluster has one thread, and Polars in it has one, too; `environ` is added to their
+    environment. Raises `MissingExtraError` without Dask; `EngineError` if no scheduler answers, or if the
+    settings of Dask are invalid.
     """
     _load()
     from dask.system import CPU_COUNT  # noqa: PLC0415 - an extra
     from distributed import Client, LocalCluster  # noqa: PLC0415
 
-    # What they have to say is said by us, as an error.
+    # Their messages are reported as errors of this program.
     for name in ("asyncio", "tornado", *logging.root.manager.loggerDict):
         if name.partition(".")[0] in ("asyncio", "distributed", "tornado"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -65,24 +65,24 @@ def connected(scheduler: str | None, *, environ: Mapping[str, str] | None = None
             cluster = LocalCluster(
                 n_workers=CPU_COUNT,
                 threads_per_worker=1,
-                dashboard_address="127.0.0.1:0",  # with none it would be seen from everywhere
+                dashboard_address="127.0.0.1:0",  # else other machines could reach it
                 scheduler_kwargs={"dashboard": False},
-                security=True,  # else any user of the machine could have the workers do what they like
+                security=True,  # else any user of the machine could run code in the workers
                 silence_logs=logging.CRITICAL,
                 env={"POLARS_MAX_THREADS": "1", **(environ or {})},
             )
             stack.enter_context(cluster)
             client = stack.enter_context(Client(cluster, set_as_default=False))
-        except Exception as error:  # what its settings may hold is not known
+        except Exception as error:  # the settings of Dask may hold anything
             raise EngineError(
-                f"Dask's workers could not be started: {brief(in_one_line(error))}",
-                hint=_settings() or "run again; or without --engine dask, in one process",
+                f"the Dask workers could not be started: {brief(in_one_line(error))}",
+                hint=_settings() or "run again, or run without --engine dask in one process",
             ) from error
         yield client
 
 
 def _load() -> None:
-    """Import Dask, which obeys its settings on the way. Raises what `connected` raises."""
+    """Import Dask, which applies its settings on import. Raises what `connected` raises."""
     try:
         import dask.config  # noqa: PLC0415 - an extra
         import distributed  # noqa: PLC0415, F401
@@ -92,20 +92,20 @@ def _load() -> None:
             hint="install it with: pip install 'forecaster[dask]'",
         ) from None
     except Exception as error:
-        raise _unsettled(in_one_line(error)) from error
+        raise _invalid_settings(in_one_line(error)) from error
     ours, defaults = dask.config.config, dask.config.merge(*dask.config.defaults)
     for file in _unreadable(Path(dask.config.PATH)):
-        raise _unsettled(f"{file} cannot be read")
+        raise _invalid_settings(f"{file} cannot be read")
     for misfit in _misfits("distributed", ours.get("distributed"), defaults["distributed"]):
-        raise _unsettled(misfit)
+        raise _invalid_settings(misfit)
 
 
-def _unsettled(why: str) -> EngineError:
-    return EngineError(f"Dask cannot work with its settings: {why}", hint=_settings())
+def _invalid_settings(why: str) -> EngineError:
+    return EngineError(f"the settings of Dask are invalid: {why}", hint=_settings())
 
 
 def _unreadable(place: Path) -> Iterator[Path]:
-    """The user's own files of settings that Dask passes over, because it cannot read them."""
+    """Yield the setting files of the user that Dask ignores because it cannot read them."""
     if place.is_dir() and os.access(place, os.R_OK):
         files = [file for file in place.iterdir() if file.suffix.lower() in {".json", ".yaml", ".yml"}]
     else:
@@ -116,12 +116,12 @@ def _unreadable(place: Path) -> Iterator[Path]:
 
 
 def _misfits(name: str, value: object, default: object) -> Iterator[str]:
-    """The settings of another kind than their defaults. With some of these, workers would fail for ever."""
+    """Yield settings whose type differs from their default. With some, workers would fail forever."""
     from dask.utils import parse_bytes, parse_timedelta  # noqa: PLC0415 - an extra
 
     if isinstance(default, Mapping):
         if not isinstance(value, Mapping):
-            yield f"{name} is {value!r}, and has to be a section"
+            yield f"{name} is {value!r}: expected a section"
             return
         for key in default:
             known = key if key in value else key.replace("-", "_")
@@ -129,11 +129,11 @@ def _misfits(name: str, value: object, default: object) -> Iterator[str]:
                 yield from _misfits(f"{name}.{key}", value[known], default[key])
     elif isinstance(default, (int, float)) and not isinstance(default, bool):
         if not (value is None or value == "inf" or isinstance(value, (int, float))):
-            yield f"{name} is {value!r}, and has to be a number"
+            yield f"{name} is {value!r}: expected a number"
     elif isinstance(default, str) and isinstance(value, str):
         for parse in (parse_timedelta, parse_bytes):
             if _parses(parse, default) and not _parses(parse, value):
-                yield f"{name} is {value!r}, and has to be like {default!r}"
+                yield f"{name} is {value!r}: expected a value like {default!r}"
 
 
 def _parses(parse: Callable[[str], object], text: str) -> bool:
@@ -145,11 +145,11 @@ def _parses(parse: Callable[[str], object], text: str) -> bool:
 
 
 def _settings() -> str | None:
-    """Where Dask has its settings from; None if it has only its own."""
+    """Name the files and variables with settings of Dask; None if it has only its defaults."""
     config = sys.modules.get("dask.config")
     files = [f"{file}" for file, _ in config.collect_yaml(config.paths, return_paths=True)] if config else []
     named = [*files, *(name for name in os.environ if name.startswith("DASK_"))]
-    return f"Dask has settings from {', '.join(named)}" if named else None
+    return f"check the settings of Dask, which come from {', '.join(named)}" if named else None
 
 
 def _client_of(scheduler: str) -> "Client":
@@ -157,11 +157,11 @@ def _client_of(scheduler: str) -> "Client":
     from distributed.utils import LoopRunner  # noqa: PLC0415
 
     try:
-        # First without a client: one that fails in its making closes itself whenever it is collected. If that
-        # is while another one starts its event loop, the two wait for each other.
+        # First without a client: a client that fails to start closes itself when it is garbage-collected. If
+        # that happens while another one starts its event loop, the two wait for each other.
         LoopRunner().run_sync(_reach, scheduler)
         return Client(scheduler, timeout=_PATIENCE, set_as_default=False)
-    except Exception as error:  # what its settings may hold is not known
+    except Exception as error:  # the settings of Dask may hold anything
         advice = "start one with `dask scheduler`, and give its address as tcp://HOST:PORT"
         raise EngineError(
             f"no scheduler answers at {scheduler}: {brief(in_one_line(error))}",
@@ -170,7 +170,7 @@ def _client_of(scheduler: str) -> "Client":
 
 
 async def _reach(scheduler: str) -> None:
-    """Raise what a client would, if nothing answers there."""
+    """Raise the error of a client if no scheduler answers at this address."""
     from distributed import Security  # noqa: PLC0415 - an extra
     from distributed.comm.core import connect  # noqa: PLC0415
 
@@ -185,17 +185,17 @@ def each(
     *,
     at_once: int | None = None,
 ) -> Iterator[tuple[Item, Result | Exception]]:
-    """What becomes of each item, in the order in which that is known; no more than `at_once` at a time.
+    """Submit `work` for each item, at most `at_once` at a time; yield each outcome as soon as it is known.
 
-    What `work` raises is yielded, and so is a `WorkerError` for an item whose workers were lost again and
-    again, also when nothing else was worked. An item may be worked more than once: if the worker is lost,
-    another one begins anew. Raises `EngineError` if the scheduler is lost, or has no worker for a minute.
+    Errors of `work` are yielded, and so is a `WorkerError` for an item whose workers were lost repeatedly,
+    even when it ran alone. An item may be executed more than once: if its worker is lost, another one starts
+    it again. Raises `EngineError` if the scheduler is lost, or has no worker for a minute.
     """
     run = secrets.token_hex(4)
     over: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
     going: dict[object, tuple[Item, Future[Result]]] = {}
     waiting = iter(items)
-    # Dask holds the loss of a worker against all that were to be worked there, begun or not.
+    # Dask counts the loss of a worker for every task that was assigned to it, started or not.
     suspects: list[Item] = []
     is_alone = False
     numbers = count()
@@ -223,36 +223,36 @@ def each(
 
 
 def _first_over(client: "Client", over: "queue.SimpleQueue[Future[Result]]") -> "Future[Result]":
-    """Wait for the next piece of work that is done, as long as there is someone who may do it."""
-    last_worker = time.monotonic()  # when there was one
+    """Wait for the next finished task while a worker exists that may execute it."""
+    last_worker = time.monotonic()  # when a worker was seen last
     while True:
         with suppress(queue.Empty):
-            return over.get(timeout=_LOOKS)
+            return over.get(timeout=_POLL)
         if client.status != "running":
             raise _lost()
         if _threads_of_each(client):
             last_worker = time.monotonic()
         elif time.monotonic() - last_worker > WITHOUT_WORKERS:
             raise EngineError(
-                f"there has been no worker for {WITHOUT_WORKERS:.0f} s",
-                hint="start some with `dask worker`; what is done stays done",
+                f"Dask has had no worker for {WITHOUT_WORKERS:.0f} s",
+                hint="start workers with `dask worker`, and run again; finished batches stay done",
             )
 
 
 def threads(client: "Client") -> int:
-    """How many pieces of work the workers do at once; 1 while there are no workers."""
+    """Number of tasks that the workers execute at once; 1 while there are no workers."""
     return max(1, sum(_threads_of_each(client).values()))
 
 
 def _threads_of_each(client: "Client") -> Mapping[str, int]:
-    """By each worker's address. Raises `EngineError` if the scheduler does not say."""
+    """Number of threads by address of the worker. Raises `EngineError` if the scheduler does not answer."""
     try:
-        # Its machine takes what is sent as long as it runs, whether the scheduler does or not.
+        # With a timeout: while its machine runs, it accepts requests even if the scheduler hangs.
         return interruptible(client.nthreads, cancel=None, timeout=ANSWERS_WITHIN)
     except TimeoutError:
         raise EngineError(
-            f"Dask's scheduler has said nothing for {ANSWERS_WITHIN:.0f} s",
-            hint="see what it does; what is done stays done",
+            f"the Dask scheduler has not answered for {ANSWERS_WITHIN:.0f} s",
+            hint="check the scheduler, and run again; finished batches stay done",
         ) from None
     except OSError:
         raise _lost() from None
@@ -265,7 +265,7 @@ def _outcome(future: "Future[Result]") -> Result | Exception:
         error = future.exception()
         if error is None:
             return future.result()
-    except (OSError, CancelledError) as error:  # the scheduler is gone, and with it the future
+    except (OSError, CancelledError) as error:  # the scheduler is lost, and with it the future
         raise _lost() from error
     if isinstance(error, CancelledError):
         raise _lost()
@@ -273,15 +273,15 @@ def _outcome(future: "Future[Result]") -> Result | Exception:
         return error
     if isinstance(error, KilledWorker):
         return _WorkersLostError(
-            f"given up after {LOSSES + 1} workers were lost at it and nothing else, "
+            f"failed after {LOSSES + 1} workers were lost while they executed nothing else, "
             f"the last at {error.last_worker.address}",
-            hint="it may need more memory than a worker has; smaller buckets help",
+            hint="give workers more memory, or use smaller buckets",
         )
     return WorkerError(f"a worker failed with {type(error).__name__}: {brief(str(error))}")
 
 
 def _lost() -> EngineError:
     return EngineError(
-        "the connection to Dask's scheduler is lost",
-        hint="what is done stays done: run again once the scheduler is back",
+        "the connection to the Dask scheduler is lost",
+        hint="run again once the scheduler is back; finished batches stay done",
     )

@@ -1,4 +1,4 @@
-"""The engine of a run on Dask: only names and ids travel to the workers, and what became of each batch."""
+"""The Dask engine: names and ids are sent to the workers, outcomes of batches come back; no rows do."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -16,10 +16,10 @@ _ENCRYPTED = "tls://"
 
 
 class Dask:
-    """The workers of a scheduler, or one of its own for each core, for as long as the block lasts.
+    """The workers of a scheduler, or of a local cluster with one per core, while the block runs.
 
-    When a worker is lost its batch is begun again by another one. Raises `MissingExtraError` and
-    `EngineError` like `connected` and `each`.
+    If a worker is lost, another one starts its batch again. Raises `MissingExtraError` and `EngineError` like
+    `connected` and `each`.
     """
 
     repeats = True
@@ -42,22 +42,22 @@ class Dask:
         self._client = None
 
     def places(self, work: Work[Any, Any], /) -> int | None:
-        """How many batches the workers work at once."""
+        """Number of batches that the workers execute at once."""
         return threads(self._connected(work))
 
     def __call__(
         self, work: Work[Batch, Any], batches: Sequence[Batch], /
     ) -> Iterator[tuple[Batch, Done | Exception]]:
-        """What became of each batch, in the order in which that is known.
+        """Yield each batch with its outcome, or its error, as soon as it is known.
 
-        Raises `InvalidOptionError` for work with a secret in it that others could read on the way.
+        Raises `InvalidOptionError` for work with a secret that would be sent unencrypted.
         """
         encrypted = self.scheduler is None or self.scheduler.startswith(_ENCRYPTED)
         task = work.travelling(encrypted=encrypted)
         yield from each(self._connected(work), task, batches, at_once=work.at_once)
 
     def _connected(self, work: Work[Any, Any]) -> "Client":
-        """The client, which stays connected when the run begins again after a lost connection."""
+        """Return the client; it stays connected when the run retries after a lost connection."""
         if self._client is None:
             client = connected(self.scheduler, environ=dict(work.secrets))
             self._client = self._stack.enter_context(client)

@@ -1,4 +1,4 @@
-"""The engine of a run in this process: batches one after the other, or three at once in different stages."""
+"""The local engine: batches one after the other, or three at once in different stages."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,11 +9,11 @@ from forecaster.process.signals import Cancel, cancel_all, cancel_now, outcome
 from forecaster.run.batch import Batch, Done, Work
 from forecaster.run.stages import Stages
 
-_WAITING = 1  # batches computed and not stored, beside the one that is being stored
+_WAITING = 1  # batches computed and not stored, in addition to the one that is being stored
 
 
 class Local:
-    """In this process. Polars takes all cores for each batch."""
+    """Executes batches in this process. Polars uses all cores for each batch."""
 
     repeats = False
 
@@ -24,14 +24,14 @@ class Local:
     def __call__(
         self, work: Work[Batch, Any], batches: Sequence[Batch], /
     ) -> Iterator[tuple[Batch, Done | Exception]]:
-        """What became of each batch, in their order."""
+        """Yield each batch with its outcome, or its error, in order."""
         if work.overlaps:
             return _overlapping(work, batches)
         return ((batch, attempted(work, batch)) for batch in batches)
 
 
 def attempted(work: Work[Batch, Any], batch: Batch) -> Done | Exception:
-    """What became of a batch; what it failed with is returned, to be told along with the others'."""
+    """Execute a batch; return its outcome or its error, so that the others continue."""
     try:
         return work(batch)
     except ForecasterError as error:
@@ -39,9 +39,9 @@ def attempted(work: Work[Batch, Any], batch: Batch) -> Done | Exception:
 
 
 def _overlapping(work: Work[Batch, Any], batches: Sequence[Batch]) -> Iterator[tuple[Batch, Done]]:
-    """While a batch is computed, the next one is read and those before are stored, each in a thread.
+    """Read the next batch and store the previous ones in two threads while one batch is computed.
 
-    Raises what the first one fails with, once what is being stored is.
+    Raises the first error, after the batches that are being stored have been stored.
     """
     stages = work.stages or Stages()
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
@@ -62,8 +62,8 @@ def _overlapping(work: Work[Batch, Any], batches: Sequence[Batch]) -> Iterator[t
             cancel_now([*ahead, *(write for _, write in behind)], _both(work))
             raise
         except Exception:
-            # What is being stored is not broken off. Should it fail, that is what counts: it must not be
-            # tried again, while what could not be read may be.
+            # A write in progress is not interrupted. If it fails, its error counts: a write must not be
+            # retried, while a read may be.
             cancel_all(ahead, work.catalogue.cancel or Cancel([], lambda: None))
             while behind:
                 yield _first(behind)
@@ -75,7 +75,7 @@ def _overlapping(work: Work[Batch, Any], batches: Sequence[Batch]) -> Iterator[t
 
 
 def _first(behind: list[tuple[Batch, "Future[Done]"]]) -> tuple[Batch, Done]:
-    """What became of the batch that is stored first; it is no longer waited for, whatever that is."""
+    """Wait for the batch that is stored first, and remove it from the list, even if it failed."""
     batch, write = behind.pop(0)
     return batch, outcome(write)
 
@@ -85,6 +85,6 @@ def _is_stored(write: "Future[Done]") -> bool:
 
 
 def _both(work: Work[Any, Any]) -> Cancel:
-    """Breaks off whatever is going on."""
+    """Cancel both a read and a write in progress."""
     known = [cancel for cancel in (work.catalogue.cancel, work.sink.cancel) if cancel]
     return Cancel([ask for cancel in known for ask in cancel.asks], lambda: [c.cut() for c in known])

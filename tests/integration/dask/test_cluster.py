@@ -40,7 +40,7 @@ class TestEach:
         with connected(cluster.address) as client:
             found = dict(each(client, deadly, range(6)))
         assert {item for item, outcome in found.items() if isinstance(outcome, Exception)} == {4}
-        assert f"given up after {LOSSES + 1} workers were lost" in str(found[4])
+        assert f"failed after {LOSSES + 1} workers were lost" in str(found[4])
 
     def test_workers_may_come_later_die_and_go(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         file = tmp_path / "s.json"
@@ -69,7 +69,7 @@ class TestEach:
             next(outcomes)
             os.kill(own.scheduler.pid, signal.SIGSTOP)
             monkeypatch.setattr("forecaster.run.engines.cluster.ANSWERS_WITHIN", 1.0)
-            with pytest.raises(EngineError, match="Dask's scheduler has said nothing for 1 s"):
+            with pytest.raises(EngineError, match="the Dask scheduler has not answered for 1 s"):
                 list(outcomes)
 
     @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x", "127.0.0.1:1"])
