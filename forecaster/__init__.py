@@ -11,7 +11,7 @@ __all__ = ["ForecasterError", "Forecasts", "build_forecasts"]
 
 
 def __getattr__(name: str) -> object:
-    """Import the model when it is first used: it needs Polars, and --help does not."""
+    """Import the model on first use: it needs Polars, which takes time and which --help does not need."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from forecaster import model  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""`forecaster` and `python -m forecaster`: the program as a process."""
+"""Entry point of `forecaster` and `python -m forecaster`: set up the process, then run the command line."""
 
 import atexit
 import gc
@@ -12,18 +12,18 @@ from forecaster.process.stdio import tolerate
 
 
 def start() -> None:
-    """Run the command line."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt during the imports shows no traceback
+    """Set up secrets, output, warnings and signals of the process, and run the command line."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # so that an interrupt during imports shows no traceback
     hide_password()
     stderr = tolerate()
     sys.excepthook = without_secrets
     if not sys.warnoptions:  # warnings of libraries are for developers, not for users
         warnings.simplefilter("ignore")
         sys.warnoptions.append("ignore")  # also in processes that multiprocessing starts
-    # Imports create some hundred thousand objects that live until the end: the collector need not visit them.
+    # Imports create some 100,000 objects that live until the end: the garbage collector need not visit them.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
-    # NumPy's products are too small here to gain from threads, which would compete with those of Polars.
+    # The matrix products of NumPy are too small to gain from threads, which would compete with Polars.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from forecaster.process.signals import ended_by_signals  # noqa: PLC0415 - with the password hidden
 

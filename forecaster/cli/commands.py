@@ -271,8 +271,8 @@ COMMANDS = (
         option(
             "--later-rates",
             is_flag=True,
-            help="Where an MLDR cannot be computed at a cutoff, use the stored one, which may know later "
-            "days.",
+            help="Where an MLDR cannot be computed at a cutoff, use the stored one, which may "
+            "depend on later days.",
         ),
         option(
             "--track-id",

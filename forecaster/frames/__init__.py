@@ -1,1 +1,1 @@
-"""Every frame that crosses a module border, and rows in the types of columns."""
+"""Schemas of the frames that modules exchange, and casting of rows to the types of columns."""

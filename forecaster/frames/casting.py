@@ -1,4 +1,4 @@
-"""Rows in the types of a table's columns: the same values, or the reason why a row cannot be stored."""
+"""Cast rows to the types of a table's columns: the same values, or the reason why a row cannot be stored."""
 
 import math
 from collections.abc import Callable, Collection, Mapping
@@ -10,7 +10,7 @@ import polars as pl
 from forecaster.errors import WriteRefusedError
 from forecaster.frames.schemas import Dtype
 
-# What a column of each type takes. PostgreSQL's driver copies bits without looking: a frame of
+# The Polars type for a column of each type. The PostgreSQL driver copies bits without checking: a frame of
 # another type would be stored as other numbers, without an error.
 STORED_AS: Mapping[str, Dtype] = {
     "smallint": pl.Int16,
@@ -25,7 +25,7 @@ STORED_AS: Mapping[str, Dtype] = {
     "timestamp without time zone": pl.Datetime("us"),
 }
 
-# Days since 1970. Outside of them the driver's arithmetic overflows, and a day can become 'infinity'.
+# Days since 1970. Beyond them the driver's arithmetic overflows, and a day can become 'infinity'.
 _FIRST_DAY, _LAST_DAY = -2_440_588, 2_145_042_905  # PostgreSQL's: 24 November 4714 BC, 31 December 5874897
 _CALENDAR = [(day - date(1970, 1, 1)).days for day in (date.min, date.max)]
 _LAST_US = 2**63 - 1  # Polars' last microsecond, in the year 294247
@@ -37,28 +37,28 @@ _DECIMAL_DIGITS = 38
 
 @dataclass(frozen=True)
 class ColumnInfo:
-    """A column of a table: what it takes."""
+    """What a column of a table accepts."""
 
     type: str
     not_null: bool = False
     has_default: bool = False
     generated: bool = False
     digits: int | None = None
-    """Of a numeric column of limited precision: how many there may be before the point."""
+    """Maximum digits before the point, for a numeric column of limited precision; else None."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Rows as a table's columns take them."""
+    """Rows in the types of a table's columns."""
 
     rows: pl.DataFrame
     problems: Mapping[str, pl.Series]
-    """What keeps rows from being stored, and which: "column: reason" -> a mask over the rows."""
+    """Rows that cannot be stored: "column: reason" -> Boolean mask over the rows."""
     given: pl.DataFrame
-    """The rows before."""
+    """The rows before the cast."""
 
     def by(self, column: str) -> dict[int, str]:
-        """For each track, or artist, with a row that cannot be stored, the first reason."""
+        """Map each id in `column` that has a row that cannot be stored to its first reason."""
         reasons: dict[int, str] = {}
         for reason, mask in self.problems.items():
             ids = self.given[column].filter(mask).unique().sort()
@@ -69,13 +69,13 @@ class Fitted:
 def fit(
     rows: pl.DataFrame, columns: Mapping[str, ColumnInfo], *, may_be_null: Collection[str] = ()
 ) -> Fitted:
-    """Bring rows into the types of the columns that they are for, by name, with the same values.
+    """Cast rows to the types of the columns of the same names, with the same values.
 
-    A value that a column cannot hold exactly (too large, a fraction, no finite number) is a problem of its
-    row, and so is a NULL where a row must have a value. Some conversions do lose something, because that is
-    what such a column is for: a float becomes the nearest one of a real column and is rounded to a numeric
-    column's scale, and an instant becomes its day in a date column. Raises `WriteRefusedError` for a column
-    of another kind than the rows'.
+    A value that a column cannot hold exactly (too large, a fraction, not finite) is a problem of its row, and
+    so is a NULL where a value is required. Some conversions are allowed to lose precision, because such a
+    column is made for it: a float becomes the nearest value of a real column and is rounded to the scale of a
+    numeric column, and an instant becomes its day in a date column. Raises `WriteRefusedError` for a column
+    whose type cannot hold this kind of values at all.
     """
     fitted: dict[str, pl.Series] = {}
     problems: dict[str, pl.Series] = {}
@@ -97,20 +97,20 @@ def fit(
 def fit_or_refuse(
     rows: pl.DataFrame, fit: Callable[[pl.DataFrame], Fitted], *, by: str
 ) -> tuple[Fitted, dict[int, str]]:
-    """Fit the rows of all tracks, or artists, of which every row fits; the others are refused.
+    """Cast the rows of all tracks or artists of which every row fits; the others are refused.
 
-    `by` is the column that names the track or artist. Returns also the first reason for each refused one.
+    `by` is the column with the id of the track or artist. Also returns the first reason for each refused one.
     """
     fitted = fit(rows)
     refused = fitted.by(by)
-    if refused:  # from the start, because rows that stay can have more digits without those that go
+    if refused:  # again from the start: without the refused rows the others can keep more digits
         unfit = pl.Series(list(refused), dtype=pl.Int64).implode()
         fitted = fit(rows.filter(~pl.col(by).is_in(unfit)))
     return fitted, refused
 
 
 def _converted(values: pl.Series, info: ColumnInfo) -> pl.Series | None:
-    """The values as the type takes them, NULL for one that it cannot hold; None if of another kind."""
+    """Cast values, with NULL for those that the type cannot hold; None if it can hold none of this kind."""
     dtype, target = values.dtype, STORED_AS[info.type]
     converted = None
     if dtype == pl.Null or (dtype.is_decimal() and target.is_decimal()):
@@ -144,7 +144,7 @@ def _number(values: pl.Series, target: Dtype) -> pl.Series:
 
 
 def _decimal(values: pl.Series) -> pl.Series:
-    """With as many digits after the point as there is room for; floats by way of their shortest digits."""
+    """Cast to decimals with as many digits after the point as fit; floats by their shortest text."""
     if not values.dtype.is_float():
         return values.cast(pl.Decimal(_DECIMAL_DIGITS, 0), strict=False)
     sizes = values.abs().cast(pl.Float64)
@@ -155,9 +155,9 @@ def _decimal(values: pl.Series) -> pl.Series:
 
 
 def _microseconds(values: pl.Series) -> pl.Series:
-    """Since 1970; NULL for what the server has no timestamp for.
+    """Microseconds since 1970; NULL beyond the timestamps of the server.
 
-    By arithmetic, because Polars overflows or panics over days that its calendar does not have.
+    Computed by arithmetic, because Polars overflows or panics for days outside its calendar.
     """
     ticks, dtype = values.to_physical().cast(pl.Int64), values.dtype
     if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns":
@@ -168,26 +168,26 @@ def _microseconds(values: pl.Series) -> pl.Series:
 
 
 def _where(condition: pl.Series, values: pl.Series) -> pl.Series:
-    """The values for which the condition holds, NULL for the others."""
+    """Keep the values for which the condition holds; the others become NULL."""
     return pl.select(pl.when(condition).then(values).alias(values.name)).to_series()
 
 
 def _problems(values: pl.Series, fitted: pl.Series, type_: str, *, required: bool) -> dict[str, pl.Series]:
     found = {f"{values.name}: a value that does not fit {type_}": fitted.is_null() & values.is_not_null()}
     if required:
-        found[f"{values.name}: NULL, where there has to be a value"] = values.is_null()
+        found[f"{values.name}: NULL, but a value is required"] = values.is_null()
     return {problem: mask for problem, mask in found.items() if mask.any()}
 
 
 def described(rows: pl.DataFrame) -> str:
-    """The first of the rows."""
+    """Describe the first row as text: each column with its value."""
     return ", ".join(f"{values.name} {_shown(values.head(1))}" for values in rows)
 
 
 def _shown(value: pl.Series) -> str:
-    """Polars panics over the text of a day that its calendar does not have."""
+    """Convert a single value to text; Polars panics for a day outside its calendar."""
     if isinstance(value.dtype, pl.Date | pl.Datetime) and value.null_count() == 0:
         days = _microseconds(value) // _US_PER_DAY
         if not days.is_between(_CALENDAR[0], _CALENDAR[1]).fill_null(value=False).item():
-            return "outside of the years 1 to 9999"
+            return "outside the years 1 to 9999"
     return str(value.item())

@@ -1,6 +1,6 @@
-"""Every frame that crosses a module border: its grain, its columns, and `conform`.
+"""Schemas of the frames that modules exchange: grain and columns, and `conform`.
 
-Grains, in the order in which the data flows: (track, day) -> (track) -> (track, month).
+Grains, in the order of the data flow: (track, day) -> (track) -> (track, month).
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ _TIMES = (pl.Datetime, pl.Date)
 
 @dataclass(frozen=True)
 class Kind:
-    """What a column may arrive as (`accepts`, for the error message `expected`) and what it becomes."""
+    """Types that an input column may have (`accepts`; `expected` in messages) and the type it `becomes`."""
 
     expected: str
     accepts: tuple[DataTypeClass, ...]
@@ -31,9 +31,9 @@ class Kind:
 
 ID = Kind("an integer of at most 64 bits, signed", _IDS, pl.Int64)
 NUMBER = Kind("a number", _NUMBERS, pl.Float64)
-# A datetime too far away to be a date is no date: NULL.
+# A datetime too far away for a date becomes NULL.
 DAY = Kind("a date or a datetime", _TIMES, pl.Date, convert=lambda column: column.cast(pl.Date, strict=False))
-# More than 2^31 days are no age, so they count as unknown.
+# More than 2^31 days cannot be an age, so they count as unknown.
 DAYS = Kind(
     "an integer",
     _NUMBERS,
@@ -44,10 +44,10 @@ DAYS = Kind(
 ROW_ID = Kind("an integer or a string", (*_IDS, pl.String), None, required=False)
 WHEN = Kind("a datetime", _TIMES, None, required=False)
 
-# What the model's steps start from. One row per track and day; `day` orders a track's records.
+# The input of the model's steps. One row per track and day; `day` orders the records of a track.
 RECORDS: tuple[str, ...] = ("cm_track_id", "day", "daily_streams")
 
-# One row per track; `has_several_artists` is about its last 365 records.
+# One row per track; `has_several_artists` refers to its last 365 records.
 TRACK_FACTS: tuple[str, ...] = (
     "cm_track_id",
     "cm_artist_id",
@@ -61,7 +61,7 @@ TRACK_FACTS: tuple[str, ...] = (
 # One row per artist.
 NEWEST_MLDR: tuple[str, ...] = ("cm_artist_id", "mldr")
 
-# One row per track that gets no forecast.
+# One row per track without a forecast.
 SKIPPED = pl.Schema(
     {
         "cm_track_id": pl.Int64,
@@ -71,12 +71,12 @@ SKIPPED = pl.Schema(
     }
 )
 
-# One row per artist that gets no decay rate.
+# One row per artist without an MLDR.
 RATELESS = pl.Schema({"cm_artist_id": pl.Int64, "reason": pl.String, "records": pl.Int64, "months": pl.Int64})
 
 
 def check(*frames: tuple[str, pl.LazyFrame, Mapping[str, Kind]]) -> None:
-    """Raise `SchemaMismatchError` naming every column, of any frame, that is missing or cannot work."""
+    """Raise `SchemaMismatchError` that names every missing column, and every wrong type, of all frames."""
     problems = [
         f"{name}: {'; '.join(found)}"
         for name, frame, columns in frames

@@ -1,1 +1,1 @@
-"""The catalogue in Parquet files, forecast bucket by bucket, without a database."""
+"""Catalogues in Parquet files, forecast bucket by bucket, without a database."""

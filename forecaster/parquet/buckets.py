@@ -1,4 +1,4 @@
-"""One bucket of a catalogue in files: kept from others, read, forecast, stored; the manifest last."""
+"""One bucket of a catalogue in files: lock, read, forecast and store it, the manifest last."""
 
 import hashlib
 import time
@@ -31,35 +31,39 @@ if TYPE_CHECKING:
 
 
 def chosen(track_ids: tuple[int, ...] | None) -> str | None:
-    """What a manifest says of the tracks that were asked for; None for all."""
+    """Fingerprint of the selected tracks for the manifest; None for all tracks."""
     return None if track_ids is None else hashlib.sha256(repr(sorted(track_ids)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class BucketCatalogue:
-    """The tracks of a catalogue in files. Only names and ids, so that it can be sent to workers."""
+    """The source of the buckets of a catalogue in files. It has only names and ids, to be sent to workers."""
 
     files: Catalogue
     track_ids: tuple[int, ...] | None
-    """Only these tracks. None: all."""
+    """Read only these tracks. None: all."""
 
     def read(self, bucket: Bucket, /) -> History:
-        """The cleaned records of the bucket's tracks, and the rates of their artists."""
+        """Read the cleaned records of the bucket's tracks, and the MLDR of their artists.
+
+        Raises `BadFileError` for files that cannot be read or rows of other buckets, and
+        `SchemaMismatchError` for columns that do not fit.
+        """
         daily = self._daily(bucket)
         mldr = self.files.newest_mldr(bucket, daily["cm_artist_id"])
         return history_of(daily, mldr.lazy())
 
     @property
     def cancel(self) -> "Cancel | None":
-        """A read comes back by itself."""
+        """None: a read returns by itself."""
         return None
 
     def travelling(self, *, encrypted: bool) -> "BucketCatalogue":
-        """The same. Raises `InvalidOptionError` for a secret in a name that others could read on the way."""
+        """Return itself. Raises `InvalidOptionError` if a secret in a name would be sent unencrypted."""
         for option, where in (("--source", self.files.streams), ("--mldr", self.files.mldr)):
             if not encrypted and masked(where) != where:
                 raise InvalidOptionError(
-                    f"{option} has a signature or a password in it, which would go to the workers "
+                    f"{option} contains a signature or a password, which would be sent to the workers "
                     "unencrypted",
                     hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what the store needs, where "
                     "the workers run; or use a scheduler at tls://",
@@ -67,7 +71,7 @@ class BucketCatalogue:
         return self
 
     def fingerprints(self, bucket: Bucket, /) -> dict[str, Any]:
-        """What is read for the bucket: which tracks, and what changes when the files do."""
+        """Fingerprints of the bucket's input: the selected tracks, and the files."""
         return {
             "tracks": chosen(self.track_ids),
             "streams": self.files.files(bucket).fingerprint(),
@@ -89,28 +93,28 @@ class BucketCatalogue:
         if len(strays):
             belongs = strays.select(bucket_of(track, bucket.of))["cm_track_id"][0]
             raise BadFileError(
-                f"{self.files.files(bucket).where} has rows of {len(strays):,} tracks that belong in "
-                f"other buckets, the first is {strays['cm_track_id'][0]}, of bucket {belongs}",
-                hint="lay the catalogue out anew with `forecaster prepare`",
+                f"{self.files.files(bucket).where} has rows of {len(strays):,} tracks that belong to "
+                f"other buckets (first: track {strays['cm_track_id'][0]}, of bucket {belongs})",
+                hint="lay the catalogue out again with `forecaster prepare`",
             )
 
 
 @dataclass(frozen=True)
 class BucketSink:
-    """Where forecasts are stored in files, one bucket at a time."""
+    """The destination of forecasts in files, one bucket at a time."""
 
     catalogue: BucketCatalogue
     directory: Sink | None
-    """None: in a dry run."""
+    """None in a dry run."""
     parameters: Parameters
     created_at: datetime
     replace: bool = False
-    """Also buckets whose forecasts are there and whole."""
+    """Also compute buckets whose forecasts are complete."""
     wait: float = 0.0
-    """Seconds to wait for another process that works the same bucket."""
+    """Wait up to this many seconds for another process that computes the same bucket."""
 
     def asked(self, bucket: Bucket, /) -> dict[str, Any]:
-        """What the bucket's result follows from."""
+        """Everything that the result of the bucket depends on, for its manifest."""
         return {
             "parameters": as_json(self.parameters),
             **self.catalogue.fingerprints(bucket),
@@ -118,16 +122,16 @@ class BucketSink:
         }
 
     def fit(self, rows: pl.DataFrame, /) -> tuple[Fitted, dict[int, str]]:
-        """The rows in the types of the tables, and the tracks that these types cannot hold."""
+        """Cast rows to the types of the tables; also return the tracks that these types cannot hold."""
         return fit_made(rows, self.created_at)
 
     @contextmanager
     def held(self, bucket: Bucket, /) -> "Iterator[OneBucket | Done]":
-        """Keep others from the bucket; yields what stores it, or what is there, if that is whole.
+        """Hold the bucket exclusively; yields its store, or its outcome if its forecasts are complete.
 
-        Raises `LockedError` if another process works the bucket.
+        Raises `LockedError` if another process computes the bucket.
         """
-        with refusing(f"bucket {bucket}", "worked"):  # for what nobody has thought of
+        with refusing(f"bucket {bucket}", "computed"):  # for errors that no inner block names
             asked, start = self.asked(bucket), time.perf_counter()
             if self.directory is None:
                 yield OneBucket(self, asked, start)
@@ -137,29 +141,29 @@ class BucketSink:
                 self.directory.prepare(bucket.of)
                 with locked(self.directory.lock(bucket), self.wait):
                     self.directory.prepare_bucket(bucket)
-                    # Once more: it may have been worked while we waited.
+                    # Check again: another process may have computed it in the meantime.
                     yield self.whole(bucket, asked) or OneBucket(self, asked, start)
 
     def store(self, bucket: Bucket, computed: Computed, stages: "Stages", /) -> Done:
-        """Store a bucket that nobody else is at."""
+        """Store a bucket, and hold it while it is stored."""
         with self.held(bucket) as sink:
             return sink if isinstance(sink, Done) else sink.store(bucket, computed, stages)
 
     @property
     def cancel(self) -> "Cancel | None":
-        """A write comes back by itself."""
+        """None: a write returns by itself."""
         return None
 
     def travelling(self) -> "BucketSink":
-        """The same: it is only names."""
+        """Return itself: it has only names."""
         return self
 
     def whole(self, bucket: Bucket, asked: Mapping[str, Any], /) -> Done | None:
-        """The bucket, if its forecasts are there and whole, and it is not to be worked all the same."""
+        """Return the outcome of a bucket whose forecasts are complete; None if it has to be computed."""
         if self.directory is None or self.directory.problem(bucket, asked):
             return None
         manifest = self.directory.read(bucket)
-        # One of this run's instant is this run's: its worker was lost before it could say so.
+        # A manifest with this run's instant is of this run: its worker was lost before it could report.
         is_ours = manifest is not None and manifest.created_at == self.created_at.isoformat()
         if manifest is None or (self.replace and not is_ours):
             return None
@@ -168,17 +172,17 @@ class BucketSink:
 
 @dataclass(frozen=True)
 class OneBucket:
-    """What stores a bucket that is held."""
+    """Stores a bucket that this process holds."""
 
     sink: BucketSink
     asked: dict[str, Any]
     start: float
-    """When it was begun, by the clock of performance."""
+    """Start of the bucket, by `time.perf_counter`."""
 
     def store(self, bucket: Bucket, computed: Computed, stages: "Stages", /) -> Done:
-        """Write the forecasts and the skipped tracks, and the manifest last, each by a temporary name.
+        """Write forecasts, skipped tracks and finally the manifest, each under a temporary name first.
 
-        Whenever the process dies, the bucket is as it was or is done again.
+        If the process dies at any point, the bucket is as it was before, or is computed again.
         """
         directory, files = self.sink.directory, list[dict[str, Any]]()
         if directory:
@@ -217,7 +221,7 @@ class OneBucket:
 
 
 def done_before(manifest: Manifest, *, left_alone: bool) -> Done:
-    """What a manifest says became of its bucket; the skipped tracks lie in the sink."""
+    """Return the outcome of a bucket by its manifest; the sink has the skipped tracks."""
     return Done(
         processed=manifest.tracks,
         results=manifest.forecast,

@@ -1,4 +1,4 @@
-"""Where a catalogue's Parquet files are, and reading what they hold of one bucket."""
+"""Find the Parquet files of a catalogue, and read the rows of one bucket from them."""
 
 import hashlib
 import os
@@ -35,12 +35,12 @@ from forecaster.process.signals import interruptible
 from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
 
 ROWS_PER_BUCKET = 10_000_000
-"""Where nothing else tells the number of buckets: so many daily rows take about 1 GB of memory."""
+"""Default size of a bucket if their number is not given: so many daily rows take about 1 GB of memory."""
 
-_NAMED = 5  # directories that an error names
+_NAMED = 5  # maximum number of directories that an error names
 _LOCAL = re.compile(r"\Afile:(?://(?:localhost)?)?(?=/)", re.IGNORECASE)
-_NOT_PARQUET = "it is damaged, cut off, or no Parquet file"
-# Files of one catalogue may have been written with numbers and times of different sizes.
+_NOT_PARQUET = "it is damaged, incomplete, or not a Parquet file"
+# Files of one catalogue may have numbers and times of different widths.
 _WIDENING = pl.ScanCastOptions(
     integer_cast=["upcast", "allow-float"],
     float_cast="upcast",
@@ -52,25 +52,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Files:
-    """Parquet files of one kind: a file, a directory with all below it, or a pattern; or the URL of one."""
+    """Parquet files with the same columns: a file, all files below a directory, a pattern, or their URL."""
 
     where: str
     columns: Mapping[str, Kind]
-    """What is read of them. Raises `SchemaMismatchError`, naming every column, if they cannot work."""
+    """The columns to read. Readers raise `SchemaMismatchError` that names every column that does not fit."""
 
     @property
     def is_url(self) -> bool:
-        """Whether they are in an object store, which Polars reads by itself."""
+        """Whether the files are in an object store, which Polars reads by itself."""
         return is_url(self.where)
 
     def listing(self) -> Listing:
-        """Each file, and names that are not read. Raises `BadFileError` if there is no file."""
+        """List the files, and the names that are not read. Raises `BadFileError` if there is no file."""
         found = list_files(self.where)
         if not found.read:
             others = f", but {counted(len(found.passed_over), 'other name')}" if found.passed_over else ""
-            first = f", the first is {found.passed_over[0]}" if others else ""
+            first = f" (first: {found.passed_over[0]})" if others else ""
             is_missing = not (self.is_url or is_pattern(self.where) or os.path.lexists(self.where))
-            holds = "does not exist" if is_missing else f"holds no Parquet files{others}{first}"
+            holds = "does not exist" if is_missing else f"has no Parquet files{others}{first}"
             raise BadFileError(
                 f"{self.where} {'cannot be read: it ' if self.is_url else ''}{holds}",
                 hint="give a directory, a file, a pattern like 'streams/*.parquet', or the URL of one",
@@ -78,17 +78,17 @@ class Files:
         return found
 
     def paths(self) -> list[str]:
-        """Each file. Raises `BadFileError` for none."""
+        """List the paths or URLs of the files. Raises `BadFileError` if there is no file."""
         return self.listing().read
 
     def scan(self) -> pl.LazyFrame:
-        """All their rows, with those of the columns that any of them has, or that the paths tell."""
+        """Scan all rows, with those columns that at least one file or path has."""
         paths = self.paths()
         told = told_by_paths(paths, self.columns)
-        # What is in the file counts: not all that a path says is a column.
+        # A column in the file takes precedence: not every NAME=VALUE in a path is meant as a column.
         scan = partial(pl.scan_parquet, paths, glob=False, hive_partitioning=False, missing_columns="insert")
         if self.is_url:
-            # Their footers are far away: what has more columns than the first is refused.
+            # Reading all footers would be slow: a file with more columns than the first one is refused.
             scan = partial(scan, extra_columns="raise")
             schema = self._read(scan().collect_schema)
             told = {name: of_files for name, of_files in told.items() if name not in schema}
@@ -99,11 +99,11 @@ class Files:
         return with_told(scan(include_file_paths=PATH), told, self.columns) if told else scan()
 
     def conformed(self) -> pl.LazyFrame:
-        """All their rows, in the columns' final types."""
+        """Scan all rows, in the final types of the columns."""
         return conform(self.scan(), self.columns, name=self.where)
 
     def fingerprint(self) -> str:
-        """Changes when the files do: names, sizes and times of change; of a URL, names and number of rows."""
+        """Hash of names, sizes and times of change; for a URL, of names and number of rows."""
         paths = self.paths()
         told = told_by_paths(paths, self.columns)
         if self.is_url:
@@ -115,18 +115,18 @@ class Files:
         return hashlib.sha256(state.encode()).hexdigest()
 
     def count(self) -> int:
-        """How many rows they have, by their footers."""
+        """Count the rows, by the footers."""
         return int(self.collect(self.scan().select(pl.len())).item())
 
     def collect(self, frame: pl.LazyFrame) -> pl.DataFrame:
-        """The rows of a frame that is made from these files. Raises `BadFileError` naming the bad one."""
+        """Collect a frame that scans these files. Raises `BadFileError` that names the file at fault."""
         try:
             return self._read(lambda: frame.collect(engine="streaming"))
         except BadFileError as error:
             raise self._naming_the_file(error) from error.__cause__
 
     def _schema(self, path: str) -> dict[str, DataType]:
-        """The types of those columns that a file has. Raises `BadFileError` for one of deletions."""
+        """Read the types of the columns that a file has. Raises `BadFileError` for a file of deletions."""
         with refusing(path, "read", hint=_NOT_PARQUET):
             one = pl.scan_parquet(path, glob=False, hive_partitioning=False)
             schema = interruptible(one.collect_schema, cancel=None)
@@ -135,7 +135,7 @@ class Files:
         return {name: schema[name] for name in self.columns if name in schema}
 
     def _common(self, schemas: Mapping[str, Mapping[str, DataType]]) -> dict[str, DataType]:
-        """Of each column the type that holds what all files have."""
+        """Find for each column the type that holds the values of all files."""
         found: dict[str, dict[DataType, str]] = {name: {} for name in self.columns}
         for path, schema in schemas.items():
             for name, type_ in schema.items():
@@ -149,7 +149,7 @@ class Files:
         if differing:
             raise SchemaMismatchError(
                 f"{self.where}: {'; '.join(differing)}",
-                hint="write the files anew with one type for each column",
+                hint="write the files again with one type for each column",
             )
         return {name: type_ for name, type_ in common.items() if type_ is not None}
 
@@ -158,11 +158,13 @@ class Files:
             refusing(self.where, "read", hint=STORE_HINT if self.is_url else None),
             warnings.catch_warnings(),
         ):
-            warnings.simplefilter("ignore", UserWarning)  # on the store's region, which is found out
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # about the store's region, which is found automatically
             return interruptible(read, cancel=None)
 
     def _naming_the_file(self, error: BadFileError) -> BadFileError:
-        """Polars names no file, so each is tried until one fails."""
+        """Find the file at fault by reading each one, because the errors of Polars do not name it."""
         for path in [] if self.is_url else self.paths():
             try:
                 with refusing(path, "read", hint=_NOT_PARQUET):
@@ -174,22 +176,22 @@ class Files:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """A catalogue in Parquet files. Only names, so that it can be told to whoever works a bucket."""
+    """A catalogue in Parquet files. It has only names, so that it can be sent to workers."""
 
     streams: str
     mldr: str
     laid_out_in: int | None
-    """How many buckets `prepare` has laid it out in; None if each bucket is picked from all rows."""
+    """The number of buckets that `prepare` has made; None if each bucket has to be filtered from all rows."""
     rates_by_bucket: bool = False
-    """Whether each bucket has the decay rates of its own artists."""
+    """Whether each bucket has the MLDR of its own artists."""
 
     @property
     def all_rates(self) -> Files:
-        """The files with the decay rates of all artists."""
+        """The files with the MLDR of all artists."""
         return Files(self.mldr, ARTIST_MLDR)
 
     def rates(self, bucket: Bucket) -> Files:
-        """The files that have the decay rates of the bucket's artists."""
+        """The files that have the MLDR of the bucket's artists."""
         if self.rates_by_bucket:
             return replace(self.all_rates, where=f"{self.mldr}/{bucket.directory}")
         return self.all_rates
@@ -208,23 +210,23 @@ class Catalogue:
         )
 
     def daily(self, bucket: Bucket) -> pl.LazyFrame:
-        """The rows of a bucket: `DAILY_STREAMS`. Those without a track belong in bucket 0."""
+        """Scan the rows of a bucket: `DAILY_STREAMS`. Rows without a track id belong to bucket 0."""
         daily = self.files(bucket).conformed()
         if self.laid_out_in or bucket.of == 1:
             return daily
         return daily.filter(bucket.holds(pl.col("cm_track_id")).fill_null(value=bucket.number == 0))
 
     def newest_mldr(self, bucket: Bucket, artists: pl.Series) -> pl.DataFrame:
-        """The newest decay rate of each of a bucket's artists that has one: `NEWEST_MLDR`."""
+        """Read the newest MLDR of the bucket's artists: `NEWEST_MLDR`, one row per artist that has one."""
         files = self.rates(bucket)
-        # There may be many times more in the files: they are not to be sorted.
+        # The files may have many times more artists: filter before the sort.
         theirs = files.conformed().filter(pl.col("cm_artist_id").is_in(artists.unique().implode()))
         return files.collect(newest_mldr(theirs))
 
     def check(self) -> None:
-        """Raise `SchemaMismatchError` naming every column, or `BadFileError`, if no bucket can be worked.
+        """Raise `SchemaMismatchError`, which names every column, or `BadFileError` if no bucket can be read.
 
-        One of several buckets that cannot be read is its own failure, and none here.
+        If only some buckets cannot be read, these buckets fail later, and this check passes.
         """
         for where in (self.streams, self.mldr):
             refuse_tables(where)
@@ -237,9 +239,9 @@ class Catalogue:
                 _holds_just_buckets(self.mldr, self.laid_out_in)
 
     def listings(self, buckets: Sequence[Bucket]) -> list[Listing]:
-        """What lies where the files of one bucket are, or those of all.
+        """List the files of one bucket if only one is given, else of all, with the names that are not read.
 
-        Raises `BadFileError` for rows in no bucket of an object store.
+        Raises `BadFileError` for files of an object store that are in no bucket.
         """
         is_one = len(buckets) == 1 and self.laid_out_in not in (None, 1)
         files = (
@@ -255,17 +257,17 @@ class Catalogue:
         return found
 
     def buckets(self) -> int:
-        """In how many buckets it is best worked."""
+        """The number of buckets: as laid out, else by the number of rows."""
         return self.laid_out_in or max(1, -(-self.all_files.count() // ROWS_PER_BUCKET))
 
 
 def find_catalogue(source: str, mldr: str | None = None) -> Catalogue:
-    """The catalogue in a directory, a pattern of files with streams, or the URL of either.
+    """Find the catalogue in a directory, a pattern of files with streams, or the URL of either.
 
-    A directory has `streams/` and `mldr/`, as `prepare` makes it; with `mldr` given, it may also be one of
-    streams alone. Its names are absolute, because whoever works a bucket may be in another directory.
-    Raises `InvalidOptionError` if there is nothing to take the decay rates from, `BadFileError` if there is
-    nothing at all.
+    A directory has `streams/` and `mldr/`, as `prepare` makes it; with `mldr` given, it may also have only
+    streams. All names are made absolute, because workers may run in another directory. Raises
+    `InvalidOptionError` if an option is empty or no MLDR are given, and `BadFileError` if `source` does not
+    exist.
     """
     if not source or mldr == "":
         option = "--source" if not source else "--mldr"
@@ -275,14 +277,16 @@ def find_catalogue(source: str, mldr: str | None = None) -> Catalogue:
     if is_file or os.path.isfile(source):  # noqa: PTH113 - raises nothing
         if mldr is None:
             raise InvalidOptionError(
-                f"--source {source} names files with streams, and nothing says where the decay rates are",
-                hint="--mldr FILE gives them; or name a directory with streams/ and mldr/ in it",
+                f"--source {source} names files with streams, and no decay rates (MLDR) are given",
+                hint="give --mldr FILE, or a directory with streams/ and mldr/ in it",
             )
         return Catalogue(source, mldr, None)
     with refusing(source, "read"):
         is_missing = not is_url(source) and not Path(source).exists()
     if is_missing:
-        raise BadFileError(f"{source} does not exist", hint="check --source; `forecaster prepare` makes one")
+        raise BadFileError(
+            f"{source} does not exist", hint="check --source, or make a catalogue with `forecaster prepare`"
+        )
     layout = read_layout(source)
     has_both = layout is not None or mldr is None or _has_streams(source)
     return Catalogue(
@@ -302,7 +306,7 @@ def _has_streams(source: str) -> bool:
 
 
 def _holds_just_buckets(directory: str, buckets: int) -> None:
-    """Raise `BadFileError` for rows in no bucket: nothing would read them."""
+    """Raise `BadFileError` for files in no bucket, which no bucket would read."""
     place = Place(directory)
     with refusing(directory, "read"):
         names = {
@@ -324,8 +328,8 @@ def _refuse_others(directory: str, names: set[str], buckets: int) -> None:
     others = sorted(names - {Bucket(number, buckets).directory for number in range(buckets)})
     if others:
         raise BadFileError(
-            f"{directory} is laid out in {buckets} buckets, counted from 0, and holds "
-            f"{', '.join(others[:_NAMED])} as well, which no bucket would read",
+            f"{directory} is laid out in {buckets} buckets, counted from 0, and also has "
+            f"{', '.join(others[:_NAMED])}, which no bucket would read",
             hint="remove these, or lay the catalogue out again",
         )
 
@@ -333,7 +337,7 @@ def _refuse_others(directory: str, names: set[str], buckets: int) -> None:
 def _lacking(
     name: str, told: Mapping[str, str | None], schemas: Mapping[str, Mapping[str, DataType]]
 ) -> dict[str, str | None]:
-    """What the paths say of those files that do not say it themselves."""
+    """Keep the values from paths of those files that lack the column."""
     return {path: text for path, text in told.items() if name not in schemas[path]}
 
 
@@ -342,11 +346,11 @@ def _absolute(where: str) -> str:
     where = _LOCAL.sub("", where)
     if is_url(where):
         return where.rstrip("/")
-    return os.path.abspath(where)  # noqa: PTH100 - without resolving links: the name is said to the user
+    return os.path.abspath(where)  # noqa: PTH100 - without resolving links: the user sees the name
 
 
 def _common(types: Sequence[DataType]) -> DataType | None:
-    """The type that holds the values of all; None if there is none."""
+    """Find the type that holds the values of all types; None if no type does."""
     kinds = [type_ for type_ in dict.fromkeys(types) if type_ != pl.Null] or list(types[:1])
     if len(kinds) == 1:
         return kinds[0]

@@ -1,4 +1,4 @@
-"""How a catalogue lies in a directory: its tracks in buckets, by a fixed arithmetic hash of their ids."""
+"""Layout of a catalogue in a directory: tracks are assigned to buckets by a fixed hash of their ids."""
 
 import json
 import warnings
@@ -14,7 +14,7 @@ from forecaster.files.paths import refusing
 from forecaster.process.signals import interruptible
 
 STREAMS, MLDR, LAYOUT = "streams", "mldr", "layout.json"
-"""What a laid-out catalogue's directory holds."""
+"""Names in the directory of a laid-out catalogue."""
 
 BUCKETS_MAX = 100_000
 
@@ -27,7 +27,10 @@ _MULTIPLIER = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: Knuth's multiplicative 
 
 @dataclass(frozen=True)
 class Bucket:
-    """One of the `of` parts of a catalogue, counted from 0. Raises `InvalidOptionError` if there is none."""
+    """One of the `of` buckets of a catalogue, counted from 0.
+
+    Raises `InvalidOptionError` if either number is out of range.
+    """
 
     number: int
     of: int
@@ -38,7 +41,7 @@ class Bucket:
         if not 0 <= self.number < self.of:
             raise InvalidOptionError(
                 f"there is no bucket {self.number} of {self.of}",
-                hint=f"buckets are counted from 0: 0/{self.of} to {self.of - 1}/{self.of}",
+                hint=f"give a bucket from 0/{self.of} to {self.of - 1}/{self.of}",
             )
 
     def __str__(self) -> str:
@@ -46,18 +49,18 @@ class Bucket:
 
     @property
     def directory(self) -> str:
-        """Its name in a hive-partitioned directory."""
+        """The name of its directory in a hive-partitioned layout."""
         return f"bucket={self.number}"
 
     def holds(self, track_id: pl.Expr, /) -> pl.Expr:
-        """Whether tracks belong in it."""
+        """Whether tracks belong to it."""
         return bucket_of(track_id, self.of) == self.number
 
 
 def bucket_of(track_id: pl.Expr, buckets: int, /) -> pl.Expr:
-    """The bucket of a track: ((id x 0x9E3779B97F4A7C15 mod 2^64) div 2^32) mod `buckets`, id mod 2^64.
+    """Bucket of a track: ((id x 0x9E3779B97F4A7C15 mod 2^64) div 2^32) mod `buckets`, id mod 2^64.
 
-    Part of the contract with whatever else lays out or reads buckets: it never changes.
+    Part of the contract with other programs that lay out or read buckets: it never changes.
     """
     product = track_id.cast(pl.Int64).cast(pl.UInt64, wrap_numerical=True) * pl.lit(_MULTIPLIER, pl.UInt64)
     return ((product // 2**32) % buckets).cast(pl.Int64)
@@ -65,11 +68,11 @@ def bucket_of(track_id: pl.Expr, buckets: int, /) -> pl.Expr:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the layout file of a directory says."""
+    """The content of the layout file of a directory."""
 
     buckets: int
     rates_by_bucket: bool = False
-    """Whether a bucket has the decay rates of its own artists, in `mldr/bucket=K`; else all are in `mldr`."""
+    """Whether each bucket has the MLDR of its own artists, in `mldr/bucket=K`; else all are in `mldr`."""
 
     def __str__(self) -> str:
         by_bucket = {"mldr": _BY_BUCKET} if self.rates_by_bucket else {}
@@ -77,9 +80,9 @@ class Layout:
 
 
 def read_layout(directory: str, /) -> Layout | None:
-    """How a directory, or the URL of one, is laid out in buckets; None if it is not.
+    """Read the layout of a directory or its URL; None if it has no layout file.
 
-    Raises `BadFileError` for a layout that cannot be understood.
+    Raises `BadFileError` for a layout file that cannot be read, or that is not of this version.
     """
     path = f"{directory}/{LAYOUT}"
     said = _read_at_url(path) if "://" in path else read_json(Path(path), most=_MOST, hint=_HINT)
@@ -93,16 +96,20 @@ def read_layout(directory: str, /) -> Layout | None:
             and others.get("mldr") in (None, _BY_BUCKET)
         ):
             return Layout(buckets, rates_by_bucket=others.get("mldr") is not None)
-    raise BadFileError(f"{path} is not what this version of forecaster writes", hint=_HINT)
+    raise BadFileError(f"{path} is not a layout of this version of forecaster", hint=_HINT)
 
 
 def _read_at_url(path: str) -> Any:  # noqa: ANN401 - as the file says
     try:
         with (
-            refusing(path, "read", hint="check the address, and what the store needs, such as AWS_REGION"),
+            refusing(
+                path, "read", hint="check the address, and the settings of the store, such as AWS_REGION"
+            ),
             warnings.catch_warnings(),
         ):
-            warnings.simplefilter("ignore", UserWarning)  # on the store's region, which is found out
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # about the store's region, which is found automatically
             lines = interruptible(pl.scan_lines(path, glob=False).head(_MOST).collect, cancel=None)
     except BadFileError as error:
         if isinstance(error.__cause__, FileNotFoundError):

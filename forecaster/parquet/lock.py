@@ -1,4 +1,4 @@
-"""Alone with a bucket: a locked file, that only who may write into the sink can lock."""
+"""Lock a bucket by a file that only users with write permission on the sink can lock."""
 
 import math
 import os
@@ -20,14 +20,15 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _HOLDER = re.compile(
     r"process (?P<pid>\d{1,10}) on host (?P<host>[\w.-]{1,255}), since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
 )
-_LENGTH = 400  # bytes of a holder's name, at most
+_LENGTH = 400  # maximum bytes of the text that names the holder
 
 
 @contextmanager
 def locked(path: Path, wait: float) -> Iterator[None]:
-    """Alone with a bucket, for as long as the process lives.
+    """Hold a bucket exclusively in this block; the lock ends with the process, too.
 
-    Raises `LockedError`, which says who holds it, if it is not free within `wait` seconds.
+    Raises `LockedError`, which names the holder, if the lock is not free within `wait` seconds, and
+    `BadFileError` if the lock file cannot be used.
     """
     refuse_planted_links(path.parent)
     with refusing(path.parent, "written"):
@@ -45,7 +46,7 @@ def locked(path: Path, wait: float) -> Iterator[None]:
 
 
 def _open(path: Path) -> int:
-    """The file, which those can open who may write into its directory, and nobody else."""
+    """Open the lock file with a mode that admits only those who may write into its directory."""
     descriptor = os.open(path, _FLAGS, _OWN)
     state, place = os.fstat(descriptor), path.parent.stat()
     if not stat.S_ISREG(state.st_mode):
@@ -68,8 +69,8 @@ def _take(descriptor: int, path: Path, wait: float) -> None:
         if locked_within(descriptor, wait):
             return
     raise LockedError(
-        f"another process works on this bucket: {path} is held by {_holder(descriptor)}",
-        hint="let it finish; --wait SECONDS waits for it",
+        f"another process computes this bucket: {path} is held by {_holder(descriptor)}",
+        hint="wait until it has finished, or give --wait SECONDS",
     )
 
 
@@ -79,13 +80,13 @@ def _own_name() -> str:
 
 
 def _say(descriptor: int, name: str) -> None:
-    with suppress(OSError):  # on a full disc: it is locked all the same
+    with suppress(OSError):  # on a full disk: the lock holds without the name
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, name.encode(), 0)
 
 
 def _holder(descriptor: int) -> str:
-    """Who holds it, as it says itself; what a killed process left behind does not count."""
+    """Name the holder by the text in the file, unless a killed process left it; else by the system."""
     said = _HOLDER.fullmatch(os.pread(descriptor, _LENGTH, 0).decode(errors="replace"))
     is_gone = said is not None and said["host"] == socket.gethostname() and not _lives(int(said["pid"]))
     return said[0] if said and not is_gone else holder(descriptor)

@@ -1,4 +1,4 @@
-"""Columns that only the path tells, as of `date=2024-01-31/part-0.parquet`."""
+"""Columns whose values are in the path, as in `date=2024-01-31/part-0.parquet`."""
 
 from collections.abc import Iterable, Mapping
 from urllib.parse import unquote
@@ -9,17 +9,17 @@ from forecaster.errors import BadFileError
 from forecaster.frames.schemas import Kind
 
 PATH = "path of the file"
-"""The column by which a row tells of which file it is. Dropped again."""
+"""Temporary column with the path of the file of each row."""
 
 Told = Mapping[str, Mapping[str, str | None]]
-"""Of each column, what the path of each file says."""
+"""By column and path of file, the value in the path."""
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 _MIDNIGHT = r"^(\d{4}-?\d{2}-?\d{2})(?:[ T]00:00:00(?:\.0+)?)?$"
 
 
 def told_by_paths(paths: Iterable[str], columns: Mapping[str, Kind]) -> dict[str, dict[str, str | None]]:
-    """What directories named COLUMN=VALUE say, of those columns that have one type; the innermost counts."""
+    """Values of directories named COLUMN=VALUE, for columns of a single type; the innermost one counts."""
     told: dict[str, dict[str, str | None]] = {}
     for path in paths:
         for part in path.split("/")[:-1]:
@@ -31,9 +31,9 @@ def told_by_paths(paths: Iterable[str], columns: Mapping[str, Kind]) -> dict[str
 
 
 def with_told(frame: pl.LazyFrame, told: Told, columns: Mapping[str, Kind]) -> pl.LazyFrame:
-    """The rows with what their `PATH` tells where their file has no such column, and without `PATH`.
+    """Add the columns that are only in the path of a row's file, and drop `PATH`.
 
-    Raises `BadFileError` for a path that says what no value of the column is.
+    Raises `BadFileError` for a path with an invalid value of the column.
     """
     there = frame.collect_schema()
     values = {name: _values(name, of_files, columns[name]) for name, of_files in told.items()}
@@ -59,7 +59,7 @@ def _values(name: str, told: Mapping[str, str | None], spec: Kind) -> pl.Series:
     if len(bad):
         path = list(told)[bad[0]]
         raise BadFileError(
-            f"{path} has no column {name}, and its path gives {told[path]!r}: expected {spec.expected}",
-            hint="name the directory by a value, as date=2024-01-31; or write the column into the file",
+            f"{path} has no column {name}, and its path has {told[path]!r}: expected {spec.expected}",
+            hint="name the directory by a value, such as date=2024-01-31, or write the column into the file",
         )
     return values

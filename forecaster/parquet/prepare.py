@@ -1,4 +1,4 @@
-"""Laying a catalogue out by track into buckets, in bounded memory: from Parquet files, or from PostgreSQL."""
+"""Lay a catalogue out in buckets of tracks, in bounded memory: from Parquet files or from PostgreSQL."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,30 +25,33 @@ from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
 if TYPE_CHECKING:
     from forecaster.postgres.catalogue import Source
 
-_TRACKS_AT_ONCE = 2_500  # read out of the database, all their days
-_AT_ONCE = 64  # directories that rows are written into: each holds part of a row group in memory
-# Bytes in memory of the rows of a file. While it is written, what its footer says of them grows in memory.
+_TRACKS_AT_ONCE = 2_500  # read from the database with all their days
+_AT_ONCE = 64  # directories written at once: each one keeps part of a row group in memory
+# Bytes of a file's rows in memory. While the file is written, the data for its footer grow in memory.
 _KEPT, _READ_ONCE = 500_000_000, 100_000_000
 _FILE = "{:08x}.parquet"  # as Polars names the parts of a bucket
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was laid out."""
+    """The result of laying a catalogue out."""
 
     rows: int
+    """Daily rows in the buckets."""
     without_track: int
-    """Rows that name no track; they are in no bucket."""
+    """Daily rows without a track id; they are in no bucket."""
     artists: int
+    """Artists with an MLDR."""
     warnings: tuple[str, ...] = ()
-    """What a user should know of the files that were not read."""
+    """Warnings about files that were not read."""
 
 
 def prepare_files(catalogue: Catalogue, buckets: int, out: Path, *, replace: bool = False) -> Prepared:
-    """Lay out the rows of Parquet files, streaming. `out` is there as a whole at the end, or as it was.
+    """Lay out the rows of Parquet files in `buckets` buckets, streaming.
 
-    Raises `BadFileError` and `SchemaMismatchError` for files that cannot be used, `BadFileError` for a
-    directory that is not empty, unless it is a catalogue and to be replaced.
+    `out` is complete at the end, or as it was before. Raises `BadFileError` and `SchemaMismatchError` for
+    files that cannot be used; `BadFileError` for an `out` that is not empty, unless it is a catalogue and
+    `replace` is true; `InvalidOptionError` if `out` and the source overlap.
     """
     catalogue.check()
     files = catalogue.all_files
@@ -63,7 +66,7 @@ def prepare_files(catalogue: Catalogue, buckets: int, out: Path, *, replace: boo
             .filter(track.is_not_null())
             .with_columns(bucket=bucket_of(track, buckets))
         )
-        with refusing(files.where, f"laid out in {out}"):  # for what is wrong with either
+        with refusing(files.where, f"laid out in {out}"):  # the error may be in either
             _spread(by_bucket, range(buckets), directory)
         _complete(directory, buckets, schema)
         rates = catalogue.all_rates
@@ -77,10 +80,11 @@ def prepare_files(catalogue: Catalogue, buckets: int, out: Path, *, replace: boo
 
 
 def prepare_tables(source: "Source", buckets: int, out: Path, *, replace: bool = False) -> Prepared:
-    """Lay out the rows of the tables, bucket by bucket. `out` is there as a whole at the end, or as it was.
+    """Lay out the rows of the tables in `buckets` buckets, one after the other.
 
-    Raises `DatabaseError` for what the server refuses, `BadFileError` for a directory that is not empty,
-    unless it is a catalogue and to be replaced.
+    `out` is complete at the end, or as it was before. Raises `DatabaseError` if the server refuses a
+    statement, and `BadFileError` for an `out` that is not empty, unless it is a catalogue and `replace` is
+    true.
     """
     tracks = pl.DataFrame({"id": source.tracks()}).with_columns(bucket=bucket_of(pl.col("id"), buckets))
     rows = 0
@@ -89,7 +93,7 @@ def prepare_tables(source: "Source", buckets: int, out: Path, *, replace: bool =
             ids = tracks.filter(bucket=number)["id"]
             place = directory / STREAMS / Bucket(number, buckets).directory
             place.mkdir(parents=True)
-            # One part at least: the file of a bucket without tracks has the columns.
+            # At least one part: a bucket without tracks needs a file with the columns, too.
             for part, start in enumerate(range(0, max(1, len(ids)), _TRACKS_AT_ONCE)):
                 daily = source.rows(ids.slice(start, _TRACKS_AT_ONCE))
                 rows += len(daily)
@@ -101,19 +105,19 @@ def prepare_tables(source: "Source", buckets: int, out: Path, *, replace: bool =
 
 
 def _keep_apart(source: Listing, out: Path) -> None:
-    """What is replaced must not be what is read, nor must what is written be read by the next one."""
+    """Refuse an `out` that contains the source, or that the next reader of the source would read."""
     place, new = Path(source.where).resolve(), out.resolve()
     if not is_url(source.where) and new in (place, *place.parents):
-        raise InvalidOptionError(f"{out} holds the source {source.where}", hint="choose another directory")
+        raise InvalidOptionError(f"{out} contains the source {source.where}", hint="choose another directory")
     if source.would_read(out):
         raise InvalidOptionError(
-            f"{out} lies in the source {source.where}, directly or by way of a link",
-            hint="choose a directory outside of it: what lies in the source is read with it",
+            f"{out} is inside the source {source.where}, directly or through a link",
+            hint="choose a directory outside the source, where it is not read as part of it",
         )
 
 
 def _spread(rows: pl.LazyFrame, buckets: range, directory: Path) -> None:
-    """Write the rows of some buckets into these, by way of coarser parts if they are many."""
+    """Write rows into their buckets, in several passes over coarser parts if there are many buckets."""
     width = 1
     while len(buckets) > width * _AT_ONCE:
         width *= _AT_ONCE
@@ -125,7 +129,7 @@ def _spread(rows: pl.LazyFrame, buckets: range, directory: Path) -> None:
     _write(rows.with_columns(part=(pl.col("bucket") - buckets.start) // width), parts, "part", keep=False)
     for number, start in enumerate(buckets[::width]):
         place = parts / f"part={number}"
-        if place.is_dir():  # else no row is of it
+        if place.is_dir():  # else it has no rows
             theirs = range(start, min(start + width, buckets.stop))
             _spread(pl.scan_parquet(place, hive_partitioning=False), theirs, directory)
             shutil.rmtree(place)
@@ -133,7 +137,7 @@ def _spread(rows: pl.LazyFrame, buckets: range, directory: Path) -> None:
 
 
 def _write(rows: pl.LazyFrame, directory: Path, key: str, *, keep: bool) -> None:
-    """Write rows into hive-partitioned files, without the key, streaming: to keep, or to be read once."""
+    """Write rows into hive-partitioned files without the key, streaming; `keep`: not only temporarily."""
     written = rows.sink_parquet(
         pl.PartitionBy(
             directory, key=key, include_key=False, approximate_bytes_per_file=_KEPT if keep else _READ_ONCE
@@ -157,10 +161,10 @@ def _laid_out(out: Path, buckets: int, *, replace: bool) -> Iterator[Path]:
 def _spread_rates(
     rates: pl.LazyFrame, buckets: int, directory: Path, read: Callable[[pl.LazyFrame], pl.DataFrame]
 ) -> int:
-    """Write into each bucket the newest rates of its own artists; how many artists have a rate.
+    """Write the newest MLDR of its own artists into each bucket; return how many artists have one.
 
-    Read whole by each bucket, the rates would soon be the most. They are joined for some buckets at a time,
-    so that neither their artists nor the passes over the rates are many.
+    If each bucket read all MLDR, they would soon be most of what it reads. They are joined for some buckets
+    at a time, which limits both the artists in memory and the passes over the MLDR.
     """
     for start in range(0, buckets, _AT_ONCE):
         some = [Bucket(number, buckets) for number in range(start, min(start + _AT_ONCE, buckets))]
@@ -174,7 +178,7 @@ def _spread_rates(
 
 
 def _artists(buckets: Sequence[Bucket], directory: Path) -> pl.DataFrame:
-    """The artists of each of some buckets that are laid out: `bucket`, `cm_artist_id`."""
+    """Collect the artists of some laid-out buckets: one row per `bucket` and `cm_artist_id`."""
     artist = {"cm_artist_id": DAILY_STREAMS["cm_artist_id"]}
     of_each = pl.concat(
         Files(str(directory / STREAMS / bucket.directory), artist)
@@ -187,7 +191,7 @@ def _artists(buckets: Sequence[Bucket], directory: Path) -> pl.DataFrame:
 
 
 def _complete(directory: Path, buckets: int, schema: pl.Schema) -> None:
-    """Every bucket has a file: one that is missing is then known to be lost."""
+    """Give every bucket a file, so that a missing file means a lost one."""
     columns = {name: schema[name] for name in DAILY_STREAMS if name in schema}
     for number in range(buckets):
         _complete_one(directory / STREAMS / Bucket(number, buckets).directory, columns)

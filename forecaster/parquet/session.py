@@ -1,4 +1,4 @@
-"""A run on files: the buckets of a catalogue, which of them are whole, and what lies where it should not."""
+"""A run on files: find the buckets of a catalogue, which of them are complete, and stray files."""
 
 import os
 import time
@@ -30,85 +30,88 @@ from forecaster.run.forecast import forecast
 from forecaster.run.report import TRACKS, Report
 from forecaster.run.session import Opened
 
-_NAMED = 5  # failed buckets that the error names
+_NAMED = 5  # maximum number of failed buckets that the error names
 
 
 @dataclass(frozen=True)
 class Files:
-    """Catalogue and forecasts in Parquet files, in which tracks are forecast bucket by bucket."""
+    """A catalogue and its forecasts in Parquet files, forecast bucket by bucket."""
 
     source: str
-    """Directory, pattern of files with streams, or the URL of one."""
+    """Directory, pattern of files with streams, or the URL of either."""
     sink: Path | None
-    """Directory for the forecasts; may be missing in a dry run."""
+    """Directory for the forecasts; None only in a dry run."""
     mldr: str | None = None
-    """File, directory, pattern or URL of the decay rates, if they do not lie beside the streams."""
+    """File, directory, pattern or URL of the MLDR, if they are not next to the streams."""
     buckets: int | None = None
-    """How many to work it in. None: as it is laid out, else as the sink is, else by the number of rows."""
+    """Number of buckets. None: as the source is laid out, else as the sink is, else by the number of rows."""
     only: Bucket | None = None
-    """Just this bucket. None: all."""
+    """Compute only this bucket. None: all."""
 
     def session(self, config: RunConfig, report: Report, /) -> "FilesSession":
-        """A run in these files. Raises `InvalidOptionError` if there is nowhere to write the forecasts to."""
+        """Begin a run on these files. Raises `InvalidOptionError` like `check`."""
         self.check(config)
         return FilesSession(self, config, report)
 
     def check(self, config: RunConfig, /) -> None:
-        """Raise `InvalidOptionError` if there is nowhere to write the forecasts to."""
+        """Raise `InvalidOptionError` if there is no sink, or if it is a URL."""
         if self.sink is None and not config.dry_run:
             raise InvalidOptionError(
-                "there is nowhere to write the forecasts to",
-                hint="--sink DIRECTORY says where; or --dry-run writes nothing",
+                "no sink is given for the forecasts",
+                hint="give --sink DIRECTORY, or --dry-run to write nothing",
             )
         if self.sink is not None and "://" in str(self.sink).replace(":/", "://"):
             raise InvalidOptionError(
                 f"the sink {self.sink} is a URL: expected a directory",
-                hint="files are renamed once they are whole, which an object store cannot do",
+                hint="give a directory: complete files are renamed, which an object store cannot do",
             )
 
 
 def _unknown_size(_bucket: Bucket) -> int:
-    """How many tracks are in a bucket is not known before it is read."""
+    """Return 0: the number of tracks in a bucket is unknown before it is read."""
     return 0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be worked, once it is certain that it can be."""
+    """The checked plan of a run on files."""
 
     catalogue: BucketCatalogue
     sink: BucketSink
     buckets: list[Bucket]
-    """All of the catalogue."""
+    """All buckets of the catalogue."""
     wanted: list[Bucket]
-    """Those to be worked."""
+    """The buckets to compute."""
 
 
 class FilesSession:
-    """A run in progress. A bucket that fails does not keep the others from being worked."""
+    """A run in progress on files. If a bucket fails, the others are still computed."""
 
     def __init__(self, files: Files, config: RunConfig, report: Report) -> None:
         self.files, self.config, self.report = files, config, report
         self.errors: dict[int, Exception] = {}
         self.in_sink: list[Bucket] = []
-        """Buckets whose skipped tracks lie in the sink."""
-        self.worked = 0
+        """Buckets whose skipped tracks are in the sink."""
+        self.processed = 0
         self.of = 0
         self.directory: Sink | None = None
         report.begin(TRACKS, in_buckets=True)
 
     @property
     def was_reached(self) -> bool:
-        """Files are not tried again."""
+        """False: reading files is not retried."""
         return False
 
     @contextmanager
-    def opened(self, *, repeats: bool) -> Iterator[Opened]:  # noqa: ARG002 - a bucket may be worked twice
-        """Find the buckets, and what lies beside them."""
+    def opened(self, *, repeats: bool) -> Iterator[Opened]:  # noqa: ARG002 - a bucket may be computed twice
+        """Find the buckets to compute, and warn about files that are not read; hold no lock.
+
+        Raises what `planned` raises.
+        """
         report, stages = self.report, self.report.stages
         with stages.stage("connect"):
             plan = planned(self.files, self.config)
-            self._look_at(plan)
+            self._begin(plan)
         compute = partial(forecast, parameters=self.config.parameters)
         work: Work[Bucket, History] = Work(plan.catalogue, compute, plan.sink, None, _unknown_size)
 
@@ -123,7 +126,7 @@ class FilesSession:
             report.warnings += stray(self.directory, self.files, len(plan.buckets))
 
     def count(self, bucket: Bucket, done: Done, /) -> None:
-        """Add up what became of a bucket, if it is in the sink as this process sees it."""
+        """Add the outcome of a bucket to the report, if this process sees it in the sink; else fail it."""
         if error := unseen(self.directory, bucket, done):
             self.fail(bucket, error)
             return
@@ -133,13 +136,13 @@ class FilesSession:
         self._progress()
 
     def fail(self, bucket: Bucket, error: Exception, /) -> None:
-        """Take note of a bucket that failed, and of what of it is in the sink all the same."""
+        """Record the error of a bucket, and whether the sink still has earlier forecasts of it."""
         self.errors[bucket.number] = error
         self.report.failed[bucket.number] = f"{error}{_stays(self.directory, bucket)}"
         self._progress()
 
     def finish(self) -> None:
-        """Raise for the buckets that failed; the error of one, if all did."""
+        """Raise `BucketsFailedError` if some buckets failed, or the error of the first if all did."""
         if not self.errors:
             return
         errors, first, refused = self.errors, min(self.errors), len(self.report.refused)
@@ -149,20 +152,20 @@ class FilesSession:
         raise BucketsFailedError(
             f"{len(errors):,} of {self.of:,} buckets failed ({what}); the others are done. Bucket {first}: "
             f"{errors[first]}" + (f"; {refused:,} tracks of the others were refused" if refused else ""),
-            hint="once that is mended, the same command works only what failed; --report lists them all",
+            hint="fix this and run the same command: it computes only what failed; --report lists all errors",
         )
 
     def remarks(self) -> Iterator[str]:
-        """A sentence on forecasts that look ahead."""
+        """Yield a warning about tracks that have streams after the as-of date."""
         yield from looks_ahead(self.report.looking_ahead, self.config.parameters.as_of)
 
-    def _look_at(self, plan: Plan) -> None:
-        """Say what is wrong, make the sink ready, and take note of what is to be done."""
+    def _begin(self, plan: Plan) -> None:
+        """Add warnings to the report, prepare the sink, and describe the run in the report."""
         number, files = len(plan.buckets), self.files
         if number > 1 and not plan.catalogue.files.laid_out_in:
             self.report.warnings.append(
-                f"{files.source} is not laid out in buckets, so that each bucket reads all of it; "
-                "`forecaster prepare` lays it out"
+                f"{files.source} is not laid out in buckets, so each bucket reads all of it; "
+                "lay it out with `forecaster prepare`"
             )
         self.report.warnings += surveyed(plan)
         self.directory, self.of = plan.sink.directory, len(plan.wanted)
@@ -171,12 +174,16 @@ class FilesSession:
         describe(files, self.config, plan, self.report)
 
     def _progress(self) -> None:
-        self.worked += 1
-        self.report.stages.done["buckets"] = self.worked
+        self.processed += 1
+        self.report.stages.done["buckets"] = self.processed
 
 
 def planned(files: Files, config: RunConfig) -> Plan:
-    """What to work, once it is certain that it can be. Writes nothing."""
+    """Check a run on files, and plan which buckets to compute. Writes nothing.
+
+    Raises `InvalidOptionError` for options that contradict each other, the source or the sink, `BadFileError`
+    and `SchemaMismatchError` for files that cannot be used, and `NoForecastError` for tracks without streams.
+    """
     catalogue = find_catalogue(files.source, files.mldr)
     catalogue.check()
     sink = Sink(files.sink.absolute()) if files.sink and not config.dry_run else None
@@ -186,9 +193,9 @@ def planned(files: Files, config: RunConfig) -> Plan:
     if catalogue.laid_out_in and files.buckets not in (None, catalogue.laid_out_in):
         raise InvalidOptionError(
             f"{files.source} is laid out in {catalogue.laid_out_in} buckets, not in {files.buckets}",
-            hint=f"its buckets are 0/{catalogue.laid_out_in} and so on; or lay it out anew",
+            hint=f"use its buckets, 0/{catalogue.laid_out_in} and so on, or lay it out again",
         )
-    # Where only the size tells the number of buckets, it must not change as the catalogue grows.
+    # If only the size gives the number of buckets, it must not change as the catalogue grows.
     number = catalogue.laid_out_in or files.buckets or (sink and sink.buckets()) or catalogue.buckets()
     buckets = [Bucket(i, number) for i in range(number)]
     track_ids = None
@@ -202,7 +209,10 @@ def planned(files: Files, config: RunConfig) -> Plan:
 
 
 def check(files: Files, config: RunConfig | None = None, report: Report | None = None) -> Report:
-    """Look at every bucket of a sink, or at the only one; add up what is whole, the rest is `failed`."""
+    """Check each wanted bucket of the sink; add the complete ones to the report, the others are `failed`.
+
+    Raises what `planned` raises. Computes and writes nothing.
+    """
     report, config = report or Report(), config or RunConfig()
     files.check(config)
     start = time.perf_counter()
@@ -227,7 +237,7 @@ def check(files: Files, config: RunConfig | None = None, report: Report | None =
 
 
 def _whole(sink: BucketSink, bucket: Bucket) -> Manifest | str:
-    """What a bucket's manifest says, or why it has to be worked."""
+    """Return the manifest of a complete bucket, or the reason why it has to be computed."""
     try:
         problem = sink.directory.problem(bucket, sink.asked(bucket)) if sink.directory else None
         manifest = sink.directory.read(bucket) if sink.directory else None
@@ -237,20 +247,20 @@ def _whole(sink: BucketSink, bucket: Bucket) -> Manifest | str:
 
 
 def add_up(report: Report, done: Done) -> None:
-    """Add up what a bucket's manifest says; its rows are those in the sink."""
+    """Add the outcome of a bucket to the report, its tracks to those pending, and its seconds."""
     report.add(done)
     report.pending += done.processed
     report.stages.add(done.stages)
 
 
 def with_skipped(report: Report, sink: Sink | None, in_sink: list[Bucket]) -> pl.DataFrame:
-    """The skipped tracks of all buckets, also of those that lie in the sink."""
+    """Join the skipped tracks in the report with those in the sink, ordered by track."""
     skipped = [report.skipped, *([sink.all_skipped(in_sink)] if sink and in_sink else [])]
     return pl.concat(skipped).sort("cm_track_id")
 
 
 def describe(files: Files, config: RunConfig, plan: Plan, report: Report) -> None:
-    """Take over what the run is asked to do."""
+    """Copy selection, parameters, source and sink of the run to the report."""
     report.describe(config)
     report.place = {"source": files.source, "sink": str(files.sink or "")}
     report.started_at = plan.sink.created_at.isoformat()
@@ -258,35 +268,38 @@ def describe(files: Files, config: RunConfig, plan: Plan, report: Report) -> Non
 
 
 def unseen(sink: Sink | None, bucket: Bucket, done: Done) -> Exception | None:
-    """An error, if what was done is not in the sink as this process sees it."""
+    """Return an error if this process does not see in the sink what was stored."""
     try:
         if sink is None or sink.read(bucket) == done.proof:
             return None
     except BadFileError as error:
         return error
     return BadFileError(
-        f"bucket {bucket} was worked, and is not in {sink.directory} as it is seen from here",
-        hint="the workers need the same directories by the same names",
+        f"bucket {bucket} was computed, but this process does not see it in {sink.directory}",
+        hint="give the workers the same directories under the same names",
     )
 
 
 def _stays(sink: Sink | None, bucket: Bucket) -> str:
-    """What of a bucket that failed is in the sink all the same."""
+    """Say whether the sink still has earlier forecasts of a bucket that failed."""
     is_there = sink is not None and os.path.exists(sink.forecasts(bucket))  # noqa: PTH110 - raises nothing
     return "; its forecasts of an earlier run are still in the sink" if is_there else ""
 
 
 def stray(sink: Sink | None, files: Files, buckets: int) -> Iterator[str]:
-    """A sentence on Parquet files in the sink that belong to no bucket."""
-    if sink and files.only is None and (strangers := sink.strangers(buckets)):
+    """Yield a warning about Parquet files in the sink that belong to no bucket."""
+    if sink and files.only is None and (found := sink.stray(buckets)):
         yield (
-            f"Parquet files in the sink that are no bucket's: {len(strangers):,}, the first is "
-            f"{strangers[0]}; whoever reads all files of the sink reads them too: remove them"
+            f"stray Parquet files in the sink: {len(found):,} (first: {found[0]}); "
+            "remove them, readers would include them"
         )
 
 
 def surveyed(plan: Plan) -> Iterator[str]:
-    """Look at what lies in the source: what is not read is a warning, the sink may not be there."""
+    """Yield warnings about files of the source that are not read.
+
+    Raises `InvalidOptionError` if the sink is where the source would read it.
+    """
     sink = plan.sink.directory
     for listing in plan.catalogue.files.listings(plan.wanted):
         if sink and listing.would_read(sink.directory):
@@ -295,7 +308,7 @@ def surveyed(plan: Plan) -> Iterator[str]:
 
 
 def _keep_apart(catalogue: Catalogue, sink: Path) -> None:
-    """What is written must not be read as streams or decay rates by the next run."""
+    """Refuse a sink inside the source: the next run would read forecasts as streams or MLDR."""
     for files in (catalogue.all_files, catalogue.all_rates):
         source = Path(files.where).parent if Path(files.where).name == STREAMS else Path(files.where)
         if not files.is_url and sink.resolve().is_relative_to(source.resolve()):
@@ -304,13 +317,13 @@ def _keep_apart(catalogue: Catalogue, sink: Path) -> None:
 
 def _in_the_source(sink: Path, source: Path | str) -> InvalidOptionError:
     return InvalidOptionError(
-        f"the sink {sink} lies in the source {source}, directly or by way of a link",
-        hint="choose a directory outside of it: forecasts must not be read as streams",
+        f"the sink {sink} is inside the source {source}, directly or through a link",
+        hint="choose a directory outside the source: forecasts must not be read as streams",
     )
 
 
 def _refuse_to_shrink(sink: Sink, buckets: list[Bucket], track_ids: tuple[int, ...]) -> None:
-    """Some tracks must not take the place of others: a bucket's forecasts are written as a whole."""
+    """Refuse to replace forecasts of other tracks: all forecasts of a bucket are written together."""
     for bucket in buckets:
         try:
             manifest = sink.read(bucket)
@@ -318,13 +331,13 @@ def _refuse_to_shrink(sink: Sink, buckets: list[Bucket], track_ids: tuple[int, .
             continue
         if manifest and manifest.asked.get("tracks") != chosen(track_ids):
             raise InvalidOptionError(
-                f"{sink.directory} holds the forecasts of other tracks than those that are asked for now",
-                hint="choose another --sink for some tracks; without --track-id and --limit it takes all",
+                f"{sink.directory} has the forecasts of other tracks than those selected now",
+                hint="choose another --sink for some tracks, or omit --track-id and --limit for all tracks",
             )
 
 
 def _selected(catalogue: Catalogue, config: RunConfig) -> list[int]:
-    """The ids of the tracks to work."""
+    """Select the ids of the tracks to forecast, in order."""
     files = catalogue.all_files
     daily = files.conformed()
     tracks = files.collect(daily.select("cm_track_id").drop_nulls().unique())["cm_track_id"].sort()

@@ -1,4 +1,4 @@
-"""The row that says what a bucket's forecasts were made from, and that they are whole."""
+"""The directory of forecasts, and the manifest of each bucket: what it was made from, and its checksums."""
 
 import hashlib
 import json
@@ -17,44 +17,44 @@ from forecaster.frames.schemas import SKIPPED as SKIPPED_ROWS
 from forecaster.parquet.layout import LAYOUT, Bucket, Layout, read_layout
 
 FORECASTS, SKIPPED, MANIFESTS = "forecasts", "skipped", "manifests"
-"""What a sink's directory holds, beside its layout."""
+"""Names in the directory of a sink, in addition to its layout file."""
 
 Is = Callable[[Any], bool]
 
-_MOST = 64_000_000  # bytes of a manifest: it names each track that was refused
-_FOREVER = 1e12  # seconds that nothing takes
+_MOST = 64_000_000  # maximum bytes of a manifest, which names each refused track
+_FOREVER = 1e12  # seconds; more than any stage takes
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What was done with a bucket."""
+    """The record of a computed bucket. It is written last: a bucket without one is not complete."""
 
     bucket: int
     of: int
-    """How many buckets there are."""
+    """Number of buckets."""
     asked: dict[str, Any]
-    """What the result follows from: parameters, tracks, versions, and fingerprints of what was read."""
+    """What the result depends on: parameters, version, selected tracks, and fingerprints of the input."""
     created_at: str
     tracks: int
     forecast: int
     rows: int
     skipped_by_reason: dict[str, int]
     refused: list[dict[str, Any]]
-    """Tracks with a value that the columns cannot hold, each with a reason."""
+    """Tracks with a value that the columns cannot hold, each with the reason."""
     looking_ahead: int
-    """Tracks that have streams after the as-of date."""
+    """Number of tracks that have streams after the as-of date."""
     unusable_rows: int
     duplicate_rows: int
     stages: dict[str, float]
     seconds: float
     versions: dict[str, str]
     files: list[dict[str, Any]]
-    """Of each file, relative to the sink: path, bytes, sha256."""
+    """For each file: path relative to the sink, bytes, sha256."""
 
 
 @dataclass(frozen=True)
 class Sink:
-    """A directory of forecasts in buckets. What counts in it is what a manifest names."""
+    """A directory of forecasts in buckets. Only files that a manifest names count."""
 
     directory: Path
 
@@ -71,20 +71,23 @@ class Sink:
         return self.directory / MANIFESTS / bucket.directory / "manifest.json"
 
     def lock(self, bucket: Bucket) -> Path:
-        """The file that whoever works the bucket holds locked."""
+        """The lock file of a bucket, held by the process that computes it."""
         return self.directory / MANIFESTS / bucket.directory / ".lock"
 
     def buckets(self) -> int | None:
-        """How many it is for; None if nothing was ever stored in it."""
+        """Read the number of buckets; None if nothing was ever stored."""
         layout = read_layout(str(self.directory))
         return layout.buckets if layout else None
 
     def prepare(self, buckets: int) -> None:
-        """Make it ready to take so many buckets. Raises `InvalidOptionError` if it is for another number."""
+        """Create the directory and its layout file, if they are missing.
+
+        Raises `InvalidOptionError` if it has another number of buckets, `BadFileError` if writing fails.
+        """
         there = self.buckets()
         if there not in (None, buckets):
             raise InvalidOptionError(
-                f"{self.directory} holds forecasts in {there} buckets, and now there are {buckets}",
+                f"{self.directory} has forecasts in {there} buckets, and now there are {buckets}",
                 hint="choose another directory, or remove this one: a track must not be in two buckets",
             )
         refuse_planted_links(self.directory)
@@ -94,9 +97,9 @@ class Sink:
             write_text(str(Layout(buckets)), self.directory / LAYOUT)
 
     def prepare_bucket(self, bucket: Bucket) -> None:
-        """Make the directories of a bucket, and clear away what a killed process left in them.
+        """Create the directories of a bucket, and remove temporary files of a killed process.
 
-        Only for whoever holds the bucket locked: what is there may be another one's, at work.
+        Call it only while the bucket is locked, else they may belong to another process.
         """
         with refusing(self.directory, "written"):
             for path in (self.forecasts(bucket), self.skipped(bucket), self.manifest(bucket)):
@@ -106,9 +109,9 @@ class Sink:
                     left_over.unlink(missing_ok=True)
 
     def read(self, bucket: Bucket) -> Manifest | None:
-        """The manifest of a bucket; None if there is none. Raises `BadFileError` for what is none."""
+        """Read the manifest of a bucket; None if it is missing. Raises `BadFileError` if it is invalid."""
         path = self.manifest(bucket)
-        wrong, hint = "is not a manifest of this version", "remove it: then the bucket is computed again"
+        wrong, hint = "is not a manifest of this version", "remove it, so that the bucket is computed again"
         fields = read_json(path, most=_MOST, wrong=wrong, hint=hint)
         if fields is None:
             return None
@@ -116,17 +119,17 @@ class Sink:
         if not _has(fields, _SHAPE):
             raise BadFileError(f"{path} {wrong}", hint=hint)
         if checksum != _checksum_of(fields):
-            raise BadFileError(f"{path} was changed, or cut off", hint=hint)
+            raise BadFileError(f"{path} was changed or is incomplete", hint=hint)
         return Manifest(**fields)
 
     def store(self, bucket: Bucket, manifest: Manifest) -> None:
-        """Write the manifest of a bucket whose files are there."""
+        """Write the manifest of a bucket, after its files."""
         fields = asdict(manifest)
         fields["checksum"] = _checksum_of(fields)
         write_text(json.dumps(fields, indent=2) + "\n", self.manifest(bucket))
 
     def describe(self, *paths: Path) -> list[dict[str, Any]]:
-        """What a manifest says of files."""
+        """Describe files for the manifest: path, bytes and sha256 of each."""
         with refusing(self.directory, "read"):
             return [
                 {
@@ -138,7 +141,7 @@ class Sink:
             ]
 
     def problem(self, bucket: Bucket, asked: Mapping[str, Any]) -> str | None:
-        """Why a bucket has to be worked; None if its forecasts are whole and what was asked for."""
+        """Say why a bucket has to be computed; None if its forecasts are complete and made from `asked`."""
         try:
             manifest = self.read(bucket)
         except BadFileError as error:
@@ -146,16 +149,16 @@ class Sink:
         if manifest is None:
             return "missing"
         if manifest.bucket != bucket.number or manifest.of != bucket.of:
-            return f"its manifest is of bucket {manifest.bucket}/{manifest.of}"
+            return f"its manifest belongs to bucket {manifest.bucket}/{manifest.of}"
         files = [self._name(path) for path in (self.forecasts(bucket), self.skipped(bucket))]
         if [described["path"] for described in manifest.files] != files:
-            return "its manifest names other files than the bucket's"
+            return "its manifest names other files than those of the bucket"
         if changed := sorted(key for key in asked if manifest.asked.get(key) != asked[key]):
             return f"made from other {', '.join(changed)}"
         return next(filter(None, map(self._problem_of_file, manifest.files)), None)
 
-    def strangers(self, buckets: int) -> list[str]:
-        """Parquet files that are no bucket's; who reads the directory reads them too."""
+    def stray(self, buckets: int) -> list[str]:
+        """List Parquet files that belong to no bucket; readers of the directory would include them."""
         known = {
             path
             for number in range(buckets)
@@ -166,7 +169,7 @@ class Sink:
         return sorted(map(str, found - known))
 
     def all_skipped(self, buckets: list[Bucket]) -> pl.DataFrame:
-        """The skipped tracks of all these buckets."""
+        """Read the skipped tracks of these buckets: one row per track, the columns of `SKIPPED`."""
         paths = [self.skipped(bucket) for bucket in buckets]
         with refusing(self.directory / SKIPPED, "read"):
             found = pl.scan_parquet(paths, glob=False, hive_partitioning=False).select(SKIPPED_ROWS.names())
@@ -184,10 +187,10 @@ class Sink:
             return f"{described['path']} does not exist"
         except OSError as error:
             return f"{described['path']} cannot be read: {error.strerror}"
-        return f"{described['path']} is not what its manifest says"
+        return f"{described['path']} differs from its manifest"
 
 
-def _is_text(value: Any) -> bool:  # noqa: ANN401 - whatever JSON holds, here and below
+def _is_text(value: Any) -> bool:  # noqa: ANN401 - any JSON value, here and below
     return isinstance(value, str) and value.isprintable()
 
 

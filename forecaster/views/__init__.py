@@ -1,1 +1,1 @@
-"""What a user looks at: a track, the catalogue, forecasts against what came after."""
+"""Views for the user: one track, the catalogue, the page, charts, backtests, exports."""

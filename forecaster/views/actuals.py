@@ -1,4 +1,4 @@
-"""Later streams, which forecasts are scored against: out of a table or a file, and beside those before."""
+"""Read later streams, against which forecasts are scored, from a table or file, and join the earlier ones."""
 
 import logging
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.history import LaterDays, later_days, open_actuals
 
 _log = logging.getLogger("forecaster")
-_NAMED = "--actuals TABLE|SCHEMA.TABLE|FILE names later daily streams"
+_NAMED = "give later daily streams as --actuals TABLE|SCHEMA.TABLE|FILE"
 _DAY = ["cm_track_id", "date"]
 
 
 def read_actuals(dsn: Dsn, schema: str, named: str, tracks: pl.Series) -> LaterDays:
-    """The days of the tracks in a table, of that schema if it names none, or in a CSV or Parquet file.
+    """Read the days of the tracks from a table or from a CSV or Parquet file.
 
-    A file is what is there as a path, has a slash in it, or ends like one.
-    Raises `InvalidOptionError` for a name that can be neither, `SchemaMismatchError` for a table that is
-    missing or lacks a column, and what reading raises.
+    `named` is a file if it exists as a path, contains a slash, or has the ending of one; else it is a table,
+    in `schema` unless it names another one. Raises `InvalidOptionError` for a name that is neither,
+    `SchemaMismatchError` for a table that is missing or lacks a column, and what reading raises.
     """
     if not named:
         raise InvalidOptionError("--actuals is empty", hint=_NAMED)
@@ -34,7 +34,7 @@ def read_actuals(dsn: Dsn, schema: str, named: str, tracks: pl.Series) -> LaterD
         return _of_file(path, tracks)
     of_schema, _, table = named.rpartition(".")
     if not table or named.startswith("."):
-        raise InvalidOptionError(f"--actuals {named} names no table", hint=_NAMED)
+        raise InvalidOptionError(f"--actuals {named} does not name a table", hint=_NAMED)
     with open_actuals(dsn, of_schema or schema, table) as source:
         return later_days(source, tracks)
 
@@ -42,7 +42,7 @@ def read_actuals(dsn: Dsn, schema: str, named: str, tracks: pl.Series) -> LaterD
 def _of_file(path: Path, tracks: pl.Series) -> LaterDays:
     if path.is_dir():
         raise InvalidOptionError(f"--actuals {path} is a directory", hint=_NAMED)
-    read = read_streams(path)  # which refuses duplicates, and whatever is unusable but NULL streams
+    read = read_streams(path)  # which refuses duplicates and unusable rows, except NULL streams
     for note in read.notes:
         _log.warning("%s: %s", path, note)
     rows = read.rows
@@ -59,13 +59,13 @@ def _of_file(path: Path, tracks: pl.Series) -> LaterDays:
 
 
 def joined(days: pl.DataFrame, later: pl.DataFrame) -> pl.DataFrame:
-    """cm_track_id, date, daily_streams of both. Of two rows for one track and date, the later one."""
+    """Join both: cm_track_id, date, daily_streams. If both have a track and date, that of `later` counts."""
     rest = days.join(later, on=_DAY, how="anti")
     return pl.concat([rest.select(later.columns), later])
 
 
 def differing(days: pl.DataFrame, later: pl.DataFrame, forecasts: pl.DataFrame) -> Iterator[str]:
-    """A warning if later streams are other ones on days that a forecast knew, by `as_of`."""
+    """Yield a warning if `later` has other streams on days up to the `as_of` of a forecast."""
     until = forecasts.group_by("cm_track_id").agg(pl.col("as_of").max())
     found = (
         later.join(until, on="cm_track_id")
@@ -75,13 +75,13 @@ def differing(days: pl.DataFrame, later: pl.DataFrame, forecasts: pl.DataFrame) 
     )
     if len(found):
         yield (
-            f"--actuals has other streams than the streams table on {counted(len(found), 'day')} before an "
-            f"origin, the first track is {found['cm_track_id'].sort()[0]}; before it the streams table counts"
+            f"--actuals differs from the streams table on {counted(len(found), 'day')} before an origin "
+            f"(first: track {found['cm_track_id'].sort()[0]}); before an origin the streams table counts"
         )
 
 
 def negative(actuals: pl.DataFrame, forecasts: pl.DataFrame) -> Iterator[str]:
-    """A warning if there are negative streams on days after an `as_of`."""
+    """Yield a warning if streams are negative on days after an `as_of`."""
     since = forecasts.group_by("cm_track_id").agg(pl.col("as_of").min())
     found = (
         actuals.filter(pl.col("daily_streams") < 0)
@@ -90,6 +90,6 @@ def negative(actuals: pl.DataFrame, forecasts: pl.DataFrame) -> Iterator[str]:
     )
     if len(found):
         yield (
-            f"the streams after the origins are negative on {counted(len(found), 'day')}, the first track is "
-            f"{found['cm_track_id'].sort()[0]}; they are scored as they are"
+            f"the streams after the origins are negative on {counted(len(found), 'day')} "
+            f"(first: track {found['cm_track_id'].sort()[0]}); they are scored unchanged"
         )

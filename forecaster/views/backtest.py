@@ -1,4 +1,4 @@
-"""Forecasts of the past against what came after: stored ones, or made on the spot as of an earlier day."""
+"""Score forecasts against later streams: stored forecasts, or new ones as of earlier days."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,59 +20,58 @@ from forecaster.views.origins import stored_forecasts
 from forecaster.views.past import Origins, made_at, shown_range
 
 STORED_TWICE = "month_stored_twice"
-"""Why a track's stored forecast is not scored, besides `LEFT_OUT` of the evaluation."""
+"""Reason why the stored forecast of a track is not scored, in addition to `LEFT_OUT` of the evaluation."""
 
 
 @dataclass(frozen=True)
 class BacktestConfig:
-    """What to compare with what. Raises `InvalidOptionError` if the values contradict each other."""
+    """Configuration of a backtest. Raises `InvalidOptionError` if the values contradict each other."""
 
     dsn: Dsn
     schema: str = "public"
     parameters: Parameters = field(default_factory=Parameters)
-    """With cutoffs, how the forecasts are made. Without, `as_of` alone counts: that of the stored ones."""
+    """With cutoffs, the parameters of the forecasts. Without, only `as_of` of the stored forecasts counts."""
     cutoffs: tuple[date, ...] = ()
-    """Make forecasts from the days before each of these. Empty: take the stored ones."""
+    """Make forecasts from the days before each of these. Empty: score the stored ones."""
     actuals: str | None = None
-    """Table, or file, with later streams. None: those of the streams table alone."""
+    """Table or file with later streams. None: only the streams table."""
     track_ids: tuple[int, ...] = ()
-    """Only these tracks. Empty: all."""
+    """Score only these tracks. Empty: all."""
     months: int | None = None
-    """Without cutoffs, only the first so many months of the stored forecasts. None: all."""
+    """Without cutoffs, score only the first `months` of the stored forecasts. None: all."""
     later_rates: bool = False
-    """With cutoffs, take the stored decay rate where none is known at the cutoff. It may know later days."""
+    """With cutoffs, use the stored MLDR if none is known at the cutoff. It may depend on later days."""
 
     def __post_init__(self) -> None:
         if self.cutoffs and self.parameters.as_of:
             raise InvalidOptionError(
                 "--as-of and --cutoff contradict each other",
-                hint="with --cutoff a track's age is measured on its last date before the cutoff",
+                hint="omit --as-of: with --cutoff, the age is that on the last date before the cutoff",
             )
 
 
 @dataclass(frozen=True)
 class Backtest:
-    """The scores, and what the reader of them should know."""
+    """The scores of a backtest, with its warnings."""
 
     evaluation: Evaluation
     known_by: str
-    """How the as-of dates are known: by created_at, --as-of, or cutoff."""
+    """The source of the as-of dates: by created_at, --as-of, or cutoff."""
     skipped: Mapping[str, int]
-    """Tracks without a forecast that can be scored, by reason; over all cutoffs."""
+    """Number of tracks without a forecast that can be scored, by reason; over all cutoffs."""
     later_rates: int
-    """Tracks that are forecast by a decay rate which may know later days; over all cutoffs."""
+    """Number of tracks forecast with an MLDR that may depend on later days; over all cutoffs."""
     actuals_left_out: Mapping[str, int]
-    """Rows of the actuals that are of no use, by reason. Empty without actuals."""
+    """Number of rows of the actuals that were left out, by reason. Empty without actuals."""
     warnings: list[str]
 
 
 def backtest(config: BacktestConfig) -> Backtest:
-    """Score forecasts against the streams of the 30-day months after them.
+    """Score forecasts against the streams of the 30-day months after their origins.
 
-    All that is known at an origin comes from the streams table. From there on, days of the actuals take the
-    place of its days.
-    Raises `NoForecastError` if there is nothing to score, what reading raises, and `BadFileError` and
-    `SchemaMismatchError` for actuals that cannot be used.
+    Days up to an origin come from the streams table alone. After it, days of the actuals replace those of the
+    table. Raises `NoForecastError` if there is nothing to score, `BadFileError` and `SchemaMismatchError` for
+    actuals that cannot be used, and what reading raises.
     """
     with open_source(config.dsn, config.schema) as source:
         tracks = _tracks(source, config.track_ids)
@@ -91,7 +90,7 @@ def backtest(config: BacktestConfig) -> Backtest:
         )
     except NoForecastError as error:
         facts = [f"{error}", *_facts(origins, days, later), *warnings]
-        states = "" if config.cutoffs else "; --as-of DATE states the last day that the forecasts knew"
+        states = "" if config.cutoffs else "; --as-of DATE gives the last day that the forecasts used"
         raise NoForecastError("; ".join(facts), hint=f"{error.hint}{states}") from error
     warnings += _unscored(evaluation)
     return Backtest(
@@ -113,7 +112,7 @@ def _made(source: Source, tracks: pl.Series, days: pl.DataFrame, config: Backtes
         problem = "has no usable row" if len(tracks) else "is empty"
         raise NoForecastError(
             f"the table {STREAMS_TABLE} in schema {config.schema!r} {problem}",
-            hint="`forecaster load` loads daily streams; --schema names another schema",
+            hint="load daily streams with `forecaster load`, or name another schema with --schema",
         )
     cutoffs = sorted(set(config.cutoffs))
     return made_at(cutoffs, source, tracks, days, config.parameters, later_rates=config.later_rates)
@@ -127,8 +126,8 @@ def _stored(source: Source, tracks: pl.Series, config: BacktestConfig) -> Origin
     rows = rows.filter(~pl.col("cm_track_id").is_in(doubled.implode()))
     if len(doubled):
         warnings.append(
-            f"tracks left out because a month of theirs is stored twice: {len(doubled):,}, the first is "
-            f"{doubled[0]}; `forecaster run --replace --track-id {doubled[0]}` mends one"
+            f"tracks left out because one of their months is stored twice: {len(doubled):,}, the first is "
+            f"{doubled[0]}; fix it with `forecaster run --replace --track-id {doubled[0]}`"
         )
     if as_of:
         warnings += _seen(source.cutoffs(rows["cm_track_id"].unique()), as_of)
@@ -140,13 +139,13 @@ def _stored(source: Source, tracks: pl.Series, config: BacktestConfig) -> Origin
 
 
 def _seen(cutoffs: pl.DataFrame, as_of: date) -> Iterator[str]:
-    """A warning if stored forecasts can have known days after the as-of date that is stated for them."""
+    """Yield a warning if stored forecasts may have used days after the given as-of date."""
     found = cutoffs.filter(pl.col("is_known") & (pl.col("cutoff") > as_of))["cm_track_id"]
     if len(found):
         yield (
-            f"by created_at, streams after --as-of {as_of} were there when the forecast was stored, of "
-            f"{counted(len(found), 'track')}, the first is {found[0]}: days are scored which these "
-            "forecasts had seen"
+            f"by created_at, {counted(len(found), 'track')} had streams after --as-of {as_of} when the "
+            f"forecast was stored (first: track {found[0]}): the scores include days that these forecasts "
+            "may have used"
         )
 
 
@@ -157,7 +156,7 @@ def _unscored(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _facts(origins: Origins, days: pl.DataFrame, later: LaterDays) -> Iterator[str]:
-    """What is known about the origins, and about the days before and after them."""
+    """Yield the known facts about the origins, and about the days before and after them."""
     known = origins.forecasts.join(days, on="cm_track_id", how="semi")["as_of"]
     if len(known):
         yield f"as of {shown_range(known)} ({origins.known_by})"

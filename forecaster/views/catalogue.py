@@ -1,4 +1,4 @@
-"""The catalogue as it is stored: of every track what it is like, and its forecast if it has one."""
+"""Read the stored catalogue: the features of every track, and its forecast if it has one."""
 
 import shlex
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from forecaster.postgres.stored import describe_irregular
 from forecaster.process.signals import interruptible
 
 CHUNK = 10_000
-"""Tracks that are read at once."""
+"""Number of tracks that are read at once."""
 
 _OF_TRACK = (
     "cm_track_id",
@@ -36,44 +36,44 @@ _OF_TRACK = (
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Every track that has streams or a stored forecast."""
+    """Every track with streams or a stored forecast."""
 
     database: str
-    """Without password."""
+    """The URL without password."""
     schema: str
     read_at: datetime
     """In UTC."""
     warnings: tuple[str, ...]
-    """What is wrong with the stored forecasts, and how to mend it."""
+    """Problems of the stored forecasts, each with a way to solve it."""
     tracks: pl.DataFrame
-    """One row per track, ordered by it.
+    """One row per track, ordered by cm_track_id.
 
     cm_track_id, cm_artist_id; as_of, months_since_release, streams_30, streams_365, influence_range (0 to 9),
-    mldr, k, multiplier: of its streams as they are now, NULL without any.
-    reason: why no forecast can be made of them; NULL where one can.
-    history: its last up to twelve sums of 30 records, oldest first; the last one is `streams_30`.
-    forecast: its stored streams per month, in order; empty where none is stored.
-    months, total: how many months are stored and their sum; segment (from 1) and age (in months): of the
-    first of them; created_at: when they were stored; cutoff: the last date that they can have known.
+    mldr, k, multiplier: computed from its present streams, NULL without streams.
+    reason: why its streams allow no forecast; NULL if they do.
+    history: up to twelve sums of 30 records each, oldest first; the last one is `streams_30`.
+    forecast: the stored streams per month, in order; empty if none is stored.
+    months, total: number of stored months and their sum; segment (from 1) and age (in months): of the first
+    stored month; created_at: when they were stored; cutoff: the last date that the forecast may have used.
     NULL without a forecast.
     is_stale: whether there are streams after the cutoff; false without a forecast.
     """
 
     @property
     def with_forecast(self) -> int:
-        """How many tracks have a stored forecast."""
+        """Number of tracks with a stored forecast."""
         return self.tracks["months"].count()
 
     @property
     def skipped(self) -> int:
-        """How many tracks have none, and no run would give them one."""
+        """Number of tracks without a stored forecast that a run would skip."""
         return self.tracks.filter(pl.col("months").is_null())["reason"].count()
 
 
 def read_catalogue(dsn: Dsn, schema: str, parameters: Parameters) -> Catalogue:
-    """Read all tracks as one snapshot shows them. Of the parameters all but the horizon count.
+    """Read all tracks in one snapshot. All parameters count, except the horizon.
 
-    Raises `NoForecastError` for a schema without streams and forecasts, and what reading raises.
+    Raises `NoForecastError` for a schema with neither streams nor forecasts, and what reading raises.
     """
     with open_source(dsn, schema) as source:
         read_at = datetime.now(UTC)
@@ -82,7 +82,7 @@ def read_catalogue(dsn: Dsn, schema: str, parameters: Parameters) -> Catalogue:
     if not parts:
         raise NoForecastError(
             f"schema {schema!r} has neither streams nor forecasts",
-            hint="`forecaster load` loads a catalogue; --schema names another schema",
+            hint="load a catalogue with `forecaster load`, or name another schema with --schema",
         )
     tracks = pl.concat(parts)
     warnings = [
@@ -97,7 +97,7 @@ def _stale(tracks: pl.Series, schema: str) -> Iterator[str]:
         where = "" if schema == "public" else f" --schema {shlex.quote(schema)}"
         yield (
             f"tracks with streams that came after their forecast: {len(tracks):,}, the first is {tracks[0]}; "
-            f"`forecaster run --replace{where}` computes forecasts anew"
+            f"compute new forecasts with `forecaster run --replace{where}`"
         )
 
 
@@ -115,7 +115,7 @@ def _parts(source: Source, stored: pl.DataFrame, parameters: Parameters) -> Iter
 
 
 def _stored(forecasts: pl.DataFrame, cutoffs: pl.DataFrame) -> pl.LazyFrame:
-    """One row per track with a forecast."""
+    """Aggregate stored forecasts to one row per track."""
     return (
         forecasts.lazy()
         .group_by("cm_track_id")
@@ -151,7 +151,7 @@ def _joined(tracks: pl.Series, now: pl.LazyFrame, stored: pl.LazyFrame) -> pl.La
 
 
 def _totals(records: pl.LazyFrame) -> pl.LazyFrame:
-    """One row per track: the sums of its last 30 records, of the 30 before, and so on; oldest first."""
+    """Compute one row per track: the sums of its last 30 records, of the 30 before, etc.; oldest first."""
     streams = pl.col("streams").list
     sums = [
         pl.when(streams.len() >= DAYS_PER_MONTH * (back + 1))

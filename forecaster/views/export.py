@@ -1,4 +1,4 @@
-"""The stored forecasts in the form that the field's tools take."""
+"""Export the stored forecasts in the format of common forecasting tools."""
 
 from datetime import date
 
@@ -10,10 +10,10 @@ from forecaster.views.origins import stored_forecasts
 
 
 def nixtla(source: Source, *, as_of: date | None = None) -> tuple[pl.DataFrame, list[str]]:
-    """The rows, and warnings for the reader of them.
+    """Read the stored forecasts in Nixtla's format; also return warnings about them.
 
     One row per track and month: unique_id (the track), ds (Date), y (streams), cutoff (Date), h (month).
-    Month h covers the 30 days up to ds. The cutoff, and what is raised, are those of `stored_forecasts`.
+    Month h covers the 30 days up to ds. The cutoff and the errors are those of `stored_forecasts`.
     """
     forecasts, warnings = stored_forecasts(source, as_of=as_of)
     rows = forecasts.select(

@@ -1,4 +1,4 @@
-"""The day on which each stored forecast begins."""
+"""Find the cutoff of each stored forecast: the last day before its first month."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -13,19 +13,19 @@ from forecaster.postgres.catalogue import Source
 def stored_forecasts(
     source: Source, track_ids: pl.Series | None = None, *, as_of: date | None = None
 ) -> tuple[pl.DataFrame, list[str]]:
-    """The stored rows with `cutoff`, and warnings for the reader of it.
+    """Read the stored rows with `cutoff`; also return warnings about it.
 
-    The cutoff (Date) is the last day before a forecast's first month: `as_of`, else the last date that the
-    forecast can have known. Where no row of the track is as old as its forecast, it is the track's last
-    date, and where there is none at all, the day on which the forecast was stored.
+    The cutoff (Date) is the last day before the first month of a forecast: `as_of`, else the last date that
+    the forecast may have used. If no row of the track is as old as its forecast, it is the last date of the
+    track, and if the track has no rows, the day on which the forecast was stored.
 
-    Raises `NoForecastError` if nothing is stored.
+    Raises `NoForecastError` if no forecast is stored.
     """
     forecasts = source.forecasts(track_ids)
     if forecasts.is_empty():
-        raise NoForecastError("no forecast is stored", hint="`forecaster run` makes them")
+        raise NoForecastError("no forecast is stored", hint="make forecasts with `forecaster run`")
     if as_of:
-        Parameters(HORIZON_MAX, as_of=as_of)  # refuses a day after which there is no calendar
+        Parameters(HORIZON_MAX, as_of=as_of)  # refuses a day whose forecast would end after the calendar
         return forecasts.with_columns(cutoff=pl.lit(as_of)), []
     cutoffs = source.cutoffs(forecasts["cm_track_id"].unique())
     rows = forecasts.join(
@@ -37,13 +37,13 @@ def stored_forecasts(
 def _unknown(tracks: pl.DataFrame) -> Iterator[str]:
     newer = tracks["cutoff"].count()
     kinds = {
-        "with streams that are all newer than their forecast, whose last date is taken": newer,
-        "without streams, of whose forecast the day on which it was stored is taken": len(tracks) - newer,
+        "with streams that are all newer than the forecast, for which the last date is taken": newer,
+        "without streams, for which the day on which the forecast was stored is taken": len(tracks) - newer,
     }
     if len(tracks):
         yield (
             f"tracks whose cutoff is not known by created_at: {len(tracks):,}, the first is "
             f"{tracks['cm_track_id'][0]} ("
             + "; ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
-            + "). --as-of DATE states another one"
+            + "). Give another one with --as-of DATE"
         )

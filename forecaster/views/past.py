@@ -1,4 +1,4 @@
-"""Read what forecasts as of earlier days need, and make them."""
+"""Read the input of forecasts as of earlier days, and make them."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,17 +20,17 @@ from forecaster.tables import LISTENERS, LISTENERS_TABLE
 
 @dataclass(frozen=True)
 class Origins:
-    """Forecasts to be scored, each from its as-of date on, and what is to be said of them."""
+    """Forecasts to score after their as-of dates, with warnings about them."""
 
     forecasts: pl.DataFrame
     """One row per track, cutoff and month, as `forecaster.scoring.evaluate` takes it."""
     known_by: str
-    """How their as-of dates are known."""
+    """The source of the as-of dates: by created_at, --as-of, or cutoff."""
     skipped: Mapping[str, int]
-    """Tracks without a forecast, by reason; over all cutoffs."""
+    """Number of tracks without a forecast, by reason; over all cutoffs."""
     warnings: list[str]
     later_rates: int = 0
-    """Tracks that are forecast by a rate which may know later days; over all cutoffs."""
+    """Number of tracks forecast with an MLDR that may depend on later days; over all cutoffs."""
 
 
 def made_at(
@@ -42,10 +42,10 @@ def made_at(
     *,
     later_rates: bool,
 ) -> Origins:
-    """Forecast the tracks, whose days are given, at each cutoff from the days before it.
+    """Forecast the tracks at each cutoff from those of their `days` that are before it.
 
-    A decay rate is known at a cutoff if it follows from the listeners before it, or was stored before it.
-    With `later_rates` the stored one stands in where none is known.
+    An MLDR is known at a cutoff if it follows from the listeners before it, or was stored before it. With
+    `later_rates` the stored MLDR replaces an unknown one.
     Raises `NoForecastError` if no track can be forecast.
     """
     listeners, stored = _listeners(source), source.mldr().drop_nulls().collect()
@@ -69,13 +69,13 @@ def made_at(
 
 
 def shown_range(dates: pl.Series) -> str:
-    """The first and the last of the dates, or the one that all are."""
+    """Show dates as "first to last", or as one date if all are equal."""
     first, last = dates.sort().gather([0, -1])
     return f"{first}" if first == last else f"{first} to {last}"
 
 
 def _listeners(source: Source) -> pl.DataFrame | None:
-    """All records of listeners, where there is such a table."""
+    """Read all records of listeners; None if their table is missing or lacks a column."""
     columns = source.tables.columns.get(LISTENERS_TABLE, {})
     if not columns.keys() >= LISTENERS.contract.keys():
         return None
@@ -86,17 +86,17 @@ def _listeners(source: Source) -> pl.DataFrame | None:
 def _described(by_later: Mapping[date, int]) -> Iterator[str]:
     if by_later:
         yield (
-            "tracks forecast by a decay rate that was not known at the cutoff, and may know later days: "
-            + ", ".join(f"{count:,} at {cutoff}" for cutoff, count in by_later.items())
+            "tracks forecast with a decay rate (MLDR) that was not known at the cutoff, and may depend on "
+            "later days: " + ", ".join(f"{count:,} at {cutoff}" for cutoff, count in by_later.items())
         )
 
 
 def _nothing(cutoffs: Sequence[date], skipped: Mapping[str, int], dates: pl.Series) -> NoForecastError:
-    hint = "cutoffs have to lie within the days that the streams table holds"
+    hint = "choose cutoffs within the days of the streams table"
     if NO_RATE in skipped:
         hint = (
-            "--later-rates takes the stored decay rates, which may know later days; `forecaster load "
-            "--listeners FILE` loads listeners, from which the rates of the time follow"
+            "give --later-rates to use the stored decay rates (MLDR), which may depend on later days; or "
+            "load listeners with `forecaster load --listeners FILE`, from which earlier decay rates follow"
         )
     return NoForecastError(
         f"no track can be forecast from the days before {', '.join(map(str, cutoffs))}: "

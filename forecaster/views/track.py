@@ -1,4 +1,4 @@
-"""One track's forecast, with every number that it follows from, to check it by hand."""
+"""The forecast of one track with every number that it follows from, to check it by hand."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -17,26 +17,26 @@ from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES, 
 from forecaster.postgres.catalogue import Source, open_source
 from forecaster.postgres.dsn import Dsn
 
-_LOOK_AHEAD = 500  # pending tracks that are read at once in search of one that can be forecast
+_AT_ONCE = 500  # pending tracks read at once when searching for one that can be forecast
 _SHOWN_MONTHS = 6
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One track's forecast and what it follows from."""
+    """The forecast of one track, and the numbers that it follows from."""
 
     track: Mapping[str, Any]
-    """The track's row of `build_tracks`."""
+    """The row of the track from `build_tracks`."""
     forecasts: pl.DataFrame
     """One row per month, `forecasted_value` rounded to whole streams."""
     rates: tuple[tuple[float, float], ...]
-    """Base rate and rate per month of each lifecycle segment."""
+    """For each lifecycle segment the base rate, and the base rate x multiplier; both per month."""
     history: pl.DataFrame
     """One row per day with a record, in order: date, daily_streams."""
 
     @property
     def warnings(self) -> list[str]:
-        """What the reader of it should know."""
+        """Warnings about streams after the as-of date."""
         return list(looks_ahead(int(self.track["as_of"] < self.track["last_date"]), self.track["as_of"]))
 
     def __str__(self) -> str:
@@ -87,15 +87,15 @@ class Diagnosis:
 def diagnose(dsn: Dsn, schema: str, parameters: Parameters, track_id: int | None) -> Diagnosis:
     """Forecast one track and store nothing; without an id, the first pending track that can be forecast.
 
-    Raises `NoForecastError`, with the reason, if there is no forecast to be had; and what reading raises.
+    Raises `NoForecastError` with the reason if no forecast is possible, and what reading raises.
     """
     with open_source(dsn, schema) as source:
         if track_id is None:
             return _first_forecastable(source, parameters)
         if source.tracks([track_id]).is_empty():
             raise NoForecastError(
-                f"track {track_id} is unknown: there are no streams of it in schema {schema!r}",
-                hint="check the id, and --schema",
+                f"track {track_id} is unknown: it has no streams in schema {schema!r}",
+                hint="check the id and --schema",
             )
         track = _tracks(source, pl.Series([track_id]), parameters)
         reason = track["reason"][0]
@@ -108,20 +108,20 @@ def _first_forecastable(source: Source, parameters: Parameters) -> Diagnosis:
     tracks = source.tracks()
     pending = tracks.filter(~tracks.is_in(source.stored()["cm_track_id"].drop_nulls().implode()))
     reasons: Counter[str] = Counter()
-    for start in range(0, len(pending), _LOOK_AHEAD):
-        tried = _tracks(source, pending.slice(start, _LOOK_AHEAD), parameters)
+    for start in range(0, len(pending), _AT_ONCE):
+        tried = _tracks(source, pending.slice(start, _AT_ONCE), parameters)
         good = tried.lazy().pipe(forecastable).head(1).collect()
         if len(good):
             return _diagnosis(source, good, parameters)
         reasons.update(tried["reason"].to_list())
     if tracks.is_empty():
-        raise NoForecastError("there are no streams", hint="`forecaster load` loads a catalogue")
+        raise NoForecastError("there are no streams", hint="load a catalogue with `forecaster load`")
     if pending.is_empty():
-        problem = "no track is pending: each one that has streams has its forecast"
+        problem = "no track is pending: each track with streams has a forecast"
     else:
         counts = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
         problem = f"none of the {len(pending):,} pending tracks can be forecast ({counts})"
-    raise NoForecastError(problem, hint="--track-id shows any track, whether it is pending or not")
+    raise NoForecastError(problem, hint="give --track-id to show any track, pending or not")
 
 
 def _tracks(source: Source, track_ids: pl.Series, parameters: Parameters) -> pl.DataFrame:

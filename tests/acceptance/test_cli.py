@@ -120,7 +120,7 @@ def test_dump_chooses_the_first_pending_track_that_can_be_forecast(
     sql.run(embedded_database, "DELETE FROM backtest_track_daily_training_data WHERE cm_track_id <= 2")
     result = called("dump", *where, cwd=files)
     assert result.returncode == 1
-    assert "--track-id shows any track" in result.stderr
+    assert "give --track-id to show any track" in result.stderr
 
 
 def test_dump_shows_every_number_that_a_check_by_hand_needs(

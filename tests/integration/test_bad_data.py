@@ -266,5 +266,5 @@ def test_a_track_without_an_id_to_refer_to_is_refused_where_one_is_needed(embedd
 
     report = run(Database(embedded_database))
 
-    assert report.refused == {2: "training_data_id: NULL, where there has to be a value"}
+    assert report.refused == {2: "training_data_id: NULL, but a value is required"}
     assert set(stored(embedded_database)["cm_track_id"]) == {1}

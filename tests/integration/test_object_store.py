@@ -209,7 +209,7 @@ def test_rows_in_no_bucket(store: str, variables: dict[str, str], tmp_path: Path
     for number in range(2):
         put(f"{url}/stray/streams/bucket={number}/0.parquet", b"x")
     put(f"{url}/stray/layout.json", b'{"buckets": 1, "version": 1}')
-    with pytest.raises(BadFileError, match="in 1 buckets, counted from 0, and holds bucket=1 as well"):
+    with pytest.raises(BadFileError, match="in 1 buckets, counted from 0, and also has bucket=1"):
         run(Files(f"{store}/stray", tmp_path / "sink", f"{store}/plain/mldr/rates.parquet"))
 
 

@@ -183,7 +183,7 @@ class TestLies:
         assert config[0].sink
         run(*config)
         changed(config[0].sink, files=files)
-        assert check(*config).failed == {0: "its manifest names other files than the bucket's"}
+        assert check(*config).failed == {0: "its manifest names other files than those of the bucket"}
         assert run(*config).left_alone == 1
 
     @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ class TestLies:
     @pytest.mark.parametrize("buckets", [-1, 0, BUCKETS_MAX + 1, 10**400, 4.0, True, "4", None])
     def test_a_layout_of_so_many_buckets(self, tmp_path: Path, buckets: object) -> None:
         (tmp_path / "layout.json").write_text(json.dumps({"buckets": buckets, "version": 1}))
-        with pytest.raises(BadFileError, match=r"layout\.json is not what"):
+        with pytest.raises(BadFileError, match=r"layout\.json is not a layout"):
             read_layout(str(tmp_path))
         (tmp_path / "layout.json").write_text(str(Layout(BUCKETS_MAX)))
         assert read_layout(str(tmp_path)) == Layout(BUCKETS_MAX)

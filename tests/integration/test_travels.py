@@ -81,7 +81,7 @@ def work_of(mldr: str) -> Work[Bucket, History]:
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "127.0.0.1:1"])
 @pytest.mark.parametrize("mldr", [SIGNED, "az://c/x?sig=f00ba5", "s3://KEY:f00ba5@bucket/x"])
 def test_a_signature_is_not_sent_in_clear(address: str, mldr: str) -> None:
-    with pytest.raises(InvalidOptionError, match="--mldr has a signature") as caught:
+    with pytest.raises(InvalidOptionError, match="--mldr contains a signature") as caught:
         next(Dask(address)(work_of(mldr), [Bucket(0, 1)]))
     assert "f00ba5" not in f"{caught.value}{caught.value.hint}"
 

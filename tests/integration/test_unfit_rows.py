@@ -58,7 +58,7 @@ def test_a_forecast_without_a_value_is_refused_whatever_the_table_lets_through(
         ({"forecasted_value": math.inf}, "forecasted_value: a value that does not fit double precision"),
         ({"month": 2**15}, "month: a value that does not fit smallint"),
         ({"segment_used": 2**31}, "segment_used: a value that does not fit integer"),
-        ({"training_data_id": None, "time_used": None}, "time_used: NULL, where there has to be a value"),
+        ({"training_data_id": None, "time_used": None}, "time_used: NULL, but a value is required"),
     ],
 )
 def test_which_track_cannot_be_stored_and_why(embedded_database: Dsn, changes: Any, reason: str) -> None:

@@ -137,7 +137,7 @@ def test_rates_are_those_of_the_listeners_before_the_cutoff(stored: Dsn) -> None
     assert 0 < later < built["cm_track_id"].n_unique()
     assert result.later_rates == later
     [warning] = result.warnings
-    assert warning.startswith("tracks forecast by a decay rate that was not known at the cutoff")
+    assert warning.startswith("tracks forecast with a decay rate (MLDR) that was not known at the cutoff")
     assert warning.endswith(f": {later} at 2024-01-01")
     strict = backtest(BacktestConfig(stored, cutoffs=(CUTOFF,)))
     assert (strict.later_rates, strict.warnings) == (0, [])
@@ -189,10 +189,10 @@ def test_what_was_known_at_an_origin_comes_from_the_streams_table_alone(stored: 
         assert beside.evaluation.to_dict(series=True) == alone.evaluation.to_dict(series=True)
         forecast = alone.evaluation.series["cm_track_id"]
         [warning] = set(beside.warnings) - set(alone.warnings)
-        found = re.search(r"other streams than the streams table on ([0-9,]+) days before an", warning)
+        found = re.search(r"differs from the streams table on ([0-9,]+) days before an", warning)
         assert found
         assert 0 < int(found[1].replace(",", "")) <= changed
-        assert f"the first track is {forecast[0]};" in warning
+        assert f"(first: track {forecast[0]});" in warning
 
 
 def test_a_rate_is_known_once_it_is_stored(stored: Dsn) -> None:
@@ -240,8 +240,8 @@ def test_an_as_of_date_that_is_stated(stored: Dsn) -> None:
     early = backtest(BacktestConfig(stored, parameters=Parameters(as_of=last - timedelta(days=1))))
     tracks = sql.rows(stored, "SELECT DISTINCT cm_track_id FROM backtest_track_streams_forecast ORDER BY 1")
     [warning] = early.warnings
-    assert "streams after --as-of 2023-12-30 were there when the forecast was stored" in warning
-    assert f"of {len(tracks)} tracks, the first is {tracks[0][0]}: days are scored" in warning
+    assert f"{len(tracks)} tracks had streams after --as-of 2023-12-30 when the forecast" in warning
+    assert f"(first: track {tracks[0][0]}): the scores include days" in warning
 
 
 def test_only_the_first_months_of_what_is_stored(stored: Dsn) -> None:

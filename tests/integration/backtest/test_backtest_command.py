@@ -73,7 +73,7 @@ def test_the_command(called: Cli, embedded_database: Dsn, tmp_path: Path) -> Non
     assert "WAPE    sum |f - a| / sum |a|" in result.stdout
     assert "worst cutoff" in result.stdout
     assert result.stdout.splitlines()[-1].startswith("windows=")
-    assert re.search("may know later days: [0-9]+ at 2023-07-01, [0-9]+ at 2024-01-01", result.stderr)
+    assert re.search("may depend on later days: [0-9]+ at 2023-07-01, [0-9]+ at 2024-01-01", result.stderr)
     for line in ("as of  +2023-06-30 to 2023-12-31 .cutoff.", "series without a scale +[0-9]+ of [0-9]+"):
         assert re.search(f"^{line}$", result.stdout, re.MULTILINE)
     assert "\nvolume decile    tenths of the series" in result.stdout

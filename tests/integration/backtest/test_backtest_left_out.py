@@ -42,7 +42,7 @@ def test_a_doubled_forecast_is_left_out_and_said(stored: Dsn) -> None:
     )
     result = backtest(BacktestConfig(stored))
     assert track not in result.evaluation.series["cm_track_id"].to_list()
-    assert "a month of theirs is stored twice: 1" in result.warnings[0]
+    assert "one of their months is stored twice: 1" in result.warnings[0]
     assert result.skipped == {"month_stored_twice": 1}
 
 
@@ -57,7 +57,7 @@ def test_what_cannot_be_scored(stored: Dsn) -> None:
     tracks, first = BEFORE["cm_track_id"].n_unique(), BEFORE["date"].sort()[0]
     ends = f": {tracks} no_days_before_cutoff; the days with streams are {first} to 2023-12-31"
     assert f"{raised.value}".endswith(ends)
-    assert raised.value.hint == "cutoffs have to lie within the days that the streams table holds"
+    assert raised.value.hint == "choose cutoffs within the days of the streams table"
     with pytest.raises(NoForecastError, match=r"not_over.*as of 2023-12-31 \(cutoff\)"):
         backtest(BacktestConfig(stored, cutoffs=(CUTOFF,), later_rates=True))
     with pytest.raises(NoForecastError, match="no streams of these tracks: 987654"):
@@ -118,8 +118,8 @@ def test_why_stored_forecasts_cannot_be_scored(stored: Dsn) -> None:
     assert (
         f"not known by created_at: {len(tracks)}, the first is {tracks[0][0]} ({len(tracks)} with " in message
     )
-    assert "streams that are all newer than their forecast, whose last date is taken)" in message
-    assert "--as-of DATE states the last day that the forecasts knew" in (raised.value.hint or "")
+    assert "streams that are all newer than the forecast, for which the last date is taken)" in message
+    assert "--as-of DATE gives the last day that the forecasts used" in (raised.value.hint or "")
 
 
 def test_forecasts_of_tracks_whose_streams_are_gone(stored: Dsn) -> None:
@@ -129,7 +129,7 @@ def test_forecasts_of_tracks_whose_streams_are_gone(stored: Dsn) -> None:
     result = backtest(BacktestConfig(stored))
     assert result.evaluation.left_out["no_streams"] == 24
     [warning] = result.warnings
-    assert f"1, the first is {track} (1 without streams, of whose forecast the day" in warning
+    assert f"1, the first is {track} (1 without streams, for which the day" in warning
     assert "newer" not in warning
 
 
@@ -145,7 +145,7 @@ def test_negative_streams_are_scored_and_said(stored: Dsn) -> None:
             day,
         )
     [warning] = backtest(BacktestConfig(stored)).warnings
-    assert f"negative on 2 days, the first track is {track};" in warning
+    assert f"negative on 2 days (first: track {track});" in warning
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_negative_streams_are_scored_and_said(stored: Dsn) -> None:
         ("data", InvalidOptionError, "--actuals data is a directory"),
         (".", InvalidOptionError, "--actuals . is a directory"),
         ("", InvalidOptionError, "--actuals is empty"),
-        (".later", InvalidOptionError, "--actuals .later names no table"),
-        ("public.", InvalidOptionError, "--actuals public. names no table"),
+        (".later", InvalidOptionError, "--actuals .later does not name a table"),
+        ("public.", InvalidOptionError, "--actuals public. does not name a table"),
     ],
 )
 def test_actuals_that_are_none(
@@ -184,7 +184,7 @@ def test_actuals_that_are_none(
     with pytest.raises(error, match=re.escape(said)) as raised:
         backtest(BacktestConfig(stored_embedded, cutoffs=(CUTOFF,), later_rates=True, actuals=named))
     if error is SchemaMismatchError:
-        assert raised.value.hint == "--actuals TABLE|SCHEMA.TABLE|FILE names later daily streams"
+        assert raised.value.hint == "give later daily streams as --actuals TABLE|SCHEMA.TABLE|FILE"
 
 
 def test_an_empty_table(database: Dsn) -> None:

@@ -72,7 +72,7 @@ class TestBuckets:
                 return super().__call__(replace(work, sink=replace(sink, directory=elsewhere)), batches)
 
         config, report = (Files(str(catalogue), tmp_path / "sink"), RunConfig()), Report(buckets=0)
-        with pytest.raises(BadFileError, match=r"is not in .*/sink as it is seen from here"):
+        with pytest.raises(BadFileError, match=r"does not see it in .*/sink"):
             run(*config, engine=AnotherMachine(), report=report)
         assert len(report.failed) == BUCKETS
         assert report.results == 0

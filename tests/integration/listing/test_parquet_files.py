@@ -107,12 +107,12 @@ class TestNames:
         one = Files(str(out), tmp_path / "sink", buckets=2)
         assert [run(replace(one, only=Bucket(k, 2))).warnings != [] for k in range(2)] == [False, True]
         (out / "streams" / "more").mkdir()
-        with pytest.raises(BadFileError, match="in 2 buckets, counted from 0, and holds more as well"):
+        with pytest.raises(BadFileError, match="in 2 buckets, counted from 0, and also has more"):
             forecast(out, tmp_path / "sink")
 
     def test_a_sink_is_not_where_a_pattern_reads(self, own: Path) -> None:
         for sink in (own / "streams" / "sink", own / "streams" / "out.parquet"):
-            with pytest.raises(InvalidOptionError, match="lies in the source"):
+            with pytest.raises(InvalidOptionError, match="is inside the source"):
                 forecast(f"{own}/streams/*", sink, own / "mldr")
         forecast(f"{own}/streams/*.parquet", own / "streams" / "sink", own / "mldr")
 
@@ -121,9 +121,9 @@ class TestNames:
         sink.parent.mkdir()
         (own / "streams" / "more").symlink_to(sink.parent)
         for place in (sink.parent, sink):
-            with pytest.raises(InvalidOptionError, match=r"lies in the source .*by way of a link"):
+            with pytest.raises(InvalidOptionError, match=r"is inside the source .*through a link"):
                 forecast(own, place)
-            with pytest.raises(InvalidOptionError, match=r"lies in the source .*by way of a link"):
+            with pytest.raises(InvalidOptionError, match=r"is inside the source .*through a link"):
                 prepare_files(find_catalogue(str(own)), 2, place)
         assert not list(sink.parent.iterdir())
         forecast(f"{own}/streams/*.parquet", sink, own / "mldr")  # which does not mean the link

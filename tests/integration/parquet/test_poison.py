@@ -90,7 +90,7 @@ class TestPoison:
         for bucket in (1, 3):
             [file] = (own / "streams" / f"bucket={bucket}").iterdir()
             file.write_bytes(b"" if bucket == 1 else file.read_bytes()[:-100])
-        said = r"3 of 4 buckets failed \(0, 1, 3\); the others are done. Bucket 0: .* works on this bucket"
+        said = r"3 of 4 buckets failed \(0, 1, 3\); the others are done. Bucket 0: .* computes this bucket"
         with (
             locked(sink / "manifests" / "bucket=0" / ".lock", 0),
             pytest.raises(BucketsFailedError, match=said),
@@ -116,7 +116,7 @@ class TestPoison:
         with pytest.raises(BucketsFailedError, match=r"2 of 4 buckets failed \(1, 2\); the others are done"):
             run(Files(str(own), sink), engine=Elsewhere(), report=report)
         assert "is not a manifest" in report.failed[1]
-        assert "is not in" in report.failed[2]
+        assert "does not see it in" in report.failed[2]
 
     def test_the_command_says_so(self, own: Path, tmp_path: Path, called: Cli) -> None:
         [file] = (own / "streams" / "bucket=0").iterdir()  # also if it is the first

@@ -112,7 +112,7 @@ class TestPrepare:
         here.mkdir()
         monkeypatch.chdir(here)
         for out, words in (
-            (own, "holds the source"),
+            (own, "contains the source"),
             (here, "current directory"),
             (Path("/proc"), "file system"),
         ):
@@ -160,7 +160,7 @@ class TestPrepare:
             (find_catalogue(str(own)), own / "mldr" / "out"),
             (pattern, own / "out"),
         ):
-            with pytest.raises(InvalidOptionError, match="lies in the source"):
+            with pytest.raises(InvalidOptionError, match="is inside the source"):
                 prepare_files(source, 2, out)
         prepare_files(find_catalogue(str(own)), 2, own / "out")  # where nothing looks
 

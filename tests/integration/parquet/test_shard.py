@@ -150,7 +150,7 @@ class TestShard:
             half_way = sink / "forecasts" / "bucket=1" / ".0123456789abcdef.tmp"
             half_way.write_text("of whoever holds it")
             assert run(*config).left_alone == OF  # what is whole need not be worked
-            with pytest.raises(LockedError, match="works on this bucket"):
+            with pytest.raises(LockedError, match="computes this bucket"):
                 run(replace(config[0], only=Bucket(1, OF)), RunConfig(replace=True))
             with pytest.raises(LockedError):
                 run(config[0], RunConfig(replace=True))

@@ -56,15 +56,15 @@ class TestOptions:
             shutil.rmtree(place)
             shutil.copytree(tmp_path / "3" / kind / "bucket=1", place)
         config = (Files(str(golden), tmp_path / "2"), RunConfig(ids=(1, 2, 3, 4, 5)))
-        assert check(*config).failed == {1: "its manifest is of bucket 1/3"}
+        assert check(*config).failed == {1: "its manifest belongs to bucket 1/3"}
 
     def test_some_tracks_do_not_take_the_place_of_all(self, laid_out: Path, tmp_path: Path) -> None:
         forecast(laid_out, tmp_path / "sink")
-        with pytest.raises(InvalidOptionError, match="holds the forecasts of other tracks"):
+        with pytest.raises(InvalidOptionError, match="has the forecasts of other tracks"):
             forecast(laid_out, tmp_path / "sink", ids=(3,), replace=True)
         assert_frame_equal(in_sink(tmp_path / "sink"), expected())
         forecast(laid_out, tmp_path / "some", ids=(3,))
-        with pytest.raises(InvalidOptionError, match="holds the forecasts of other tracks"):
+        with pytest.raises(InvalidOptionError, match="has the forecasts of other tracks"):
             forecast(laid_out, tmp_path / "some", ids=(4,))
         assert forecast(laid_out, tmp_path / "some", ids=(3,)).left_alone == OF
         forecast(laid_out, tmp_path / "some")  # all of them are no loss
@@ -87,7 +87,7 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            ({"sink": None}, "nowhere to write"),
+            ({"sink": None}, "no sink is given"),
             ({"sink": Path("s3://bucket/forecasts")}, "is a URL"),
             ({"sink": Path("out"), "limit": 0}, "limit is 0"),
         ],
@@ -105,12 +105,12 @@ class TestOptions:
             (own / "streams", own / "streams"),
             (f"{own}/**/*.parquet", own / "sink"),
         ):
-            with pytest.raises(InvalidOptionError, match="lies in the source"):
+            with pytest.raises(InvalidOptionError, match="is inside the source"):
                 forecast(source, sink, mldr=rates)
-        with pytest.raises(InvalidOptionError, match="lies in the source"):
+        with pytest.raises(InvalidOptionError, match="is inside the source"):
             forecast(own, own / "mldr" / "sink")
         # Read as rates, the forecasts would be the newest, with no rate in them.
-        with pytest.raises(InvalidOptionError, match="lies in the source"):
+        with pytest.raises(InvalidOptionError, match="is inside the source"):
             forecast(f"{own}/streams/*.parquet", own / "mldr" / "sink", mldr=str(own / "mldr"))
         forecast(f"{own}/streams/*.parquet", own / "sink", mldr=rates)
         assert_frame_equal(in_sink(own / "sink"), expected())
@@ -132,10 +132,10 @@ class TestOptions:
         shutil.copy(sink / "forecasts" / "bucket=1" / "forecasts.parquet", sink / "forecasts" / "bucket=77")
         for report in (forecast(own, sink), check(Files(str(own), sink))):
             [warning] = report.warnings
-            assert "no bucket's: 1, the first is" in warning
+            assert "stray Parquet files in the sink: 1 (first: " in warning
             assert "bucket=77/forecasts.parquet" in warning
         shutil.copytree(own / "streams" / "bucket=1", own / "streams" / "bucket=4")
-        with pytest.raises(BadFileError, match="in 4 buckets, counted from 0, and holds bucket=4"):
+        with pytest.raises(BadFileError, match="in 4 buckets, counted from 0, and also has bucket=4"):
             forecast(own, sink)
 
     def test_a_bucket_that_fails_keeps_what_it_has_and_that_is_told(self, own: Path, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ class TestOptions:
         with pytest.raises(InvalidOptionError, match="decay rates"):
             forecast(f"{tmp_path}/*.parquet", tmp_path / "sink")
         (tmp_path / "empty" / "streams").mkdir(parents=True)
-        with pytest.raises(BadFileError, match="holds no Parquet files"):
+        with pytest.raises(BadFileError, match="has no Parquet files"):
             forecast(tmp_path / "empty", tmp_path / "sink")
         assert not (tmp_path / "sink").exists()
 
@@ -170,7 +170,7 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("arguments", "code", "words"),
         [
-            (("--source", "c"), 2, "nowhere to write"),
+            (("--source", "c"), 2, "no sink is given"),
             (("--sink", "s"), 2, "--sink needs --source"),
             (("--mldr", "s"), 2, "--mldr needs --source"),
             (("--source", "c", "--sink", "s", "--schema", "x"), 2, "contradict"),
