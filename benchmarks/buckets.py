@@ -22,7 +22,7 @@ import psutil
 
 from benchmarks.results import table
 from benchmarks.sizing import needs
-from forecaster.files.tables import write_text
+from forecaster.files.atomic import write_text
 from forecaster.setup.sample import sample_chunks, sample_mldr
 
 RESULTS = Path(__file__).parent / "results"

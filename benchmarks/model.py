@@ -13,7 +13,7 @@ from forecaster.model.projection import project
 from forecaster.postgres.catalogue import History, Source, export_snapshot
 from forecaster.postgres.connection import connect
 from forecaster.postgres.tables import read_tables
-from forecaster.run.session import CHUNK
+from forecaster.postgres.tracks import BATCH
 
 
 class Data(NamedTuple):
@@ -29,7 +29,7 @@ def read(catalogue: Catalogue) -> Data:
         tables = read_tables(connection, catalogue.schema)
         source = Source(catalogue.dsn, tables, export_snapshot(connection))
         tracks = source.tracks()
-        chunks = [tracks.slice(start, CHUNK) for start in range(0, len(tracks), CHUNK)]
+        chunks = [tracks.slice(start, BATCH) for start in range(0, len(tracks), BATCH)]
         return Data([source.history(chunk) for chunk in chunks], source.mldr())
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from forecaster.files.tables import counted, write_text
+from forecaster.files.atomic import write_text
+from forecaster.files.paths import counted
 
 # Published figures of the system that this one replaces, for 8,459 tracks.
 PUBLISHED_TRACKS = 8_459

@@ -13,17 +13,17 @@ from forecaster.process.stdio import tolerate
 
 def start() -> None:
     """Run the command line."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a traceback of the imports is of no use to anyone
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt during the imports shows no traceback
     hide_password()
     stderr = tolerate()
     sys.excepthook = without_secrets
-    if not sys.warnoptions:  # what libraries tell those who write programs is of no use to those who run them
+    if not sys.warnoptions:  # warnings of libraries are for developers, not for users
         warnings.simplefilter("ignore")
-        sys.warnoptions.append("ignore")  # and so in the processes that multiprocessing starts
-    # Imports make some hundred thousand objects that live until the end: not to be looked at again and again.
+        sys.warnoptions.append("ignore")  # also in processes that multiprocessing starts
+    # Imports create some hundred thousand objects that live until the end: the collector need not visit them.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
-    # NumPy's products here are too small for threads of their own, which would only keep the others waiting.
+    # NumPy's products are too small here to gain from threads, which would compete with those of Polars.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from forecaster.process.signals import ended_by_signals  # noqa: PLC0415 - with the password hidden
 

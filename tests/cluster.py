@@ -15,7 +15,11 @@ from typing import Self
 
 import pytest
 
-from forecaster.run.engines.dask import connected
+from forecaster.run.config import RunConfig
+from forecaster.run.engines.cluster import connected
+from forecaster.run.engines.dask import Dask
+from forecaster.run.report import Report
+from forecaster.run.session import Place, run
 from tests.conftest import bare_environment
 from tests.faults import LONG, until
 
@@ -108,3 +112,11 @@ def killing(cluster: Cluster, chance: random.Random) -> Iterator[list[int]]:
     thread.start()
     yield killed
     thread.join()
+
+
+def run_over(
+    address: str | None, where: Place, config: RunConfig | None = None, report: Report | None = None
+) -> Report:
+    """Run on the workers of the scheduler at that address, or on some of its own."""
+    with Dask(address) as engine:
+        return run(where, config, engine, report)

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, chdir, contextmanager, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -22,8 +23,12 @@ from forecaster.postgres.embedded import running_server
 from tests import sql
 from tests.needs import OPENSSL, need, need_program
 
-# Where each server's programs are; None is the embedded server, which brings its own.
-BINARIES = {"embedded": None, "postgresql-15": Path("/usr/lib/postgresql/15/bin")}
+# Where each server's programs are; None is the embedded server, which brings its own. POSTGRESQL_BIN puts
+# another version in the place of 15.
+BINARIES = {
+    "embedded": None,
+    "postgresql-15": Path(os.environ.get("POSTGRESQL_BIN", "/usr/lib/postgresql/15/bin")),
+}
 SERVERS = [*BINARIES]
 
 # Nothing in a test server has to survive a power cut, and nothing in it should run by itself.
@@ -179,11 +184,18 @@ def with_command() -> dict[str, str]:
     return bare_environment() | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
+@cache
+def strategy(server: Dsn) -> str:
+    """How a database is made fastest. Before version 15 there was no other way."""
+    [[version]] = sql.rows(server, "SHOW server_version_num")
+    return "STRATEGY file_copy" if int(version) >= 15_00_00 else ""
+
+
 @contextmanager
 def new_database(server: Dsn) -> Iterator[Dsn]:
     """A database of template0, which holds nothing, dropped with whatever is still connected to it."""
     name = f"test_{uuid.uuid4().hex}"
-    sql.run(server, f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY file_copy")
+    sql.run(server, f"CREATE DATABASE {name} TEMPLATE template0 {strategy(server)}")
     try:
         yield replace(server, dbname=name)
     finally:

@@ -37,7 +37,7 @@ _PATIENCE = 60  # seconds for something that comes about by itself; for how long
 
 def in_chunks_of(tracks: int) -> str:
     """For `started`: so few tracks in each transaction."""
-    return f"import forecaster.run.session; forecaster.run.session.CHUNK = {tracks}"
+    return f"import forecaster.postgres.tracks; forecaster.postgres.tracks.BATCH = {tracks}"
 
 
 @contextmanager

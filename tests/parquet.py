@@ -7,8 +7,10 @@ from typing import Any
 import polars as pl
 
 from forecaster.model import build_forecasts
-from forecaster.run.buckets import BucketsConfig, run_buckets
-from forecaster.run.report import BucketsReport
+from forecaster.parquet.session import Files
+from forecaster.run.config import RunConfig
+from forecaster.run.report import Report
+from forecaster.run.session import run
 from tests.tables import golden_mldr, golden_streams
 
 COLUMNS = ("cm_track_id", "month", "forecasted_value", "segment_used", "time_used", "cm_artist_id")
@@ -65,8 +67,11 @@ def _of_golden(**parameters: object) -> pl.DataFrame:
     return expected(with_ids(golden_streams()), golden_mldr(), **parameters)
 
 
-def forecast(source: Path | str, sink: Path, **options: Any) -> BucketsReport:
-    return run_buckets(BucketsConfig(str(source), sink, **options))
+def forecast(
+    source: Path | str, sink: Path, *, mldr: str | None = None, buckets: int | None = None, **options: Any
+) -> Report:
+    """The options are those of `Files` and of `RunConfig`."""
+    return run(Files(str(source), sink, mldr, buckets), RunConfig(**options))
 
 
 def states(directory: Path) -> dict[str, tuple[int, int]]:

@@ -3,8 +3,7 @@
 import os
 import socket
 import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from forecaster.postgres.dsn import Dsn, resolve
 from forecaster.postgres.embedded import running_server
 from tests import sql
 from tests.conftest import BINARIES, SETTINGS
+from tests.faults import until
 
 BIN = BINARIES["postgresql-15"]
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
@@ -59,19 +59,24 @@ def on_the_network(directory: Path, binaries: Path, authority: Path | None) -> I
         (pgdata / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 trust\n")
         if authority:
             certify(pgdata, authority)
+    settings = {"listen_addresses": "127.0.0.1", "ssl": "on" if authority else "off"}
+    with listening(local, binaries, settings) as port:
+        yield replace(local, host="127.0.0.1", port=port)
+
+
+@contextmanager
+def listening(local: Dsn, binaries: Path, settings: Mapping[str, str]) -> Iterator[int]:
+    """The stopped server, started on a free port with these settings."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
-    settings = {"listen_addresses": "127.0.0.1", "port": str(port), "ssl": "on" if authority else "off"}
-    process = embedded._Server(local, binaries, embedded._server_account())
-    process._start({**SETTINGS, **settings})
+    server = embedded._Server(local, binaries, embedded._server_account())
+    server._start({**SETTINGS, **settings, "port": str(port)})
     try:
-        dsn = replace(local, host="127.0.0.1", port=port)
-        while not answers(dsn):
-            time.sleep(0.01)
-        yield dsn
+        until(lambda: answers(replace(local, port=port)))
+        yield port
     finally:
-        process.stop()
+        server.stop()
 
 
 def answers(dsn: Dsn) -> bool:

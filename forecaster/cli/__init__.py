@@ -1,4 +1,4 @@
-"""The command line: every command parses, calls one function, and prints."""
+"""The command line: each command parses its options, calls one function, and prints the result."""
 
 from forecaster.cli.app import main
 

@@ -1,4 +1,4 @@
-"""The program: which commands there are, and how a wrong call ends."""
+"""The program: the group of all commands, and the errors of a wrong call."""
 
 import json
 import os
@@ -16,10 +16,10 @@ from forecaster.process.stdio import OutputError
 
 
 class Group(click.Group):
-    """The program. No usage error shows a password."""
+    """The program. Its usage errors show no password."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command that is named."""
+        """Run the named command."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
@@ -42,7 +42,7 @@ class Group(click.Group):
 
 
 def _wants_json_lines(arguments: Sequence[str], environ: Mapping[str, str]) -> bool:
-    """Whether --log-format json was given, on a command line that cannot be read."""
+    """Whether --log-format json was given, on a command line that cannot be parsed."""
     pairs = pairwise(arguments)
     typed = "--log-format=json" in arguments or ("--log-format", "json") in pairs
     return typed or environ.get("FORECASTER_LOG_FORMAT") == "json"

@@ -1,4 +1,4 @@
-"""A command: its body is imported when it runs, and its errors are one paragraph."""
+"""A command: import its body when it runs, and report its errors."""
 
 import inspect
 import os
@@ -25,10 +25,10 @@ Body = Callable[..., None]
 
 
 class Command(click.Command):
-    """What is said of a command without importing its body, `forecaster.cli.NAME.NAME`, and how it is run.
+    """A command whose body, the function `forecaster.cli.NAME.NAME`, is imported when the command runs.
 
-    The body's file imports Polars and the drivers at its top; neither the help, nor the completion of words
-    in a shell, nor the message on a wrong call waits for them.
+    The file of the body imports Polars and the drivers at its top. The help, the completion in a shell and
+    the message on a wrong call do not need them, and do not wait for them.
     """
 
     def __init__(self, name: str, text: str, *parameters: click.Parameter) -> None:
@@ -39,15 +39,15 @@ class Command(click.Command):
                 parameter.belong_to(name)
 
     def body(self) -> Body:
-        """What the command does."""
+        """Import the function that does the work."""
         body: Body = getattr(import_module(f"forecaster.cli.{self.name}"), f"{self.name}")
         return body
 
     def invoke(self, ctx: click.Context) -> None:
-        """Set up how it speaks, and run it."""
+        """Set up logging and output, and run the body."""
         output = _output(ctx)
         try:
-            settle(os.environ)  # before anything reads it
+            settle(os.environ)  # before Polars reads it
             body = self.body()
             body(**arguments(body, {**ctx.params, "output": output}))
         except KeyboardInterrupt:  # by Polars, ahead of our own handler; click would call it "Aborted!"
@@ -61,10 +61,10 @@ class Command(click.Command):
 
 
 def arguments(body: Body, values: Mapping[str, object]) -> dict[str, object]:
-    """The values of options as a body takes them.
+    """Return the arguments of a body, from the values of the options by name.
 
-    A parameter that is a dataclass is made of the options that are named as its fields, and so are those
-    fields that are dataclasses themselves. A field that no option is named as keeps its default.
+    A parameter that is a dataclass is built from the options that have the names of its fields. So are
+    fields that are dataclasses themselves. A field without an option keeps its default.
     """
     hints = get_type_hints(body)
     return {name: _value(name, kind, values) for name, kind in hints.items() if name != "return"}
@@ -85,7 +85,7 @@ def _value(name: str, kind: object, values: Mapping[str, object]) -> object:
 
 
 def _output(ctx: click.Context) -> Output:
-    """How the command speaks, by the options that no body needs to know."""
+    """Remove the options of the output from the others, and return the output."""
     own = {name: ctx.params.pop(name) for name in ("verbose", "quiet", "log_format")}
     ctx.color = color_of(ctx.params.pop("color"))
     console = Console(**own, color=ctx.color)

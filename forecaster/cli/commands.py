@@ -1,4 +1,4 @@
-"""Every command: its help, its arguments and its options. What it does is in the file of its name."""
+"""Every command: its help, arguments and options. Its body is in the file of its name."""
 
 import click
 
@@ -22,10 +22,10 @@ from forecaster.cli.options import (
 COMMANDS = (
     Command(
         "demo",
-        """Try it: embedded server, sample catalogue, run, dump of one track.
+        """Try it on a sample catalogue in an embedded server.
 
-        It works in a schema of its own, "demo". Again is fine: it reuses what is there. Another number of
-        --tracks than is there begins anew.
+        Load the sample catalogue into the schema "demo", run, and dump one track. Repeating the command
+        reuses what exists. Another number of --tracks replaces the sample catalogue and its forecasts.
 
         \b
         Example:
@@ -35,17 +35,18 @@ COMMANDS = (
             "--tracks",
             type=IntRange(1, 100_000),
             metavar="N",
-            help="Tracks in the sample catalogue.  [default: 300]",
+            help="Number of tracks in the sample catalogue.",
+            show_default="300",
         ),
         options.DATA_DIR,
-        out_option("CSV or Parquet file for the one track.  [default: track_<id>_forecast.csv]"),
+        out_option("CSV or Parquet file for the one track.", default="track_<id>_forecast.csv"),
     ),
     Command(
         "init",
-        """Create what is missing of the tables; what exists is left as it is.
+        """Create the tables that are missing.
 
-        Only a unique key on (cm_track_id, month) is added to a forecast table that has none, where its rows
-        and the user's rights allow it.
+        Existing tables stay as they are, with one exception: a forecast table without a unique key on
+        (cm_track_id, month) gets one, if its rows and your privileges allow it.
 
         \b
         Example:
@@ -55,14 +56,14 @@ COMMANDS = (
     ),
     Command(
         "load",
-        """Load STREAMS, decay rates and listeners, CSV or Parquet, into their tables: all rows or none.
+        """Load streams, decay rates and listeners from CSV or Parquet.
 
-        Each is a file, or a directory of such files, which are loaded together.
+        Load all rows or none. Each path is a file, or a directory of such files, which are loaded together.
 
         STREAMS has the columns cm_track_id, cm_artist_id, date, daily_streams and, if known,
-        days_from_release; or it is one track's export of a music-analytics service (Date, Value,
-        Days from release; or date, streams), with --track-id and --artist-id. An export of listeners
-        has Date and Monthly Listeners.
+        days_from_release. Or it is the export of one track from a music-analytics service (Date, Value,
+        Days from release; or date, streams): then --track-id and --artist-id name the track and its artist.
+        An export of listeners has the columns Date and Monthly Listeners.
 
         \b
         Examples:
@@ -75,22 +76,27 @@ COMMANDS = (
         option(
             "--listeners",
             type=FILE_OR_DIRECTORY,
-            help="File with cm_artist_id, date and monthly_listeners, or one artist's export.",
+            help="File with cm_artist_id, date and monthly_listeners, or the export of one artist.",
         ),
-        track_option("Track of an exported STREAMS file, which names none."),
+        track_option("Track of an exported STREAMS file, which does not name it."),
         option("--artist-id", type=ID, metavar="ID", help="Artist of an exported file."),
         option(
             "--new-only",
             is_flag=True,
-            help="Store only days that the table does not have yet; those that it has stay as they are.",
+            help="Load only days that the table does not have; leave existing days unchanged.",
         ),
         *options.DATABASE,
     ),
     Command(
         "mldr",
-        """Compute the decay rate (MLDR) of every artist that has listeners and no rate, and store it.
+        """Compute and store the decay rates (MLDR) of artists.
 
-        Exit codes are those of run.
+        Process every artist that has listeners and no stored MLDR (Monthly Listener Decay Rate).
+
+        \b
+        Exit code: 0 done (skipped artists are not a failure), 1 failed, 2 wrong call,
+        3 no connection, 4 the tables do not fit, 5 another run holds the lock,
+        130 or 143 interrupted.
 
         \b
         Examples:
@@ -99,28 +105,29 @@ COMMANDS = (
         """,
         option(
             "--artist-id",
-            "artist_ids",
+            "ids",
             type=ID,
             metavar="ID",
             multiple=True,
-            help="Only this artist, if it has no rate.",
+            help="Process only this artist, if it has no MLDR.",
         ),
-        option("--replace", is_flag=True, help="Also artists that have a rate: it is replaced."),
-        option("--dry-run", is_flag=True, help="Everything but the write."),
+        option("--replace", is_flag=True, help="Also process artists that have an MLDR, and replace it."),
+        option("--dry-run", is_flag=True, help="Do everything except write."),
         *options.REPORTING,
         *options.DATABASE,
     ),
     Command(
         "run",
-        """Forecast every pending track, and store the result.
+        """Forecast every pending track and store the result.
 
-        Pending is each track that has streams and no forecast. With --source and --sink the catalogue is
-        in Parquet files and no database is used: then all tracks are forecast, and buckets of them that
-        are there already are left alone.
+        A track is pending if it has streams and no forecast. With --source and --sink the catalogue is read
+        from Parquet files and no database is used: all tracks are forecast, except those in buckets that
+        are already complete.
 
         \b
-        Exit code: 0 done (skipped tracks are no failure), 1 failed, 2 wrong call, 3 no connection,
-        4 the tables do not fit, 5 another run is at work, 130 or 143 interrupted.
+        Exit code: 0 done (skipped tracks are not a failure), 1 failed, 2 wrong call,
+        3 no connection, 4 the tables do not fit, 5 another run holds the lock,
+        130 or 143 interrupted.
 
         \b
         Examples:
@@ -132,81 +139,84 @@ COMMANDS = (
         *options.PARAMETERS,
         option(
             "--track-id",
-            "track_ids",
+            "ids",
             type=ID,
             metavar="ID",
             multiple=True,
-            help="Only this track, if pending.",
+            help="Process only this track, if it is pending.",
         ),
-        option("--limit", type=IntRange(1), metavar="N", help="Look at no more than so many pending tracks."),
-        option("--replace", is_flag=True, help="Also tracks that have a forecast: it is replaced."),
-        option("--dry-run", is_flag=True, help="Everything but the write."),
+        option("--limit", type=IntRange(1), metavar="N", help="Process at most N pending tracks."),
+        option("--replace", is_flag=True, help="Also process tracks that have a forecast, and replace it."),
+        option("--dry-run", is_flag=True, help="Do everything except write."),
         *options.FILES,
         option(
             "--engine",
             type=click.Choice(["local", "dask"]),
             default="local",
             show_default=True,
-            help="What spreads the work: this process, or Dask over worker processes.",
+            help="Execution engine: this process, or Dask with worker processes.",
         ),
         option(
             "--scheduler",
             metavar="ADDRESS",
-            help="Dask's scheduler, as tcp://HOST:PORT.  [default: workers of its own, one per core]",
+            help="Dask's scheduler, as tcp://HOST:PORT.",
+            show_default="a local cluster, one worker per core",
         ),
         *options.REPORTING,
         *options.DATABASE,
     ),
     Command(
         "dump",
-        """Forecast one track into a file, and show all that its numbers follow from. Stores nothing.
+        """Forecast one track into a file and show how it is computed.
+
+        Print every number that the forecast follows from. Store nothing in the database.
 
         \b
         Example:
           forecaster dump --track-id 42 --out track_42.parquet
         """,
-        track_option("The track.  [default: the first pending one with a forecast]"),
-        out_option("CSV or Parquet, by its ending.  [default: track_<id>_forecast.csv]"),
+        track_option("Track to forecast.", default="the first pending track that can be forecast"),
+        out_option("CSV or Parquet file.", default="track_<id>_forecast.csv"),
         *options.PARAMETERS,
         *options.DATABASE,
     ),
     Command(
         "plot",
-        """Draw one track: its history, its forecast, the lifecycle segments, the base curve.
+        """Draw one track: history, forecast, segments and base curve.
 
-        A file needs the extra "plot", and the terminal the extra "term".
+        A file needs the extra "plot"; a chart in the terminal needs the extra "term".
 
         \b
         Examples:
           forecaster plot --track-id 42
           forecaster plot --track-id 42 --out track_42.html
         """,
-        track_option("The track.", required=True),
-        out_option("HTML, PNG or SVG, by its ending.  [default: a chart in the terminal]"),
+        track_option("Track to draw.", required=True),
+        out_option("HTML, PNG or SVG file.", default="a chart in the terminal"),
         *options.PARAMETERS,
         *options.DATABASE,
     ),
     Command(
         "report",
-        """Draw the catalogue as it is stored: one page that holds all it needs.
+        """Draw the stored catalogue as one HTML page.
 
-        Totals per month, segments and influence ranges, skipped tracks by reason, the largest tracks, and a
-        table of all of them with a chart each.
+        The page works offline. It shows totals per month, segments and influence ranges, skipped tracks by
+        reason, the largest tracks, and a table of all tracks with a chart of each.
 
         \b
         Example:
           forecaster report --out report.html
         """,
-        out_option("The HTML file.", required=True),
+        out_option("HTML file.", required=True),
         options.AGE_FROM,
         *options.DATABASE,
     ),
     Command(
         "export",
-        """Write the stored forecasts in the form that the field's tools take.
+        """Write the stored forecasts in the format of other tools.
 
-        nixtla: unique_id, ds, y, cutoff, h. Month h covers the 30 days up to ds; cutoff is the day before the
-        first of them.
+        nixtla: the columns unique_id, ds, y, cutoff and h. Month h covers the 30 days up to ds. The cutoff is
+        the day before the first of these days.
 
         \b
         Example:
@@ -218,15 +228,15 @@ COMMANDS = (
             type=click.Choice(["nixtla"]),
             default="nixtla",
             show_default=True,
-            help="Columns.",
+            help="Columns of the file.",
         ),
-        out_option("CSV or Parquet, by its ending.", required=True),
+        out_option("CSV or Parquet file.", required=True),
         option(
             "--as-of",
             type=DAY,
             metavar="DATE",
-            help="The --as-of that the forecasts were made with.  "
-            "[default: the last date that each could know]",
+            help="Value of --as-of with which the forecasts were made.",
+            show_default="the last date that each forecast could know",
         ),
         *options.DATABASE,
     ),
@@ -234,8 +244,8 @@ COMMANDS = (
         "evaluate",
         """Compare forecasts with the streams that came after them.
 
-        The stored ones, from each track's as-of date on; or ones made on the spot with --cutoff, from the
-        days before it alone. Only whole months of 30 days count.
+        Score the stored forecasts, from each track's as-of date on. With --cutoff, score forecasts made
+        now from the days before the cutoff. Only complete months of 30 days count.
 
         \b
         Examples:
@@ -246,8 +256,9 @@ COMMANDS = (
             "--actuals",
             metavar="TABLE|SCHEMA.TABLE|FILE",
             help="Later daily streams of the same tracks: a table with cm_track_id, date and daily_streams, "
-            "or a CSV or Parquet file, which has cm_artist_id as well. They count from each origin on; what "
-            "is before comes from the streams table.  [default: what the streams table holds by now]",
+            "or a CSV or Parquet file that also has cm_artist_id. Days before a track's as-of date or cutoff "
+            "come from the streams table.",
+            show_default="the streams table",
         ),
         option(
             "--cutoff",
@@ -255,12 +266,12 @@ COMMANDS = (
             type=DAY,
             metavar="DATE",
             multiple=True,
-            help="Forecast from the days before this one, instead of taking the stored forecasts.",
+            help="Score forecasts made now from the days before DATE, instead of the stored ones.",
         ),
         option(
             "--later-rates",
             is_flag=True,
-            help="Where no decay rate can be known at a cutoff, take the stored one, which may know later "
+            help="Where an MLDR cannot be computed at a cutoff, use the stored one, which may know later "
             "days.",
         ),
         option(
@@ -269,80 +280,80 @@ COMMANDS = (
             type=ID,
             metavar="ID",
             multiple=True,
-            help="Only this track. The pooled baseline is of the chosen tracks only.",
+            help="Score only this track. The pooled baseline then covers only the chosen tracks.",
         ),
         option(
             "--horizon",
             shared=True,
             type=IntRange(1, 400),
             metavar="N",
-            help="Months to forecast, or of the stored forecasts to score.  [default: 24, or all that are "
-            "stored]",
+            help="Months to forecast, or months of the stored forecasts to score.",
+            show_default="24, or all that are stored",
         ),
         options.AGE_FROM,
         option(
             "--as-of",
             type=DAY,
             metavar="DATE",
-            help="The last day that the stored forecasts knew.  [default: of each track the last date among "
-            "the rows that were there, by created_at, when its forecast was stored; a row that was restated "
-            "later counts as later, and where created_at means something else, give this option]",
+            help="Last day that the stored forecasts knew. A row that was restated later counts as later; "
+            "give this option where created_at means something else.",
+            show_default="each track's last date among the rows that existed, by created_at, when its "
+            "forecast was stored",
         ),
         option(
             "--influence",
             shared=True,
             type=FloatRange(0),
             metavar="VALUE",
-            help="With --cutoff, one influence for all tracks.  [default: 10 x streams of the last 30 "
-            "records]",
+            help="With --cutoff: one influence for all tracks.",
+            show_default="10 x streams of the last 30 records",
         ),
-        out_option("Write all scores, CSV or Parquet by its ending."),
-        option(
-            "--json", "as_json", is_flag=True, help="Print all scores as JSON, and nothing else, on stdout."
-        ),
+        out_option("Write all scores as CSV or Parquet."),
+        option("--json", "as_json", is_flag=True, help="Print all scores as JSON, instead of tables."),
         option(
             "--page",
             type=FILE,
             metavar="FILE.html",
-            help="Write the catalogue's page (see report) with these scores in it.",
+            help="Write the page of the catalogue (see report), with these scores.",
         ),
         *options.DATABASE,
     ),
     Command(
         "prepare",
-        """Lay a catalogue out in Parquet, by track, in N buckets that can be worked one by one.
+        """Lay a catalogue out as Parquet files in N buckets.
 
-        It streams, so that the size of the catalogue does not matter. From the database it takes the
-        tables of the streams and of the decay rates.
+        Each bucket can then be forecast separately. The rows are streamed, so the catalogue may be larger
+        than memory. From a database it reads the tables of streams and of decay rates.
 
         \b
         Examples:
           forecaster prepare --buckets 64 --out catalogue
           forecaster prepare --source 'export/*.parquet' --mldr mldr.parquet --buckets 64 --out catalogue
         """,
-        option("--buckets", type=IntRange(1, 100_000), metavar="N", required=True, help="How many."),
+        option("--buckets", type=IntRange(1, 100_000), metavar="N", required=True, help="Number of buckets."),
         option(
             "--out",
             type=DIRECTORY,
             metavar="DIR",
             required=True,
-            help="Directory to make. It is there as a whole at the end, or not at all.",
+            help="Directory to create. It appears when it is complete, or not at all.",
         ),
-        option("--replace", is_flag=True, help="Remove what is in the directory."),
-        source_option("Parquet files: directory, pattern or URL.  [default: the database]"),
+        option("--replace", is_flag=True, help="Replace the catalogue in the directory."),
+        source_option("Parquet files: directory, pattern or URL.", default="the database"),
         options.RATES,
         *options.DATABASE,
     ),
     Command(
         "shard",
-        """Work bucket K of N, counted from 0: for whatever starts many processes.
+        """Forecast one bucket of a catalogue in Parquet files.
 
-        The forecasts are written first and a manifest last, each by a temporary name. A bucket that is there
-        and whole, of the same data and options, is left alone; one that is half-written is done anew.
+        K/N is bucket K of N; K counts from 0. Any scheduler can start one process per bucket. The forecasts
+        are written first and a manifest last, each under a temporary name. A bucket that is complete, with
+        the same data and options, is skipped; an incomplete one is forecast again.
 
         \b
-        Exit code: 0 done (or with --check: all are there), 1 failed, 2 wrong call, 4 the files do not
-        fit, 5 another process works the bucket, 130 or 143 interrupted.
+        Exit code: 0 done (with --check: all buckets are complete), 1 failed, 2 wrong call,
+        4 the files do not fit, 5 another process holds the bucket, 130 or 143 interrupted.
 
         \b
         Examples:
@@ -351,30 +362,29 @@ COMMANDS = (
         """,
         click.Argument(["bucket"], type=BUCKET, metavar="K/N", required=False),
         *options.PARAMETERS,
-        option("--replace", is_flag=True, help="Work it also if its forecasts are there and whole."),
-        option("--check", is_flag=True, help="Work nothing: list the buckets that are missing or wrong."),
+        option("--replace", is_flag=True, help="Forecast the bucket even if it is complete."),
+        option("--check", is_flag=True, help="Only list the buckets that are missing or wrong."),
         *options.FILES,
         *options.REPORTING,
     ),
     Command(
         "doctor",
-        """Look at the configuration, the server, the tables and the data, and say how to mend what is wrong.
+        """Check what a run needs and suggest a fix for each problem.
 
-        Changes nothing. The exit code is that with which a run would fail, or 0.
+        Check the configuration, the server, the tables and the data. Change nothing. The exit code is the
+        one with which a run would fail, or 0.
 
         \b
         Example:
           forecaster doctor
         """,
-        option(
-            "--json", "as_json", is_flag=True, help="Print the findings as JSON, and nothing else, on stdout."
-        ),
+        option("--json", "as_json", is_flag=True, help="Print the findings as JSON, instead of text."),
         *options.TRACK_PARAMETERS,
         *options.DATABASE,
     ),
     Command(
         "completion",
-        """Print what makes the shell complete commands and options.
+        """Print the script that completes words in a shell.
 
         \b
         Examples:
@@ -385,4 +395,4 @@ COMMANDS = (
         click.Argument(["shell"], type=click.Choice(["bash", "zsh", "fish"])),
     ),
 )
-"""In the order of a first use; the program's help sorts them."""
+"""In the order of a first use. The program's help sorts them by name."""

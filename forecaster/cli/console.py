@@ -1,4 +1,4 @@
-"""What is said on stderr: notes, warnings and errors as lines of text or JSON, in colour or not."""
+"""Log to stderr: notes, warnings and errors, as text or JSON lines."""
 
 import json
 import logging
@@ -30,25 +30,25 @@ _KNOWN = ("stage", "hint", "exit_code", "traceback")
 
 @dataclass(frozen=True)
 class Console:
-    """How this command speaks."""
+    """How a command logs."""
 
     verbose: int = 0
     quiet: bool = False
     log_format: LogFormat = "text"
     color: bool | None = None
-    """None: where the stream is a terminal."""
+    """None: in colour if the stream is a terminal."""
 
     @property
     def is_interactive(self) -> bool:
-        """Whether a picture that changes can be drawn on stderr."""
+        """Whether stderr is a terminal on which progress can be drawn."""
         can_move = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         return can_move and self.log_format == "text" and not self.quiet
 
     def set_up(self) -> None:
-        """Have all that is logged said from now on, in this way."""
+        """Send all log records to stderr from now on, in this format."""
         handler = _Stderr()
         handler.setFormatter(_Json() if self.log_format == "json" else _Text())
-        if self.is_interactive:  # the picture shows when a stage begins
+        if self.is_interactive:  # the bars show when a stage begins
             handler.addFilter(lambda record: not hasattr(record, "begins"))
         log.handlers[:] = [handler]
         log.propagate = False
@@ -58,14 +58,14 @@ class Console:
 
 
 def color_of(choice: Color, environ: Mapping[str, str] = os.environ) -> bool | None:
-    """Whether to colour; None leaves it to what is a terminal. NO_COLOR and TERM=dumb count for auto."""
+    """Whether to use colours; None: if the stream is a terminal. Only auto reads NO_COLOR and TERM=dumb."""
     if choice != "auto":
         return choice == "always"
     return False if environ.get("NO_COLOR") or environ.get("TERM") == "dumb" else None
 
 
 class _Stderr(logging.Handler):
-    """By way of click, which takes colours off where there are to be none."""
+    """Write through click, which removes colours where there should be none."""
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(self.format(record), err=True)
@@ -82,7 +82,7 @@ class _Text(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """One object per line: time, level, message, and what else is known of it."""
+    """One object per line: time, level, message, and further known fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         known = {name: getattr(record, name) for name in _KNOWN if hasattr(record, name)}

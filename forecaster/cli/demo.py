@@ -1,4 +1,4 @@
-"""`forecaster demo`: embedded server, sample catalogue, run, dump of one track."""
+"""`forecaster demo`: try it on a sample catalogue in an embedded server."""
 
 import shlex
 from pathlib import Path
@@ -9,23 +9,24 @@ from forecaster.cli.summary import summarise
 from forecaster.cli.track import show_track
 from forecaster.cli.where import embedded
 from forecaster.model.parameters import Parameters
-from forecaster.run.report import RunReport
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.report import Report
+from forecaster.run.session import run
 from forecaster.setup.demo import SCHEMA, fill, first_forecast
 
 
 def demo(tracks: int | None, data_dir: Path | None, out: Path | None, output: Output) -> None:
-    """Show everything at once."""
+    """Load the sample catalogue, run, and dump one track."""
     with embedded(data_dir) as dsn:
         with output.doing("sample"):
             filled = fill(dsn, tracks)
         if filled:
             output.say(f"sample catalogue: {filled.streams:,} daily rows and {filled.mldr:,} artists loaded")
         else:
-            output.say("sample catalogue: there already")
-        done = RunReport()
+            output.say("sample catalogue: already loaded")
+        done = Report()
         with output.following(done):
-            run(RunConfig(dsn, SCHEMA), done)
+            run(Database(dsn, SCHEMA), report=done)
         summarise(done, output)
         output.say("")
         show_track(dsn, SCHEMA, Parameters(), first_forecast(dsn), out, output)
@@ -33,7 +34,7 @@ def demo(tracks: int | None, data_dir: Path | None, out: Path | None, output: Ou
 
 
 def _next(where: str) -> str:
-    """What to try after this."""
+    """Commands to try after this."""
     return f"""
 Next:
   forecaster run{where} --schema {SCHEMA}

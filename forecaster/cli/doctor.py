@@ -1,4 +1,4 @@
-"""`forecaster doctor`: what is wrong with the configuration, the server, the tables and the data."""
+"""`forecaster doctor`: check what a run needs."""
 
 import json
 
@@ -13,7 +13,7 @@ _COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
 def doctor(parameters: Parameters, where: Where, output: Output) -> None:
-    """Look at everything, and end as a run would."""
+    """Print each finding, and exit with the code that a run would have."""
     with where.database() as dsn, output.doing("examine"):
         examination = examine(dsn, where.schema, parameters, options=where.options(dsn))
     for finding in examination.findings:

@@ -1,4 +1,4 @@
-"""`forecaster dump`: one track into a file, and all that its numbers follow from."""
+"""`forecaster dump`: forecast one track into a file and show how."""
 
 from pathlib import Path
 
@@ -11,6 +11,6 @@ from forecaster.model.parameters import Parameters
 def dump(
     track_id: int | None, out: Path | None, parameters: Parameters, where: Where, output: Output
 ) -> None:
-    """Forecast one track, and store nothing."""
+    """Forecast one track and store nothing in the database."""
     with where.database() as dsn:
         show_track(dsn, where.schema, parameters, track_id, out, output)

@@ -1,4 +1,4 @@
-"""`forecaster evaluate`: forecasts against the streams that came after them."""
+"""`forecaster evaluate`: compare forecasts with later streams."""
 
 import json
 from dataclasses import dataclass, replace
@@ -11,7 +11,8 @@ from forecaster.cli.page import check_page_path
 from forecaster.cli.scores import as_json_types, show, tidy
 from forecaster.cli.where import Where
 from forecaster.errors import InvalidOptionError
-from forecaster.files.tables import check_output_path, write_table, write_text
+from forecaster.files.atomic import write_text
+from forecaster.files.tables import check_output_path, write_table
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.postgres.dsn import Dsn
 from forecaster.scoring import Evaluation
@@ -29,7 +30,7 @@ class Asked:
     later_rates: bool
     track_ids: tuple[int, ...]
     horizon: int | None
-    """None: the usual one, or all that are stored."""
+    """None: 24, or all that are stored."""
     age_from: AgeFrom
     as_of: date | None
     influence: float | None
@@ -40,11 +41,11 @@ class Asked:
 
     @property
     def parameters(self) -> Parameters:
-        """The model's."""
+        """The parameters of the model."""
         return Parameters(self.horizon or Parameters.horizon, self.age_from, self.as_of, self.influence)
 
     def on(self, dsn: Dsn, schema: str) -> BacktestConfig:
-        """The same, for a database."""
+        """Return what `backtest` takes."""
         return BacktestConfig(
             dsn,
             schema,
@@ -58,7 +59,7 @@ class Asked:
 
 
 def evaluate(asked: Asked, out: Path | None, page: Path | None, where: Where, output: Output) -> None:
-    """Score forecasts."""
+    """Score forecasts; print the scores, and write them to files."""
     if out:
         check_output_path(out)
     if page:
@@ -76,12 +77,12 @@ def evaluate(asked: Asked, out: Path | None, page: Path | None, where: Where, ou
 
 
 def _check_not_typed(*options: str) -> None:
-    """Raise `InvalidOptionError` for an option that says how forecasts are made, where none are made."""
+    """Raise `InvalidOptionError` for an option of forecasts that are not made."""
     for name in options:
         if was_typed(name):
             raise InvalidOptionError(
-                f"--{name.replace('_', '-')} is of no use without --cutoff",
-                hint="stored forecasts are scored as they are; --cutoff DATE makes some on the spot",
+                f"--{name.replace('_', '-')} needs --cutoff",
+                hint="stored forecasts are scored as they are; --cutoff DATE makes new ones",
             )
 
 

@@ -1,4 +1,4 @@
-"""`forecaster export`: the stored forecasts in the form that the field's tools take."""
+"""`forecaster export`: write the stored forecasts in the format of other tools."""
 
 from datetime import date
 from pathlib import Path
@@ -12,7 +12,7 @@ from forecaster.views.export import nixtla
 
 
 def export(form: Literal["nixtla"], out: Path, as_of: date | None, where: Where, output: Output) -> None:  # noqa: ARG001 - one so far
-    """Write the stored forecasts into a file."""
+    """Write the stored forecasts to a file."""
     check_output_path(out)
     with where.database() as dsn, output.doing("read"), open_source(dsn, where.schema) as source:
         rows, warnings = nixtla(source, as_of=as_of)

@@ -1,4 +1,4 @@
-"""`forecaster load`: files of streams, decay rates and listeners into their tables."""
+"""`forecaster load`: load streams, decay rates and listeners from files."""
 
 import os
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from forecaster.cli.where import Where
 from forecaster.errors import InvalidOptionError
 from forecaster.files.intake import Intake, read_listeners, read_mldr, read_streams
 from forecaster.files.parts import read_parts
-from forecaster.files.tables import counted
+from forecaster.files.paths import counted
 from forecaster.process.logs import log
 from forecaster.process.secrets import one_line
 from forecaster.setup.load import Loaded
@@ -19,7 +19,7 @@ from forecaster.setup.load import load as load_rows
 
 @dataclass(frozen=True)
 class Given:
-    """The files, and of which track and artist exported ones are."""
+    """The files to load, and the track and artist of an export."""
 
     streams: Path | None
     mldr: Path | None
@@ -29,7 +29,7 @@ class Given:
 
     @property
     def paths(self) -> dict[str, Path]:
-        """Those that were given, by what they hold."""
+        """The given files, by what they hold."""
         paths = {"streams": self.streams, "mldr": self.mldr, "listeners": self.listeners}
         return {name: path for name, path in paths.items() if path}
 
@@ -37,7 +37,7 @@ class Given:
         if not self.paths:
             raise InvalidOptionError(
                 "nothing to load",
-                hint="name a file of STREAMS, --mldr FILE, --listeners FILE, or several of them",
+                hint="give STREAMS, --mldr FILE, --listeners FILE, or several of them",
             )
         ids = {"--track-id": self.track_id, "--artist-id": self.artist_id}
         given = [name for name, value in ids.items() if value is not None]
@@ -50,7 +50,7 @@ class Given:
 
 
 def load(given: Given, new_only: bool, where: Where, output: Output) -> None:
-    """Load all rows or none."""
+    """Read all files, then store all rows or none."""
     with output.doing("read"):
         read = _read(given)
     for name, intake in read.items():
@@ -63,7 +63,7 @@ def load(given: Given, new_only: bool, where: Where, output: Output) -> None:
 
 
 def _read(given: Given) -> dict[str, Intake]:
-    """What each file or directory holds."""
+    """Read each file or directory."""
     streams = partial(read_streams, track_id=given.track_id, artist_id=given.artist_id)
     listeners = partial(read_listeners, artist_id=given.artist_id)
     read = {}
@@ -77,7 +77,7 @@ def _read(given: Given) -> dict[str, Intake]:
 
 
 def say_what_is_not_loaded(path: Path, intake: Intake) -> None:
-    """Say how a file was read, where that could be wrong, and what of it is left out."""
+    """Log how a file was read, if that could be wrong, and what is left out."""
     for note in intake.notes:
         log.warning("%s: %s", path, note)
     if intake.ignored:
@@ -86,7 +86,7 @@ def say_what_is_not_loaded(path: Path, intake: Intake) -> None:
     if len(intake.left_out):
         row, day, reason = intake.left_out.row(0)
         log.warning(
-            "%s: %s left out, whose daily streams are not known; the first is row %s, %s: %s",
+            "%s: %s with unknown daily streams left out; the first is row %s, %s: %s",
             path,
             counted(len(intake.left_out), "record"),
             row,

@@ -1,27 +1,22 @@
-"""`forecaster mldr`: artists' decay rates from their listeners."""
+"""`forecaster mldr`: compute and store the decay rates of artists."""
 
 from forecaster.cli.output import Output
 from forecaster.cli.report_files import ReportFiles
 from forecaster.cli.summary import fail_if_refused, summarise_rates
 from forecaster.cli.where import Where
-from forecaster.run.rates import RatesConfig, compute_rates
-from forecaster.run.report import RatesReport
+from forecaster.postgres.rates import ArtistRates
+from forecaster.run.config import RunConfig
+from forecaster.run.report import ARTISTS, Report
+from forecaster.run.session import run
 
 
-def mldr(
-    artist_ids: tuple[int, ...],
-    replace: bool,
-    dry_run: bool,
-    wait: float,
-    to: ReportFiles,
-    where: Where,
-    output: Output,
-) -> None:
-    """Compute the decay rate of every artist that has listeners and no rate, and store it."""
-    report = RatesReport(schema=where.schema)
+def mldr(config: RunConfig, to: ReportFiles, where: Where, output: Output) -> None:
+    """Compute the MLDR of every artist that has listeners and no stored MLDR."""
+    place = {"database": "", "schema": where.schema}
+    report = Report(ARTISTS, asked={"artist_ids": []}, place=place)
     with to.written(report, output):
         with where.database() as dsn, output.following(report):
-            compute_rates(RatesConfig(dsn, where.schema, artist_ids, replace, dry_run, wait), report)
+            run(ArtistRates(dsn, where.schema), config, report=report)
         output.warn(report.warnings)
         summarise_rates(report, output)
         fail_if_refused(report, "rates")

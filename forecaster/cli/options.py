@@ -9,7 +9,7 @@ import click
 
 
 class _Id(click.ParamType[int]):
-    """A track or an artist. The range of 64 bits, which IntRange shows in the help, is of no use there."""
+    """The id of a track or an artist, of 64 bits. The help shows no range, as it does of an IntRange."""
 
     name = "integer"
 
@@ -20,7 +20,7 @@ class _Id(click.ParamType[int]):
 
 
 class _Day(click.ParamType[date]):
-    """A date, of which an error shows an example."""
+    """A date. The message on an invalid one shows an example."""
 
     name = "date"
 
@@ -34,7 +34,7 @@ class _Day(click.ParamType[date]):
 
 
 class _Bucket(click.ParamType[tuple[int, int]]):
-    """Which of how many."""
+    """A bucket as K/N: which one, of how many."""
 
     name = "K/N"
 
@@ -45,18 +45,18 @@ class _Bucket(click.ParamType[tuple[int, int]]):
             return value
         match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", value)
         if match is None:
-            self.fail(f"{value!r} is no bucket: expected K/N, such as 0/64, the first of 64", param, ctx)
+            self.fail(f"{value!r} is not a bucket: expected K/N, such as 0/64, the first of 64", param, ctx)
         return int(match[1]), int(match[2])
 
 
 class IntRange(click.IntRange):
-    """An integer of some range; the message on what is none names an integer, and no range."""
+    """An integer in a range. The message on anything else calls it an integer, not a range."""
 
     name = "integer"
 
 
 class FloatRange(click.FloatRange):
-    """The same for a number."""
+    """A number in a range. The message on anything else calls it a number, not a range."""
 
     name = "number"
 
@@ -72,10 +72,10 @@ FILE_OR_DIRECTORY = click.Path(path_type=Path)
 
 
 class Option(click.Option):
-    """An option that is also a variable, which the help shows.
+    """An option that can also be set by an environment variable, which the help shows.
 
-    It is FORECASTER_ and the option's name where that means the same for all commands, else with the
-    command's name between: what is set for one must not change what another does.
+    The variable is FORECASTER_ and the option's name if the option means the same in all commands.
+    Otherwise the command's name comes between: a value for one command must not change another.
     """
 
     def __init__(self, *arguments: Any, shared: bool = False, **attributes: Any) -> None:  # noqa: ANN401
@@ -83,59 +83,61 @@ class Option(click.Option):
         self.is_shared = shared
 
     def belong_to(self, command: str) -> None:
-        """Take the variable's name, now that the command is known."""
+        """Name the variable, now that the command is known."""
         if self.envvar is None:
             longest = max((name for name in self.opts if name.startswith("--")), key=len)
             of = "" if self.is_shared else f"{command}_"
             self.envvar = f"FORECASTER_{of}{longest.removeprefix('--')}".replace("-", "_").upper()
         self.show_envvar = True
         if self.multiple:
-            self.help = f"{self.help} Can be repeated; in the variable, blanks separate."
+            self.help = f"{self.help} Repeatable; the variable separates values by blanks."
 
 
 def option(*names: str, shared: bool = False, **attributes: object) -> Option:
-    """An option of our kind; `shared` if it means the same for all commands that have it.
+    """Declare an option; `shared` if it means the same in all commands that have it.
 
-    A name without dashes is that of the field, or parameter, that gets the value.
+    A name without dashes is that of the field or parameter that receives the value.
     """
     return Option(names, shared=shared, **attributes)
 
 
 def was_typed(name: str) -> bool:
-    """Whether the user has given the option now, and not by a variable."""
+    """Whether the option was given on the command line, not by a variable."""
     source = click.get_current_context().get_parameter_source(name)
     return source is click.core.ParameterSource.COMMANDLINE
 
 
-def out_option(text: str, *, required: bool = False) -> Option:
+def out_option(text: str, *, required: bool = False, default: str | None = None) -> Option:
     """--out FILE."""
-    return option("--out", type=FILE, metavar="FILE", required=required, help=text)
+    return option("--out", type=FILE, metavar="FILE", required=required, show_default=default, help=text)
 
 
-def track_option(text: str, *, required: bool = False) -> Option:
+def track_option(text: str, *, required: bool = False, default: str | None = None) -> Option:
     """--track-id ID, of one track."""
-    return option("--track-id", type=ID, metavar="ID", required=required, help=text)
+    return option("--track-id", type=ID, metavar="ID", required=required, show_default=default, help=text)
 
 
-def source_option(text: str) -> Option:
+def source_option(text: str, *, default: str | None = None) -> Option:
     """--source DIR, of Parquet files."""
-    return option("--source", shared=True, metavar="DIR|GLOB|URL", help=text)
+    return option("--source", shared=True, metavar="DIR|GLOB|URL", show_default=default, help=text)
 
 
 SPEAKING = (
     option(
-        "-v", "--verbose", count=True, shared=True, help="Say more; -vv also shows where an error came from."
+        "-v",
+        "--verbose",
+        count=True,
+        shared=True,
+        help="Print more messages; -vv also prints where an error was raised.",
     ),
-    option(
-        "-q", "--quiet", is_flag=True, shared=True, help="Say nothing but warnings, errors and the last line."
-    ),
+    option("-q", "--quiet", is_flag=True, shared=True, help="Print only warnings, errors and the last line."),
     option(
         "--log-format",
         type=click.Choice(["text", "json"]),
         default="text",
         show_default=True,
         shared=True,
-        help="What is said on stderr: text, or one JSON object per line.",
+        help="Format of the messages on stderr: text, or one JSON object per line.",
     ),
     option(
         "--color",
@@ -143,17 +145,17 @@ SPEAKING = (
         default="auto",
         show_default=True,
         shared=True,
-        help="Colours; NO_COLOR counts for auto.",
+        help="Use colours; auto: on a terminal, unless NO_COLOR is set.",
     ),
 )
-"""Those of every command."""
+"""Every command has these."""
 
 DATA_DIR = option(
     "--data-dir",
     shared=True,
     type=DIRECTORY,
-    help="Directory of the embedded server, which is used if no database is configured.  "
-    "[default: forecaster, in the user's data home]",
+    help="Directory of the embedded server, which is used if no database is configured.",
+    show_default="forecaster in your data home",
 )
 
 DATABASE = (
@@ -162,8 +164,8 @@ DATABASE = (
         shared=True,
         metavar="URL",
         envvar="DATABASE_URL",
-        help="postgresql://USER:PASSWORD@HOST:PORT/DATABASE.  "
-        "[default: PGHOST and the others, else the embedded server]",
+        help="Database, as postgresql://USER:PASSWORD@HOST:PORT/DATABASE.",
+        show_default="PGHOST and the like, else the embedded server",
     ),
     DATA_DIR,
     option("--schema", shared=True, default="public", show_default=True, help="Schema of the tables."),
@@ -172,18 +174,19 @@ DATABASE = (
         shared=True,
         type=_SECONDS,
         metavar="SECONDS",
-        default=120.0,
-        help="Fail if the database is silent for so long while it works on no statement; 0: no limit.  "
-        "[default: 120]",
+        default=120,
+        show_default=True,
+        help="Fail if the server is silent for SECONDS while it executes no statement; 0: no limit.",
     ),
 )
-"""The fields of `Where`."""
+"""The fields of `cli.where.Where`."""
 
 RATES = option(
     "--mldr",
     shared=True,
     metavar="FILE|GLOB|URL",
-    help="Decay rates of --source, in Parquet.  [default: mldr/ in its directory]",
+    help="Decay rates for --source, as Parquet files.",
+    show_default="mldr/ in the directory of --source",
 )
 
 FILES = (
@@ -197,7 +200,7 @@ FILES = (
     ),
     RATES,
 )
-"""The fields of `Files`."""
+"""The fields of `cli.where.Files`."""
 
 AGE_FROM = option(
     "--age-from",
@@ -205,7 +208,7 @@ AGE_FROM = option(
     type=click.Choice(["release", "first-date"]),
     default="release",
     show_default=True,
-    help="What a track's age is measured from.",
+    help="Where a track's age starts: at its release, or at its first date.",
 )
 
 TRACK_PARAMETERS = (
@@ -215,17 +218,19 @@ TRACK_PARAMETERS = (
         shared=True,
         type=DAY,
         metavar="DATE",
-        help="Day that ages are measured on.  [default: each track's own last date]",
+        help="Day on which ages are measured.",
+        show_default="each track's last date",
     ),
     option(
         "--influence",
         shared=True,
         type=FloatRange(0),
         metavar="VALUE",
-        help="One influence for all tracks.  [default: 10 x streams of the last 30 records]",
+        help="One influence for all tracks.",
+        show_default="10 x streams of the last 30 records",
     ),
 )
-"""The fields of `Parameters` that tell what a track is like."""
+"""The fields of `Parameters`, without the horizon."""
 
 PARAMETERS = (
     option(
@@ -246,21 +251,24 @@ REPORTING = (
         "--wait",
         type=_SECONDS,
         metavar="SECONDS",
-        default=0.0,
-        help="Wait so long for another run to end.  [default: 0]",
+        default=0,
+        show_default=True,
+        help="Wait up to SECONDS for another run.",
     ),
     option(
         "--report",
         type=FILE,
         metavar="FILE.json",
-        help="Write what the run did, with all that was skipped.",
+        help="Write a report of the run, with everything that was skipped.",
     ),
-    option("--skipped", type=FILE, metavar="FILE.csv|parquet", help="Write what was skipped, and why."),
+    option(
+        "--skipped", type=FILE, metavar="FILE.csv|parquet", help="Write what was skipped, with the reason."
+    ),
     option(
         "--json",
         "as_json",
         is_flag=True,
-        help="Print what --report writes on stdout, and nothing else there.",
+        help="Print the report as JSON, instead of the summary.",
     ),
 )
-"""How long to wait, and what a run leaves behind: the fields of `ReportFiles`, and the kind of output."""
+"""How long to wait, the fields of `cli.report_files.ReportFiles`, and the kind of output."""

@@ -1,4 +1,4 @@
-"""What a command says of its work and of its result: for people, or as one JSON document."""
+"""Print progress and result of a command: as text, or as one JSON document."""
 
 import time
 from abc import ABC, abstractmethod
@@ -17,51 +17,51 @@ if TYPE_CHECKING:
 
 
 class Output(ABC):
-    """Progress and warnings go to stderr as the console is set; the result goes to stdout."""
+    """Log progress and warnings on stderr; print the result on stdout."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.started = time.perf_counter()
 
     def doing(self, stage: str) -> AbstractContextManager[None]:
-        """Show, for as long as the block lasts, that a stage goes on."""
+        """Show a stage, for the duration of the block."""
         return progress.doing(stage, self.console)
 
     def following(self, report: "Report") -> AbstractContextManager[None]:
-        """Show, for as long as the block lasts, how far the run is that fills in the report."""
+        """Show the progress of the run that fills the report, for the duration of the block."""
         return progress.shown(report, self.console)
 
     def warn(self, warnings: Iterable[str]) -> None:
-        """Say what the user should know, and the command goes on."""
+        """Log warnings; the command continues."""
         for warning in warnings:
             log.warning("%s", warning)
 
     @abstractmethod
     def say(self, text: str, *, always: bool = False) -> None:
-        """Print a part of the result for people; `always`: also if the command is to be quiet."""
+        """Print a part of the result as text; `always`: even with -q."""
 
     @abstractmethod
     def finish(self, table: Mapping[str, str], /, *, seconds: float | None = None, **counts: object) -> None:
-        """End with a table of what was done, and one line that grep can find.
+        """Print a table of what was done, and one last line that grep can find.
 
-        Its seconds are those since the command began, unless it knows better.
+        `seconds` defaults to the time since the command began.
         """
 
     @abstractmethod
     def document(self, result: Callable[[], str]) -> None:
-        """Print the whole result as JSON text, which is only made where it is wanted."""
+        """Print the whole result as JSON; `result` is only called if it is printed."""
 
 
 class ConsoleOutput(Output):
-    """Text for people; with -q only its last line."""
+    """Text; with -q only the last line."""
 
     def say(self, text: str, *, always: bool = False) -> None:
-        """Print the text."""
+        """Print it."""
         if always or not self.console.quiet:
             click.echo(text)
 
     def finish(self, table: Mapping[str, str], /, *, seconds: float | None = None, **counts: object) -> None:
-        """Print the table and the line."""
+        """Print both; with -q only the line."""
         if table:
             width = max(21, *(len(name) + 2 for name in table))
             self.say("\n".join(f"{name:<{width}}{shown(value)}" for name, value in table.items()))
@@ -70,17 +70,17 @@ class ConsoleOutput(Output):
         click.echo(" ".join(f"{name}={value}" for name, value in counts.items()) + f" seconds={seconds:.2f}")
 
     def document(self, result: Callable[[], str]) -> None:
-        """Nothing: people have been told."""
+        """Print nothing: the result was printed as text."""
 
 
 class JsonOutput(Output):
-    """One document, and nothing else."""
+    """One JSON document and no text."""
 
     def say(self, text: str, *, always: bool = False) -> None:
-        """Nothing."""
+        """Print nothing."""
 
     def finish(self, table: Mapping[str, str], /, *, seconds: float | None = None, **counts: object) -> None:
-        """Nothing."""
+        """Print nothing."""
 
     def document(self, result: Callable[[], str]) -> None:
         """Print it."""

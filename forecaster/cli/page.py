@@ -1,4 +1,4 @@
-"""The file of the catalogue's page."""
+"""Check where the page of the catalogue is written."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ _ENDINGS = (".html", ".htm")
 
 
 def check_page_path(path: Path) -> None:
-    """Say early what would keep a page from being written."""
+    """Raise what would prevent writing the page, before the work begins."""
     if not path.name.lower().endswith(_ENDINGS):
         raise InvalidOptionError(
             f"{path}: a page is HTML", hint=f"give a name that ends in {' or '.join(_ENDINGS)}"

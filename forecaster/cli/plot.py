@@ -1,4 +1,4 @@
-"""`forecaster plot`: one track as a picture, in a file or in the terminal."""
+"""`forecaster plot`: draw one track in a file or in the terminal."""
 
 import shutil
 import sys
@@ -15,7 +15,7 @@ _HEIGHTS = (12, 24)  # lines, from and to
 
 
 def plot(track_id: int, out: Path | None, parameters: Parameters, where: Where, output: Output) -> None:
-    """Draw one track."""
+    """Draw one track, and print its total."""
     if out:
         check_chart_path(out)
     with where.database() as dsn, output.doing("read"):
@@ -31,7 +31,7 @@ def plot(track_id: int, out: Path | None, parameters: Parameters, where: Where, 
 
 
 def _for_terminal(drawn: Picture, *, color: bool | None) -> str:
-    """As wide as the terminal, and nearly as high."""
+    """Draw as text, as wide as the terminal and nearly as high."""
     width, lines = shutil.get_terminal_size()
     height = min(max(lines - 6, _HEIGHTS[0]), _HEIGHTS[1])
     return as_text(

@@ -1,4 +1,4 @@
-"""`forecaster prepare`: the catalogue in Parquet, laid out in buckets."""
+"""`forecaster prepare`: lay a catalogue out as Parquet files in buckets."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def prepare(
     where: Where,
     output: Output,
 ) -> None:
-    """Lay a catalogue out, from files or from the database."""
+    """Read the catalogue from files or from the database, and write the buckets."""
     if source is not None:
         where.check_not_typed()
         with output.doing("lay out"):

@@ -1,4 +1,4 @@
-"""How far the work is, on stderr: a picture that changes on a terminal, and lines elsewhere."""
+"""Show progress on stderr: bars on a terminal, lines elsewhere."""
 
 import threading
 import time
@@ -12,14 +12,14 @@ if TYPE_CHECKING:  # it imports Polars
     from forecaster.run.report import Report
 
 HEARTBEAT = 30.0
-"""Seconds without a line after which a run that is not on a terminal says that it is still at work."""
+"""Seconds without output after which a run that is not on a terminal logs its progress."""
 
-_LOOKS = 0.1  # seconds between two looks at the report
+_LOOKS = 0.1  # seconds between two reads of the report
 
 
 @contextmanager
 def shown(report: "Report", console: Console, *, heartbeat: float = HEARTBEAT) -> Iterator[None]:
-    """Show how far the run is that fills in the report, for as long as the block lasts."""
+    """Show the progress of the run that fills the report, for the duration of the block."""
     if console.quiet:
         yield
     elif console.is_interactive:
@@ -33,7 +33,7 @@ def shown(report: "Report", console: Console, *, heartbeat: float = HEARTBEAT) -
 
 @contextmanager
 def doing(stage: str, console: Console, *, heartbeat: float = HEARTBEAT) -> Iterator[None]:
-    """Show that a stage goes on of which nothing is counted."""
+    """Show a stage that counts nothing, for the duration of the block."""
     log.info("stage: %s", stage, extra={"stage": stage, "begins": True})
     if console.is_interactive:
         from rich.console import Console as Screen  # noqa: PLC0415 - only for a picture
@@ -55,7 +55,7 @@ def doing(stage: str, console: Console, *, heartbeat: float = HEARTBEAT) -> Iter
 
 @contextmanager
 def _looking(look: Callable[[], None]) -> Iterator[None]:
-    """Call `look` again and again in a thread of its own, and once at the end."""
+    """Call `look` repeatedly in its own thread, and once at the end."""
     over = threading.Event()
 
     def again_and_again() -> None:
@@ -73,7 +73,7 @@ def _looking(look: Callable[[], None]) -> Iterator[None]:
 
 
 class _Signs:
-    """A sign of life where nothing is said for long."""
+    """Log the progress when nothing else was logged for a while."""
 
     def __init__(self, report: "Report", heartbeat: float) -> None:
         self.report = report
@@ -82,27 +82,28 @@ class _Signs:
         self.start = self.last = time.monotonic()
 
     def __call__(self) -> None:
-        now, begun = time.monotonic(), len(self.report.active)
-        if begun != self.begun:  # that is said by itself
+        now, begun = time.monotonic(), len(self.report.stages.active)
+        if begun != self.begun:  # each stage is logged when it begins
             self.begun, self.last = begun, now
         elif now - self.last >= self.heartbeat:
             self.last = now
             log.info("still at work after %.0f s%s", now - self.start, self._how_far(now - self.start))
 
     def _how_far(self, seconds: float) -> str:
-        total, done = self.report.total, self.report.done
-        counts = ", ".join(f"{stage} {done[stage]:,}" for stage in self.report.STAGES if done.get(stage))
+        total, stages = self.report.total, self.report.stages
+        done = stages.done
+        counts = ", ".join(f"{stage} {done[stage]:,}" for stage in stages.names if done.get(stage))
         if not counts:
-            at_work = ", ".join(stage for stage in self.report.STAGES if self.report.active.get(stage))
+            at_work = ", ".join(stage for stage in stages.names if stages.active.get(stage))
             return f": {at_work}" if at_work else ""
-        last = done.get(self.report.STAGES[-2 if self.report.dry_run else -1], 0)
+        last = done.get(stages.names[-2 if self.report.dry_run else -1], 0)
         left = f"; about {seconds * (total - last) / last:.0f} s left" if last else ""
-        return f": {counts} of {total:,} {self.report.step}{left}"
+        return f": {counts} of {total:,} {stages.unit}{left}"
 
 
 @contextmanager
 def _picture(report: "Report", console: Console) -> Iterator[Callable[[], None]]:
-    """A bar for each stage with its count, rate and time left. It is gone at the end."""
+    """Draw a bar for each stage with count, speed and time left. The bars disappear at the end."""
     from rich.console import Console as Screen  # noqa: PLC0415 - only for a picture
     from rich.progress import (  # noqa: PLC0415
         BarColumn,
@@ -120,22 +121,22 @@ def _picture(report: "Report", console: Console) -> Iterator[Callable[[], None]]
         console=Screen(stderr=True, no_color=console.color is False),
         transient=True,
     ) as bars:
-        stages = [stage for stage in report.STAGES if not (report.dry_run and stage == "write")]
+        stages = [stage for stage in report.stages.names if not (report.dry_run and stage == "write")]
         tasks = {stage: bars.add_task(stage, total=None, start=False, count="", rate="") for stage in stages}
 
         def look() -> None:
             for stage, task in tasks.items():
                 if stage == "connect":
-                    is_over = report.active.get(stage) == 0
+                    is_over = report.stages.active.get(stage) == 0
                     bars.update(task, total=1 if is_over else None, completed=int(is_over))
-                elif stage in report.active:
-                    done, seconds = report.done.get(stage, 0), report.stages.get(stage, 0.0)
+                elif stage in report.stages.active:
+                    done, seconds = report.stages.done.get(stage, 0), report.stages.seconds.get(stage, 0.0)
                     bars.start_task(task)
                     bars.update(
                         task,
                         total=report.total or None,
                         completed=done,
-                        count=f"{done:,} of {report.total:,} {report.step}" if report.total else "",
+                        count=f"{done:,} of {report.total:,} {report.stages.unit}" if report.total else "",
                         rate=f"{done / seconds:,.0f}/s" if done and seconds else "",
                     )
 

@@ -1,18 +1,18 @@
-"""`forecaster report`: the catalogue as it is stored, as one HTML page."""
+"""`forecaster report`: draw the stored catalogue as one HTML page."""
 
 from pathlib import Path
 
 from forecaster.cli.output import Output
 from forecaster.cli.page import check_page_path
 from forecaster.cli.where import Where
-from forecaster.files.tables import write_text
+from forecaster.files.atomic import write_text
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.views.catalogue import read_catalogue
 from forecaster.views.page import render
 
 
 def report(out: Path, age_from: AgeFrom, where: Where, output: Output) -> None:
-    """Draw the catalogue."""
+    """Write the page, and print what it counts."""
     check_page_path(out)
     with where.database() as dsn, output.doing("read"):
         catalogue = read_catalogue(dsn, where.schema, Parameters(age_from=age_from))

@@ -1,4 +1,4 @@
-"""What a command that computes and stores leaves behind: its report, and what it skipped."""
+"""Write the report of a run, and what it skipped, however it ends."""
 
 import signal
 from collections.abc import Iterator
@@ -8,7 +8,8 @@ from pathlib import Path
 
 from forecaster.cli.output import Output
 from forecaster.errors import ForecasterError
-from forecaster.files.tables import check_output_path, write_table, write_text
+from forecaster.files.atomic import write_text
+from forecaster.files.tables import check_output_path, write_table
 from forecaster.process.logs import log
 from forecaster.process.signals import Interrupted, last_deed, postponed
 from forecaster.run.report import Report
@@ -16,14 +17,14 @@ from forecaster.run.report import Report
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """Which files to write: the options --report and --skipped."""
+    """The files that --report and --skipped name."""
 
     report: Path | None
     skipped: Path | None
 
     @contextmanager
     def written(self, report: Report, output: Output) -> Iterator[None]:
-        """Write all of it at the end, also if that is a failure: then the report says so."""
+        """Write the files and the JSON after the block. If the block fails, the report contains the error."""
         if self.report:
             check_output_path(self.report, any_ending=True)
         if self.skipped:
@@ -32,7 +33,7 @@ class ReportFiles:
             try:
                 yield
             except BaseException as error:
-                with postponed():  # a signal that comes while Polars computes a part of it breaks that off
+                with postponed():  # a signal would stop what Polars computes for the report
                     self._write_failed(report, output, _why(error))
                 raise
         with postponed():

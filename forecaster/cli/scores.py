@@ -1,4 +1,4 @@
-"""How scores are shown: tables on stdout, JSON, rows for a file."""
+"""Present scores: as tables, as JSON, and as rows for a file."""
 
 from collections.abc import Iterator, Mapping
 
@@ -19,7 +19,7 @@ _TITLES = {
 
 
 def as_json_types(result: Backtest) -> dict[str, object]:
-    """All of the result in JSON types, a row per track and cutoff as well."""
+    """Return the whole result in JSON types, with a row per track and cutoff."""
     first, last = result.evaluation.series["as_of"].sort().gather([0, -1])
     return {
         **result.evaluation.to_dict(series=True),
@@ -31,7 +31,7 @@ def as_json_types(result: Backtest) -> dict[str, object]:
 
 
 def show(result: Backtest, output: Output, *, is_part: bool) -> None:
-    """Print tables of the scores, and end the command; `is_part`: only some tracks were chosen."""
+    """Print tables of the scores and the last line; `is_part`: only some tracks were chosen."""
     scored = result.evaluation
     best = scored.best_baseline
     output.say("\n".join(_table("model", scored.overall, "model", best)))
@@ -71,7 +71,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def _table(title: str, rows: pl.DataFrame, column: str, best: str) -> Iterator[str]:
-    """A line per row: its key, how many months, its scores, and the WAPE of the best baseline."""
+    """Yield a line per row: key, number of months, scores, WAPE of the best baseline."""
     metrics = {name: metric for name, metric in METRICS.items() if metric.heading}
     against = f"wape_{best}"
     headings = ["months", *(metric.heading for metric in metrics.values())]
@@ -90,7 +90,7 @@ def _streams(total: float | None) -> str:
 
 
 def tidy(scored: Evaluation) -> pl.DataFrame:
-    """All scores as rows: what they are of (`group` and `key`), the model, and a column per score."""
+    """Return all scores as rows: `group` and `key` of what is scored, the model, a column per score."""
     parts = [scored.overall.select(pl.lit("overall").alias("group"), pl.lit(None).alias("key"), pl.all())]
     for name, column in {**GROUPS, "series": "cm_track_id"}.items():
         rows = getattr(scored, name).rename({"months": "windows"}, strict=False)

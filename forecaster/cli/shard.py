@@ -1,72 +1,63 @@
-"""`forecaster shard`: one bucket of many, or a look at all of them."""
+"""`forecaster shard`: forecast one bucket, or check all."""
 
 from forecaster.cli.output import Output
 from forecaster.cli.report_files import ReportFiles
 from forecaster.cli.summary import fail_if_refused, summarise_buckets, summarise_check
 from forecaster.cli.where import Files
 from forecaster.errors import BucketsFailedError, InvalidOptionError
-from forecaster.model.parameters import Parameters
+from forecaster.parquet import session as parquet
 from forecaster.parquet.layout import Bucket
-from forecaster.run.buckets import BucketsConfig, run_buckets
-from forecaster.run.buckets import check as check_buckets
-from forecaster.run.report import BucketsReport
+from forecaster.run.config import RunConfig
+from forecaster.run.report import Report
+from forecaster.run.session import run
 
 _SHOWN = 20  # buckets that --check lists
 
 
 def shard(
     bucket: tuple[int, int] | None,
-    parameters: Parameters,
-    replace: bool,
+    config: RunConfig,
     check: bool,
-    wait: float,
     files: Files,
     to: ReportFiles,
     output: Output,
 ) -> None:
-    """Work one bucket, or check which are there."""
+    """Forecast a bucket, or list those that are missing or wrong."""
     if files.source is None:
         raise InvalidOptionError(
-            "nothing says where the catalogue is", hint="--source DIR --sink DIR; `prepare` makes the former"
+            "no catalogue is given",
+            hint="give --source DIR and --sink DIR; `forecaster prepare` creates a source",
         )
     if bucket is None and not check:
-        raise InvalidOptionError("nothing says which bucket", hint="give K/N, such as 0/64; or --check")
-    if check and replace:
-        raise InvalidOptionError("--check works nothing, and so replaces nothing")
+        raise InvalidOptionError("no bucket is given", hint="give K/N, such as 0/64; or --check")
+    if check and config.replace:
+        raise InvalidOptionError("--check and --replace contradict each other")
     only = Bucket(*bucket) if bucket else None
-    report = BucketsReport()
+    report = Report(buckets=0)
     with to.written(report, output):
-        config = BucketsConfig(
-            files.source,
-            files.sink,
-            files.mldr,
-            parameters,
-            bucket[1] if bucket else None,
-            replace=replace,
-            wait=wait,
-        )
-        (_check if check else _work)(config, only, report, output)
+        where = parquet.Files(files.source, files.sink, files.mldr, only.of if only else None, only)
+        (_check if check else _forecast)(where, config, report, output)
 
 
-def _work(config: BucketsConfig, only: Bucket | None, report: BucketsReport, output: Output) -> None:
+def _forecast(where: parquet.Files, config: RunConfig, report: Report, output: Output) -> None:
     with output.following(report):
-        run_buckets(config, report=report, only=only)
+        run(where, config, report=report)
     output.warn(report.warnings)
     summarise_buckets(report, output)
     fail_if_refused(report, "forecasts", holder="a column of the files")
 
 
-def _check(config: BucketsConfig, only: Bucket | None, report: BucketsReport, output: Output) -> None:
+def _check(where: parquet.Files, config: RunConfig, report: Report, output: Output) -> None:
     with output.following(report):
-        check_buckets(config, report, only=only)
+        parquet.check(where, config, report)
     output.warn(report.warnings)
     for number, problem in list(report.failed.items())[:_SHOWN]:
-        output.say(f"{number}/{config.buckets or report.buckets}  {problem}")
+        output.say(f"{number}/{where.buckets or report.buckets}  {problem}")
     if len(report.failed) > _SHOWN:
         output.say(f"and {len(report.failed) - _SHOWN:,} more; --report lists them all")
     summarise_check(report, output)
     if report.failed:
         raise BucketsFailedError(
             f"{len(report.failed):,} of {report.buckets:,} buckets are missing or wrong",
-            hint="`forecaster shard K/N` works one of them, `forecaster run` all",
+            hint="`forecaster shard K/N` forecasts one of them, `forecaster run` all of them",
         )

@@ -1,36 +1,36 @@
-"""What a run says at its end, from its report."""
+"""Print the summary of a run from its report."""
 
 from forecaster.cli.output import Output
 from forecaster.errors import WriteRefusedError
-from forecaster.run.report import BucketsReport, RatesReport, Report, RunReport
+from forecaster.run.report import Report
 
 
-def summarise(report: RunReport, output: Output) -> None:
-    """What a run did: a table, and a line for grep."""
+def summarise(report: Report, output: Output) -> None:
+    """Print what a run on tables did."""
     output.finish(
         {
             ("tracks looked at" if report.replace else "tracks pending"): f"{report.pending:,}",
-            "forecast": f"{report.forecast:,}",
+            "forecast": f"{report.results:,}",
             "rows written": "0 (dry run)" if report.dry_run else f"{report.rows:,}",
             **_outcome(report),
             "tracks per second": f"{report.pending / report.seconds:,.0f}",
         },
         seconds=report.seconds,
-        forecast=report.forecast,
+        forecast=report.results,
         skipped=len(report.skipped),
         rows=report.rows,
     )
 
 
-def summarise_buckets(report: BucketsReport, output: Output) -> None:
-    """What became of the buckets: a table, and a line for grep."""
+def summarise_buckets(report: Report, output: Output) -> None:
+    """Print what a run on Parquet files did."""
     parts = {"there already": report.left_alone, "failed": len(report.failed)}
     told = ", ".join(f"{number:,} {what}" for what, number in parts.items() if number)
     output.finish(
         {
             "buckets": f"{report.buckets:,}" + (f" ({told})" if told else ""),
             "tracks": f"{report.pending:,}",
-            "forecast": f"{report.forecast:,}",
+            "forecast": f"{report.results:,}",
             "rows in the sink": "0 (dry run)" if report.dry_run else f"{report.rows:,}",
             **_outcome(report),
             "tracks per second": f"{report.pending / report.seconds:,.0f}",
@@ -38,21 +38,21 @@ def summarise_buckets(report: BucketsReport, output: Output) -> None:
         seconds=report.seconds,
         buckets=report.buckets,
         failed=len(report.failed),
-        forecast=report.forecast,
+        forecast=report.results,
         skipped=len(report.skipped),
         rows=report.rows,
     )
 
 
-def summarise_check(report: BucketsReport, output: Output) -> None:
-    """Which buckets are whole: a table, and a line for grep."""
+def summarise_check(report: Report, output: Output) -> None:
+    """Print how many buckets are complete."""
     output.finish(
         {
             "buckets": f"{report.buckets:,}",
             "whole": f"{report.left_alone:,}",
             "missing or wrong": f"{len(report.failed):,}",
             "tracks": f"{report.pending:,}",
-            "forecast": f"{report.forecast:,}",
+            "forecast": f"{report.results:,}",
             "rows": f"{report.rows:,}",
         },
         buckets=report.buckets,
@@ -62,35 +62,35 @@ def summarise_check(report: BucketsReport, output: Output) -> None:
     )
 
 
-def summarise_rates(report: RatesReport, output: Output) -> None:
-    """What became of the artists: a table, and a line for grep."""
+def summarise_rates(report: Report, output: Output) -> None:
+    """Print what a run of the decay rates did."""
     output.finish(
         {
             ("artists looked at" if report.replace else "artists pending"): f"{report.pending:,}",
-            "rated": f"{report.rated:,}" + (" (dry run)" if report.dry_run else ""),
+            "rated": f"{report.results:,}" + (" (dry run)" if report.dry_run else ""),
             **_outcome(report),
         },
         seconds=report.seconds,
-        rated=report.rated,
+        rated=report.results,
         skipped=len(report.skipped),
     )
 
 
 def fail_if_refused(report: Report, what: str, *, holder: str = "the table") -> None:
-    """End in failure if some of what was computed cannot be held by what it is written to."""
+    """Raise `WriteRefusedError` if the destination cannot hold some of the computed values."""
     if report.refused:
         first, reason = min(report.refused.items())
-        number = len(report.refused)
+        number, unit = len(report.refused), report.subject.unit
         raise WriteRefusedError(
-            f"{holder} cannot hold the {what} of {number} {report.UNIT}, the first is {first} ({reason})"
-            + ("" if report.dry_run else f"; those of the other {report.UNIT} are stored"),
+            f"{holder} cannot hold the {what} of {number} {unit}, the first is {first} ({reason})"
+            + ("" if report.dry_run else f"; those of the other {unit} are stored"),
             hint="a wider column type helps, if the values are right; --report lists them all",
         )
 
 
 def _outcome(report: Report) -> dict[str, str]:
-    """What every run has to say."""
-    stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in report.stages.items())
+    """Rows of the table that every run has."""
+    stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in report.stages.seconds.items())
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.skipped_by_reason.items())
     return {
         "skipped": f"{len(report.skipped):,}" + (f" ({reasons})" if reasons else ""),

@@ -1,4 +1,4 @@
-"""One track on stdout and in a file."""
+"""Show one track: its diagnosis on stdout, its forecast in a file."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from forecaster.views.track import Diagnosis, diagnose
 def show_track(
     dsn: Dsn, schema: str, parameters: Parameters, track_id: int | None, out: Path | None, output: Output
 ) -> None:
-    """Forecast one track into a file, and print all that its numbers follow from."""
+    """Write the forecast of one track to a file, and print how it was computed."""
     if out:
         check_output_path(out)
     with output.doing("read"):
@@ -26,6 +26,6 @@ def show_track(
 
 
 def finish_track(diagnosis: Diagnosis, output: Output) -> None:
-    """End with the track, its months and their sum."""
+    """Print the last line: the track, its months, their total."""
     months = diagnosis.forecasts["forecasted_value"]
     output.finish({}, track=diagnosis.track["cm_track_id"], months=len(months), streams=months.sum())

@@ -1,4 +1,4 @@
-"""Where a command finds the catalogue: in a database, or in Parquet files."""
+"""Where a command finds the catalogue: a database or Parquet files."""
 
 import shlex
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from forecaster.process.logs import log
 
 @dataclass(frozen=True)
 class Where:
-    """Which database and schema: the options `DATABASE`."""
+    """The database and schema that the options `DATABASE` name."""
 
     database_url: str | None
     data_dir: Path | None
@@ -24,11 +24,11 @@ class Where:
 
     @contextmanager
     def database(self) -> Iterator[Dsn]:
-        """The configured database, else the embedded server; which one is said on stderr."""
+        """Yield the configured database, else the embedded server; log which one."""
         dsn = resolve(self.database_url)
         if dsn is None:
             if self.database_url is not None:  # as from "$UNSET" in a script
-                raise InvalidOptionError("--database-url is empty", hint="give a URL, or leave it out")
+                raise InvalidOptionError("--database-url is empty", hint="give a URL, or omit the option")
             with embedded(self.data_dir) as own:
                 yield replace(own, stall_timeout=self.stall_timeout)
         else:
@@ -37,7 +37,7 @@ class Where:
             yield replace(dsn, stall_timeout=self.stall_timeout)
 
     def check_not_typed(self) -> None:
-        """Raise `InvalidOptionError` if a database is named, and the catalogue is in files."""
+        """Raise `InvalidOptionError` if a database is named although the catalogue is in files."""
         for name in ("database_url", "data_dir", "schema", "stall_timeout"):
             if was_typed(name):
                 raise InvalidOptionError(
@@ -46,7 +46,7 @@ class Where:
                 )
 
     def options(self, dsn: Dsn) -> str:
-        """What has to be typed for a command to find the same tables; the password is left to a variable."""
+        """Return the options with which a command finds the same tables; a password stays in a variable."""
         words = []
         if was_typed("database_url"):
             words.append('--database-url "$DATABASE_URL"' if dsn.password else f"--database-url {dsn}")
@@ -59,7 +59,7 @@ class Where:
 
 @dataclass(frozen=True)
 class Files:
-    """Where the Parquet files are, and where the forecasts go: the options `FILES`."""
+    """The Parquet files to read and write, as the options `FILES` name them."""
 
     source: str | None
     """None: the catalogue is in a database."""
@@ -70,16 +70,16 @@ class Files:
         if self.source is None:
             for name in ("sink", "mldr"):
                 if was_typed(name):
-                    raise InvalidOptionError(f"--{name} is of no use without --source")
+                    raise InvalidOptionError(f"--{name} needs --source")
         if self.sink is not None and not self.sink.parts:
             raise InvalidOptionError("--sink is empty", hint="give a directory")
 
 
 @contextmanager
 def embedded(data_dir: Path | None) -> Iterator[Dsn]:
-    """The embedded server, for as long as the block lasts."""
+    """Start the embedded server for the duration of the block."""
     if data_dir is not None and not data_dir.parts:  # "" is the path "."
-        raise InvalidOptionError("--data-dir is empty", hint="give a directory, or leave it out")
+        raise InvalidOptionError("--data-dir is empty", hint="give a directory, or omit the option")
     directory = data_dir or default_data_dir()
     log.info("database: embedded server in %s", directory)
     with running_server(directory) as dsn:

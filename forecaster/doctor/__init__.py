@@ -1,4 +1,4 @@
-"""What state the configuration, the server and the tables are in, and how to mend what is wrong."""
+"""Check the configuration, the server and the tables, and suggest a fix for each problem."""
 
 import platform
 import re
@@ -25,11 +25,12 @@ _OTHERWISE = "look into the log of the server"
 
 
 def examine(dsn: Dsn, schema: str, parameters: Parameters, *, options: str | None = None) -> Examination:
-    """Look at everything that a run with these parameters depends on, and change nothing.
+    """Check everything that a run with these parameters depends on. Change nothing.
 
     `options`: what commands in the fixes need to find the same tables. None: --schema, where it takes it.
 
-    What cannot be looked at is a finding as well, and ends only what needs it. Raises no `ForecasterError`.
+    A check that fails is a finding as well, and ends only the checks that need it. Raises no
+    `ForecasterError`.
     """
     result = Examination(f"{dsn}", schema)
     result.versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
@@ -41,7 +42,7 @@ def examine(dsn: Dsn, schema: str, parameters: Parameters, *, options: str | Non
                 _look(context, check)
     except ForecasterError as error:
         fix = error.hint or _OTHERWISE
-        if not isinstance(error, UnsafeSocketError):  # whether another user's server runs is of no use
+        if not isinstance(error, UnsafeSocketError):  # whether another user's server runs does not help
             fix += f"; pg_isready -h {shlex.quote(dsn.host)} -p {dsn.port} says whether it runs"
         result.findings.append(Finding("connection", "error", f"{error}", fix, error.exit_code))
     result.findings = [

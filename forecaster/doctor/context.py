@@ -1,4 +1,4 @@
-"""What the checks know: two connections, and what was asked on them so far."""
+"""What checks share: two connections, and the answers so far."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -79,7 +79,7 @@ class Relation:
 
 @dataclass
 class Context:
-    """What all checks start from; what is asked of the server once is kept."""
+    """The state that checks share. Answers of the server are kept."""
 
     dsn: Dsn
     parameters: Parameters
@@ -105,7 +105,7 @@ class Context:
         return f"forecaster {words}{with_schema if self.options is None else self.options}"
 
     def fits(self, table: str) -> bool:
-        """Whether it is there, and as it must be."""
+        """Say whether it exists and fits."""
         try:
             self.tables.check(table)
         except SchemaMismatchError:
@@ -113,7 +113,7 @@ class Context:
         return True
 
     def lacking(self, rights: Mapping[str, Sequence[str]]) -> DatabaseError | None:
-        """What names those of the rights on tables that the user lacks; None if that is none."""
+        """Return an error that names the rights that the user lacks; None if there are none."""
         try:
             if rights:
                 check_rights(self.connection, self.tables, rights)
@@ -133,7 +133,7 @@ class Context:
 
     @cached_property
     def server(self) -> Server:
-        """What it says of itself."""
+        """Return the server as it describes itself."""
         return Server(**self.query(_SERVER).row(0, named=True))
 
     @property
@@ -173,10 +173,10 @@ class Context:
 
     @property
     def source(self) -> Source:
-        """What a run would read from."""
+        """Return the source that a run would read."""
         return Source(self.dsn, self.tables, self._snapshot)
 
     @cached_property
     def streamed(self) -> pl.Series:
-        """The tracks that have streams."""
+        """Return the tracks that have streams."""
         return self.source.tracks()

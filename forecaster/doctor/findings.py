@@ -1,4 +1,4 @@
-"""What an examination results in."""
+"""Findings, and the examination that consists of them."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -11,22 +11,22 @@ Seen = tuple[Level, str, str | None]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     about: str
     """In a few words."""
     level: Level
     found: str
-    """What is, in a sentence."""
+    """The state, in a sentence."""
     fix: str | None = None
-    """A command or SQL, ready to paste, or what else to do; None where nothing is to be done."""
+    """A command or SQL to paste, or other advice; None if nothing is to be done."""
     exit_code: int = 1
     """What `run` would end with, if it is an error."""
 
 
 @dataclass
 class Examination:
-    """All that was found, in the order in which a run would come upon it."""
+    """All findings, in the order in which a run would meet them."""
 
     database: str = ""
     """Without password."""
@@ -45,7 +45,7 @@ class Examination:
         return next((finding.exit_code for finding in self.findings if finding.level == "error"), 0)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, in types that JSON has."""
+        """Return everything in JSON types."""
         found = asdict(self)
         for finding in found["findings"]:
             del finding["exit_code"]

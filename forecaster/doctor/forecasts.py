@@ -1,4 +1,4 @@
-"""The stored forecasts, and who is writing some."""
+"""Checks of the stored forecasts, and of the lock."""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _WITHOUT_TRACK = "DELETE FROM {table} WHERE cm_track_id IS NULL"
 
 @check("key of the forecasts", order=120)
 def key(context: Context) -> Iterator[Seen]:
-    """Whether the server keeps a month from being stored twice."""
+    """Check that the server keeps a month from being stored twice."""
     if not context.fits(FORECAST_TABLE):
         return
     if has_key(context.tables):
@@ -51,7 +51,7 @@ def _replacing(context: Context, doubled: pl.Series) -> str:
 
 @check("stored forecasts", order=140)
 def stored(context: Context) -> Iterator[Seen]:
-    """Whether each track has all its months, and each row a track."""
+    """Check that each track has all its months, and each row a track."""
     if FORECAST_TABLE not in context.readable:
         return
     irregular = list(describe_irregular(context.stored, context.tables.schema))
@@ -59,7 +59,7 @@ def stored(context: Context) -> Iterator[Seen]:
         mends = _MENDS_ONE.search(sentence)
         found = _LEFT_AS_THEY_ARE.sub("", sentence)
         if mends:
-            yield "warning", f"{found}; the command mends that one", mends[0].strip("`")
+            yield "warning", f"{found}; the command repairs that one", mends[0].strip("`")
         else:
             yield "warning", found, _WITHOUT_TRACK.format(table=context.tables.name(FORECAST_TABLE))
     if not irregular:
@@ -68,7 +68,7 @@ def stored(context: Context) -> Iterator[Seen]:
 
 @check("lock", order=150)
 def lock(context: Context) -> Iterator[Seen]:
-    """Whether a run is writing."""
+    """Check whether a run is writing."""
     if FORECAST_TABLE not in context.relations or not context.relations[FORECAST_TABLE].usable:
         return
     commit(context.connection)

@@ -1,4 +1,4 @@
-"""The server, and what lies between it and us."""
+"""Checks of the server, and of what lies between it and this program."""
 
 import ipaddress
 from collections.abc import Iterator
@@ -21,57 +21,57 @@ _CONNECTION_LIMITS = (
 
 @check("connection", order=10)
 def drivers(context: Context) -> Iterator[Seen]:
-    """Both, one with the snapshot of the other, as in a run."""
+    """Connect both drivers, one with the snapshot of the other, as in a run."""
     yield "ok", f"ADBC connects as user {context.server.user!r}", None
     try:
         context.source.read("SELECT 1::bigint AS one")
     except DatabaseError as error:
         raise DatabaseError(f"connectorx: {error}", hint=_CONNECTION_LIMITS) from None
     context.has_connectorx = True
-    yield "ok", "connectorx connects, and reads what ADBC sees", None
+    yield "ok", "connectorx connects, and reads the snapshot of ADBC", None
 
 
 @check("server version", order=20)
 def version(context: Context) -> Iterator[Seen]:
-    """Whether the server is new enough."""
+    """Check that the server is new enough."""
     context.result.versions["postgresql"] = context.server.version
     yield of_version(context.server)
 
 
 def of_version(server: Server) -> Seen:
-    """What there is to say of it."""
+    """Judge it."""
     release = server.number // 10_000
     move = f"move the database to PostgreSQL {_GOOD} or newer ({_TESTED})"
     named = f"PostgreSQL {server.version}"
     if release < _LEAST:
-        return "error", f"{named} is too old: its catalogue lacks what is read of tables", move
+        return "error", f"{named} is too old: its catalogue lacks columns that are read", move
     if release < _GOOD:
-        slow = "does not notice while it works that a run was killed, and keeps its lock as long"
+        slow = "does not notice during a statement that a run was killed, and keeps its lock until then"
         return "warning", f"{named} {slow}", move
     return "ok", f"{named} ({_TESTED})", None
 
 
 @check("encryption", order=30)
 def encryption(context: Context) -> Iterator[Seen]:
-    """Whether others can read what is sent."""
+    """Check that others cannot read what is sent."""
     yield of_encryption(context.server, context.dsn)
 
 
 def of_encryption(server: Server, dsn: Dsn) -> Seen:
-    """What there is to say of it."""
+    """Judge it."""
     parameters = dict(dsn.parameters)
     if server.encrypted:
         verified = "is" if "sslrootcert" in parameters else "is not"
         return "ok", f"{server.protocol}; the server's certificate {verified} verified", None
     if parameters.get("sslmode") == "require":
-        between = "TLS is required, and the server sees none: what is between takes it off"
+        between = "TLS is required, but does not reach the server: something in between removes it"
         return "warning", between, "connect to the server itself"
     if _is_local(dsn.host):
-        return "ok", "none, and none needed: the server is on this machine", None
+        return "ok", "none; not needed, as the server is on this machine", None
     fix = "set PGSSLMODE=require, or add ?sslmode=require to the URL"
     if not server.offers_tls:
         fix = f"give the server a certificate and a key, ALTER SYSTEM SET ssl = on; then {fix}"
-    return "warning", f"none: what {dsn.host} is sent can be read on the way", fix
+    return "warning", f"none: others on the network can read what is sent to {dsn.host}", fix
 
 
 def _is_local(host: str) -> bool:
@@ -85,7 +85,7 @@ def _is_local(host: str) -> bool:
 
 @check("pooler", order=40)
 def pooler(context: Context) -> Iterator[Seen]:
-    """Whether two transactions of a connection are served alike, with one of another between."""
+    """Check that a connection keeps its server process when another one is busy in between."""
     try:
         pids = _pids_in_turn(context)
     except ConnectionLostError:
@@ -106,24 +106,24 @@ def _pids_in_turn(context: Context) -> tuple[int, ...]:
 
 
 def of_pooler(pids: tuple[int, ...]) -> Seen:
-    """What there is to say by the processes that served two connections in turn; none if that failed."""
+    """Judge by the processes that served two connections in turn; none if that failed."""
     match pids:
         case (before, between, after) if before == after != between:
-            return "ok", "none, or one that hands out whole sessions: each keeps its server process", None
+            return "ok", "none, or one in session mode: each connection keeps its server process", None
         case _:
             return (
                 "warning",
-                "there is one that hands out transactions, and a run's lock needs a session of its own",
+                "there is one in transaction mode, but the lock of a run needs a session of its own",
                 "connect to the server itself, or set pool_mode = session in the pooler",
             )
 
 
 @check("read-only", order=100)
 def read_only(context: Context) -> Iterator[Seen]:
-    """Whether anything can be stored."""
+    """Check that the server accepts writes."""
     server = context.server
     if server.standby or server.read_only:
         found, fix = why_read_only(server.standby, server.read_only_by, server.user, server.database)
         yield "error", found, fix
     else:
-        yield "ok", "the server takes what is stored", None
+        yield "ok", "the server accepts writes", None

@@ -1,4 +1,4 @@
-"""The streams and the decay rates: what a run would read, and what it would make of it."""
+"""Checks of the streams and the decay rates: what a run would read, and what would become of it."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ _LISTENED = "SELECT count(DISTINCT cm_artist_id) FROM {table} WHERE cm_artist_id
 
 @check("key of the streams", order=110)
 def key(context: Context) -> Iterator[Seen]:
-    """Whether a track is read by index, and what is in the way of the key."""
+    """Check that tracks are read by index, and find what is in the way of the key."""
     if not context.fits(STREAMS_TABLE):
         return
     if Source(context.dsn, context.tables, snapshot="").reads_by_index:
@@ -54,11 +54,11 @@ def key(context: Context) -> Iterator[Seen]:
     found = f"{STREAMS_TABLE} has no unique key on (cm_track_id, date): a run reads and sorts all its rows"
     is_date = context.tables.type(STREAMS_TABLE, "date") == "date"
     if not is_date:
-        found = f"date of {STREAMS_TABLE} is a timestamp: no key keeps a day from being there twice"
+        found = f"date of {STREAMS_TABLE} is a timestamp: a key cannot keep a day from being stored twice"
     may_count = STREAMS_TABLE in context.readable
     doubled = context.query(_DUPLICATES.format(**names)).item() if may_count else 0
     if doubled:
-        found += f"; {doubled:,} rows are of a day of which there is another, and have to go first"
+        found += f"; {doubled:,} rows repeat a day, and have to be deleted first"
         steps.append(_DELETE_DUPLICATES.format(**names))
     if not is_date:
         steps.append(_AS_DATE.format(**names | {"day": names["day"].replace("s.date", "date")}))
@@ -66,15 +66,15 @@ def key(context: Context) -> Iterator[Seen]:
         steps.append(_KEY.format(**names))
     if STREAMS_TABLE in context.tables.with_children:
         found += ", for other tables inherit from it, whose rows no key of it covers"
-        steps = ["have partitions in place of the tables that inherit, or put their rows into one table"]
+        steps = ["use partitions in place of the tables that inherit, or put their rows into one table"]
     if not context.relations[STREAMS_TABLE].is_table:
-        steps = ["make a unique index on (cm_track_id, date) of the table below, and have a table here"]
+        steps = ["create a unique index on (cm_track_id, date) of the table below, and use that table"]
     yield "warning", found, "; ".join(steps)
 
 
 @check("tracks", order=160)
 def tracks(context: Context) -> Iterator[Seen]:
-    """How many there are, what would become of the pending ones, and which rows are left out."""
+    """Count the tracks, what would become of the pending ones, and the rows that are left out."""
     if not context.can_count:
         return
     # The transaction idles while the model is computed.
@@ -99,7 +99,7 @@ def tracks(context: Context) -> Iterator[Seen]:
 
 
 def _run_model(context: Context, source: Source, pending: pl.Series) -> None:
-    """As far as it says why a track is skipped, and count."""
+    """Compute the model as far as it says why a track is skipped, and count."""
     mldr, duplicates = source.mldr(), 0
     reasons: Counter[str | None] = Counter()
     for start in range(0, len(pending), CHUNK):
@@ -144,7 +144,7 @@ def _daily_rows(context: Context) -> Seen:
 
 @check("decay rates", order=170)
 def decay_rates(context: Context) -> Iterator[Seen]:
-    """Which artists have one that can be used."""
+    """Count the artists that have a usable decay rate."""
     if not context.can_count:
         return
     rates = interruptible(context.source.mldr().collect, cancel=None)
@@ -161,7 +161,7 @@ def decay_rates(context: Context) -> Iterator[Seen]:
     yield "ok", f"{len(rates):,} artists have one, {several:,} of them several: the newest counts", None
     for missing, what in (
         (without, f"of the {len(artists):,} artists with streams, without one"),
-        (useless, "artists whose newest one is NULL or no finite number"),
+        (useless, "artists whose newest one is NULL or not a finite number"),
     ):
         if len(missing):
             found = f"{what}: {len(missing):,}, the first is {missing[0]}"

@@ -1,4 +1,4 @@
-"""The tables as the catalogue has them: what they are, and what stands between them and this user."""
+"""Checks of the tables: whether they fit, and what this user may do with them."""
 
 from collections.abc import Iterator, Mapping
 
@@ -63,14 +63,14 @@ _NEEDS: tuple[tuple[str, Mapping[str, tuple[str, ...]], Level], ...] = (
     ("read", dict.fromkeys(TO_FORECAST, ("SELECT",)), "error"),
     ("store forecasts", {FORECAST_TABLE: ("INSERT",)}, "error"),
     ("replace forecasts", {FORECAST_TABLE: ("DELETE",)}, "warning"),
-    ("load files, which no run does", dict.fromkeys((STREAMS_TABLE, MLDR_TABLE), ("INSERT",)), "ok"),
+    ("load files (a run does not need them)", dict.fromkeys((STREAMS_TABLE, MLDR_TABLE), ("INSERT",)), "ok"),
 )
 """What for, the rights that it takes, and how bad it is to lack them."""
 
 
 @check("tables", order=50)
 def contract(context: Context) -> Iterator[Seen]:
-    """Whether those that a run needs are there, and fit; from here on the context has them."""
+    """Check that all that a run needs exist and fit; from here on the context has them."""
     context.tables = tables = read_tables(context.connection, context.tables.schema)
     try:
         tables.check(*TO_FORECAST)
@@ -80,37 +80,37 @@ def contract(context: Context) -> Iterator[Seen]:
         others = context.query(_ELSEWHERE, tables.schema, *TO_FORECAST)["schema"].to_list()
         there = f"; schemas that have all of them: {', '.join(others)}" if others else ""
         raise SchemaMismatchError(f"{error}{there}", hint=context.command("init")) from None
-    yield "ok", "those that a run needs are there, and fit", None
+    yield "ok", "all that a run needs exist and fit", None
     try:
         tables.check(LISTENERS_TABLE)
-        yield "ok", f"{LISTENERS_TABLE}, which `mldr` needs, is there, and fits", None
+        yield "ok", f"{LISTENERS_TABLE}, which `mldr` needs, exists and fits", None
     except SchemaMismatchError as error:
         if LISTENERS_TABLE in tables.columns:
             yield "warning", f"for `mldr`: {error}", error.hint
         else:
-            yield "ok", f"{LISTENERS_TABLE} is not there: only `mldr` needs it", context.command("init")
+            yield "ok", f"{LISTENERS_TABLE} does not exist; only `mldr` needs it", context.command("init")
 
 
 @check("rights", order=60)
 def rights(context: Context) -> Iterator[Seen]:
-    """Those on the tables that there are."""
+    """Check the rights on the tables that exist."""
     for what, needed, level in _NEEDS:
         wanted = {table: names for table, names in needed.items() if table in context.tables.columns}
         if lacking := context.lacking(wanted):
             yield level, f"to {what}: {lacking}", None if level == "ok" else lacking.hint
         elif wanted:
-            yield "ok", f"to {what}: all that it takes", None
+            yield "ok", f"to {what}: complete", None
     if not context.query("SELECT has_database_privilege(current_database(), 'TEMPORARY') AS may").item():
         yield (
             "warning",
-            "to store where other programs do as well: the user lacks TEMPORARY on the database",
+            "to store while other programs write: the user lacks TEMPORARY on the database",
             f"GRANT TEMPORARY ON DATABASE {context.database} TO {context.user}",
         )
 
 
 @check("rights", order=70)
 def sequences(context: Context) -> Iterator[Seen]:
-    """The rights on those that the forecasts' columns take their defaults from."""
+    """Check the rights on the sequences of the forecasts' columns."""
     if FORECAST_TABLE not in context.relations:
         return
     found = context.query(_SEQUENCES, context.relations[FORECAST_TABLE].oid)
@@ -126,7 +126,7 @@ def sequences(context: Context) -> Iterator[Seen]:
 
 @check("row security", order=80)
 def row_security(context: Context) -> Iterator[Seen]:
-    """Whether the user sees all rows."""
+    """Check that the user sees all rows."""
     found = list(hidden_rows(context.tables, *TABLES))
     if found:
         yield "warning", found[0], f"ALTER ROLE {context.user} BYPASSRLS"
@@ -136,7 +136,7 @@ def row_security(context: Context) -> Iterator[Seen]:
 
 @check("triggers", order=90)
 def triggers(context: Context) -> Iterator[Seen]:
-    """Those on the forecasts, and rules."""
+    """Look for triggers and rules on the forecasts."""
     if FORECAST_TABLE not in context.relations:
         return
     found = context.query(_TRIGGERS, context.relations[FORECAST_TABLE].oid).rows()
@@ -154,7 +154,7 @@ def triggers(context: Context) -> Iterator[Seen]:
 
 @check("indexes", order=130)
 def indexes(context: Context) -> Iterator[Seen]:
-    """Such as are not valid, and the one without which a large table takes long."""
+    """Look for invalid indexes, and for the one that a large table needs."""
     schema = context.tables.schema
     invalid = context.query(_INVALID_INDEXES, schema, *TO_FORECAST).rows()
     for table, name, is_partitioned in invalid:
@@ -163,11 +163,11 @@ def indexes(context: Context) -> Iterator[Seen]:
             found = f"{name} of {table} is not valid: some of its partitions lack it"
             yield "warning", found, f"make it on each, and for each: ALTER INDEX {index} ATTACH PARTITION"
             continue
-        found = f"{name} of {table} is not valid: its making was broken off, and nothing is read by it"
+        found = f"{name} of {table} is not valid: its creation was interrupted, and no query uses it"
         yield "warning", found, f"REINDEX INDEX {index}"
     streams = context.relations[STREAMS_TABLE] if context.fits(STREAMS_TABLE) else None
     if streams and streams.is_table and streams.rows >= _MANY_ROWS and not streams.has_partial:
-        found = f"a run goes over all {streams.rows:,.0f} daily rows to count those that are no records"
+        found = f"a run scans all {streams.rows:,.0f} daily rows to count those that are not records"
         yield "warning", found, _PARTIAL_INDEX.format(**context.names)
     elif context.relations and not invalid:
         yield "ok", "all are valid", None

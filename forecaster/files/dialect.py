@@ -45,7 +45,7 @@ def refuse_other_formats(data: bytes, path: Path) -> None:
     for name, beginning in _OTHER_FORMATS.items():
         if re.match(beginning, data):
             raise BadFileError(
-                f"{path} is {name}, and no CSV",
+                f"{path} is {name}, not a CSV",
                 hint="give it the ending that says what it is"
                 if name in ("packed with gzip", "a Parquet file")
                 else "save or export it as CSV",

@@ -12,7 +12,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from forecaster.errors import BadFileError
-from forecaster.files.tables import check_name, refuse_planted_links, refusing, sync_directory
+from forecaster.files.atomic import sync_directory
+from forecaster.files.paths import check_name, refuse_planted_links, refusing
 
 _TRIES, _PAUSE = 20, 0.05  # seconds; in all less than a signal leaves to clean up in
 
@@ -45,22 +46,22 @@ def new_directory(out: Path, *, replaces: Collection[str] | None) -> Iterator[Pa
 def _check(out: Path, target: Path, replaces: Collection[str] | None) -> None:
     """Say early what is against a new directory there."""
     if target.exists() and not target.is_dir():
-        raise BadFileError(f"{out} is there already and is no directory", hint="choose another name")
+        raise BadFileError(f"{out} exists but is not a directory", hint="choose another name")
     if not target.parent.is_dir():
-        raise BadFileError(f"{out}: there is no directory {target.parent}", hint="create it first")
+        raise BadFileError(f"{out}: the directory {target.parent} does not exist", hint="create it first")
     if os.path.ismount(target):
-        raise BadFileError(f"{out} is where a file system begins", hint="choose a directory in it")
+        raise BadFileError(f"{out} is the root of a file system", hint="choose a directory in it")
     if target in (Path.cwd(), *Path.cwd().parents):
         raise BadFileError(f"{out} is the current directory, or holds it", hint="choose a directory in it")
     there = {path.name for path in target.iterdir()} if target.is_dir() else set()
     if there and replaces is None:
         raise BadFileError(
-            f"{out} is there already and is not empty",
-            hint="choose another directory; --replace takes the place of a catalogue that was laid out there",
+            f"{out} exists and is not empty",
+            hint="choose another directory; --replace replaces a catalogue that was laid out there",
         )
     if there and there != set(replaces or ()):
         raise BadFileError(
-            f"{out} is no catalogue as this command lays it out, and is not replaced",
+            f"{out} is not a catalogue of this command, and is not replaced",
             hint="choose another directory",
         )
 
@@ -110,7 +111,7 @@ def _take_the_place(temporary: Path, target: Path, *, replace: bool) -> None:
             raise
         if not replace:
             raise BadFileError(
-                f"{target} was filled by another process meanwhile", hint="choose another directory"
+                f"{target} was filled by another process in the meantime", hint="choose another directory"
             ) from error
         old = temporary.with_suffix(".old.tmp")
         target.rename(old)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from forecaster.errors import BadFileError
-from forecaster.files.tables import refusing
+from forecaster.files.paths import refusing
 
 _WRONG = "is not what this version of forecaster writes"
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from forecaster.errors import BadFileError, ForecasterError
-from forecaster.files.tables import check_name, counted, refusing
+from forecaster.files.paths import check_name, counted, refusing
 from forecaster.process.secrets import one_line
 from forecaster.process.signals import interruptible
 
@@ -78,8 +78,8 @@ class Listing:
             )
         if self.again:
             told.append(
-                f"{self.where}: {counted(len(self.again), 'link')} to what has another name too, the first "
-                f"is {one_line(min(self.again))}: it is read once"
+                f"{self.where}: {counted(len(self.again), 'link')} to files that have another name, the "
+                f"first is {one_line(min(self.again))}: each file is read once"
             )
         return told
 

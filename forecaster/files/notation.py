@@ -44,13 +44,13 @@ def advice_on_numbers(values: Iterable[object], *, is_decimal: bool) -> str | No
     if thousands := next(filter(_THOUSANDS.fullmatch, texts), None):
         shown = thousands.translate(_BLANKS)[:_LONGEST_SHOWN]
         others = ", and write decimal numbers with a point" if is_decimal else ""
-        return f"remove the separators of thousands, as in {shown!r}{others}"
+        return f"remove the thousands separators, as in {shown!r}{others}"
     decimals = [*filter(None, map(_DECIMAL.fullmatch, texts))]
     if is_decimal and decimals:
         return "write decimal numbers with a point"
     broken = next((number[0] for number in decimals if number[1].strip("0")), None)
     if broken:
-        return f"{broken[:_LONGEST_SHOWN]!r} is no whole number, and only such can be stored"
+        return f"{broken[:_LONGEST_SHOWN]!r} is not a whole number, and only whole numbers can be stored"
     return "write whole numbers, without decimals" if decimals else None
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import polars as pl
 
 from forecaster.errors import BadFileError, InvalidOptionError
-from forecaster.files.intake import SHOWN, Intake
+from forecaster.files.formats import table_endings
+from forecaster.files.intake import Intake
 from forecaster.files.listing import Place, is_mark, refuse_tables
-from forecaster.files.tables import TABLE_ENDINGS, counted, refusing
+from forecaster.files.messages import SHOWN
+from forecaster.files.paths import counted, refusing
 from forecaster.process.secrets import one_line
 
 _FILE, _ROW = "_file", "_row"
@@ -49,15 +51,15 @@ def _listed(directory: Path) -> tuple[list[Path], list[Path]]:
         deeper = [entry for entry in shown if entry.is_dir()]
     if deeper:
         raise InvalidOptionError(
-            f"{directory} has directories in it: {_named(deeper)}",
+            f"{directory} contains directories: {_named(deeper)}",
             hint="load each directory separately" + _of_paths(entry.name for entry in deeper),
         )
-    files = [entry for entry in shown if entry.name.lower().endswith(TABLE_ENDINGS)]
+    files = [entry for entry in shown if entry.name.lower().endswith(table_endings())]
     _refuse_line_ends(files)
     if not files:
         raise InvalidOptionError(
-            f"{directory} is a directory without a table in it",
-            hint=f"a table is a file that ends in {', '.join(TABLE_ENDINGS)}",
+            f"{directory} is a directory without tables",
+            hint=f"a table is a file that ends in {', '.join(table_endings())}",
         )
     return files, sorted({*entries} - {*files})
 
@@ -66,7 +68,7 @@ def _refuse_line_ends(files: Iterable[Path]) -> None:
     """In any word about such a file its name could begin a line of ours."""
     for file in files:
         if not {"\n", "\r"}.isdisjoint(file.name):
-            raise BadFileError(f"the name {one_line(str(file))} has a line end in it", hint="rename the file")
+            raise BadFileError(f"the name {one_line(str(file))} contains a line end", hint="rename the file")
 
 
 def _of_paths(names: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ Checkpoint = Callable[[str, pl.LazyFrame], pl.LazyFrame]
 
 @dataclass(frozen=True)
 class Forecasts:
-    """What became of every track: it is in exactly one of the two frames."""
+    """The result for every track: each is in exactly one of the two frames."""
 
     forecasts: pl.LazyFrame
     """One row per track and month, ordered by both:
@@ -47,7 +47,7 @@ def build_forecasts(
 
     `daily_streams`: one row per track and day with `cm_track_id`, `cm_artist_id`, `date`, `daily_streams`
     and, if known, `days_from_release`, `id`, `created_at`. `artist_mldr`: `cm_artist_id`, `mldr` and, if
-    an artist has several rows, `id` and `created_at`. Row order is of no importance. The parameters are
+    an artist has several rows, `id` and `created_at`. The order of rows does not matter. The parameters are
     those of `Parameters`. Collect both results in one go with `polars.collect_all`: they share their work.
 
     Raises `SchemaMismatchError` for missing columns or wrong types, `InvalidOptionError` for parameters.
@@ -64,7 +64,7 @@ def build_forecasts(
 
 
 def records_and_facts(daily: pl.LazyFrame, cleaned: pl.LazyFrame, /) -> tuple[pl.LazyFrame, pl.LazyFrame]:
-    """`RECORDS` and `TRACK_FACTS` of daily streams, given as they came and cleaned."""
+    """Return `RECORDS` and `TRACK_FACTS` of daily streams, given as they came and cleaned."""
     # A track without a single usable record is still a track: it is skipped, not lost.
     every_track = daily.select("cm_track_id").drop_nulls().unique()
     facts = every_track.join(track_facts(cleaned), on="cm_track_id", how="left")
@@ -80,7 +80,7 @@ def build_tracks(
     *,
     checkpoint: Checkpoint = lambda _stage, frame: frame,
 ) -> pl.LazyFrame:
-    """One row per track with everything that its forecast, or its `reason` for having none, follows from.
+    """Compute one row per track: all that its forecast, or its `reason` for having none, follows from.
 
     `records`, `facts` and `mldr`: `RECORDS`, `TRACK_FACTS` and `NEWEST_MLDR` of `forecaster.frames.schemas`.
     `checkpoint` is called with each finished stage ("features", "fit") and may collect it, to time it.
@@ -99,10 +99,10 @@ def build_tracks(
 
 
 def forecastable(tracks: pl.LazyFrame, /) -> pl.LazyFrame:
-    """The tracks that get a forecast."""
+    """Keep the tracks that get a forecast."""
     return tracks.filter(pl.col("reason").is_null())
 
 
 def skipped(tracks: pl.LazyFrame, /) -> pl.LazyFrame:
-    """The tracks that get none."""
+    """Keep the tracks that get none, with the reason."""
     return tracks.filter(pl.col("reason").is_not_null()).select(SKIPPED.names())

@@ -32,7 +32,7 @@ def with_points(tracks: pl.LazyFrame, /) -> pl.LazyFrame:
 
 
 def decay_rate() -> pl.Expr:
-    """The k of each track's three points, per month, 0 <= k <= 100."""
+    """Fit the own decay k of each track to its three points, per month, 0 <= k <= 100."""
     points = ("x0", "x1", "x2", "y0", "y1", "y2")
     return pl.struct(pl.col(points).cast(pl.Float64)).map_batches(
         _fit_struct, return_dtype=pl.Float64, is_elementwise=True
@@ -45,7 +45,7 @@ def _fit_struct(points: pl.Series) -> pl.Series:
 
 
 def fit_decay_rates(x: Array, y: Array) -> Array:
-    """Least-squares k >= 0 of y = S0 exp(-k x), S0 >= 0, for every row at once.
+    """Fit k >= 0 of y = S0 exp(-k x), S0 >= 0, by least squares, for every row at once.
 
     `x`, `y`: (n, 3), ages in months ascending and streams >= 0. Returns (n,). Every other row (NaN,
     negative streams) gets some finite k. Given k the best S0 is linear, so with z = x - x[0], e = exp(-k z),

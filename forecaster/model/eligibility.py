@@ -18,7 +18,8 @@ class Reason:
 
 REASONS: Mapping[str, Reason] = {
     "no_mldr": Reason(
-        "its artist has no MLDR, or one that is no finite number",
+        "its artist has no MLDR, or one that is not a finite number; or none of its rows is usable, so that"
+        " its artist is not known",
         pl.col("mldr").is_finite().fill_null(value=False).not_(),
     ),
     "too_young": Reason(

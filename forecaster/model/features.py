@@ -1,4 +1,4 @@
-"""Daily streams -> one row per track: recent sums, age, and what may keep it from a forecast."""
+"""Daily streams -> one row per track: recent sums, age, and facts that may rule out a forecast."""
 
 import sys
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from forecaster.model.parameters import DAYS_PER_MONTH, AgeFrom
 from forecaster.tables import STREAMS
 
 WINDOW = 365
-"""No feature looks further back than this many of a track's records, but for its first date and id."""
+"""Features use this many of a track's last records, and its first date and id."""
 
 
 def clean(daily: pl.LazyFrame, /) -> pl.LazyFrame:
@@ -36,7 +36,7 @@ def clean(daily: pl.LazyFrame, /) -> pl.LazyFrame:
 
 
 def usable_records(daily: pl.LazyFrame, /) -> pl.LazyFrame:
-    """What the recent sums need of the cleaned daily streams, in any order: (track, day) rows.
+    """Select what the recent sums need of the cleaned daily streams: (track, day) rows, in any order.
 
     cm_track_id, day (orders a track's records; nothing else is read from it), daily_streams.
     """
@@ -44,7 +44,7 @@ def usable_records(daily: pl.LazyFrame, /) -> pl.LazyFrame:
 
 
 def track_facts(daily: pl.LazyFrame, /) -> pl.LazyFrame:
-    """One row per track of the cleaned daily streams: `TRACK_FACTS`, all that is not a sum of streams."""
+    """Collect the `TRACK_FACTS` of the cleaned daily streams: one row per track, without sums of streams."""
     # Order is asked for inside each aggregation: whatever the input order and the engine, it holds.
     artists = pl.col("cm_artist_id").sort_by("date")
     return daily.group_by("cm_track_id").agg(
@@ -62,7 +62,7 @@ def track_features(
 ) -> pl.LazyFrame:
     """Add to each track's facts its recent sums, its as-of date and its age.
 
-    Only a track's last 365 records are looked at, so a source may leave out the others.
+    Only a track's last 365 records count, so a source may leave out the others.
     """
     streams = pl.col("streams").list
     sums = (
@@ -84,11 +84,12 @@ def track_features(
 
 
 def looks_ahead(tracks: int, as_of: date | None) -> Iterator[str]:
-    """What it means that so many tracks have streams after the as-of date."""
+    """Explain what it means that this many tracks have streams after the as-of date."""
     if tracks and as_of:
         yield (
-            f"tracks with streams after --as-of {as_of}: {tracks:,}; these streams count as well: it only "
-            "says how old a track is. `forecaster evaluate --cutoff DATE` forecasts from what was before one"
+            f"tracks with streams after --as-of {as_of}: {tracks:,}; these streams count as well, because "
+            "the date only decides how old a track is. `forecaster evaluate --cutoff DATE` forecasts from "
+            "the days before a date"
         )
 
 

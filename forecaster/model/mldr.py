@@ -23,30 +23,29 @@ RATE_MAX = 100.0
 
 _REASONS_BEFORE_FIT: Mapping[str, Reason] = {
     "too_few_records": Reason(
-        f"it has fewer than {RECORDS_MIN} days of monthly listeners",
+        f"it has fewer than {RECORDS_MIN} days of listeners",
         pl.col("records") < RECORDS_MIN,
     ),
     "too_few_months": Reason(
-        f"its days that count (each seventh, from the first) are of fewer than {MONTHS_MIN} calendar months",
+        f"each seventh of its days, from the first on, lies in fewer than {MONTHS_MIN} calendar months",
         pl.col("months") < MONTHS_MIN,
     ),
     "too_many_months": Reason(
-        f"its days that count span more than {MONTHS_MAX:,} calendar months",
+        f"its days span more than {MONTHS_MAX:,} months: one of the dates is wrong",
         pl.col("months") > MONTHS_MAX,
     ),
     "negative_listeners": Reason(
-        "there are negative monthly listeners among its days",
+        "at least one of its days has negative listeners",
         pl.col("least") < 0,
     ),
 }
 _REASONS_AFTER_FIT: Mapping[str, Reason] = {
     "no_listeners": Reason(
-        "it has no listeners in any month but those that count as anomalies",
+        "it has no listeners in any month, anomalies aside",
         pl.col("mldr").is_nan(),
     ),
     "too_steep": Reason(
-        "the curve that fits best is infinitely steep: it meets only the first or only the last of its"
-        " months",
+        "nearly all its listeners are in its first or its last month, so that no curve is steep enough",
         pl.col("mldr").is_infinite(),
     ),
 }
@@ -61,7 +60,7 @@ _STEPS = 60  # so many halvings alone reach a float's precision; Newton needs ab
 
 
 def newest_mldr(artist_mldr: pl.LazyFrame, /) -> pl.LazyFrame:
-    """One row per artist: the newest MLDR by `created_at`, then `id`; the larger where both are equal."""
+    """Keep the newest MLDR of each artist: by `created_at`, then `id`; the larger where both are equal."""
     return (
         artist_mldr.filter(pl.col("cm_artist_id").is_not_null())
         .sort(*RATES.newest, nulls_last=False)
@@ -71,11 +70,11 @@ def newest_mldr(artist_mldr: pl.LazyFrame, /) -> pl.LazyFrame:
 
 
 def artist_rates(listeners: pl.LazyFrame, /) -> pl.LazyFrame:
-    """The Monthly Listener Decay Rate of every artist, or the reason why there is none.
+    """Compute the Monthly Listener Decay Rate of every artist, or the reason why it has none.
 
     `listeners`: one row per artist and day, in any order: cm_artist_id, date, monthly_listeners (finite).
     Returns one row per artist, ordered: cm_artist_id; mldr (per month, negative where listeners grow; NULL
-    where none); reason (a key of `RATE_REASONS`; NULL where there is a rate); records; months (calendar
+    without one); reason (a key of `RATE_REASONS`; NULL where there is a rate); records; months (calendar
     months from the first to the last kept record); first_date, last_date.
     """
     return (

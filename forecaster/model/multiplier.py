@@ -16,7 +16,7 @@ FACTOR_MAX = 1e9
 
 
 def with_multiplier(tracks: pl.LazyFrame, /, *, influence: float | None) -> pl.LazyFrame:
-    """Add what the adjustment of section 5 of the model consists of; `mldr` and `k` are there.
+    """Add the adjustment of section 5 of the model. The frame has `mldr` and `k`.
 
     Adds: influence_range (0 to 9), base_months (h, the mean of 1 / base rate over the observed months),
     artist_factor (>= 1) and multiplier (>= 1).

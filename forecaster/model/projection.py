@@ -7,7 +7,7 @@ from forecaster.tables import FORECASTS
 
 
 def project(tracks: pl.LazyFrame, /, *, horizon: int) -> pl.LazyFrame:
-    """`horizon` rows per track, ordered by track and month; `forecasted_value` is not rounded.
+    """Forecast `horizon` months per track, ordered by track and month; `forecasted_value` is not rounded.
 
     The streams of month i are streams_30 x exp(-(sum of the rates of the months up to it)).
     """

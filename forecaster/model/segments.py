@@ -75,19 +75,19 @@ BASE_RATES: Table = FITTED_WEIGHT * np.array(FITTED_RATES) + REACH_WEIGHT * np.a
 
 
 def influence_range(influence: pl.Expr) -> pl.Expr:
-    """Number (0 to 9) of the range that an influence lies in."""
+    """Return the number (0 to 9) of the range that an influence lies in."""
     return _steps(INFLUENCE_EDGES).search_sorted(influence, side="right").cast(pl.Int64) - 1
 
 
 def segment(month: pl.Expr, starts: Sequence[int], /) -> pl.Expr:
-    """Number (from 1) of the segment that a month since release (>= 1) lies in."""
+    """Return the number (from 1) of the segment that a month since release (>= 1) lies in."""
     return _steps(starts).search_sorted(month, side="right").cast(pl.Int64)
 
 
 def summed_before(
     month: pl.Expr, influence_range: pl.Expr, /, *, values: Table, starts: Sequence[int]
 ) -> pl.Expr:
-    """Sum of `values[range, segment(t)]` over all whole months 1 <= t < `month`.
+    """Sum `values[range, segment(t)]` over all whole months 1 <= t < `month`.
 
     `values` is (ranges, segments). The sum is piecewise linear in the month, so it needs one look-up
     of the segment's first sum and slope however far away the month is; the sum over the months a <= t < b
@@ -103,7 +103,7 @@ def summed_before(
 
 
 def base_rate(influence_range: pl.Expr, segment: int, /) -> pl.Expr:
-    """Base decay rate per month of one segment, counted from 1."""
+    """Return the base rate per month of one segment, counted from 1."""
     return _look_up(BASE_RATES[:, segment - 1], influence_range)
 
 

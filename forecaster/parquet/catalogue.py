@@ -26,7 +26,7 @@ from forecaster.files.listing import (
     refuse_deletions,
     refuse_tables,
 )
-from forecaster.files.tables import check_name, counted, refusing
+from forecaster.files.paths import check_name, counted, refusing
 from forecaster.frames.schemas import Kind, check, conform
 from forecaster.model.mldr import newest_mldr
 from forecaster.parquet.layout import MLDR, STREAMS, Bucket, read_layout

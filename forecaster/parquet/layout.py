@@ -10,7 +10,7 @@ import polars as pl
 
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.files.jsonfile import parse, read_json
-from forecaster.files.tables import refusing
+from forecaster.files.paths import refusing
 from forecaster.process.signals import interruptible
 
 STREAMS, MLDR, LAYOUT = "streams", "mldr", "layout.json"

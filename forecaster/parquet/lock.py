@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from forecaster.errors import BadFileError, LockedError
-from forecaster.files.tables import refuse_planted_links, refusing
+from forecaster.files.paths import refuse_planted_links, refusing
 from forecaster.process.locks import holder, locked_within
 from forecaster.process.logs import log
 

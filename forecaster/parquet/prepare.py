@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from forecaster.errors import InvalidOptionError
+from forecaster.files.atomic import write_text
 from forecaster.files.directory import new_directory
 from forecaster.files.listing import Listing, is_url
-from forecaster.files.tables import refusing, write_table, write_text
+from forecaster.files.paths import refusing
+from forecaster.files.tables import write_table
 from forecaster.frames.schemas import conform
 from forecaster.model.mldr import newest_mldr
 from forecaster.parquet.catalogue import Catalogue, Files

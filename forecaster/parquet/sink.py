@@ -10,8 +10,9 @@ from typing import Any
 import polars as pl
 
 from forecaster.errors import BadFileError, InvalidOptionError
+from forecaster.files.atomic import write_text
 from forecaster.files.jsonfile import read_json
-from forecaster.files.tables import refuse_planted_links, refusing, write_text
+from forecaster.files.paths import refuse_planted_links, refusing
 from forecaster.frames.schemas import SKIPPED as SKIPPED_ROWS
 from forecaster.parquet.layout import LAYOUT, Bucket, Layout, read_layout
 

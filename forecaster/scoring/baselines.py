@@ -1,4 +1,4 @@
-"""Forecasts that anybody could make: what a model has to be better than. All from days up to the origin."""
+"""Simple forecasts that a model has to beat. All follow from the days up to the origin."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ from forecaster.scoring.windows import LARGEST, Days, Floats, Integers
 
 BASELINES: Mapping[str, str] = {
     "last_30_days": "streams_30 every month",
-    "mean_12_months": "mean of the last up to 12 whole totals of 30 records; streams_30 where there is none",
+    "mean_12_months": "mean of the last up to 12 whole totals of 30 records; streams_30 without one",
     "own_exponential": "streams_30 x exp(-k i), k >= 0 the track's own decay rate per month",
     "pooled_exponential": (
         "streams_30 x exp(-b i), one b of either sign per cutoff: the least-squares exponential through the"
@@ -32,7 +32,7 @@ _HALVINGS = 60  # from a bracket of width 0.05 to the last digit
 
 
 def history(forecasts: pl.DataFrame, days: Days, /) -> pl.DataFrame:
-    """One row per series that has a record on or before its as-of date; no later record is looked at.
+    """Summarise each series that has a record on or before its as-of date; later records are not used.
 
     series, cm_track_id, cutoff, as_of;
     months_since_release: as the forecast has it (`time_used`), else since the first known day; at least 1;
@@ -89,10 +89,11 @@ def with_baselines(windows: pl.DataFrame, history: pl.DataFrame, /) -> pl.DataFr
 
 
 def pooled_rates(totals: Floats, /) -> Floats:
-    """Least-squares b of y = S0 exp(-b x), x = 0, 1, ..., for each row of `totals` (n, months), oldest first.
+    """Fit b of y = S0 exp(-b x), x = 0, 1, ..., by least squares, for each row of `totals`.
 
-    -1 <= b <= 1; 0 for a row of zeros. Returns (n,). As in `forecaster.model.decay`, what is left to maximise
-    is A^2 / C, with A = sum(y e) and C = sum(e^2): a grid finds its highest part, the slope's sign the top.
+    `totals`: (n, months), oldest first. Returns (n,), -1 <= b <= 1; 0 for a row of zeros.
+    As in `forecaster.model.decay`, what is left to maximise is A^2 / C, with A = sum(y e) and C = sum(e^2):
+    a grid finds its highest part, the slope's sign the top.
     """
     x = np.arange(totals.shape[1], dtype=np.float64)
     y = totals / np.maximum(np.abs(totals).max(axis=1, keepdims=True), np.finfo(np.float64).tiny)

@@ -87,7 +87,7 @@ METRICS: Mapping[str, Metric] = {
     ),
     "without_scale": Metric(
         None,
-        "series without two different neighbouring totals: they are not in mase and rmsse",
+        "series without two different neighbouring totals: not part of mase and rmsse",
         _HAS_SCALE.not_().fill_null(value=True).sum().cast(pl.Int64),
     ),
     "within_10": _within(0.10),
@@ -116,11 +116,11 @@ SYMBOLS: Mapping[str, str] = {
     "influence range": "1 to 10, by the streams of the last 30 records at the origin",
     "volume decile": "tenths of the series by the streams of the last 365 records at the origin (1: least)",
 }
-"""Of what is in the formulas, and of what the groups are by."""
+"""Meaning of the letters in the formulas, and of the columns that groups are by."""
 
 
 def scores(windows: pl.LazyFrame, /, *, model: str, by: str) -> pl.LazyFrame:
-    """One row per group of `by`, ordered by it (NULL first): the scores of one model's forecasts.
+    """Score one model's forecasts: one row per group of `by`, ordered by it (NULL first).
 
     `windows`: the months that count, with `actual`, a column per model and the scales of their series.
     Adds to `by`: series, windows (counts), the metrics of series, and `wape_<name>` of each baseline in the
@@ -176,14 +176,14 @@ def _values(of: str) -> dict[str, pl.Expr]:
 
 
 def best_baseline(windows: pl.DataFrame, /) -> str:
-    """The baseline with the smallest WAPE over all months; of equal ones the first."""
+    """Return the baseline with the smallest WAPE over all months; the first of equal ones."""
     # All have the same denominator, and the errors can be compared even where that is 0.
     errors = windows.select((pl.col(name) - pl.col("actual")).abs().sum() for name in BASELINES)
     return min(BASELINES, key=lambda name: float(errors[name].item()))
 
 
 def series_scores(windows: pl.LazyFrame, /) -> pl.LazyFrame:
-    """One row per series, ordered by track and cutoff: how far its forecast was off.
+    """Score each series: one row, ordered by track and cutoff, with the error of its forecast.
 
     cm_track_id, cutoff, as_of, segment_used (of the first month that counts), influence_range, volume_decile,
     months (that count), forecast_total, actual_total, error_share, wape.
@@ -208,5 +208,5 @@ def series_scores(windows: pl.LazyFrame, /) -> pl.LazyFrame:
 
 
 def finite(frame: pl.LazyFrame, /) -> pl.LazyFrame:
-    """NULL where a score is not defined: there is no NaN and no infinity in a result."""
+    """Replace NaN and infinity by NULL, which means that a score is not defined."""
     return frame.with_columns(pl.when(cs.float().is_finite()).then(cs.float()).name.keep())

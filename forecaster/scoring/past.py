@@ -13,8 +13,8 @@ from forecaster.model.parameters import Parameters
 
 NO_DAYS, NO_RATE = "no_days_before_cutoff", "no_mldr_at_cutoff"
 PAST_REASONS: Mapping[str, str] = {
-    NO_DAYS: "there is no day of it before the cutoff",
-    NO_RATE: "there is a decay rate of its artist, but none that was known by the cutoff",
+    NO_DAYS: "the track has no record before the cutoff",
+    NO_RATE: "the artist has a decay rate, but none that was known at the cutoff",
 }
 """Why a track has no forecast at a cutoff, besides the model's reasons. Said of one track."""
 

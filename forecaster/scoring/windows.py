@@ -21,13 +21,13 @@ LARGEST = sys.float_info.max
 """Sums of finite streams may be too large for a float. They stop here, as the model's do."""
 
 FORECASTER = "forecaster"
-"""The forecasts to be scored, beside the baselines."""
+"""Name of the model under evaluation, among the baselines."""
 
 LEFT_OUT: Mapping[str, str] = {
-    "unusable": f"no track, no as-of date, no month from 1 to {HORIZON_MAX}, or no finite value",
-    "no_streams": "there is no record of the track among those that are known at origins",
+    "unusable": f"it has no track, no as-of date, no month from 1 to {HORIZON_MAX}, or no finite value",
+    "no_streams": "the table of streams has no record of the track",
     "not_over": "the last known day of the track is before the end of the month",
-    "days_missing": "there is no record on one or more of the 30 days",
+    "days_missing": "at least one of the 30 days has no record",
     "no_history": "there is no record on or before the as-of date",
 }
 """Why a forecast month is not scored. The first reason that applies, in this order."""
@@ -62,26 +62,26 @@ class Days:
     """Of each row, and a zero that no row has."""
 
     def numbers(self, tracks: Integers) -> tuple[Integers, Bools]:
-        """Position of each track, and whether it is known at all (if not, the position is another's)."""
+        """Return each track's position, and whether it is known (if not, the position is another's)."""
         position = np.minimum(np.searchsorted(self.tracks, tracks), len(self.tracks) - 1)
         return position, self.tracks[position] == tracks
 
     def first_day(self, track: Integers) -> Integers:
-        """First known day of each track, counted from 1970."""
+        """Return the first known day of each track, counted from 1970."""
         day: Integers = (self.keys[self.starts[track]] & (2**_KEY_BITS - 1)) - _FIRST_DAY
         return day
 
     def rows_until(self, track: Integers, day: Integers) -> Integers:
-        """How many rows there are up to and with this day of this track, all earlier tracks counted too."""
+        """Count the rows up to and including this day of this track, and those of all earlier tracks."""
         return np.searchsorted(self.keys, _keys(track, day), side="right")
 
     def is_over(self, track: Integers, day: Integers) -> Bools:
-        """Whether the last known day of the track is this day or later."""
+        """Say whether the last known day of the track is this day or later."""
         over: Bools = self.keys[self.starts[track + 1] - 1] >= _keys(track, day)
         return over
 
     def totals(self, first: Integers, end: Integers) -> Floats:
-        """Sum of the streams of the rows from `first` up to, but without, `end`."""
+        """Sum the streams of the rows from `first` up to, but without, `end`."""
         # Each sum is made of its own terms: differences of running sums would lose the small tracks' digits.
         with np.errstate(over="ignore", invalid="ignore"):
             sums = np.add.reduceat(self.streams, np.stack([first, end], axis=1).ravel())[::2]
@@ -89,7 +89,7 @@ class Days:
 
 
 def read_forecasts(forecasts: pl.LazyFrame, *days: pl.LazyFrame) -> tuple[pl.DataFrame, int]:
-    """The usable forecast months, ordered by track, cutoff and month, and how many others there are.
+    """Read the usable forecast months, ordered by track, cutoff and month; count the others.
 
     Adds `series`: the number, from 0, of the track and cutoff (and as-of date).
     Raises `SchemaMismatchError` for columns of any frame, those of `days` too, and for a month that is there
@@ -117,7 +117,7 @@ def read_forecasts(forecasts: pl.LazyFrame, *days: pl.LazyFrame) -> tuple[pl.Dat
         track, cutoff, month, _ = twice.sort("cm_track_id", "cutoff", "month").row(0)
         at = f" at cutoff {cutoff}" if cutoff else ""
         raise SchemaMismatchError(
-            f"forecasts: month {month} of track {track}{at} is there more than once",
+            f"forecasts: month {month} of track {track}{at} occurs more than once",
             hint="one row per track, cutoff and month is expected",
         )
     # A track is never NULL here, so the first row differs from the none before it.
@@ -127,7 +127,7 @@ def read_forecasts(forecasts: pl.LazyFrame, *days: pl.LazyFrame) -> tuple[pl.Dat
 
 
 def read_days(daily: pl.LazyFrame, /, *, name: str = "daily") -> Days:
-    """The known days. A row that has a NULL, or streams that are not finite, is no record.
+    """Read the known days. A row with a NULL, or with streams that are not finite, is not a record.
 
     Raises `NoForecastError` without any, `SchemaMismatchError` for two rows for one track and day.
     """
@@ -135,7 +135,7 @@ def read_days(daily: pl.LazyFrame, /, *, name: str = "daily") -> Days:
     frame = records.with_columns(day=pl.col("date").to_physical().cast(pl.Int64)).collect()
     if frame.is_empty():
         raise NoForecastError(
-            "there are no daily streams to score the forecasts against",
+            "no daily streams to compare the forecasts with",
             hint="`forecaster load` loads daily streams",
         )
     if not _is_ordered(frame):  # sorting is dear, and most sources are in order already
@@ -176,7 +176,7 @@ def _check_unique(frame: pl.DataFrame, name: str) -> None:
 
 
 def with_actuals(forecasts: pl.DataFrame, known: Days, days: Days, /) -> pl.DataFrame:
-    """Add what the forecast months came to: `actual` (streams), and the `reason` why it does not count.
+    """Add the `actual` streams of each forecast month, and the `reason` why a month does not count.
 
     Month h is the 30 `days` after as_of + 30 (h - 1); `known` are those that origins know. `reason` is one
     of `LEFT_OUT`; NULL where the month counts.

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from forecaster.errors import ConnectionLostError, StalledError, WriteRefusedError
-from forecaster.files.tables import counted
+from forecaster.files.paths import counted
 from forecaster.postgres.connection import (
     Connection,
     commit,

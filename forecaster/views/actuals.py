@@ -7,8 +7,9 @@ from pathlib import Path
 import polars as pl
 
 from forecaster.errors import InvalidOptionError
+from forecaster.files.formats import table_endings
 from forecaster.files.intake import read_streams
-from forecaster.files.tables import TABLE_ENDINGS, counted, refusing
+from forecaster.files.paths import counted, refusing
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.history import LaterDays, later_days, open_actuals
 
@@ -28,7 +29,7 @@ def read_actuals(dsn: Dsn, schema: str, named: str, tracks: pl.Series) -> LaterD
         raise InvalidOptionError("--actuals is empty", hint=_NAMED)
     path = Path(named)
     with refusing(named, "read"):
-        is_path = path.exists() or "/" in named or named.lower().endswith(TABLE_ENDINGS)
+        is_path = path.exists() or "/" in named or named.lower().endswith(table_endings())
     if is_path:
         return _of_file(path, tracks)
     of_schema, _, table = named.rpartition(".")

@@ -7,7 +7,7 @@ from datetime import date
 import polars as pl
 
 from forecaster.errors import InvalidOptionError, NoForecastError
-from forecaster.files.tables import counted
+from forecaster.files.paths import counted
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.catalogue import Source, open_source
 from forecaster.postgres.dsn import Dsn

@@ -55,16 +55,17 @@ def made_at(
             cutoff, stored_then=rates_before(source, cutoff), stored_now=stored, listeners=listeners
         )
         built = build_past(days, rates, cutoff=cutoff, parameters=parameters, later_rates=later_rates)
-        both = [built.forecasts, built.skipped]
-        forecasts, skipped = interruptible(partial(pl.collect_all, both), cancel=None)
-        made[cutoff] = outcome(forecasts, skipped, rates, tracks=len(tracks))
-    reasons = sum((Counter(one.skipped) for one in made.values()), Counter[str]())
-    by_reason = dict(reasons.most_common())
+        forecasts, others = interruptible(
+            partial(pl.collect_all, [built.forecasts, built.skipped]), cancel=None
+        )
+        made[cutoff] = outcome(forecasts, others, rates, tracks=len(tracks))
+    skipped = sum((Counter(one.skipped) for one in made.values()), Counter[str]())
+    by_reason = dict(skipped.most_common())
     if not any(len(one.forecasts) for one in made.values()):
         raise _nothing(cutoffs, by_reason, days["date"])
     by_later = {cutoff: one.by_later_rate for cutoff, one in made.items() if one.by_later_rate}
-    rows = pl.concat(one.forecasts for one in made.values())
-    return Origins(rows, "cutoff", by_reason, [*_described(by_later)], sum(by_later.values()))
+    every = pl.concat(one.forecasts for one in made.values())
+    return Origins(every, "cutoff", by_reason, [*_described(by_later)], sum(by_later.values()))
 
 
 def shown_range(dates: pl.Series) -> str:

@@ -95,6 +95,21 @@ def test_the_results_that_are_kept_are_of_the_whole_catalogue() -> None:
     assert f"| {ratio:.2f} |" in (kept / "full.md").read_text()
 
 
+def test_the_readme_shows_what_the_results_say() -> None:
+    result = json.loads((ROOT / "benchmarks" / "results" / "full.json").read_text())
+    rounds, tracks = result["rounds"], result["catalogue"]["tracks"]
+    program, floor = (median(r[name]["seconds"] for r in rounds) for name in ("program", "floor"))
+    baseline = median(r["baseline"]["seconds_per_track"] for r in rounds) * tracks
+    readme = page_named("README.md")
+    assert f"| {tracks:,} tracks | seconds | tracks per second |" in readme
+    assert f"the whole process | {program:.2f} | {tracks / program:,.0f} |" in readme
+    assert f"(40 tracks, scaled up) | {baseline:.0f} | {tracks / baseline:,.0f} |" in readme
+    assert f"the rows out and in | {floor:.2f} | |" in readme
+    last = result["tracks"][-1]
+    assert f"{last['tracks']:,} tracks with {last['daily_rows'] / 1e6:.0f} million daily rows" in readme
+    assert f"take {last['seconds']:.1f} s and {last['peak_mb']:.0f} MB" in readme
+
+
 def test_the_manual_shows_what_the_results_say_of_larger_catalogues() -> None:
     result = json.loads((ROOT / "benchmarks" / "results" / "buckets.json").read_text())
     factors = (1, 4, 16, 64, 256)

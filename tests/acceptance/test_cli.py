@@ -51,7 +51,7 @@ def test_init_load_run_dump(cli: Cli, database: Dsn, files: Path) -> None:
         assert printed == (
             "\n".join(f"created {table}" for table in TABLES)
             if created
-            else "nothing to create: all is there"
+            else "nothing to create: all tables exist"
         )
 
     result = cli("load", "streams.parquet", "--mldr", "mldr.csv", *where, cwd=files)
@@ -239,7 +239,7 @@ def test_demo_twice(called: Cli, data_dir: Path, tmp_path: Path) -> None:
 
     again = called(*arguments, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "there already" in again.stdout
+    assert "already loaded" in again.stdout
     assert re.search(r"^rows written +0$", again.stdout, re.MULTILINE)
     assert dumped.read_bytes() == content
 

@@ -3,6 +3,7 @@
 `UPDATE_README=1 pytest tests/acceptance/test_documents.py` puts into them what they print now.
 """
 
+import fcntl
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from zlib import crc32
 
 import click
 import pytest
@@ -48,16 +50,47 @@ def settled(text: str) -> str:
 
 
 @contextmanager
-def new_clone(home: Path) -> Iterator[dict[str, str]]:
-    """The environment of a user in a clone, with an embedded server of its own."""
+def new_clone(home: Path, commands: list[str], kept: Path) -> Iterator[dict[str, str]]:
+    """The environment of a user in a clone, with an embedded server on which these commands have been run."""
     (home / "tests").symlink_to(ROOT / "tests")
     with short_directory() as directory:
-        yield {
+        environment = {
             **with_command(),
             "HOME": str(home),
             "LC_ALL": "C.UTF-8",
             "FORECASTER_DATA_DIR": str(directory / "server"),
         }
+        prepare(commands, home, environment, kept)
+        yield environment
+
+
+def prepare(commands: list[str], home: Path, environment: dict[str, str], kept: Path) -> None:
+    """Runs commands, or takes the server's directory that they left when they were run for another page."""
+    if commands:
+        *earlier, last = commands
+        server, left = environment["FORECASTER_DATA_DIR"], kept / f"{crc32(repr(commands).encode())}"
+        with left.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if left.exists():
+                copy(left, server)
+            else:
+                prepare(earlier, home, environment, kept)
+                output(last, home, environment)
+                copy(server, left)
+
+
+def copy(directory: Path | str, to: Path | str) -> None:
+    """Copies a directory with the owner of each file, which is another user where the tests run as root."""
+    subprocess.run(["cp", "-a", directory, to], check=True)
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that all processes of this run of the tests share."""
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "servers"
+    directory.mkdir(exist_ok=True)
+    return directory
 
 
 def output(command: str, home: Path, environment: dict[str, str]) -> str:
@@ -88,11 +121,9 @@ def update(page: Path, printed: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if CONSOLE.search(page.read_text())], ids=lambda page: page.stem
 )
-def test_commands_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
+def test_commands_print_what_the_page_shows(page: Path, tmp_path: Path, kept: Path) -> None:
     commands = [match["command"] for match in CONSOLE.finditer(page.read_text())]
-    with new_clone(tmp_path) as environment:
-        for command in before(page):
-            output(command, tmp_path, environment)
+    with new_clone(tmp_path, before(page), kept) as environment:
         printed = {command: output(command, tmp_path, environment) for command in commands}
     if os.environ.get("UPDATE_README"):
         update(page, printed)
@@ -133,13 +164,12 @@ def test_commands_in_a_sentence_have_the_options_that_they_name(page: Path) -> N
         assert {word for word in words if word.startswith("--")} <= options | {"--help"}, words
 
 
-def test_the_pictures_are_of_these_commands(tmp_path: Path) -> None:
+def test_the_pictures_are_of_these_commands(tmp_path: Path, kept: Path) -> None:
     pictures = {
         "README.md": ("docs/forecast.png", "forecaster plot --schema demo --track-id 222 --out forecast.png"),
         "docs/catalogue.md": ("report.png", "forecaster report --schema demo --out report.html"),
     }
-    with new_clone(tmp_path) as environment:
-        output("forecaster demo", tmp_path, environment)
+    with new_clone(tmp_path, ["forecaster demo"], kept) as environment:
         for page, (picture, command) in pictures.items():
             assert re.findall(r"!\[[^]]*\]\((\S+)\)", page_named(page)) == [picture]
             assert ((ROOT / page).parent / picture).read_bytes().startswith(b"\x89PNG")

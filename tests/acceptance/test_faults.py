@@ -22,7 +22,9 @@ from forecaster.errors import DatabaseUnreachableError
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.embedded import running_server
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from tests import sql
 from tests.conftest import SETTINGS, new_database, short_directory
 from tests.faults import (
@@ -84,7 +86,7 @@ def length_of_a_run(dsn: Dsn) -> tuple[float, float]:
 
 
 def assert_the_next_run_completes(dsn: Dsn, expected: pl.DataFrame) -> None:
-    run(RunConfig(dsn, wait=60))
+    run(Database(dsn), RunConfig(wait=60))
     assert_frame_equal(stored(dsn), expected)
 
 
@@ -224,7 +226,7 @@ class TestLostWhileWriting:
         with new_database(own_server) as dsn:
             expected = fill(dsn)
             if replace:
-                run(RunConfig(dsn))
+                run(Database(dsn))
             before = stored(dsn)
             sql.run(dsn, f"ALTER DATABASE {dsn.dbname} SET log_statement = 'all'")
             start = log.stat().st_size

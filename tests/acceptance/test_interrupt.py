@@ -1,11 +1,9 @@
 """Ctrl-C and SIGTERM at every stage: the process ends in time, cleans up, and says so in one line."""
 
-import fcntl
 import json
 import logging
 import os
 import random
-import re
 import signal
 import socket
 import subprocess
@@ -17,7 +15,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 
 from forecaster.postgres.connection import connect
@@ -31,12 +28,10 @@ from tests.faults import (
     LONG,
     SEED,
     STREAMS,
-    Ended,
     Session,
     as_observer,
     blocked,
     clear,
-    end_of,
     fill,
     locked,
     sessions,
@@ -44,28 +39,22 @@ from tests.faults import (
     until,
     whole_tracks,
 )
+from tests.interrupts import (
+    HEAVY,
+    SIGNALS,
+    Process,
+    assert_interrupted,
+    computes,
+    interrupt,
+    until_it_handles_signals,
+)
 
 LOG = logging.getLogger(__name__)  # the figures of the long forms: --log-cli-level=INFO
 
 PROMISED = 2.0
 """Seconds from the signal to the end of the process: asserted in the long forms, on a machine at rest."""
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-Process = subprocess.Popen[str]
 Reached = Callable[[Process], object]
-
-# A result that takes minutes to compute, and little memory; by one thread, as more are no busier.
-HEAVY = """
-import os
-os.environ["POLARS_MAX_THREADS"] = "1"
-import forecaster.run.batch, polars as pl
-def heavy(*_, **__):
-    print("computing", flush=True)
-    many = pl.LazyFrame({"a": range(20_000)}).join(pl.LazyFrame({"b": range(20_000)}), how="cross")
-    many = many.join(pl.LazyFrame({"c": range(1000)}), how="cross")
-    return many.select(forecasted_value=pl.sum_horizontal(pl.all()).sin().sum())
-"""
 
 
 @contextmanager
@@ -122,15 +111,6 @@ def computing(dsn: Dsn) -> Iterator[tuple[Dsn, Reached]]:
     yield dsn, computes
 
 
-def computes(process: Process) -> bool:
-    assert process.stdout
-    assert "computing\n" in iter(process.stdout.readline, "")
-    program = psutil.Process(process.pid)
-    start = program.cpu_times().user
-    until(lambda: program.cpu_times().user > start + 0.3, process)
-    return True
-
-
 @contextmanager
 def waiting_to_write(dsn: Dsn) -> Iterator[tuple[Dsn, Reached]]:
     with locked(dsn, FORECAST, "SHARE"):
@@ -171,28 +151,13 @@ STAGES = {
     "waiting for another run": Stage(waiting_for_another_run, arguments=("--wait", "600")),
     "waiting for a source": Stage(waiting_for_a_source),
     "reading": Stage(reading),
-    "computing": Stage(computing, f"{HEAVY}\nforecaster.run.batch.project = heavy"),
+    "computing": Stage(computing, f"{HEAVY}\nforecaster.run.forecast.project = heavy"),
     "waiting to write": Stage(waiting_to_write),
-    "deaf": Stage(computing, f"{HEAVY}\nforecaster.run.batch.fit = lambda *_: heavy().collect()"),
+    "deaf": Stage(
+        computing, f"{HEAVY}\nforecaster.postgres.tracks.fit_or_refuse = lambda *_, **__: heavy().collect()"
+    ),
     "committing": Stage(committing),
 }
-
-
-def interrupt(process: Process, signum: signal.Signals) -> tuple[Ended, float]:
-    start = time.monotonic()
-    process.send_signal(signum)
-    ended = end_of(process)
-    return ended, time.monotonic() - start
-
-
-def assert_interrupted(ended: Ended, signum: signal.Signals) -> None:
-    assert ended.code == 128 + signum, ended
-    said = [
-        line
-        for line in ended.stderr.splitlines()
-        if not line.startswith(("database: ", "stage: ", "waiting for ", "Warning: "))
-    ]
-    assert said == [f"Interrupted by {signum.name}: nothing is half done"]
 
 
 def interrupted_at(stage: Stage, signum: signal.Signals, database: Dsn, report: Path) -> float:
@@ -286,17 +251,6 @@ def test_at_any_moment(embedded_database: Dsn, signals: int) -> None:
         assert longest < PROMISED
 
 
-def until_it_handles_signals(process: Process) -> None:
-    """Before that, which is some milliseconds after Python itself has started, a signal just kills it."""
-
-    def handles_sigterm() -> bool:
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
-        return bool(caught & 1 << (signal.SIGTERM - 1))
-
-    until(handles_sigterm, process)
-
-
 def test_ctrl_c_in_a_program_that_calls_run(embedded_database: Dsn) -> None:
     """There it is Python's own, and ends the queries all the same."""
     fill(embedded_database)
@@ -304,7 +258,9 @@ def test_ctrl_c_in_a_program_that_calls_run(embedded_database: Dsn) -> None:
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from forecaster.postgres.dsn import resolve
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 run(RunConfig(resolve(None)))
 """
     with reading(embedded_database) as (dsn, reached), started(dsn, before=program) as process:
@@ -313,107 +269,3 @@ run(RunConfig(resolve(None)))
         assert ended.code == -signal.SIGINT
         assert ended.stderr.endswith("KeyboardInterrupt\n")
         until(lambda: not sessions(dsn))
-
-
-@pytest.mark.parametrize("signum", SIGNALS)
-def test_what_must_not_be_cut_in_two(signum: signal.Signals) -> None:
-    program = f"""
-import os
-from forecaster.process.signals import ended_by_signals, postponed
-with ended_by_signals():
-    with postponed():
-        os.kill(os.getpid(), {signum.value})
-        print("one", flush=True)
-        os.kill(os.getpid(), {signum.value})
-        print("two", flush=True)
-    print("three", flush=True)
-"""
-    with started(None, before=program) as process:
-        ended = end_of(process)
-    assert_interrupted(ended, signum)
-    assert ended.stdout == "one\ntwo\n"
-
-
-@pytest.mark.parametrize("signum", SIGNALS)
-@pytest.mark.parametrize(
-    "swallows",
-    [
-        "weakref.ref(things.pop(), lambda _: kill())",
-        "try: kill()\n    except BaseException: pass",
-    ],
-)
-def test_what_swallows_exceptions(swallows: str, signum: signal.Signals) -> None:
-    """Nothing does for long: neither a finaliser nor a library that handles whatever it gets."""
-    program = f"""
-import os, time, weakref
-from forecaster.process.signals import ended_by_signals
-things = [set()]
-def kill():
-    os.kill(os.getpid(), {signum.value})
-    for _ in range(1000): pass
-with ended_by_signals():
-    {swallows}
-    try:
-        time.sleep(10)
-        print("went on", flush=True)
-    finally:  # which is not broken off by the signals that come meanwhile
-        time.sleep(0.5)
-        print("cleaned up", flush=True)
-"""
-    with started(None, before=program) as process:
-        ended = end_of(process)
-    assert_interrupted(ended, signum)
-    assert ended.stdout == "cleaned up\n"
-
-
-class TestEmbeddedServer:
-    @pytest.mark.parametrize("signum", SIGNALS)
-    @pytest.mark.parametrize("file", ["new-*/PG_VERSION", "pgdata/postmaster.pid"])
-    def test_while_it_is_made_and_started(self, short_dir: Path, file: str, signum: signal.Signals) -> None:
-        with demo(short_dir) as process:
-            until(lambda: any(short_dir.glob(file)), process)
-            assert_all_gone(process, signum, short_dir)
-
-    def test_while_it_is_used(self, short_dir: Path) -> None:
-        with demo(short_dir, f"{HEAVY}\nforecaster.run.batch.project = heavy") as process:
-            until(lambda: computes(process), process)
-            assert_all_gone(process, signal.SIGINT, short_dir)
-
-    @pytest.mark.slow
-    @pytest.mark.parametrize("signum", SIGNALS)
-    def test_while_another_command_starts_it(self, short_dir: Path, signum: signal.Signals) -> None:
-        with (short_dir / "start.lock").open("a") as start_lock:
-            fcntl.flock(start_lock, fcntl.LOCK_EX)
-            with demo(short_dir) as process:
-                waits = re.compile(rf"-> FLOCK .* {process.pid} ")
-                until(lambda: waits.search(Path("/proc/locks").read_text()), process)
-                ended, seconds = interrupt(process, signum)
-        assert_interrupted(ended, signum)
-        assert seconds < GRACE
-
-    @pytest.mark.slow
-    @pytest.mark.timeout(3600)
-    def test_at_any_moment(self, short_dir: Path) -> None:
-        chance = random.Random(SEED)
-        for number in range(30):
-            with demo(short_dir) as process:
-                until_it_handles_signals(process)
-                time.sleep(chance.uniform(0, 3))
-                assert_all_gone(process, SIGNALS[number % 2], short_dir)
-
-
-def demo(data_dir: Path, before: str = "") -> AbstractContextManager[Process]:
-    return started(None, "--data-dir", str(data_dir), before=before, command="demo")
-
-
-def assert_all_gone(process: Process, signum: signal.Signals, data_dir: Path) -> None:
-    ended, _ = interrupt(process, signum)
-    if ended.code:  # it was not done before
-        assert_interrupted(ended, signum)
-    until(lambda: not servers(data_dir))
-
-
-def servers(data_dir: Path) -> list[psutil.Process]:
-    """Live programs of PostgreSQL on the directory."""
-    with_arguments = ((p, p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]))
-    return [p for p, arguments in with_arguments if any(str(data_dir) in a for a in arguments[1:])]

@@ -16,7 +16,7 @@ from forecaster.cli import main
 from forecaster.cli.console import Console, log
 from forecaster.postgres.connection import _reason
 from forecaster.process.secrets import all_masked, brief, masked, plain
-from forecaster.run.report import BucketsReport
+from forecaster.run.report import Report
 from tests.conftest import Cli
 from tests.documents import PAGES
 from tests.parquet import write_catalogue
@@ -119,7 +119,7 @@ class TestSignedUrls:
             assert "Error" in ended.stderr or json.loads(ended.stderr.splitlines()[-1])["exit_code"] == 1
 
     def test_in_a_report(self) -> None:
-        report = BucketsReport(source=SIGNED, error=f"cannot read '{SIGNED}'")
+        report = Report(place={"source": SIGNED}, error=f"cannot read '{SIGNED}'")
         text = report.to_json()
         assert not [secret for secret in self.SECRETS if secret in text]
         assert json.loads(text)["error"].endswith("&X-Amz-Signature=***'")

@@ -65,7 +65,7 @@ def test_totals_that_no_float_holds_are_exact(show_other: Opener) -> None:
     most = float(2**62)
     rows = [track(1, forecast=[2.0**53, 1.0]), track(2, forecast=[most, 1.0, 1.0]), track(3, forecast=[5.0])]
     page = show_other(catalogue(*rows), "#track-1")
-    assert facts(page, "Forecast, as it is stored")["Forecast total"] == f"{2**53 + 1:,}"
+    assert facts(page, "Stored forecast")["Forecast total"] == f"{2**53 + 1:,}"
     page.click("#dialog-close")
     assert listed(page, "Forecast total") == [f"{2**62 + 2:,}", f"{2**53 + 1:,}", "5"]
     assert count(page, "streams") == 2**62 + 2**53 + 8

@@ -5,8 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import polars as pl
+import pytest
 
 from forecaster.scoring import BASELINES, GROUPS, METRICS
+from forecaster.scoring.metrics import Metric
+from forecaster.views.page import evaluation as page_evaluation
 from forecaster.views.page import render
 from tests.pages import catalogue, evaluated, track
 from tests.seen import (
@@ -124,3 +127,16 @@ def test_without_an_evaluation_nothing_is_said_of_one() -> None:
     page = render(catalogue(track()))
     assert not re.search("evaluation|error-line|WAPE|[{]{2}", page)
     assert "error-line" in render(catalogue(track()), evaluated())
+
+
+def test_another_metric_has_its_column_and_its_formula(
+    show_other: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = Metric("nRMSE", "root of mean (f - a)^2 / mean a", pl.lit(value=None), ".3f")
+    monkeypatch.setattr(page_evaluation, "METRICS", {**METRICS, "nrmse": added})
+    good = evaluated()
+    evaluation = replace(good, overall=good.overall.with_columns(nrmse=pl.lit(0.25)))
+    page = show_other(catalogue(track()), evaluation=evaluation)
+    assert {*column(page, "#models", "nRMSE")} == {"0.25"}
+    page.click("#formulas summary")
+    assert added.formula in texts(page, "#formulas dd")

@@ -9,10 +9,12 @@ from tests.seen import NONE, Opener, column, count, facts, listed, overflow
 def test_a_stale_forecast_is_told_from_the_streams_as_they_are_now(show_other: Opener) -> None:
     fresh, without = track(2), track(3, reason="no_mldr", months_since_release=5, **NO_FORECAST)
     page = show_other(catalogue(track(1, **STALE), fresh, without), "#track-1")
-    assert "knew the streams up to 2024-10-17; streams up to 2024-12-31" in page.inner_text("dialog .stale")
-    stored, now = facts(page, "Forecast, as it is stored"), facts(page, "Now, from the streams as they are")
+    assert "used streams up to 2024-10-17; there are streams up to 2024-12-31 now" in page.inner_text(
+        "dialog .stale"
+    )
+    stored, now = facts(page, "Stored forecast"), facts(page, "Now, from the current streams")
     assert (stored["Forecast from"], stored["Age in months"], stored["Segment"]) == ("2024-10-17", "27", "9")
-    assert (now["As of"], now["Age in months, now"]) == ("2024-12-31", "30")
+    assert (now["As of"], now["Current age in months"]) == ("2024-12-31", "30")
     assert stored["Change over twelve months"] == NONE
     page.click("dialog summary")
     ends = dict(zip(column(page, "dialog", "Month"), column(page, "dialog", "30 days to"), strict=True))
@@ -37,7 +39,7 @@ def test_a_stale_forecast_is_told_from_the_streams_as_they_are_now(show_other: O
     assert [count(page, name) for name in ("forecast", "pending", "skipped")] == [2, 0, 1]
     page.select_option("#state", "stale")
     assert listed(page) == ["1"]
-    assert "of 3 to 24 months" in page.inner_text(".counts")
+    assert "over 3 to 24 months" in page.inner_text(".counts")
     page.evaluate("location.hash = '#track-2'")
     page.wait_for_selector("dialog[open]")
     assert page.locator("dialog .stale").count() == 0

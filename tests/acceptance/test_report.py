@@ -1,4 +1,4 @@
-"""`--report` and `--skipped`: the whole run, for whoever looks at it in the morning."""
+"""`--report` and `--skipped`: files that describe the whole run."""
 
 import json
 import subprocess
@@ -192,7 +192,7 @@ def test_a_place_that_cannot_be_written_to_is_found_before_the_work(
     env = {"DATABASE_URL": embedded_database.uri}
     result = called("run", option, "missing/file.csv", env=env, cwd=tmp_path)
     assert result.returncode == 1
-    assert "there is no directory" in result.stderr
+    assert "does not exist" in result.stderr
     assert sql.rows(embedded_database, "SELECT count(*) FROM backtest_track_streams_forecast") == [(0,)]
 
 

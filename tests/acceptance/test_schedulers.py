@@ -12,7 +12,8 @@ import yaml
 
 from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.prepare import prepare_files
-from forecaster.run.buckets import BucketsConfig, run_buckets
+from forecaster.parquet.session import Files
+from forecaster.run.session import run
 from tests.conftest import with_command
 from tests.documents import fenced
 from tests.parquet import write_catalogue
@@ -92,6 +93,6 @@ class TestSchedulers:
         self.started(place, ["bash", "-c", commands[0]])
         assert {0, 63} <= set(self.started(place, ["bash", "-c", commands[63]]))
         monkeypatch.chdir(place)
-        run_buckets(BucketsConfig("catalogue", Path("forecasts")))
+        run(Files("catalogue", Path("forecasts")))
         check = ["bash", "-c", commands[64]]
         assert self.started(place, check) == list(range(64))  # it fails if one is missing

@@ -135,7 +135,7 @@ class TestWhileItRuns:
 
     def test_not_in_a_traceback(self, guarded: Dsn) -> None:
         """Of an error that nobody has foreseen, with everything that Python can say of it."""
-        bug = "import forecaster.run.session; forecaster.run.session.take_lock = None"
+        bug = "import forecaster.postgres.session; forecaster.postgres.session.take_lock = None"
         arguments = ("-vv", "--database-url", url(guarded, ENCODINGS["quoted"]))
         with started(None, *arguments, before=bug) as process:
             ended = end_of(process)

@@ -13,8 +13,9 @@ from forecaster.postgres.catalogue import Source, export_snapshot
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import read_tables
-from forecaster.run.report import RunReport
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.report import Report
+from forecaster.run.session import run
 from tests import sql
 from tests.catalogues import MLDR_SCHEMA
 from tests.conftest import SERVERS, ServerNamed
@@ -117,7 +118,7 @@ def good_rates() -> dict[int | None, list[Rate]]:
 def hostile(database: Dsn, columns: Columns) -> Catalogue:
     insert_days(database, columns, good_days())
     insert_rates(database, columns, good_rates())
-    run(RunConfig(database))
+    run(Database(database))
     good = stored(database)
     assert good["cm_track_id"].n_unique() > 8
     sql.run(database, f"TRUNCATE {FORECAST}")
@@ -130,7 +131,7 @@ def hostile(database: Dsn, columns: Columns) -> Catalogue:
     return Catalogue(database, columns, cases, good)
 
 
-def outcomes(catalogue: Catalogue, report: RunReport) -> dict[str, str]:
+def outcomes(catalogue: Catalogue, report: Report) -> dict[str, str]:
     """What became of each case: its reason, "refused", or "forecast"."""
     ours, skipped = set(stored(catalogue.dsn)["cm_track_id"]), reasons(report.skipped)
     names = dict(enumerate(CASES, start=FIRST_CASE))
@@ -146,7 +147,7 @@ def outcomes(catalogue: Catalogue, report: RunReport) -> dict[str, str]:
 
 
 def test_what_becomes_of_each_track(hostile: Catalogue) -> None:
-    report = run(RunConfig(hostile.dsn))
+    report = run(Database(hostile.dsn))
 
     cases, names = hostile.cases, dict(enumerate(CASES, start=FIRST_CASE))
     assert outcomes(hostile, report) == {
@@ -166,8 +167,8 @@ def test_what_becomes_of_each_track(hostile: Catalogue) -> None:
     assert report.unusable_rows == sum(case.unusable for case in cases.values())
     assert report.duplicate_rows == sum(case.duplicates for case in cases.values())
     assert report.pending == len(cases) + len(good_days())
-    assert report.pending == report.forecast + len(report.skipped) + len(report.refused)
-    assert report.rows == len(ours) == 24 * report.forecast
+    assert report.pending == report.results + len(report.skipped) + len(report.refused)
+    assert report.rows == len(ours) == 24 * report.results
     assert set(report.refused.values()) == {"forecasted_value: a value that does not fit bigint"}
     # The frame API answers the same to the same rows.
     days = good_days() | {track: case.rows for track, case in cases.items()}
@@ -197,7 +198,7 @@ def test_which_decay_rate_counts(database: Dsn, columns: Columns) -> None:
         names[artist]: expected for artist, (_, expected) in artists.items()
     }
 
-    report = run(RunConfig(database))
+    report = run(Database(database))
     expected_rows, expected_skipped = in_frames(
         as_frame(tracks), rates_frame({artist: rate for artist, (_, rate) in artists.items()})
     )
@@ -232,26 +233,26 @@ def test_the_smallest_integer_is_a_decay_rate(embedded_database: Dsn, type_: str
     smallest = -(2 ** (8 * {"smallint": 2, "integer": 4, "bigint": 8}[type_] - 1))
     sql.run(embedded_database, f"INSERT INTO {MLDR} (cm_artist_id, mldr) SELECT 1, ({smallest})::{type_}")
     insert_days(embedded_database, Columns("bigint", type_, "integer"), {1: GOOD})
-    assert run(RunConfig(embedded_database)).forecast == 1
+    assert run(Database(embedded_database)).results == 1
     expected, _ = in_frames(as_frame({1: GOOD}), rates_frame({1: float(smallest)}))
     assert_frame_equal(stored(embedded_database), expected)
 
 
 def test_nothing_at_all(database: Dsn, columns: Columns) -> None:
-    empty = run(RunConfig(database))
-    assert (empty.pending, empty.forecast, empty.rows, empty.unusable_rows) == (0, 0, 0, 0)
+    empty = run(Database(database))
+    assert (empty.pending, empty.results, empty.rows, empty.unusable_rows) == (0, 0, 0, 0)
     assert empty.skipped.schema == SKIPPED
 
     insert_rates(database, columns, {1: [Rate("0.1")]})
-    assert run(RunConfig(database)).pending == 0
+    assert run(Database(database)).pending == 0
     insert_days(database, columns, {1: [Day(None, None, has_track=False), Day("infinity", has_track=False)]})
-    report = run(RunConfig(database))
+    report = run(Database(database))
     assert (report.pending, report.unusable_rows) == (0, 2)
 
 
 def test_streams_without_any_decay_rate(database: Dsn, columns: Columns) -> None:
     insert_days(database, columns, {1: GOOD, 2: fine(5)})
-    report = run(RunConfig(database))
+    report = run(Database(database))
     assert reasons(report.skipped) == {1: "no_mldr", 2: "no_mldr"}
     assert report.skipped["months_since_release"].to_list() == [math.floor(399 / 30), 0]
 
@@ -263,7 +264,7 @@ def test_a_track_without_an_id_to_refer_to_is_refused_where_one_is_needed(embedd
     insert_days(embedded_database, columns, {1: GOOD, 2: [day._replace(id=None) for day in GOOD]})
     insert_rates(embedded_database, columns, {1: [Rate("0.1")]})
 
-    report = run(RunConfig(embedded_database))
+    report = run(Database(embedded_database))
 
     assert report.refused == {2: "training_data_id: NULL, where there has to be a value"}
     assert set(stored(embedded_database)["cm_track_id"]) == {1}

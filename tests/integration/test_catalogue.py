@@ -7,7 +7,9 @@ from polars.testing import assert_frame_equal
 from forecaster.errors import NoForecastError
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.dsn import Dsn
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from forecaster.views import catalogue
 from forecaster.views.catalogue import read_catalogue
 from tests import sql
@@ -16,7 +18,7 @@ from tests.tables import golden_streams, initialise, load_golden, made_once
 
 def of_100_tracks(new: Dsn) -> None:
     load_golden(new)
-    run(RunConfig(new, track_ids=tuple(range(1, 101))))
+    run(Database(new), RunConfig(ids=tuple(range(1, 101))))
 
 
 @pytest.fixture

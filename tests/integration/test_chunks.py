@@ -7,12 +7,14 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-import forecaster.run.session as run_module
+import forecaster.postgres.tracks as run_module
 from forecaster.errors import DatabaseError
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.catalogue import History, Source
 from forecaster.postgres.dsn import Dsn
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from forecaster.setup.load import load
 from tests import sql
 from tests.faults import FORECAST, STREAMS, sessions
@@ -33,11 +35,11 @@ def test_of_any_size(usual_database: Dsn, chunk: int, key: str, monkeypatch: pyt
         load(new, "public", streams=streams, mldr=golden_mldr())
 
     made_once(usual_database, f"first_{several}_{'with' if key else 'without'}_key", make)
-    monkeypatch.setattr(run_module, "CHUNK", chunk)
+    monkeypatch.setattr(run_module, "BATCH", chunk)
 
-    report = run(RunConfig(usual_database))
+    report = run(Database(usual_database))
 
-    assert report.forecast + len(report.skipped) == streams["cm_track_id"].n_unique() == report.pending
+    assert report.results + len(report.skipped) == streams["cm_track_id"].n_unique() == report.pending
     assert_frame_equal(stored(usual_database), in_frames(streams, golden_mldr()))
 
 
@@ -62,7 +64,7 @@ def test_what_is_counted_is_of_all_chunks(embedded_database: Dsn, monkeypatch: p
     twice = f"SELECT DISTINCT ON (cm_track_id) {ROW} FROM {STREAMS} WHERE cm_track_id IN (1, 8)"
     sql.run(dsn, f"INSERT INTO {STREAMS} ({ROW}) {twice}")
     sql.run(dsn, f"INSERT INTO {FORECAST} (cm_track_id, month, forecasted_value) VALUES (4, 1, 1)")
-    monkeypatch.setattr(run_module, "CHUNK", 1)
+    monkeypatch.setattr(run_module, "BATCH", 1)
     history, chunks = Source.history, list[list[int]]()
 
     def noted(source: Source, track_ids: pl.Series) -> History:
@@ -72,10 +74,10 @@ def test_what_is_counted_is_of_all_chunks(embedded_database: Dsn, monkeypatch: p
     monkeypatch.setattr(Source, "history", noted)
     yesterday = Parameters(as_of=last - timedelta(days=1))
 
-    report = run(RunConfig(dsn, parameters=yesterday, replace=True, dry_run=True))
+    report = run(Database(dsn), RunConfig(parameters=yesterday, replace=True, dry_run=True))
 
     assert chunks == [[1, 2, 3, 4], [5, 6, 7, 8]]  # larger ones where each read goes over all rows
-    assert (report.forecast, [*report.refused], report.duplicate_rows) == (4, [4, 5], 2)
+    assert (report.results, [*report.refused], report.duplicate_rows) == (4, [4, 5], 2)
     assert report.skipped["cm_track_id"].to_list() == [2, 6]
     said = "\n".join(report.warnings)
     # Those of which the last day is that date do not.
@@ -89,9 +91,9 @@ def test_a_constant_number_of_statements_for_each(
     load_golden(embedded_database)
     numbers = []
     for chunk in (250, 125, 50, 25):
-        monkeypatch.setattr(run_module, "CHUNK", chunk)
+        monkeypatch.setattr(run_module, "BATCH", chunk)
         sql.run(embedded_database, "TRUNCATE backtest_track_streams_forecast")
-        numbers.append(len(sql.statements_of(embedded_database, lambda: run(RunConfig(embedded_database)))))
+        numbers.append(len(sql.statements_of(embedded_database, lambda: run(Database(embedded_database)))))
     once, twice, five_times, ten_times = numbers
     assert once <= 10
     per_chunk = twice - once
@@ -103,7 +105,7 @@ def test_a_read_that_fails_lets_finish_what_is_being_stored(
 ) -> None:
     """And its error is what is said."""
     load_golden(embedded_database)
-    monkeypatch.setattr(run_module, "CHUNK", 100)
+    monkeypatch.setattr(run_module, "BATCH", 100)
     sql.run(
         embedded_database,
         "CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS "
@@ -116,7 +118,7 @@ def test_a_read_that_fails_lets_finish_what_is_being_stored(
     failure = "SELECT pg_sleep(0.3)::text, 1 / (random() * 0)::integer AS x"
     monkeypatch.setattr(Source, "history", failing(Source.history, failure))
     with pytest.raises(DatabaseError, match=r"reading from .* failed: .*division by zero"):
-        run(RunConfig(embedded_database))
+        run(Database(embedded_database))
     assert stored(embedded_database)["cm_track_id"].n_unique() == 100
 
 
@@ -127,10 +129,10 @@ def test_a_write_that_fails_does_not_wait_for_what_is_being_read(
         embedded_database, streams_key="UNIQUE (cm_track_id, date)", forecast_key="CHECK (month < 20)"
     )
     load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
-    monkeypatch.setattr(run_module, "CHUNK", 100)
+    monkeypatch.setattr(run_module, "BATCH", 100)
     monkeypatch.setattr(Source, "history", failing(Source.history, "SELECT pg_sleep(1000)::text AS x"))
     with pytest.raises(DatabaseError, match="check constraint"):
-        run(RunConfig(embedded_database))
+        run(Database(embedded_database))
     assert stored(embedded_database).is_empty()
     assert sessions(embedded_database) == []
 

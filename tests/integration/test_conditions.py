@@ -21,7 +21,8 @@ from forecaster.postgres.catalogue import Source, export_snapshot
 from forecaster.postgres.connection import connect, query, severity_of_errors
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import Tables
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.session import run
 from tests import sql
 from tests.conftest import BINARIES, SETTINGS, ServerNamed, new_database, short_directory
 from tests.faults import STREAMS, as_observer, blocked, fill, locked, sessions, terminate, until
@@ -86,7 +87,7 @@ class TestWhileReading:
         dsn = database
         expected = fill(dsn)
         with ThreadPoolExecutor(1) as thread, locked(dsn, STREAMS):
-            going = thread.submit(run, RunConfig(dsn))
+            going = thread.submit(run, Database(dsn))
             until(lambda: blocked(dsn) or going.done())
             for session in blocked(dsn):
                 terminate(dsn, session.pid)

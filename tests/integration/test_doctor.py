@@ -1,33 +1,30 @@
 """What `doctor` finds on real servers, and that what it says mends it does so."""
 
-import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 
 import adbc_driver_manager as adbc
-import adbc_driver_postgresql.dbapi as driver
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from forecaster.doctor import Examination, Finding, examine
-from forecaster.doctor.context import Server
-from forecaster.doctor.server import of_encryption, of_pooler, of_version
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import read_tables
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from forecaster.setup.load import load
 from tests import sql
-from tests.conftest import BINARIES, Cli, short_directory
-from tests.faults import FORECAST, PASSWORD, PASSWORD_MARKS, STREAMS, until
+from tests.conftest import Cli
+from tests.examinations import examined, execute, is_well, paste, the, type_in, unwell
+from tests.faults import FORECAST, STREAMS, until
 from tests.forecasts import stored
 from tests.names import NAMES
 from tests.tables import create_tables, golden_mldr, golden_streams, initialise
-from tests.tls import asked, make_authority, needs_tls, on_the_network
 
 MLDR = "backtest_artist_mldr"
 WITHOUT_RATE = 38
@@ -38,52 +35,6 @@ ABOUT = {
     *("rights", "row security", "triggers", "read-only", "key of the streams", "key of the forecasts"),
     *("indexes", "stored forecasts", "lock", "tracks", "decay rates"),
 }
-
-
-def examined(dsn: Dsn, schema: str = "public", parameters: Parameters | None = None) -> Examination:
-    """Whatever it is: what is not well can be mended, and no secret is said."""
-    result = examine(dsn, schema, parameters or Parameters())
-    assert all(finding.fix for finding in result.findings if finding.level != "ok"), result.findings
-    text = json.dumps(result.to_dict(), ensure_ascii=False)
-    assert not any(secret in text for secret in (*PASSWORD_MARKS, dsn.password or PASSWORD_MARKS[0]))
-    assert result.to_dict()["exit_code"] == result.exit_code
-    return result
-
-
-def unwell(result: Examination, *, but: str = "decay rates") -> list[Finding]:
-    return [finding for finding in result.findings if finding.level != "ok" and finding.about != but]
-
-
-def the(about: str, result: Examination) -> Finding:
-    """The one finding about it that is not well."""
-    [finding] = [finding for finding in unwell(result, but="") if finding.about == about]
-    return finding
-
-
-def is_well(about: str, result: Examination) -> bool:
-    levels = {finding.level for finding in result.findings if finding.about == about}
-    assert levels
-    return levels == {"ok"}
-
-
-def execute(dsn: Dsn, *statements: str) -> None:
-    """One after the other, in one session."""
-    with driver.connect(dsn.uri, autocommit=True) as connection, connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-
-
-def paste(dsn: Dsn, fix: str | None) -> None:
-    assert fix
-    execute(dsn, *fix.split("; "))
-
-
-def type_in(called: Cli, dsn: Dsn, command: str) -> None:
-    """As a shell would have it."""
-    program, *arguments = shlex.split(command)
-    assert program == "forecaster"
-    result = called(*arguments, env={"DATABASE_URL": dsn.uri})
-    assert result.returncode == 0, result.stderr
 
 
 @pytest.fixture
@@ -116,7 +67,7 @@ def test_all_is_well(database: Dsn) -> None:
     initialise(database)
     load(database, "public", streams=streams, mldr=golden_mldr())
     before = examined(database)
-    run(RunConfig(database))
+    run(Database(database))
     after = examined(database)
 
     [(version,)] = sql.rows(database, "SELECT current_setting('server_version')")
@@ -167,7 +118,7 @@ def test_it_counts_what_a_run_would(embedded_database: Dsn, key: str, parameters
     )
     execute(dsn, *DIRT, *([] if key else [AGAIN]), with_forecast)
 
-    report = run(RunConfig(dsn, parameters=parameters, dry_run=True))
+    report = run(Database(dsn), RunConfig(parameters=parameters, dry_run=True))
     result = examined(dsn, parameters=parameters)
 
     assert result.skipped_by_reason == report.skipped_by_reason
@@ -231,24 +182,6 @@ def test_an_index_that_some_partitions_lack(embedded_database: Dsn) -> None:
     assert is_well("indexes", examined(embedded_database))
 
 
-def test_a_server_that_lets_nobody_in(embedded_database: Dsn) -> None:
-    guarded = replace(embedded_database, password=PASSWORD)
-    for dsn, said in (
-        (replace(guarded, user="stranger"), 'role "stranger" does not exist'),
-        (replace(guarded, port=1), "No such file or directory"),
-        (replace(guarded, dbname="elsewhere"), 'database "elsewhere" does not exist'),
-    ):
-        result = examined(dsn)
-        finding = the("connection", result)
-        assert (result.exit_code, finding.exit_code) == (3, 3)
-        assert said in finding.found
-        assert f"pg_isready -h {guarded.host} -p {dsn.port}" in (finding.fix or "")
-        # What takes no connection is there.
-        assert [f.about for f in result.findings] == ["configuration", "versions", "connection"]
-        assert f"{dsn}" in result.findings[0].found
-        assert result.versions.keys() >= {"python", "polars", "connectorx"}
-
-
 def test_rights_that_are_lacking_are_granted(filled: Dsn, nobody: Dsn) -> None:
     execute(
         filled,
@@ -266,7 +199,7 @@ def test_rights_that_are_lacking_are_granted(filled: Dsn, nobody: Dsn) -> None:
         paste(filled, finding.fix)
     result = examined(nobody)
     assert (result.exit_code, unwell(result)) == (0, [])
-    assert result.counts["forecastable"] == run(RunConfig(nobody)).forecast == 10
+    assert result.counts["forecastable"] == run(Database(nobody)).results == 10
     # No run loads.
     assert [f.found for f in result.findings if f"INSERT on {STREAMS}, INSERT on {MLDR}" in f.found]
 
@@ -300,19 +233,19 @@ def test_the_key_of_the_streams(embedded_database: Dsn) -> None:
     ]
     without_track = f"INSERT INTO {STREAMS} (cm_artist_id, daily_streams) VALUES (1, 1)"
     execute(dsn, *again, without_track, without_track)
-    run(RunConfig(dsn))
+    run(Database(dsn))
     expected = stored(dsn)
     sql.run(dsn, f"TRUNCATE {FORECAST}")
     [(doubled,)] = sql.rows(dsn, f"SELECT count(*) / 2 FROM {STREAMS} WHERE cm_track_id IN (2, 3, 4)")
 
     finding = the("key of the streams", examined(dsn))
 
-    assert (finding.level, f"{doubled:,} rows are of a day" in finding.found) == ("warning", True)
+    assert (finding.level, f"{doubled:,} rows repeat a day" in finding.found) == ("warning", True)
     paste(dsn, finding.fix)
     result = examined(dsn)
     assert is_well("key of the streams", result)
     assert result.counts["rows_without_track"] == 2
-    run(RunConfig(dsn))
+    run(Database(dsn))
     assert_frame_equal(stored(dsn), expected)
 
 
@@ -324,7 +257,7 @@ def test_a_view_and_many_doubled_forecasts(embedded_database: Dsn) -> None:
     sql.run(embedded_database, f"INSERT INTO {FORECAST} (cm_track_id, month) SELECT t, 1 FROM {twice}")
     result = examined(embedded_database)
     assert result.exit_code == 0
-    assert (the("key of the streams", result).fix or "").startswith("make a unique index")
+    assert (the("key of the streams", result).fix or "").startswith("create a unique index")
     # So many tracks are not named one by one.
     fix = the("key of the forecasts", result).fix
     assert fix == "forecaster run --replace --horizon 1 && forecaster init"
@@ -379,14 +312,14 @@ def test_all_at_once(filled: Dsn) -> None:
         paste(filled, finding.fix)
     claim()
     until(lambda: is_well("lock", result := examined(filled)) and result == well)
-    assert run(RunConfig(filled)).forecast == 10
+    assert run(Database(filled)).results == 10
 
 
 def test_forecasts_that_are_doubled(embedded_database: Dsn, called: Cli) -> None:
     dsn = embedded_database
     create_tables(dsn, streams_key="UNIQUE (cm_track_id, date)", forecast_key="")
     load(dsn, "public", streams=golden_streams().filter(TEN), mldr=golden_mldr())
-    run(RunConfig(dsn, parameters=Parameters(horizon=30)))
+    run(Database(dsn), RunConfig(parameters=Parameters(horizon=30)))
     expected = stored(dsn)
     sql.run(
         dsn,
@@ -402,7 +335,7 @@ def test_forecasts_that_are_doubled(embedded_database: Dsn, called: Cli) -> None
     without_track, doubled, partial = (f for f in unwell(result) if f.about == "stored forecasts")
     assert doubled.fix == "forecaster run --replace --horizon 30 --track-id 2"
     assert doubled.found == (
-        f"tracks in {FORECAST} with a month twice or NULL: 2, the first is 2; the command mends that one"
+        f"tracks in {FORECAST} with a month twice or NULL: 2, the first is 2; the command repairs that one"
     )
     assert partial.fix == "forecaster run --replace --horizon 30 --track-id 5"
     key = the("key of the forecasts", result)
@@ -414,64 +347,3 @@ def test_forecasts_that_are_doubled(embedded_database: Dsn, called: Cli) -> None
     assert (key.fix, left) == ("forecaster init", partial)
     is_whole = pl.col("cm_track_id") != 5
     assert_frame_equal(stored(dsn).filter(is_whole), expected.filter(is_whole))
-
-
-def test_who_made_the_server_read_only(embedded_database: Dsn) -> None:
-    dsn = embedded_database
-    sql.run(dsn, f"ALTER ROLE {dsn.user} IN DATABASE {dsn.dbname} SET default_transaction_read_only = on")
-    client = replace(dsn, parameters=(("options", "-c default_transaction_read_only=on"),))
-    assert "PGOPTIONS" in (the("read-only", examined(client)).fix or "")
-    paste(dsn, the("read-only", examined(dsn)).fix)
-    assert sql.rows(dsn, "SELECT current_setting('default_transaction_read_only')") == [("off",)]
-
-
-SERVER = Server(
-    version="15.4",
-    number=150004,
-    user="me",
-    database="music",
-    encrypted=False,
-    protocol=None,
-    offers_tls=False,
-    standby=False,
-    read_only=False,
-    read_only_by="default",
-)
-
-
-def test_versions_of_the_server() -> None:
-    numbers = (110022, 120001, 130014, 140000, 180006)
-    levels = [of_version(replace(SERVER, number=number))[0] for number in numbers]
-    assert levels == ["error", "warning", "warning", "ok", "ok"]
-
-
-def test_who_needs_encryption() -> None:
-    for host in ("/run/postgresql", "localhost", "127.0.0.2", "::1"):
-        assert of_encryption(SERVER, Dsn(host=host, dbname="music", user="me"))[0] == "ok"
-    far = Dsn(host="10.0.0.1", dbname="music", user="me")
-    level, found, fix = of_encryption(SERVER, far)
-    assert (level, "10.0.0.1" in found) == ("warning", True)
-    assert (fix or "").startswith("give the server a certificate and a key, ALTER SYSTEM SET ssl = on;")
-    level, found, fix = of_encryption(SERVER, replace(far, parameters=(("sslmode", "require"),)))
-    assert (level, fix) == ("warning", "connect to the server itself")
-
-
-def test_a_pooler_is_known_by_the_processes_that_serve() -> None:
-    assert of_pooler((1, 2, 1))[0] == "ok"
-    assert [of_pooler(pids)[0] for pids in ((1, 1, 1), (1, 2, 2), (1, 1, 2), ())] == ["warning"] * 4
-
-
-@needs_tls
-def test_a_connection_that_others_cannot_read() -> None:
-    binaries = BINARIES["postgresql-15"]
-    assert binaries
-    with short_directory() as directory:
-        authority = make_authority(directory, "authority")
-        with on_the_network(directory, binaries, authority) as dsn:
-            for parameters, verified in (({}, "is not"), ({"sslrootcert": authority}, "is")):
-                result = examined(asked(dsn, sslmode="require", **parameters))
-                [found] = [f.found for f in result.findings if f.about == "encryption"]
-                assert found == f"TLSv1.3; the server's certificate {verified} verified"
-            # Another way to this machine, which does not look like one.
-            finding = the("encryption", examined(replace(asked(dsn, sslmode="disable"), host="0.0.0.0")))
-            assert finding.fix == "set PGSSLMODE=require, or add ?sslmode=require to the URL"

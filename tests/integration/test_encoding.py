@@ -10,7 +10,8 @@ from forecaster.errors import DatabaseError, ForecasterError, SchemaMismatchErro
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.connection import connect, query
 from forecaster.postgres.dsn import Dsn
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.session import run
 from forecaster.setup.init import initialise
 from forecaster.setup.load import load
 from tests import sql
@@ -49,7 +50,7 @@ def test_a_schema_is_called_what_was_said(encoded: Dsn) -> None:
         (NAME,)
     ]
     load(encoded, NAME, streams=golden_streams().filter(FEW), mldr=golden_mldr())
-    assert run(RunConfig(encoded, NAME)).forecast == 3
+    assert run(Database(encoded, NAME)).results == 3
     with open_source(encoded, NAME) as source:
         assert source.forecasts().height == 3 * 24
     assert initialise(encoded, NAME).created == []
@@ -77,7 +78,7 @@ def test_a_name_that_the_server_cannot_hold(server_named: ServerNamed) -> None:
     server = server_named("embedded")
     dsn = new(server, "LATIN1")
     try:
-        for action in (lambda: initialise(dsn, "音楽"), lambda: run(RunConfig(dsn, "音楽"))):
+        for action in (lambda: initialise(dsn, "音楽"), lambda: run(Database(dsn, "音楽"))):
             with pytest.raises(
                 SchemaMismatchError, match="cannot hold a name like '音楽': its encoding"
             ) as caught:
@@ -109,7 +110,7 @@ def test_names_in_no_encoding(server_named: ServerNamed) -> None:
         table = "backtest_artist_mldr"
         sql.run(dsn, f"DO $$ BEGIN EXECUTE E'ALTER TABLE {table} ADD \"gr\\xf6sse\" int'; END $$")
         with pytest.raises(ForecasterError) as caught:
-            run(RunConfig(dsn))
+            run(Database(dsn))
         assert "UTF8" in (caught.value.hint or "")
     finally:
         sql.run(server, f"DROP DATABASE {dsn.dbname} WITH (FORCE)")

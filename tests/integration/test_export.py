@@ -10,7 +10,8 @@ from utilsforecast.losses import mae
 from forecaster.errors import NoForecastError
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.dsn import Dsn
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.session import run
 from forecaster.setup.load import load
 from forecaster.views.export import nixtla
 from tests import sql
@@ -21,7 +22,7 @@ from tests.tables import create_tables, golden_mldr, golden_streams, initialise,
 @pytest.fixture
 def forecast(usual_database: Dsn) -> Dsn:
     load_golden(usual_database)
-    run(RunConfig(usual_database))
+    run(Database(usual_database))
     return usual_database
 
 
@@ -90,7 +91,7 @@ def test_other_types(database: Dsn) -> None:
         created_at="timestamp", cm_id="integer",
     )  # fmt: skip
     load(database, "public", streams=golden_streams(), mldr=golden_mldr())
-    run(RunConfig(database))
+    run(Database(database))
     rows, warnings = exported(database)
     assert (len(rows), warnings) == (24 * 247, [])
 
@@ -103,7 +104,7 @@ def test_nothing_is_stored(embedded_database: Dsn) -> None:
 
 def test_the_command(called: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
     load_golden(embedded_database)
-    run(RunConfig(embedded_database))
+    run(Database(embedded_database))
     env = {"DATABASE_URL": embedded_database.uri}
     for name in ("f.csv", "f.parquet"):
         result = called("export", "--out", name, env=env, cwd=tmp_path)

@@ -11,7 +11,8 @@ from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import read_tables
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.session import run
 from forecaster.setup.init import initialise
 from forecaster.setup.load import load
 from forecaster.tables import TABLES
@@ -165,8 +166,8 @@ def test_without_the_right_to_create_the_key_run_works_and_says_what_is_not_guar
     assert "nothing keeps another program from storing a month twice" in warning
 
     load(database, "public", streams=golden_streams().filter(cm_track_id=1), mldr=golden_mldr())
-    report = run(RunConfig(no_owner))
-    assert report.forecast == 1
+    report = run(Database(no_owner))
+    assert report.results == 1
     [warning] = report.warnings
     assert "has no unique key on (cm_track_id, month)" in warning
     assert "nothing keeps another program from storing a month twice" in warning

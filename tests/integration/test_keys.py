@@ -6,10 +6,12 @@ from polars.testing import assert_frame_equal
 
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.rates import ArtistRates
 from forecaster.postgres.stored import has_key
 from forecaster.postgres.tables import Tables, read_tables
-from forecaster.run.rates import RatesConfig, compute_rates
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from forecaster.setup.init import initialise as init
 from forecaster.setup.load import load
 from tests import sql
@@ -107,11 +109,11 @@ def test_streams_that_others_inherit(embedded_database: Dsn) -> None:
     with_heir(dsn, STREAMS, heir)
 
     assert not streams_key(dsn)
-    assert run(RunConfig(dsn)).duplicate_rows == rows
+    assert run(Database(dsn)).duplicate_rows == rows
     with_the_key = stored(dsn)
     clear(dsn)
     sql.run(dsn, f"ALTER TABLE {STREAMS} DROP CONSTRAINT {STREAMS}_cm_track_id_date_key")
-    assert run(RunConfig(dsn)).duplicate_rows == rows
+    assert run(Database(dsn)).duplicate_rows == rows
     assert_frame_equal(with_the_key, stored(dsn))
     # A parent that has lost its heirs is again as good as any.
     sql.run(dsn, f"ALTER TABLE {STREAMS} ADD UNIQUE (cm_track_id, date)")
@@ -124,11 +126,11 @@ def test_forecasts_that_others_inherit(embedded_database: Dsn) -> None:
     dsn = embedded_database
     initialise(dsn)
     load(dsn, "public", streams=golden_streams().filter(TRACKS), mldr=golden_mldr())
-    run(RunConfig(dsn, track_ids=(1,)))
+    run(Database(dsn), RunConfig(ids=(1,)))
     with_heir(dsn, FORECAST, f"SELECT * FROM ONLY {FORECAST}")
     assert not has_key(tables_of(dsn))
 
-    report = run(RunConfig(dsn))
+    report = run(Database(dsn))
 
     assert report.pending == 3
     assert any(f"other tables inherit from {FORECAST}" in warning for warning in report.warnings)
@@ -140,7 +142,7 @@ def test_forecasts_that_others_inherit(embedded_database: Dsn) -> None:
             "because other tables inherit from it" in warning for warning in init(dsn, "public").warnings
         )
     assert sql.rows(dsn, indexes) == before
-    assert run(RunConfig(dsn, replace=True)).rows == 4 * 24
+    assert run(Database(dsn), RunConfig(replace=True)).rows == 4 * 24
     assert sql.rows(dsn, f"SELECT count(*) FROM {FORECAST}") == [(4 * 24,)]
 
 
@@ -169,8 +171,8 @@ def test_listeners_of_one_day_twice(embedded_database: Dsn, date: str) -> None:
             "'2024-06-30', '1 day') d",
         )
 
-    report = compute_rates(RatesConfig(dsn))
+    report = run(ArtistRates(dsn))
 
     rates = dict(sql.rows(dsn, "SELECT cm_artist_id, mldr FROM backtest_artist_mldr"))
-    assert (report.duplicate_rows, report.rated) == (182, 3)
+    assert (report.duplicate_rows, report.results) == (182, 3)
     assert rates[1] == rates[3] != rates[2]

@@ -17,9 +17,10 @@ from forecaster.postgres import lock
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
+from forecaster.postgres.rates import ArtistRates
 from forecaster.postgres.tables import read_tables
-from forecaster.run.rates import RatesConfig, compute_rates
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.session import run
 from forecaster.tables import FORECAST_TABLE, MLDR_TABLE
 from tests import sql
 from tests.faults import (
@@ -123,9 +124,9 @@ def test_without_wait_nobody_waits(embedded_database: Dsn, monkeypatch: pytest.M
         for table in (FORECAST_TABLE, MLDR_TABLE):
             take_lock(other, tables, table=table)
         with pytest.raises(LockedError, match="another run is writing"):
-            run(RunConfig(embedded_database))
+            run(Database(embedded_database))
         with pytest.raises(LockedError, match="another run is writing"):
-            compute_rates(RatesConfig(embedded_database))
+            run(ArtistRates(embedded_database))
     assert waits == []
 
 

@@ -1,7 +1,8 @@
 """Connections that are lost: what is done stays done, and nothing is stored twice."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from datetime import date
 from typing import Any
 
@@ -10,20 +11,23 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from forecaster.errors import ConnectionLostError, DatabaseError, DatabaseUnreachableError
-from forecaster.postgres.catalogue import History, open_source
+from forecaster.postgres import rates as module
+from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.history import rates_before
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
 from forecaster.postgres.mldr import store_rates
+from forecaster.postgres.rates import ArtistRates
+from forecaster.postgres.session import DatabaseSession
 from forecaster.postgres.tables import read_tables
-from forecaster.run import rates as module
+from forecaster.postgres.tracks import Database, TrackCatalogue
 from forecaster.run import retry as attempts
-from forecaster.run.batch import Worker
-from forecaster.run.rates import RatesConfig, compute_rates
-from forecaster.run.report import RatesReport, RunReport
+from forecaster.run.batch import History
+from forecaster.run.config import RunConfig
+from forecaster.run.report import Report
 from forecaster.run.retry import persevere
-from forecaster.run.session import Run, RunConfig, run
+from forecaster.run.session import Opened, run
 from forecaster.setup.load import load
 from tests import sql
 from tests.faults import STREAMS, as_observer, blocked, clear, fill, locked, sessions, terminate, until
@@ -39,7 +43,7 @@ HOLDERS_BLANKS = 3  # in "forecaster HOST PID INSTANT"
 @pytest.fixture
 def listened(embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch) -> Dsn:
     """Nine artists, which are three chunks."""
-    monkeypatch.setattr(module, "CHUNK", CHUNK)
+    monkeypatch.setattr(module, "BATCH", CHUNK)
     initialise(embedded_database)
     listeners = pl.read_parquet(GOLDEN / "artist_listeners.parquet").select(
         pl.col("cm_artist_id").cast(pl.Int64), "date", pl.col("monthly_listeners").cast(pl.Int64)
@@ -59,7 +63,7 @@ def once_each(artists: int) -> list[tuple[int, int]]:
     return [(artist, 1) for artist in range(1, artists + 1)]
 
 
-def end_what_is_blocked(dsn: Dsn, going: "Future[RatesReport]") -> None:
+def end_what_is_blocked(dsn: Dsn, going: "Future[Report]") -> None:
     until(lambda: blocked(dsn) or going.done())
     assert not going.done(), going.exception()
     for session in blocked(dsn):
@@ -82,13 +86,13 @@ def lock_after_a_chunk(patch: pytest.MonkeyPatch, dsn: Dsn, table: str, mode: st
 
 def test_mldr_goes_on_where_it_was_lost_while_reading(listened: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
     held = lock_after_a_chunk(monkeypatch, listened, LISTENERS, "ACCESS EXCLUSIVE")
-    report = RatesReport()
+    report = Report()
     with ThreadPoolExecutor(1) as thread:
-        going = thread.submit(compute_rates, RatesConfig(listened), report)
+        going = thread.submit(run, ArtistRates(listened), None, None, report)
         end_what_is_blocked(listened, going)
         assert rated(listened) == once_each(CHUNK)
         held.close()
-    assert going.result().rated == ARTISTS
+    assert going.result().results == ARTISTS
     assert report.pending == ARTISTS
     assert sum(warning.startswith("connected anew: ") for warning in report.warnings) == 1
     assert rated(listened) == once_each(ARTISTS)
@@ -98,19 +102,19 @@ def test_mldr_does_not_write_again_what_it_may_have_written(
     listened: Dsn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = lock_after_a_chunk(monkeypatch, listened, MLDR, "SHARE")
-    report = RatesReport()
+    report = Report()
     with ThreadPoolExecutor(1) as thread:
-        going = thread.submit(compute_rates, RatesConfig(listened), report)
+        going = thread.submit(run, ArtistRates(listened), None, None, report)
         end_what_is_blocked(listened, going)
         with pytest.raises(DatabaseError, match="the connection was lost while writing") as caught:
             going.result()
         held.close()
     assert not isinstance(caught.value, ConnectionLostError)
-    assert (report.rated, report.warnings) == (CHUNK, [])
+    assert (report.results, report.warnings) == (CHUNK, [])
     assert rated(listened) == once_each(CHUNK)
     monkeypatch.undo()
-    rest = compute_rates(RatesConfig(listened, wait=30))
-    assert (rest.pending, rest.rated) == (ARTISTS - CHUNK, ARTISTS - CHUNK)
+    rest = run(ArtistRates(listened), RunConfig(wait=30))
+    assert (rest.pending, rest.results) == (ARTISTS - CHUNK, ARTISTS - CHUNK)
     assert rated(listened) == once_each(ARTISTS)
 
 
@@ -118,46 +122,43 @@ def test_who_has_waited_for_another_run_finds_nothing_pending(embedded_database:
     """What it reads is younger than the lock."""
     dsn = embedded_database
     expected = fill(dsn)
-    run(RunConfig(dsn))
+    run(Database(dsn))
     forecasts = sql.rows(dsn, "SELECT count(*) FROM backtest_track_streams_forecast")
     sql.run(dsn, "CREATE TABLE kept AS TABLE backtest_track_streams_forecast")
     clear(dsn)
-    report = RunReport()
+    report = Report()
     with ThreadPoolExecutor(1) as thread:
         with connect(as_observer(dsn)) as other:
             take_lock(other, read_tables(other, "public"))
-            going = thread.submit(run, RunConfig(dsn, wait=60), report)
+            going = thread.submit(run, Database(dsn), RunConfig(wait=60), None, report)
             # Both go by a holder's name: whoever has the lock, and the one that tries to get it.
             until(lambda: sum(s.name.count(" ") == HOLDERS_BLANKS for s in sessions(dsn)) > 1)
             sql.run(dsn, "INSERT INTO backtest_track_streams_forecast OVERRIDING SYSTEM VALUE TABLE kept")
         skipped = len(going.result().skipped)
     # Those that get none are all that is still pending.
-    assert (report.pending, report.forecast) == (skipped, 0)
+    assert (report.pending, report.results) == (skipped, 0)
     assert sql.rows(dsn, "SELECT count(*) FROM backtest_track_streams_forecast") == forecasts
     assert_frame_equal(stored(dsn), expected)
 
 
-class _BothFail(Run):
-    """A run of which a read is lost while what was read before is being stored, which fails then."""
+class Reads:
+    """Has reads of a run fail: `lose` is called before each with its number and that of the attempt."""
 
-    attempts = 0
+    def __init__(self, patch: pytest.MonkeyPatch, lose: Callable[[int, int], None]) -> None:
+        self.attempts, self.reads = 0, 0
+        opened, read = DatabaseSession.opened, TrackCatalogue.read
 
-    def work_all(self, worker: Worker, todo: pl.Series) -> None:
-        self.attempts += 1
-        read, reads = worker.read, list[pl.Series]()
+        def attempt(session: DatabaseSession, *, repeats: bool) -> AbstractContextManager[Opened]:
+            self.session, self.attempts, self.reads = session, self.attempts + 1, 0
+            return opened(session, repeats=repeats)
 
-        def read_once(_: Worker, track_ids: pl.Series) -> History:
-            reads.append(track_ids)
-            if len(reads) < 3:
-                return read(track_ids)
-            until(lambda: blocked(self.config.dsn))
-            [writer] = blocked(self.config.dsn)
-            terminate(self.config.dsn, writer.pid)
-            raise ConnectionLostError("the read was lost")
+        def read_or_lose(catalogue: TrackCatalogue, track_ids: pl.Series) -> History:
+            self.reads += 1
+            lose(self.reads, self.attempts)
+            return read(catalogue, track_ids)
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(type(worker), "read", read_once)
-            super().work_all(worker, todo)
+        patch.setattr(DatabaseSession, "opened", attempt)
+        patch.setattr(TrackCatalogue, "read", read_or_lose)
 
 
 def test_of_a_lost_read_and_a_failed_write_the_write_counts(
@@ -166,35 +167,23 @@ def test_of_a_lost_read_and_a_failed_write_the_write_counts(
     """Tried again, what the server may have got would be written blindly."""
     dsn = embedded_database
     fill(dsn)
-    monkeypatch.setattr("forecaster.run.session.CHUNK", 20)
-    going = _BothFail(RunConfig(dsn), RunReport())
+    monkeypatch.setattr("forecaster.postgres.tracks.BATCH", 20)
+
+    def lose(read: int, _attempt: int) -> None:
+        """While what was read before is being stored, which fails then."""
+        if read == 3:
+            until(lambda: blocked(dsn))
+            [writer] = blocked(dsn)
+            terminate(dsn, writer.pid)
+            raise ConnectionLostError("the read was lost")
+
+    reads = Reads(monkeypatch, lose)
     with (
         locked(dsn, "backtest_track_streams_forecast", "SHARE"),
         pytest.raises(DatabaseError, match="the connection was lost while writing"),
     ):
-        going.finished()
-    assert going.attempts == 1
-
-
-class _LostOnce(Run):
-    """A run of which the third read is lost, once the first chunk is stored."""
-
-    attempts = 0
-
-    def work_all(self, worker: Worker, todo: pl.Series) -> None:
-        self.attempts += 1
-        read, reads = worker.read, list[pl.Series]()
-
-        def read_once(_: Worker, track_ids: pl.Series) -> History:
-            reads.append(track_ids)
-            if self.attempts > 1 or len(reads) < 3:
-                return read(track_ids)
-            until(lambda: self.todo is not None and len(self.todo) < len(todo))
-            raise ConnectionLostError("the read was lost")
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(type(worker), "read", read_once)
-            super().work_all(worker, todo)
+        run(Database(dsn))
+    assert reads.attempts == 1
 
 
 def test_what_was_done_before_a_lost_read_is_counted_once(
@@ -215,18 +204,25 @@ def test_what_was_done_before_a_lost_read_is_counted_once(
     )
     waits: list[float] = []
 
-    def lock_and_note(*arguments: Any, wait: float) -> str:
+    def lock_and_note(*arguments: Any, wait: float, **options: Any) -> str:
         waits.append(wait)
-        return take_lock(*arguments, wait=wait)
+        return take_lock(*arguments, wait=wait, **options)
 
-    monkeypatch.setattr("forecaster.run.session.take_lock", lock_and_note)
-    monkeypatch.setattr("forecaster.run.session.CHUNK", 60)
-    going = _LostOnce(RunConfig(dsn), RunReport())
-    report = going.finished()
-    assert going.attempts == 2
+    monkeypatch.setattr("forecaster.postgres.session.take_lock", lock_and_note)
+    monkeypatch.setattr("forecaster.postgres.tracks.BATCH", 60)
+
+    def lose(read: int, attempt: int) -> None:
+        """The third read, once the first batch is stored."""
+        if (read, attempt) == (3, 1):
+            until(lambda: len(reads.session.pending.todo or []) < reads.session.report.pending)
+            raise ConnectionLostError("the read was lost")
+
+    reads = Reads(monkeypatch, lose)
+    report = run(Database(dsn))
+    assert reads.attempts == 2
     assert 1 in report.skipped["cm_track_id"]
     assert report.skipped["cm_track_id"].is_unique().all()
-    assert report.forecast + len(report.skipped) == report.pending
+    assert report.results + len(report.skipped) == report.pending
     assert report.unusable_rows == 1
     # The server needs a moment to be done with the session that was lost.
     assert waits == [0, ENDS_WITHIN]
@@ -253,7 +249,7 @@ def test_what_was_never_there_is_not_tried_again() -> None:
         raise DatabaseUnreachableError("no answer")
 
     with pytest.raises(DatabaseUnreachableError):
-        persevere(attempt, RunReport())
+        persevere(attempt, Report())
     assert tried == ["once"]
 
 
@@ -261,7 +257,7 @@ def test_a_server_that_is_away_for_a_moment_is_tried_again(monkeypatch: pytest.M
     """It is lost, and then not reached as long as it comes up."""
     monkeypatch.setattr(attempts, "_PAUSES", (0.0, 0.0))
     errors = [ConnectionLostError("it goes down"), DatabaseUnreachableError("it comes up")]
-    report = RunReport(server="17")
+    report = Report(server="17")
 
     def attempt() -> None:
         if errors:

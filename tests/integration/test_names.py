@@ -11,7 +11,9 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import store_forecasts
 from forecaster.postgres.rows import fit
 from forecaster.postgres.tables import read_tables
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from forecaster.setup.init import initialise
 from forecaster.setup.load import load
 from forecaster.tables import FORECAST_TABLE
@@ -42,9 +44,9 @@ def test_schemas(kept: Dsn) -> None:
         assert len(initialise(kept, name).created) == 5
         assert initialise(kept, name).created == []
         assert load(kept, name, streams=FEW, mldr=golden_mldr()).streams == len(FEW)
-        assert run(RunConfig(kept, name)).rows == 48
+        assert run(Database(kept, name)).rows == 48
         assert diagnose(kept, name, Parameters(), 2).track["cm_track_id"] == 2
-        assert run(RunConfig(kept, name, track_ids=(2,), replace=True)).rows == 24
+        assert run(Database(kept, name), RunConfig(ids=(2,), replace=True)).rows == 24
         target = f"{quoted(name)}.{FORECAST_TABLE}"
         assert sql.rows(kept, f"SELECT count(*) FROM {target}") == [(48,)]
         # By way of the temporary table: another program has stored track 1 and not track 2.
@@ -95,6 +97,6 @@ def test_schemas_that_cannot_be(called: Cli, kept: Dsn, name: str, said: str) ->
     assert said in result.stderr
     assert "Traceback" not in result.stderr
     with pytest.raises(Exception, match=said if name != "pg_mine" else "is missing") as caught:
-        run(RunConfig(kept, name))
+        run(Database(kept, name))
     assert type(caught.value).__name__ == "SchemaMismatchError"
     assert_kept(kept, [])

@@ -18,7 +18,9 @@ from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.files.listing import list_files
 from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.prepare import prepare_files
-from forecaster.run.buckets import BucketsConfig, check, run_buckets
+from forecaster.parquet.session import Files, check
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from tests.conftest import Cli
 from tests.faults import until
 from tests.parquet import expected, in_sink, with_ids, write_catalogue
@@ -80,25 +82,25 @@ def store(variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_laid_out(store: str, tmp_path: Path) -> None:
-    config = BucketsConfig(f"{store}/laid-out", tmp_path / "sink")
-    report = run_buckets(config)
+    config = (Files(f"{store}/laid-out", tmp_path / "sink"), RunConfig())
+    report = run(*config)
     assert report.buckets == OF
     assert_frame_equal(in_sink(tmp_path / "sink"), expected())
-    assert run_buckets(config).left_alone == OF
-    assert check(config).failed == {}
+    assert run(*config).left_alone == OF
+    assert check(*config).failed == {}
 
 
 def test_as_it_came(store: str, tmp_path: Path) -> None:
-    run_buckets(BucketsConfig(f"{store}/plain", tmp_path / "directory"))
+    run(Files(f"{store}/plain", tmp_path / "directory"))
     rates = f"{store}/plain/mldr/rates.parquet"
-    run_buckets(BucketsConfig(f"{store}/plain/streams/*.parquet", tmp_path / "pattern", mldr=rates))
+    run(Files(f"{store}/plain/streams/*.parquet", tmp_path / "pattern", rates))
     for sink in ("directory", "pattern"):
         assert_frame_equal(in_sink(tmp_path / sink), expected())
 
 
 def test_it_can_be_laid_out_from_there(store: str, tmp_path: Path) -> None:
     prepare_files(find_catalogue(f"{store}/plain"), 2, tmp_path / "out")
-    run_buckets(BucketsConfig(str(tmp_path / "out"), tmp_path / "sink"))
+    run(Files(str(tmp_path / "out"), tmp_path / "sink"))
     assert_frame_equal(in_sink(tmp_path / "sink"), expected())
 
 
@@ -106,14 +108,14 @@ def test_it_can_be_laid_out_from_there(store: str, tmp_path: Path) -> None:
 def test_what_is_not_there(store: str, tmp_path: Path, place: str) -> None:
     url = f"s3://{place.removeprefix('../')}" if place.startswith("..") else f"{store}/{place}"
     with pytest.raises(BadFileError, match="cannot be read"):
-        run_buckets(BucketsConfig(url, tmp_path / "sink"))
+        run(Files(url, tmp_path / "sink"))
     assert not (tmp_path / "sink").exists()
 
 
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     url = "https://127.0.0.1:9/x.parquet"
     with pytest.raises(BadFileError) as caught:
-        run_buckets(BucketsConfig(url, tmp_path / "sink", url))
+        run(Files(url, tmp_path / "sink", url))
     assert f"{caught.value}" == f"{url} cannot be read: HTTP error: error sending request"
     assert "check the address" in str(caught.value.hint)
 
@@ -128,7 +130,7 @@ def test_the_command_says_what_is_missing(
     assert f"{source}/streams cannot be read" in result.stderr
     assert "Traceback" not in result.stderr
     with pytest.raises(InvalidOptionError, match="is a URL"):
-        BucketsConfig(source, Path(f"{store}/forecasts"))
+        (Files(source, Path(f"{store}/forecasts")), RunConfig())
 
 
 def test_one_rule_for_urls_and_directories(store: str, variables: dict[str, str], tmp_path: Path) -> None:
@@ -167,7 +169,7 @@ def test_one_rule_for_urls_and_directories(store: str, variables: dict[str, str]
         assert [path.removeprefix(store) for path in (*of_url.read, *of_url.passed_over)] == there
         assert there
     for number, where in enumerate((str(directory), f"{store}/same")):
-        report = run_buckets(BucketsConfig(where, tmp_path / str(number)))
+        report = run(Files(where, tmp_path / str(number)))
         assert (report.pending, report.duplicate_rows) == (3, 4 * len(rows))
         [warning] = report.warnings
         assert f"{where}/streams: 2 names not read, the first is {where}/streams/_x/: a Parquet" in warning
@@ -181,7 +183,7 @@ def test_columns_in_the_path(store: str, variables: dict[str, str], tmp_path: Pa
         rows.drop("cm_track_id").write_parquet(data)
         place = f"{variables['AWS_ENDPOINT_URL']}/music/by-track/cm_track_id={track}"
         put(f"{place}/a%20%255B%2525.parquet", data.getvalue())
-    run_buckets(BucketsConfig(f"{store}/by-track", tmp_path / "sink", str(rates)))
+    run(Files(f"{store}/by-track", tmp_path / "sink", str(rates)))
     assert_frame_equal(in_sink(tmp_path / "sink"), expected(streams))
 
 
@@ -199,7 +201,7 @@ def test_tables_are_refused(
     day = "/deep/date=2024-01-31"
     for source in ("", day, "/deep/*/part-*.parquet", f"{day}/part-0.parquet"):
         with pytest.raises(BadFileError, match="is a table of"):
-            run_buckets(BucketsConfig(f"{store}/{root}{source}", tmp_path / "sink", rates))
+            run(Files(f"{store}/{root}{source}", tmp_path / "sink", rates))
 
 
 def test_rows_in_no_bucket(store: str, variables: dict[str, str], tmp_path: Path) -> None:
@@ -208,7 +210,7 @@ def test_rows_in_no_bucket(store: str, variables: dict[str, str], tmp_path: Path
         put(f"{url}/stray/streams/bucket={number}/0.parquet", b"x")
     put(f"{url}/stray/layout.json", b'{"buckets": 1, "version": 1}')
     with pytest.raises(BadFileError, match="in 1 buckets, counted from 0, and holds bucket=1 as well"):
-        run_buckets(BucketsConfig(f"{store}/stray", tmp_path / "sink", f"{store}/plain/mldr/rates.parquet"))
+        run(Files(f"{store}/stray", tmp_path / "sink", f"{store}/plain/mldr/rates.parquet"))
 
 
 @pytest.mark.parametrize("text", [b"[" * 200_000, b"\xff", b"", b"null"])

@@ -13,13 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from forecaster.errors import BadFileError
-from forecaster.files.tables import (
-    check_output_path,
-    read_table,
-    refuse_planted_links,
-    write_table,
-    write_text,
-)
+from forecaster.files.atomic import write_text
+from forecaster.files.paths import refuse_planted_links
+from forecaster.files.tables import check_output_path, read_table, write_table
 from forecaster.postgres.dsn import Dsn
 
 SOMEBODY = 65534

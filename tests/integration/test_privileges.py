@@ -13,7 +13,9 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import store_forecasts
 from forecaster.postgres.rows import fit
 from forecaster.postgres.tables import read_tables
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from forecaster.setup.load import load
 from forecaster.views.track import diagnose
 from tests import sql
@@ -53,9 +55,9 @@ def test_they_are_the_least(nightly: Dsn, database: Dsn) -> None:
     assert len(granted()) == 7
     grant(database, nightly, but="DELETE")
 
-    report = run(RunConfig(nightly))
+    report = run(Database(nightly))
 
-    assert report.forecast == 10
+    assert report.results == 10
     # The way around the rows of another program, by a temporary table, needs no more.
     with connect(nightly) as connection:
         tables = read_tables(connection, "public")
@@ -74,18 +76,18 @@ def test_ids_from_a_sequence_need_usage_of_it(nightly: Dsn, database: Dsn) -> No
     sql.run(database, f"ALTER TABLE {table} ALTER id SET DEFAULT nextval('numbers')")
     grant(database, nightly)
     with pytest.raises(DatabaseError, match="permission denied for sequence numbers") as caught:
-        run(RunConfig(nightly))
+        run(Database(nightly))
     assert caught.value.hint == 'grant it to this user (docs/tables.md, "Privileges")'
     assert sql.rows(database, f"SELECT count(*) FROM {table}") == [(0,)]
     sql.run(database, f"GRANT USAGE ON SEQUENCE numbers TO {nightly.user}")
-    assert run(RunConfig(nightly)).forecast == 10
+    assert run(Database(nightly)).results == 10
 
 
 def test_ids_that_are_uuids_need_no_more(nightly: Dsn, database: Dsn) -> None:
     table = "backtest_track_streams_forecast"
     sql.run(database, f"ALTER TABLE {table} DROP id, ADD id uuid PRIMARY KEY DEFAULT gen_random_uuid()")
     grant(database, nightly, but="DELETE")
-    assert run(RunConfig(nightly)).forecast == 10
+    assert run(Database(nightly)).results == 10
 
 
 def test_to_look_takes_no_right_to_write(nightly: Dsn, database: Dsn) -> None:
@@ -93,7 +95,7 @@ def test_to_look_takes_no_right_to_write(nightly: Dsn, database: Dsn) -> None:
         if "TEMPORARY" not in statement and "DELETE" not in statement:
             own = statement.replace("nightly", nightly.user).replace(" music ", f" {database.dbname} ")
             sql.run(database, own.replace(", INSERT", ""))
-    assert run(RunConfig(nightly, dry_run=True)).forecast == 10
+    assert run(Database(nightly), RunConfig(dry_run=True)).results == 10
     assert diagnose(nightly, "public", Parameters(), None).track["cm_track_id"] == 1
     days = golden_streams().filter(pl.col("cm_track_id") == 50)
     with pytest.raises(DatabaseError, match=r"lacks rights .* INSERT on backtest_track_daily_training_data"):
@@ -105,11 +107,11 @@ def test_to_look_takes_no_right_to_write(nightly: Dsn, database: Dsn) -> None:
 def test_the_grants_of_the_hint_are_what_is_missing(nightly: Dsn, database: Dsn) -> None:
     sql.run(database, f"GRANT CONNECT, TEMPORARY ON DATABASE {database.dbname} TO {nightly.user}")
     with pytest.raises(DatabaseError) as caught:
-        run(RunConfig(nightly, replace=True))
+        run(Database(nightly), RunConfig(replace=True))
     assert caught.value.hint
     for statement in caught.value.hint.split("; "):
         sql.run(database, statement)
-    assert run(RunConfig(nightly, replace=True)).forecast == 10
+    assert run(Database(nightly), RunConfig(replace=True)).results == 10
 
 
 def test_where_no_other_program_stores_forecasts_no_temporary_table_is_needed(
@@ -117,16 +119,16 @@ def test_where_no_other_program_stores_forecasts_no_temporary_table_is_needed(
 ) -> None:
     sql.run(database, f"REVOKE TEMPORARY ON DATABASE {database.dbname} FROM PUBLIC")
     grant(database, nightly, but="TEMPORARY")
-    assert run(RunConfig(nightly)).forecast == 10
+    assert run(Database(nightly)).results == 10
 
 
 def test_replace_needs_delete(nightly: Dsn, database: Dsn) -> None:
     grant(database, nightly, but="DELETE")
-    run(RunConfig(nightly))
+    run(Database(nightly))
     with pytest.raises(DatabaseError, match=r"lacks rights .* DELETE on backtest_track_streams_forecast"):
-        run(RunConfig(nightly, replace=True))
+        run(Database(nightly), RunConfig(replace=True))
     grant(database, nightly)
-    assert run(RunConfig(nightly, replace=True)).forecast == 10
+    assert run(Database(nightly), RunConfig(replace=True)).results == 10
 
 
 @pytest.mark.parametrize(
@@ -151,6 +153,6 @@ def test_a_missing_right_is_named_and_nothing_is_stored(
             continue
         sql.run(database, own)
     with pytest.raises(Exception, match=said) as caught:
-        run(RunConfig(nightly))
+        run(Database(nightly))
     assert type(caught.value).__module__ == "forecaster.errors"
     assert sql.rows(database, "SELECT count(*) FROM backtest_track_streams_forecast") == [(0,)]

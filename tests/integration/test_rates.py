@@ -21,14 +21,16 @@ from forecaster.errors import (
     WriteRefusedError,
 )
 from forecaster.files.intake import read_listeners
+from forecaster.postgres import rates as module
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.mldr import store_rates
+from forecaster.postgres.rates import ArtistRates
 from forecaster.postgres.rows import Stored
 from forecaster.postgres.tables import read_tables
-from forecaster.run import rates as module
-from forecaster.run.rates import RatesConfig, compute_rates
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from forecaster.setup.load import load
 from forecaster.tables import LISTENERS_TABLE, MLDR_TABLE
 from tests import sql
@@ -74,8 +76,8 @@ def rows(dsn: Dsn) -> list[tuple[object, ...]]:
 
 
 def test_every_artist_gets_its_rate_once(loaded: Dsn) -> None:
-    report = compute_rates(RatesConfig(loaded))
-    assert (report.pending, report.rated, len(report.skipped)) == (60, 60, 0)
+    report = run(ArtistRates(loaded))
+    assert (report.pending, report.results, len(report.skipped)) == (60, 60, 0)
     rates = stored(loaded)
     for artist, rate in TRUTH.select("cm_artist_id", "mldr").iter_rows():
         assert rates[artist] == pytest.approx(rate, abs=1e-5), artist
@@ -87,7 +89,7 @@ def test_every_artist_gets_its_rate_once(loaded: Dsn) -> None:
     references = f"SELECT cm_artist_id, backtest_artist_daily_training_data_id FROM {MLDR_TABLE} ORDER BY 1"
     assert sql.rows(loaded, references) == earliest
     before = rows(loaded)
-    assert compute_rates(RatesConfig(loaded)).pending == 0
+    assert run(ArtistRates(loaded)).pending == 0
     assert rows(loaded) == before
 
 
@@ -108,13 +110,13 @@ def test_the_real_artist(called: Cli, embedded_database: Dsn, tmp_path: Path) ->
 
 def test_only_artists_without_a_rate_unless_they_are_replaced(usual: Dsn) -> None:
     load(usual, "public", mldr=pl.DataFrame({"cm_artist_id": [1, 2], "mldr": [0.5, None]}))
-    report = compute_rates(RatesConfig(usual, artist_ids=(1, 2, 3)))
-    assert (report.pending, report.rated) == (2, 2)
+    report = run(ArtistRates(usual), RunConfig(ids=(1, 2, 3)))
+    assert (report.pending, report.results) == (2, 2)
     found = sql.rows(usual, f"SELECT cm_artist_id, mldr FROM {MLDR_TABLE} ORDER BY id")
     assert found[:2] == [(1, 0.5), (2, None)]
     assert [artist for artist, _ in found[2:]] == [2, 3]
-    report = compute_rates(RatesConfig(usual, artist_ids=(1, 2), replace=True))
-    assert (report.pending, report.rated) == (2, 2)
+    report = run(ArtistRates(usual), RunConfig(ids=(1, 2), replace=True))
+    assert (report.pending, report.results) == (2, 2)
     # One row for each is left.
     assert sorted(artist for artist, _ in stored(usual).items()) == [1, 2, 3]
     assert len(rows(usual)) == 3
@@ -130,7 +132,7 @@ def test_who_gets_none_is_reported_and_keeps_what_there_is(usual: Dsn) -> None:
         }
     )
     load(usual, "public", listeners=few, mldr=pl.DataFrame({"cm_artist_id": [900], "mldr": [0.25]}))
-    report = compute_rates(RatesConfig(usual, replace=True))
+    report = run(ArtistRates(usual), RunConfig(replace=True))
     reasons = dict(report.skipped.select("cm_artist_id", "reason").iter_rows())
     assert reasons == {900: "too_few_records", 901: "too_few_months", 902: "too_few_records"}
     assert stored(usual)[900] == 0.25
@@ -158,8 +160,8 @@ def test_dirty_rows_are_left_out_and_counted(database: Dsn) -> None:
         "(1, NULL, 5), (1, 'infinity', 5), (1, '2030-01-01', 'NaN'), (2, '2030-01-01', 'Infinity'), "
         "(NULL, '2030-01-01', 5), (3, '2030-01-01', NULL)",
     )
-    report = compute_rates(RatesConfig(database))
-    assert report.rated == 60
+    report = run(ArtistRates(database))
+    assert report.results == 60
     assert report.unusable_rows == 6
     assert report.duplicate_rows == LISTENERS.filter(pl.col("cm_artist_id") < 4).height
     rates = stored(database)
@@ -174,8 +176,8 @@ def test_dirty_rows_are_left_out_and_counted(database: Dsn) -> None:
 
 
 def test_chunks(usual: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", 7)
-    assert compute_rates(RatesConfig(usual)).rated == 60
+    monkeypatch.setattr(module, "BATCH", 7)
+    assert run(ArtistRates(usual)).results == 60
     rates = stored(usual)
     for artist, rate in TRUTH.select("cm_artist_id", "mldr").iter_rows():
         assert rates[artist] == pytest.approx(rate, abs=1e-5), artist
@@ -205,13 +207,18 @@ def test_what_is_counted_is_of_all_chunks(embedded_database: Dsn, monkeypatch: p
     twice = f"SELECT DISTINCT ON (1) {columns} FROM {LISTENERS_TABLE} WHERE cm_artist_id IN (1, 5)"
     sql.run(dsn, f"INSERT INTO {LISTENERS_TABLE} ({columns}) {twice}")
     sql.run(dsn, f"INSERT INTO {LISTENERS_TABLE} (monthly_listeners) VALUES (1)")
-    monkeypatch.setattr(module, "CHUNK", 2)
-    report = compute_rates(RatesConfig(dsn, replace=True, dry_run=True))
-    assert (report.rated, [*report.refused], report.duplicate_rows, report.unusable_rows) == (1, [1, 4], 2, 1)
+    monkeypatch.setattr(module, "BATCH", 2)
+    report = run(ArtistRates(dsn), RunConfig(replace=True, dry_run=True))
+    assert (report.results, [*report.refused], report.duplicate_rows, report.unusable_rows) == (
+        1,
+        [1, 4],
+        2,
+        1,
+    )
     assert report.skipped["cm_artist_id"].to_list() == [2, 3]
     assert report.warnings == ["artists that get no new rate and keep the one they have: 1, the first is 4"]
     # A row that names no artist is none of those that are named.
-    assert compute_rates(RatesConfig(dsn, artist_ids=(5,), dry_run=True)).unusable_rows == 0
+    assert run(ArtistRates(dsn), RunConfig(ids=(5,), dry_run=True)).unusable_rows == 0
 
 
 def test_rates_of_another_program_are_told_and_not_counted(
@@ -228,16 +235,16 @@ def test_rates_of_another_program_are_told_and_not_counted(
         return store_rates(*arguments, **options)
 
     monkeypatch.setattr(module, "store_rates", store_after_another)
-    monkeypatch.setattr(module, "CHUNK", 1)
-    report = compute_rates(RatesConfig(embedded_database))
-    assert (report.pending, report.rated, report.taken) == (3, 1, [1, 3])
+    monkeypatch.setattr(module, "BATCH", 1)
+    report = run(ArtistRates(embedded_database))
+    assert (report.pending, report.results, report.taken) == (3, 1, [1, 3])
 
 
 def test_a_dry_run_stores_nothing_and_takes_no_lock(loaded_embedded: Dsn) -> None:
     with connect(loaded_embedded) as other:
         take_lock(other, read_tables(other, "public"), table=MLDR_TABLE)
-        report = compute_rates(RatesConfig(loaded_embedded, dry_run=True))
-    assert report.rated == 60
+        report = run(ArtistRates(loaded_embedded), RunConfig(dry_run=True))
+    assert report.results == 60
     assert stored(loaded_embedded) == {}
 
 
@@ -245,11 +252,11 @@ def test_one_at_a_time(loaded_embedded: Dsn) -> None:
     with connect(loaded_embedded) as other:
         take_lock(other, read_tables(other, "public"), table=MLDR_TABLE)
         with pytest.raises(LockedError, match=rf"another run is writing to .*{MLDR_TABLE}.*: process \d+"):
-            compute_rates(RatesConfig(loaded_embedded))
+            run(ArtistRates(loaded_embedded))
     found: list[int] = []
     both = [
         threading.Thread(
-            target=lambda: found.append(compute_rates(RatesConfig(loaded_embedded, wait=30)).rated)
+            target=lambda: found.append(run(ArtistRates(loaded_embedded), RunConfig(wait=30)).results)
         )
         for _ in range(2)
     ]
@@ -268,18 +275,18 @@ def test_what_another_one_stored_meanwhile_is_not_pending(
 
     def after_another(*arguments: Any, **options: Any) -> str:
         monkeypatch.undo()
-        others.append(compute_rates(RatesConfig(loaded_embedded)))
+        others.append(run(ArtistRates(loaded_embedded)))
         return take_lock(*arguments, **options)
 
-    monkeypatch.setattr(module, "take_lock", after_another)
-    assert compute_rates(RatesConfig(loaded_embedded)).pending == 0
-    assert [other.rated for other in others] == [60]
+    monkeypatch.setattr("forecaster.postgres.session.take_lock", after_another)
+    assert run(ArtistRates(loaded_embedded)).pending == 0
+    assert [other.results for other in others] == [60]
 
 
 def test_a_forecast_run_does_not_keep_it_waiting(loaded_embedded: Dsn) -> None:
     with connect(loaded_embedded) as other:
         take_lock(other, read_tables(other, "public"))
-        assert compute_rates(RatesConfig(loaded_embedded)).rated == 60
+        assert run(ArtistRates(loaded_embedded)).results == 60
 
 
 @pytest.mark.parametrize(
@@ -303,7 +310,7 @@ def test_nothing_is_kept_of_a_chunk_that_a_trigger_changes(loaded_embedded: Dsn,
         f"CREATE TRIGGER meddle BEFORE INSERT ON {MLDR_TABLE} FOR EACH ROW EXECUTE FUNCTION meddle()",
     )
     with pytest.raises(WriteRefusedError, match="of 1 artists, the first is 9"):
-        compute_rates(RatesConfig(loaded_embedded))
+        run(ArtistRates(loaded_embedded))
     assert stored(loaded_embedded) == {}
 
 
@@ -320,13 +327,13 @@ def test_a_rate_that_the_column_cannot_hold_is_refused(called: Cli, loaded_embed
 
 def test_what_is_missing_is_named(embedded_database: Dsn) -> None:
     with pytest.raises(SchemaMismatchError, match=f"{LISTENERS_TABLE}: the table is missing"):
-        compute_rates(RatesConfig(embedded_database))
+        run(ArtistRates(embedded_database))
     initialise(embedded_database)
     with pytest.raises(NoForecastError, match="no listeners of these artists: 5"):
-        compute_rates(RatesConfig(embedded_database, artist_ids=(5,)))
-    assert compute_rates(RatesConfig(embedded_database)).pending == 0
+        run(ArtistRates(embedded_database), RunConfig(ids=(5,)))
+    assert run(ArtistRates(embedded_database)).pending == 0
     with pytest.raises(InvalidOptionError, match="wait"):
-        RatesConfig(embedded_database, wait=-1)
+        (ArtistRates(embedded_database), RunConfig(wait=-1))
 
 
 def test_an_artist_that_is_no_number(called: Cli) -> None:
@@ -347,11 +354,11 @@ def test_rights(loaded_embedded: Dsn) -> None:
     try:
         sql.run(loaded_embedded, f"GRANT SELECT ON {LISTENERS_TABLE}, {MLDR_TABLE} TO rater")
         dsn = Dsn(loaded_embedded.host, loaded_embedded.dbname, "rater", port=loaded_embedded.port)
-        assert compute_rates(RatesConfig(dsn, dry_run=True)).rated == 60
+        assert run(ArtistRates(dsn), RunConfig(dry_run=True)).results == 60
         with pytest.raises(DatabaseError, match="INSERT on backtest_artist_mldr") as raised:
-            compute_rates(RatesConfig(dsn))
+            run(ArtistRates(dsn))
         sql.run(loaded_embedded, raised.value.hint or "")
-        assert compute_rates(RatesConfig(dsn)).rated == 60
+        assert run(ArtistRates(dsn)).results == 60
     finally:
         sql.run(loaded_embedded, "DROP OWNED BY rater")
         sql.run(loaded_embedded, "DROP ROLE rater")
@@ -383,7 +390,7 @@ class TestFiles:
             read_listeners(tmp_path / "bad.csv")
 
     def test_ids(self, tmp_path: Path) -> None:
-        with pytest.raises(InvalidOptionError, match="does not say what artist"):
+        with pytest.raises(InvalidOptionError, match="does not name its artist"):
             read_listeners(THYME)
         LISTENERS.head(3).write_parquet(tmp_path / "own.parquet")
         with pytest.raises(InvalidOptionError, match="has its own cm_artist_id"):

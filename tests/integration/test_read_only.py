@@ -14,9 +14,11 @@ from forecaster.errors import DatabaseError
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.embedded import running_server
-from forecaster.run.rates import RatesConfig, compute_rates
-from forecaster.run.report import RunReport
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.rates import ArtistRates
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.report import Report
+from forecaster.run.session import run
 from forecaster.setup.init import initialise as init
 from forecaster.setup.load import load
 from tests import sql
@@ -26,9 +28,9 @@ from tests.tables import golden_mldr, golden_streams, initialise
 
 FEW = pl.col("cm_track_id") <= 3
 STORES: dict[str, Callable[[Dsn], object]] = {
-    "run": lambda dsn: run(RunConfig(dsn)),
-    "run --replace": lambda dsn: run(RunConfig(dsn, replace=True)),
-    "mldr": lambda dsn: compute_rates(RatesConfig(dsn)),
+    "run": lambda dsn: run(Database(dsn)),
+    "run --replace": lambda dsn: run(Database(dsn), RunConfig(replace=True)),
+    "mldr": lambda dsn: run(ArtistRates(dsn)),
     "load": lambda dsn: load(dsn, "public", streams=golden_streams().filter(~FEW)),
     "init": lambda dsn: init(dsn, "public"),
     "init of another schema": lambda dsn: init(dsn, "another"),
@@ -45,8 +47,8 @@ def assert_nothing_can_be_stored(dsn: Dsn, said: str, fix: str) -> None:
         with pytest.raises(DatabaseError, match=said) as caught:
             store(dsn)
         assert fix in (caught.value.hint or ""), name
-    assert run(RunConfig(dsn, dry_run=True)).forecast == 3
-    assert compute_rates(RatesConfig(dsn, dry_run=True)).pending == 0
+    assert run(Database(dsn), RunConfig(dry_run=True)).results == 3
+    assert run(ArtistRates(dsn), RunConfig(dry_run=True)).pending == 0
     [finding] = [f for f in examine(dsn, "public", Parameters()).findings if f.about == "read-only"]
     assert (finding.level, (finding.fix or "").rstrip(";")) == (
         "error",
@@ -83,10 +85,10 @@ def test_nothing_is_read_and_no_lock_is_taken(embedded_database: Dsn) -> None:
     dsn = embedded_database
     fill(dsn)
     sql.run(dsn, f"ALTER DATABASE {dsn.dbname} SET default_transaction_read_only = on")
-    report = RunReport()
+    report = Report()
     with pytest.raises(DatabaseError, match="nothing can be stored"):
-        run(RunConfig(dsn), report)
-    assert list(report.stages) == ["connect"]
+        run(Database(dsn), report=report)
+    assert list(report.stages.seconds) == ["connect"]
 
 
 def test_a_standby() -> None:

@@ -8,12 +8,14 @@ from datetime import date
 import polars as pl
 import pytest
 
-import forecaster.run.session as run_module
+import forecaster.postgres.tracks as run_module
 from forecaster.errors import DatabaseError
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import quote_identifier
 from forecaster.postgres.dsn import Dsn
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from forecaster.setup.init import initialise as init
 from forecaster.setup.load import load
 from tests import sql
@@ -37,8 +39,8 @@ def test_a_reader_sees_the_old_rows_or_the_new_ones(
 ) -> None:
     initialise(usual_database)
     fill(usual_database, 120)
-    monkeypatch.setattr(run_module, "CHUNK", 40)
-    run(RunConfig(usual_database))
+    monkeypatch.setattr(run_module, "BATCH", 40)
+    run(Database(usual_database))
     seen: list[list[tuple[int, ...]]] = []
     done = threading.Event()
 
@@ -50,7 +52,7 @@ def test_a_reader_sees_the_old_rows_or_the_new_ones(
     reader.start()
     try:
         for influence in (1e3, 1e6, 1e4):
-            run(RunConfig(usual_database, parameters=Parameters(influence=influence), replace=True))
+            run(Database(usual_database), RunConfig(parameters=Parameters(influence=influence), replace=True))
     finally:
         done.set()
         reader.join()
@@ -63,11 +65,11 @@ def test_a_reader_sees_the_old_rows_or_the_new_ones(
 def test_only_the_tracks_that_are_named(embedded_database: Dsn) -> None:
     initialise(embedded_database)
     fill(embedded_database, 6)
-    run(RunConfig(embedded_database))
+    run(Database(embedded_database))
     before = sql.rows(embedded_database, PER_TRACK)
 
     replaced = run(
-        RunConfig(embedded_database, parameters=Parameters(horizon=36), track_ids=(2, 5), replace=True)
+        Database(embedded_database), RunConfig(parameters=Parameters(horizon=36), ids=(2, 5), replace=True)
     )
 
     assert (replaced.pending, replaced.rows) == (2, 72)
@@ -79,7 +81,7 @@ def test_only_the_tracks_that_are_named(embedded_database: Dsn) -> None:
 def test_a_track_that_can_no_longer_be_forecast_keeps_what_it_has(embedded_database: Dsn) -> None:
     initialise(embedded_database)
     fill(embedded_database, 6)
-    run(RunConfig(embedded_database))
+    run(Database(embedded_database))
     before = sql.rows(embedded_database, f"SELECT * FROM {TABLE} WHERE cm_track_id = 4 ORDER BY month")
     sql.run(
         embedded_database,
@@ -87,7 +89,7 @@ def test_a_track_that_can_no_longer_be_forecast_keeps_what_it_has(embedded_datab
         "FROM backtest_track_daily_training_data WHERE cm_track_id = 4)",
     )
 
-    report = run(RunConfig(embedded_database, replace=True))
+    report = run(Database(embedded_database), RunConfig(replace=True))
 
     assert 4 in report.skipped["cm_track_id"]
     first, *_ = sorted(report.skipped["cm_track_id"])
@@ -100,12 +102,12 @@ def test_a_track_that_can_no_longer_be_forecast_keeps_what_it_has(embedded_datab
 def test_a_failure_half_way_leaves_the_old_rows(embedded_database: Dsn) -> None:
     initialise(embedded_database)
     fill(embedded_database, 6)
-    run(RunConfig(embedded_database))
+    run(Database(embedded_database))
     before = sql.rows(embedded_database, PER_TRACK)
     sql.run(embedded_database, f"ALTER TABLE {TABLE} ADD CHECK (month < 20) NOT VALID")
 
     with pytest.raises(DatabaseError, match="check constraint"):
-        run(RunConfig(embedded_database, replace=True))
+        run(Database(embedded_database), RunConfig(replace=True))
 
     assert sql.rows(embedded_database, PER_TRACK) == before
 
@@ -114,7 +116,7 @@ def test_what_other_systems_left_is_said_left_alone_and_mended(database: Dsn) ->
     """Tracks 1 (a month twice), 2 (the first ten months), 3 (a gap)."""
     create_tables(database, forecast_key="")
     fill(database, 6)
-    run(RunConfig(database))
+    run(Database(database))
     sql.run(
         database,
         f"INSERT INTO {TABLE} (cm_track_id, month, forecasted_value) VALUES (1, 7, 1)",
@@ -124,7 +126,7 @@ def test_what_other_systems_left_is_said_left_alone_and_mended(database: Dsn) ->
     broken = sql.rows(database, PER_TRACK)
 
     initialised = init(database, "public")
-    report = run(RunConfig(database))
+    report = run(Database(database))
 
     for warnings in (initialised.warnings, report.warnings):
         said = "\n".join(warnings)
@@ -135,13 +137,13 @@ def test_what_other_systems_left_is_said_left_alone_and_mended(database: Dsn) ->
     assert report.rows == 0
     assert sql.rows(database, PER_TRACK) == broken
 
-    run(RunConfig(database, track_ids=(1, 2, 3), replace=True))
+    run(Database(database), RunConfig(ids=(1, 2, 3), replace=True))
 
     assert all(row[1:4] == (24, 24, 1) for row in sql.rows(database, PER_TRACK))
     # Now the data allow the key.
     assert init(database, "public").created == [f"unique key of {TABLE} on (cm_track_id, month)"]
-    assert run(RunConfig(database, replace=True)).warnings == []
-    again = run(RunConfig(database))
+    assert run(Database(database), RunConfig(replace=True)).warnings == []
+    again = run(Database(database))
     assert (again.warnings, again.pending) == ([], 0)
     assert init(database, "public").created == []
 
@@ -153,12 +155,12 @@ def test_the_command_that_mends_does(called: Cli, embedded_database: Dsn, schema
     dsn = embedded_database
     initialise(dsn, schema)
     load(dsn, schema, streams=golden_streams().filter(pl.col("cm_track_id") <= 3), mldr=golden_mldr())
-    run(RunConfig(dsn, schema, Parameters(horizon)))
+    run(Database(dsn, schema), RunConfig(parameters=Parameters(horizon)))
     table = f"{quote_identifier(schema)}.{TABLE}"
     sql.run(dsn, f"DELETE FROM {table} WHERE cm_track_id = 2 AND month > 10")
 
     initialised = init(dsn, schema)
-    report = run(RunConfig(dsn, schema, Parameters(horizon)))
+    report = run(Database(dsn, schema), RunConfig(parameters=Parameters(horizon)))
 
     assert initialised.warnings == report.warnings
     [command] = re.findall("`(.*)`", report.warnings[0])
@@ -171,13 +173,13 @@ def test_rows_that_name_no_track(embedded_database: Dsn) -> None:
     """Or no month: each of them is in one warning."""
     create_tables(embedded_database)
     fill(embedded_database, 3)
-    run(RunConfig(embedded_database))
+    run(Database(embedded_database))
     sql.run(
         embedded_database, f"INSERT INTO {TABLE} (cm_track_id, month) VALUES (NULL, 1), (NULL, 1), (2, NULL)"
     )
 
     initialised = init(embedded_database, "public")
-    report = run(RunConfig(embedded_database))
+    report = run(Database(embedded_database))
 
     assert (report.pending, initialised.warnings) == (0, report.warnings)
     without_track, without_month = report.warnings
@@ -188,7 +190,7 @@ def test_rows_that_name_no_track(embedded_database: Dsn) -> None:
 def test_refresh_after_new_days(embedded_database: Dsn) -> None:
     initialise(embedded_database)
     fill(embedded_database, 3)
-    run(RunConfig(embedded_database))
+    run(Database(embedded_database))
     before = sql.rows(embedded_database, PER_TRACK)
     last = golden_streams().filter(cm_track_id=1)["date"].max()
     assert isinstance(last, date)
@@ -198,8 +200,8 @@ def test_refresh_after_new_days(embedded_database: Dsn) -> None:
     artist = golden_streams().filter(cm_track_id=1)["cm_artist_id"][0]
     load(embedded_database, "public", streams=day.with_columns(cm_artist_id=pl.lit(artist)), mldr=None)
 
-    assert run(RunConfig(embedded_database)).pending == 0
-    run(RunConfig(embedded_database, replace=True))
+    assert run(Database(embedded_database)).pending == 0
+    run(Database(embedded_database), RunConfig(replace=True))
 
     after = sql.rows(embedded_database, PER_TRACK)
     assert after[0][4] > before[0][4]

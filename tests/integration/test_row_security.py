@@ -14,9 +14,11 @@ from forecaster.model.parameters import Parameters
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.rates import ArtistRates
 from forecaster.postgres.tables import read_tables
-from forecaster.run.rates import RatesConfig, compute_rates
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from forecaster.setup.load import load
 from forecaster.tables import STREAMS_TABLE
 from tests import sql
@@ -120,7 +122,7 @@ COMMANDS: dict[str, Callable[[Path], list[str]]] = {
 def test_each_command_that_reads_says_it_once(
     called: Cli, owner: Dsn, user: Dsn, tmp_path: Path, command: str
 ) -> None:
-    run(RunConfig(owner))
+    run(Database(owner))
     sql.run(owner, f"CREATE TABLE later AS SELECT * FROM {STREAMS}")
     sql.run(owner, f"CREATE POLICY two ON later FOR SELECT TO {user.user} USING (cm_track_id < 3)")
     sql.run(owner, f"GRANT SELECT ON later TO {user.user}")
@@ -133,11 +135,11 @@ def test_each_command_that_reads_says_it_once(
 
 def test_run_and_mldr_have_it_in_their_report(owner: Dsn, user: Dsn) -> None:
     police(owner, STREAMS, LISTENERS)
-    report = run(RunConfig(user))
-    assert report.forecast == 2
+    report = run(Database(user))
+    assert report.results == 2
     [warning] = json.loads(report.to_json())["warnings"]
     assert warning.startswith(f"{SAID}{STREAMS}: ")
-    rates = compute_rates(RatesConfig(user))
+    rates = run(ArtistRates(user))
     assert rates.pending == 0
     assert [w.startswith(f"{SAID}{LISTENERS}: ") for w in rates.warnings] == [True]
     found = [f for f in examine(user, "public", Parameters()).findings if f.about == "row security"]
@@ -147,14 +149,14 @@ def test_run_and_mldr_have_it_in_their_report(owner: Dsn, user: Dsn) -> None:
 def test_what_cannot_be_stored_is_said_before_anything_is_read(owner: Dsn, user: Dsn) -> None:
     police(owner, FORECAST, MLDR, STREAMS)
     for table, action in (
-        (FORECAST, lambda: run(RunConfig(user))),
-        (MLDR, lambda: compute_rates(RatesConfig(user))),
+        (FORECAST, lambda: run(Database(user))),
+        (MLDR, lambda: run(ArtistRates(user))),
         (STREAMS, lambda: load(user, "public", streams=golden_streams())),
     ):
         with pytest.raises(DatabaseError, match=f"keeps this user from storing in {table}: ") as caught:
             action()
         assert caught.value.hint == f'ALTER ROLE "{user.user}" BYPASSRLS;'
-    assert run(RunConfig(user, dry_run=True)).forecast == 0
+    assert run(Database(user), RunConfig(dry_run=True)).results == 0
 
 
 def test_where_policies_are_an_error(owner: Dsn, user: Dsn) -> None:
@@ -162,5 +164,5 @@ def test_where_policies_are_an_error(owner: Dsn, user: Dsn) -> None:
     police(owner, STREAMS)
     off = replace(user, parameters=(("options", "-c row_security=off"),))
     with pytest.raises(DatabaseError, match=f"row_security is off, .*{STREAMS}") as caught:
-        run(RunConfig(off, dry_run=True))
+        run(Database(off), RunConfig(dry_run=True))
     assert "BYPASSRLS" in (caught.value.hint or "")

@@ -21,7 +21,9 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.stored import stored_at
 from forecaster.postgres.tables import read_tables
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from forecaster.setup.load import load
 from forecaster.tables import FORECAST_TABLE
 from tests import sql
@@ -53,10 +55,12 @@ def test_stored_rows_are_the_production_forecasts(
 ) -> None:
     load_golden(embedded_database)
 
-    report = run(RunConfig(embedded_database, parameters=Parameters(age_from="first-date", **parameters)))
+    report = run(
+        Database(embedded_database), RunConfig(parameters=Parameters(age_from="first-date", **parameters))
+    )
 
     ours = stored(embedded_database)
-    assert report.rows == len(ours) == report.forecast * parameters.get("horizon", 24)
+    assert report.rows == len(ours) == report.results * parameters.get("horizon", 24)
     expected = pl.read_parquet(GOLDEN / f"{file}.parquet").cast({"cm_track_id": pl.Int64, "month": pl.Int64})
     # Tracks at which the production optimiser stopped early; test_golden.py holds their error to be higher.
     metrics = pl.read_parquet(GOLDEN / "track_metrics.parquet").cast({"cm_track_id": pl.Int64})
@@ -77,7 +81,7 @@ def test_stored_columns(database: Dsn) -> None:
     load_golden(database)
     before = datetime.now(UTC)
 
-    run(RunConfig(database))
+    run(Database(database))
 
     ids = sql.rows(
         database,
@@ -128,7 +132,7 @@ def test_tables_of_other_systems(database: Dsn, tables: dict[str, str]) -> None:
     create_tables(database, **tables)
     load(database, "public", streams=streams, mldr=golden_mldr())
 
-    report = run(RunConfig(database, parameters=PRODUCTION))
+    report = run(Database(database), RunConfig(parameters=PRODUCTION))
 
     expected = in_frames(streams, golden_mldr(), age_from="first-date")
     ours = stored(database)
@@ -150,7 +154,7 @@ def test_days_are_days_in_utc(embedded_database: Dsn, zone: str) -> None:
     load(embedded_database, "public", streams=streams, mldr=golden_mldr())
     sql.run(embedded_database, f"ALTER DATABASE {embedded_database.dbname} SET timezone = '{zone}'")
 
-    run(RunConfig(embedded_database, parameters=PRODUCTION))
+    run(Database(embedded_database), RunConfig(parameters=PRODUCTION))
 
     assert_frame_equal(stored(embedded_database), in_frames(streams, golden_mldr(), age_from="first-date"))
     with open_source(embedded_database, "public") as source:
@@ -160,7 +164,7 @@ def test_days_are_days_in_utc(embedded_database: Dsn, zone: str) -> None:
 
 def test_both_ways_to_read_give_identical_rows(database: Dsn) -> None:
     load_golden(database)
-    run(RunConfig(database))
+    run(Database(database))
     by_index = sql.rows(database, STORED.replace("SELECT", "SELECT training_data_id, cm_artist_id,", 1))
     assert by_index
 
@@ -170,7 +174,7 @@ def test_both_ways_to_read_give_identical_rows(database: Dsn) -> None:
         "ALTER TABLE backtest_track_daily_training_data "
         "DROP CONSTRAINT backtest_track_daily_training_data_cm_track_id_date_key",
     )
-    run(RunConfig(database))
+    run(Database(database))
 
     assert by_index == sql.rows(
         database, STORED.replace("SELECT", "SELECT training_data_id, cm_artist_id,", 1)
@@ -181,39 +185,39 @@ def test_same_input_same_output(embedded_database: Dsn) -> None:
     load_golden(embedded_database)
     columns = "month, forecasted_value, segment_used, time_used, cm_track_id, cm_artist_id, training_data_id"
     rows = f"SELECT {columns} FROM backtest_track_streams_forecast ORDER BY id"
-    run(RunConfig(embedded_database))
+    run(Database(embedded_database))
     first = sql.rows(embedded_database, rows)
     sql.run(embedded_database, "TRUNCATE backtest_track_streams_forecast")
 
-    run(RunConfig(embedded_database))
+    run(Database(embedded_database))
 
     assert sql.rows(embedded_database, rows) == first
 
 
 def test_a_second_run_finds_only_the_skipped_tracks_pending(embedded_database: Dsn) -> None:
     load_golden(embedded_database)
-    first = run(RunConfig(embedded_database, parameters=PRODUCTION))
+    first = run(Database(embedded_database), RunConfig(parameters=PRODUCTION))
     assert first.skipped_by_reason == {"no_mldr": 3}
-    assert first.pending == first.forecast + 3
+    assert first.pending == first.results + 3
 
-    second = run(RunConfig(embedded_database, parameters=PRODUCTION))
+    second = run(Database(embedded_database), RunConfig(parameters=PRODUCTION))
 
-    assert (second.pending, second.forecast, second.rows) == (3, 0, 0)
+    assert (second.pending, second.results, second.rows) == (3, 0, 0)
     assert_frame_equal(second.skipped, first.skipped)
     # Once its data is there, a skipped track is picked up.
     artist = first.skipped["cm_artist_id"][0]
     rate = pl.DataFrame({"cm_artist_id": [artist], "mldr": [0.05]})
     load(embedded_database, "public", streams=None, mldr=rate)
-    third = run(RunConfig(embedded_database, parameters=PRODUCTION))
-    assert third.forecast == first.skipped.filter(cm_artist_id=artist).height
+    third = run(Database(embedded_database), RunConfig(parameters=PRODUCTION))
+    assert third.results == first.skipped.filter(cm_artist_id=artist).height
 
 
 def test_what_a_run_stored_is_known_by_its_instant(embedded_database: Dsn) -> None:
     initialise(embedded_database)
     load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
     first, second, other = sorted(golden_streams()["cm_track_id"].unique())[:3]
-    run(RunConfig(embedded_database, track_ids=(first, second)))
-    run(RunConfig(embedded_database, track_ids=(other,)))
+    run(Database(embedded_database), RunConfig(ids=(first, second)))
+    run(Database(embedded_database), RunConfig(ids=(other,)))
     of_first = f"SELECT min(created_at) FROM {FORECAST_TABLE} WHERE cm_track_id = {first}"
     at = sql.rows(embedded_database, of_first)[0][0]
     with connect(embedded_database) as connection:
@@ -225,16 +229,16 @@ def test_what_a_run_stored_is_known_by_its_instant(embedded_database: Dsn) -> No
 
 def test_nothing_pending(database: Dsn) -> None:
     initialise(database)
-    report = run(RunConfig(database))
-    assert (report.pending, report.forecast, report.rows, len(report.skipped)) == (0, 0, 0, 0)
+    report = run(Database(database))
+    assert (report.pending, report.results, report.rows, len(report.skipped)) == (0, 0, 0, 0)
 
 
 def test_a_dry_run_writes_nothing_and_takes_no_lock(embedded_database: Dsn) -> None:
     load_golden(embedded_database)
     with connect(embedded_database) as other:
         take_lock(other, read_tables(other, "public"))
-        report = run(RunConfig(embedded_database, dry_run=True))
-    assert report.forecast > 200
+        report = run(Database(embedded_database), RunConfig(dry_run=True))
+    assert report.results > 200
     assert report.rows == 0
     assert stored(embedded_database).is_empty()
 
@@ -244,8 +248,8 @@ def test_one_run_at_a_time(embedded_database: Dsn) -> None:
     with connect(embedded_database) as other:
         take_lock(other, read_tables(other, "public"))
         with pytest.raises(LockedError, match="another run"):
-            run(RunConfig(embedded_database))
-    run(RunConfig(embedded_database))
+            run(Database(embedded_database))
+    run(Database(embedded_database))
 
 
 def test_track_ids_and_limit(embedded_database: Dsn) -> None:
@@ -253,16 +257,16 @@ def test_track_ids_and_limit(embedded_database: Dsn) -> None:
     pending = sorted(golden_streams()["cm_track_id"].unique())
     wanted = (pending[7], pending[3], pending[3])
 
-    assert run(RunConfig(embedded_database, track_ids=wanted)).pending == 2
+    assert run(Database(embedded_database), RunConfig(ids=wanted)).pending == 2
     assert stored(embedded_database)["cm_track_id"].unique().to_list() == [pending[3], pending[7]]
     # One is stored by now, so only the other is pending.
-    assert run(RunConfig(embedded_database, track_ids=(pending[3], pending[9]))).pending == 1
-    assert run(RunConfig(embedded_database, limit=5)).pending == 5
+    assert run(Database(embedded_database), RunConfig(ids=(pending[3], pending[9]))).pending == 1
+    assert run(Database(embedded_database), RunConfig(limit=5)).pending == 5
     assert set(stored(embedded_database)["cm_track_id"]) == set(pending[:6]) | {pending[7], pending[9]}
     with pytest.raises(NoForecastError, match=r"no streams of these tracks: -5, 987654"):
-        run(RunConfig(embedded_database, track_ids=(987654, pending[0], -5)))
+        run(Database(embedded_database), RunConfig(ids=(987654, pending[0], -5)))
     with pytest.raises(InvalidOptionError, match="limit is 0"):
-        RunConfig(embedded_database, limit=0)
+        (Database(embedded_database), RunConfig(limit=0))
 
 
 def test_tables_that_do_not_fit_are_named_before_anything_is_read(database: Dsn) -> None:
@@ -273,7 +277,7 @@ def test_tables_that_do_not_fit_are_named_before_anything_is_read(database: Dsn)
         "date text, daily_streams bigint, created_at timestamptz)",
     )
     with pytest.raises(SchemaMismatchError) as caught:
-        run(RunConfig(database))
+        run(Database(database))
     message = str(caught.value)
     for offender in (
         "backtest_track_daily_training_data.cm_track_id: is text, expected",
@@ -293,17 +297,17 @@ def test_tables_that_do_not_fit_are_named_before_anything_is_read(database: Dsn)
 def test_a_forecast_table_that_no_row_of_ours_could_satisfy(database: Dsn) -> None:
     create_tables(database, row_id="bigint NOT NULL")
     with pytest.raises(SchemaMismatchError, match=r"forecast.id: is NOT NULL without a default"):
-        run(RunConfig(database))
+        run(Database(database))
     sql.run(database, "ALTER TABLE backtest_track_streams_forecast ALTER id DROP NOT NULL")
     sql.run(database, "ALTER TABLE backtest_track_streams_forecast ADD owner text NOT NULL")
     with pytest.raises(SchemaMismatchError, match=r"forecast.owner: is NOT NULL without a default"):
-        run(RunConfig(database))
+        run(Database(database))
     sql.run(database, "ALTER TABLE backtest_track_streams_forecast DROP owner")
     sql.run(
         database, "ALTER TABLE backtest_track_streams_forecast ALTER training_data_id TYPE uuid USING NULL"
     )
     with pytest.raises(SchemaMismatchError, match="training_data_id: is uuid, expected bigint"):
-        run(RunConfig(database))
+        run(Database(database))
 
 
 def test_a_value_too_large_for_its_column_names_the_track(database: Dsn) -> None:
@@ -317,10 +321,10 @@ def test_a_value_too_large_for_its_column_names_the_track(database: Dsn) -> None
     good = golden_streams().filter(pl.col("cm_track_id") == 1)
     load(database, "public", streams=good, mldr=golden_mldr())
 
-    report = run(RunConfig(database))
+    report = run(Database(database))
 
     assert report.refused == {8: "forecasted_value: a value that does not fit integer"}
-    assert (report.forecast, report.rows) == (1, 24)
+    assert (report.results, report.rows) == (1, 24)
     assert stored(database)["cm_track_id"].unique().to_list() == [1]
 
 
@@ -328,7 +332,7 @@ def test_what_the_server_refuses_is_said_and_nothing_is_stored(database: Dsn) ->
     create_tables(database, forecast_key="CHECK (month < 20)")
     load(database, "public", streams=golden_streams().filter(pl.col("cm_track_id") < 5), mldr=golden_mldr())
     with pytest.raises(DatabaseError, match="check constraint"):
-        run(RunConfig(database, parameters=PRODUCTION))
+        run(Database(database), RunConfig(parameters=PRODUCTION))
     assert stored(database).is_empty()
 
 
@@ -341,5 +345,5 @@ def test_statements_do_not_depend_on_the_number_of_tracks(embedded_database: Dsn
         streams=golden_streams().filter(pl.col("cm_track_id") <= tracks),
         mldr=golden_mldr(),
     )
-    about_data = sql.statements_of(embedded_database, lambda: run(RunConfig(embedded_database)))
+    about_data = sql.statements_of(embedded_database, lambda: run(Database(embedded_database)))
     assert 4 <= len(about_data) <= 10

@@ -13,12 +13,14 @@ import pytest
 from forecaster.errors import DatabaseError, WriteRefusedError
 from forecaster.model import build_forecasts
 from forecaster.model.parameters import Parameters
+from forecaster.postgres import tracks as tracks_module
 from forecaster.postgres.connection import connect, execute
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import store_forecasts
 from forecaster.postgres.rows import Stored
-from forecaster.run import batch as chunk_module
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from forecaster.setup.load import load
 from forecaster.tables import FORECAST_TABLE, MLDR_TABLE, STREAMS_TABLE
 from tests import sql
@@ -102,11 +104,11 @@ AGAIN = "IF pg_trigger_depth() = 1 {} THEN INSERT INTO {} SELECT NEW.*; END IF;"
 def test_a_trigger_that_changes_what_is_written_leaves_nothing(embedded_catalogue: Dsn, body: str) -> None:
     add_trigger(embedded_catalogue, FORECAST_TABLE, body)
     with pytest.raises(WriteRefusedError, match="would not hold the 24 months that were written; nothing"):
-        run(RunConfig(embedded_catalogue))
+        run(Database(embedded_catalogue))
     assert sql.rows(embedded_catalogue, COUNTS) == []
     # Without the trigger, the next run does it all.
     sql.run(embedded_catalogue, f"DROP TRIGGER meddle ON {FORECAST_TABLE}")
-    assert run(RunConfig(embedded_catalogue)).forecast == len(TRACKS)
+    assert run(Database(embedded_catalogue)).results == len(TRACKS)
     assert sql.rows(embedded_catalogue, COUNTS) == whole(*TRACKS)
 
 
@@ -149,7 +151,7 @@ def after_the_read(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None])
         happens()
         return store_forecasts(*arguments, **options)
 
-    monkeypatch.setattr(chunk_module, "store_forecasts", then_store)
+    monkeypatch.setattr(tracks_module, "store_forecasts", then_store)
 
 
 @pytest.mark.parametrize("months", ["1, 24", "5, 6"], ids=["a whole track", "a part of one"])
@@ -162,9 +164,9 @@ def test_tracks_that_another_program_stored_meanwhile_stay_its_own(
 
     after_the_read(monkeypatch, store_two)
 
-    report = run(RunConfig(catalogue))
+    report = run(Database(catalogue))
 
-    assert (report.pending, report.forecast, report.rows, report.taken) == (5, 3, 72, [2, 5])
+    assert (report.pending, report.results, report.rows, report.taken) == (5, 3, 72, [2, 5])
     theirs = 24 if months == "1, 24" else 2
     assert sql.rows(catalogue, COUNTS) == [
         (track, theirs, theirs) if track in (2, 5) else (track, 24, 24) for track in TRACKS
@@ -177,11 +179,11 @@ def test_tracks_that_another_program_stored_meanwhile_stay_its_own(
 
 def test_a_forecast_is_replaced_at_the_second_attempt_too(embedded_database: Dsn) -> None:
     dsn = filled(embedded_database)
-    run(RunConfig(dsn))
+    run(Database(dsn))
     sql.run(dsn, "CREATE SEQUENCE attempts")  # it goes on although what it was for is rolled back
     once = "IF nextval('attempts') = 1 THEN RAISE EXCEPTION 'as if' USING ERRCODE = '40P01'; END IF;"
     add_trigger(dsn, FORECAST_TABLE, once)
-    report = run(RunConfig(dsn, parameters=Parameters(horizon=12), replace=True))
+    report = run(Database(dsn), RunConfig(parameters=Parameters(horizon=12), replace=True))
     assert (report.rows, report.taken) == (12 * len(TRACKS), [])
     assert sql.rows(dsn, COUNTS) == [(track, 12, 12) for track in TRACKS]
 
@@ -200,7 +202,7 @@ def test_ids_that_the_server_makes_are_left_to_it(embedded_database: Dsn) -> Non
     create_tables(embedded_database, row_id=f"uuid NOT NULL DEFAULT '{of_the_server}'")
     few = golden_streams().filter(pl.col("cm_track_id").is_in(TRACKS))
     load(embedded_database, "public", streams=few, mldr=golden_mldr())
-    run(RunConfig(embedded_database))
+    run(Database(embedded_database))
     ids = sql.rows(embedded_database, f"SELECT DISTINCT id::text FROM {FORECAST_TABLE}")
     assert ids == [(of_the_server,)]
 
@@ -216,9 +218,9 @@ def test_tracks_of_another_program_are_told_of_all_chunks(
             sql.run(embedded_database, foreign_rows(left.pop()))
 
     after_the_read(monkeypatch, store_two)
-    monkeypatch.setattr("forecaster.run.session.CHUNK", 1)
-    monkeypatch.setattr("forecaster.run.session._IN_ONE_PASS", 1)
-    assert run(RunConfig(embedded_database)).taken == [2, 5]
+    monkeypatch.setattr("forecaster.postgres.tracks.BATCH", 1)
+    monkeypatch.setattr("forecaster.postgres.tracks._IN_ONE_PASS", 1)
+    assert run(Database(embedded_database)).taken == [2, 5]
 
 
 def test_all_tracks_were_stored_by_another_program_meanwhile(
@@ -229,8 +231,8 @@ def test_all_tracks_were_stored_by_another_program_meanwhile(
             sql.run(embedded_catalogue, foreign_rows(track))
 
     after_the_read(monkeypatch, store_all)
-    report = run(RunConfig(embedded_catalogue))
-    assert (report.forecast, report.rows, report.taken) == (0, 0, list(TRACKS))
+    report = run(Database(embedded_catalogue))
+    assert (report.results, report.rows, report.taken) == (0, 0, list(TRACKS))
     assert sql.rows(embedded_catalogue, COUNTS) == whole(*TRACKS)
 
 
@@ -251,7 +253,7 @@ def test_another_program_is_in_the_middle_of_storing_a_track(
     filled(usual_database)
     with connect(usual_database) as other, ThreadPoolExecutor(1) as pool:
         execute(other, foreign_rows(3, months=months))
-        running = pool.submit(run, RunConfig(usual_database))
+        running = pool.submit(run, Database(usual_database))
         wait_until_blocked(usual_database, running)
         getattr(other, end)()
         report = running.result()
@@ -270,7 +272,7 @@ def test_a_deadlock_with_another_program_is_no_failure(embedded_database: Dsn) -
     with connect(dsn) as gate, connect(dsn) as other, ThreadPoolExecutor(2) as pool:
         execute(other, foreign_rows(4))
         execute(gate, "SELECT pg_advisory_xact_lock(1)")
-        running = pool.submit(run, RunConfig(dsn))
+        running = pool.submit(run, Database(dsn))
         wait_until_blocked(dsn, running)
         execute(other, "SET deadlock_timeout = '1h'")
         blocked = pool.submit(execute, other, foreign_rows(1))
@@ -292,7 +294,7 @@ def test_a_sequence_that_lags_behind_is_named(embedded_catalogue: Dsn) -> None:
         "SELECT id, 77, id FROM generate_series(1, 200) AS id",
     )
     with pytest.raises(DatabaseError, match=f'unique constraint "{FORECAST_TABLE}_pkey"'):
-        run(RunConfig(embedded_catalogue))
+        run(Database(embedded_catalogue))
     assert sql.rows(embedded_catalogue, COUNTS) == [(77, 200, 200)]
 
 
@@ -302,7 +304,7 @@ def test_ids_too_large_for_the_forecast_table_are_refused_by_name(embedded_catal
     far = golden_streams().filter(pl.col("cm_track_id") == 1).with_columns(pl.col("cm_track_id") + 2**40)
     load(embedded_catalogue, "public", streams=far, mldr=None)
 
-    report = run(RunConfig(embedded_catalogue))
+    report = run(Database(embedded_catalogue))
 
     assert report.refused == {2**40 + 1: "cm_track_id: a value that does not fit integer"}
     assert sql.rows(embedded_catalogue, COUNTS) == whole(*TRACKS)
@@ -317,7 +319,7 @@ def test_a_numeric_column_has_room_for_any_forecast(database: Dsn) -> None:
     )
     load(database, "public", streams=huge, mldr=pl.DataFrame({"cm_artist_id": [1], "mldr": [0.0]}))
 
-    assert run(RunConfig(database)).forecast == 1
+    assert run(Database(database)).results == 1
 
     values = [
         v

@@ -13,7 +13,9 @@ import pytest
 
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.dsn import Dsn
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from forecaster.setup.load import load
 from tests.faults import LONG, STREAMS, as_observer, clear
 from tests.forecasts import in_frames, stored
@@ -87,13 +89,15 @@ def generations_stored(dsn: Dsn, times: int, monkeypatch: pytest.MonkeyPatch) ->
     load(dsn, "public", streams=streams(0), mldr=mldr(0))
     answers = [in_frames(streams(g), mldr(g), age_from="first-date") for g in range(GENERATIONS)]
     assert len({str(answer.rows()) for answer in answers}) == GENERATIONS
-    monkeypatch.setattr("forecaster.run.session.CHUNK", 4)  # tracks: four times over, two connections at once
+    monkeypatch.setattr(
+        "forecaster.postgres.tracks.BATCH", 4
+    )  # tracks: four times over, two connections at once
     found: list[int | None] = []
     with writer(dsn) as done:
         while len(found) < times:
             clear(dsn)
             before = done[0]
-            run(RunConfig(dsn, parameters=Parameters(age_from="first-date")))
+            run(Database(dsn), RunConfig(parameters=Parameters(age_from="first-date")))
             ours = stored(dsn)
             equal = [generation for generation, answer in enumerate(answers) if ours.equals(answer)]
             # A run during which little changes proves little.

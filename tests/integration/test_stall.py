@@ -24,7 +24,9 @@ from forecaster.postgres.dsn import Dsn, resolve
 from forecaster.postgres.embedded import running_server
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import read_tables
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from forecaster.setup.load import load
 from tests import sql
 from tests.conftest import SETTINGS, short_directory
@@ -99,7 +101,7 @@ def test_on_one_connection(embedded_database: Dsn, report: Path, stage: str) -> 
         assert ended.stderr.endswith(WHOLE) == (stage in WRITES)
         whole_tracks(dsn)
         until(lambda: not sessions(dsn))
-        run(RunConfig(dsn))
+        run(Database(dsn))
     assert_frame_equal(stored(dsn), expected)
 
 
@@ -113,7 +115,7 @@ def test_on_all_connections(embedded_database: Dsn, report: Path, stage: str) ->
     assert_reported(ended, report)
     assert "new connections are not answered either" in ended.stderr
     whole_tracks(dsn)
-    run(RunConfig(dsn, wait=60))
+    run(Database(dsn), RunConfig(wait=60))
     assert_frame_equal(stored(dsn), expected)
 
 
@@ -135,7 +137,7 @@ def test_a_signal_meanwhile(embedded_database: Dsn, report: Path, stage: str, si
     assert ended.stderr.endswith(f"Interrupted by {signum.name}: nothing is half done\n")
     assert json.loads(report.read_text())["error"] == f"interrupted by {signum.name}"
     whole_tracks(dsn)
-    run(RunConfig(dsn, wait=60))
+    run(Database(dsn), RunConfig(wait=60))
     assert_frame_equal(stored(dsn), expected)
 
 
@@ -232,7 +234,7 @@ def test_of_a_worker(embedded_database: Dsn, report: Path) -> None:
         assert_reported(ended, report)
         assert ended.stderr.endswith(WHOLE)
         until(lambda: not sessions(dsn))
-        run(RunConfig(dsn))
+        run(Database(dsn))
     assert whole_tracks(dsn) == 247
 
 

@@ -14,7 +14,8 @@ import pytest
 from forecaster.errors import DatabaseUnreachableError, InvalidOptionError
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn, resolve
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.session import run
 from forecaster.setup.load import load
 from tests import sql
 from tests.conftest import short_directory
@@ -74,7 +75,7 @@ def test_a_whole_run_over_a_verified_connection(server: Server) -> None:
     dsn = asked(server.with_tls, sslmode="require", sslrootcert=server.authority)
     initialise(dsn)
     load(dsn, "public", streams=golden_streams().filter(cm_track_id=1), mldr=golden_mldr())
-    assert run(RunConfig(dsn)).forecast == 1
+    assert run(Database(dsn)).results == 1
 
 
 @needs_tls

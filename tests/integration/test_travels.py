@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,16 +12,20 @@ from distributed.protocol import pickle as dask_pickle
 
 from forecaster.errors import InvalidOptionError, WorkerError
 from forecaster.model.parameters import Parameters
+from forecaster.parquet.buckets import BucketCatalogue, BucketSink
 from forecaster.parquet.catalogue import Catalogue
 from forecaster.parquet.layout import Bucket
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.dsn import Dsn
-from forecaster.run.bucket import Job
-from forecaster.run.distributed import _DistributedRun, _Task
-from forecaster.run.engines.dask import _outcome
-from forecaster.run.report import RunReport
-from forecaster.run.session import RunConfig
-from forecaster.run.spread import spread_over
+from forecaster.postgres.session import Made
+from forecaster.postgres.tracks import Database, Forecasts
+from forecaster.run.batch import History, Work
+from forecaster.run.config import RunConfig
+from forecaster.run.engines.cluster import _outcome
+from forecaster.run.engines.dask import Dask
+from forecaster.run.forecast import forecast
+from forecaster.run.report import Report
+from forecaster.run.session import run
 from forecaster.setup.load import load
 from tests.faults import PASSWORD, PASSWORD_MARKS
 from tests.tables import golden_mldr, golden_streams, initialise
@@ -46,11 +51,12 @@ def test_of_a_run_on_tables(embedded_database: Dsn, monkeypatch: pytest.MonkeyPa
             came.append(_dumps(outcome))
             yield item, outcome
 
-    monkeypatch.setattr("forecaster.run.distributed.each", in_this_process)
-    monkeypatch.setattr("forecaster.run.distributed.threads", lambda _: 1)
-    config = RunConfig(replace(embedded_database, password=PASSWORD))
-    report = _DistributedRun(config, RunReport(), lambda: None).finished()  # type: ignore[arg-type, return-value]
-    assert report.forecast == 247
+    monkeypatch.setattr("forecaster.run.engines.dask.each", in_this_process)
+    monkeypatch.setattr("forecaster.run.engines.dask.threads", lambda _: 1)
+    monkeypatch.setattr(Dask, "_connected", lambda *_: None)
+    with Dask() as engine:
+        report = run(Database(replace(embedded_database, password=PASSWORD)), engine=engine)
+    assert report.results == 247
     assert len(sent) > 1
     for data in (*sent, *came):
         assert not [mark for mark in PASSWORD_MARKS if mark.encode() in data]
@@ -61,25 +67,27 @@ def test_a_password_in_the_task_would_be_seen(embedded_database: Dsn) -> None:
     initialise(embedded_database)
     with open_source(embedded_database, "public") as source:
         dsn = replace(embedded_database, password=PASSWORD)
-        now = datetime.now(UTC)
-        task = _Task(dsn, source.tables, source.snapshot, Parameters(), now, replace=False, dry_run=False)
-    assert PASSWORD_MARKS[0].encode() in _dumps(task)
+        made = Made(datetime.now(UTC), Report())
+        task = Forecasts().work(replace(source, dsn=dsn), None, RunConfig(), made)
+    assert PASSWORD_MARKS[0].encode() in _dumps(task.catalogue)
 
 
-def job_of(mldr: str) -> Job:
-    return Job(Catalogue("/data/streams", mldr, None), None, Parameters(), None, datetime.now(UTC))
+def work_of(mldr: str) -> Work[Bucket, History]:
+    catalogue = BucketCatalogue(Catalogue("/data/streams", mldr, None), None)
+    sink = BucketSink(catalogue, None, Parameters(), datetime.now(UTC))
+    return Work(catalogue, partial(forecast, parameters=Parameters()), sink, None, lambda _: 0)
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "127.0.0.1:1"])
 @pytest.mark.parametrize("mldr", [SIGNED, "az://c/x?sig=f00ba5", "s3://KEY:f00ba5@bucket/x"])
 def test_a_signature_is_not_sent_in_clear(address: str, mldr: str) -> None:
     with pytest.raises(InvalidOptionError, match="--mldr has a signature") as caught:
-        next(spread_over(address)(job_of(mldr), [Bucket(0, 1)]))
+        next(Dask(address)(work_of(mldr), [Bucket(0, 1)]))
     assert "f00ba5" not in f"{caught.value}{caught.value.hint}"
 
 
 def test_a_job_without_one_has_nothing_to_hide() -> None:
-    data = _dumps(job_of("s3://bucket/mldr"))
+    data = _dumps(work_of("s3://bucket/mldr"))
     assert b"f00ba5" not in data
 
 

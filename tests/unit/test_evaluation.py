@@ -229,7 +229,7 @@ FLAT = monthly([5, 5], [5])
             pl.concat([forecast([1.0, 2.0]), forecast([1.0])]),
             FLAT,
             SchemaMismatchError,
-            "month 1 of track 1 at cutoff 2023-06-30 is there more than once",
+            "month 1 of track 1 at cutoff 2023-06-30 occurs more than once",
         ),
         (
             forecast([1.0]),

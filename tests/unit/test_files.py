@@ -145,16 +145,16 @@ def test_blocks_of_the_reader_show_neither_in_values_nor_in_numbers(tmp_path: Pa
         ('a,b\n1,2\n3,"4', "line 3: unexpected end of data"),
         ('a,b\n"1"2,3\n', "line 2: ',' expected after '\"'"),
         ('a,b\n1,"x\n2,y\n3,"z"\n4,"x\n5,y\n6,"z"\n', "line 4: ',' expected after '\"'"),
-        (b"a,b\n1,caf\xe9\n", "line 2: byte 0xe9 is no UTF-8 text"),
-        (b"a,caf\xe9\n1,2\n", "line 1: byte 0xe9 is no UTF-8 text"),
-        (b"a,b\n1,\xed\xa0\x80\n", "line 2: byte 0xed is no UTF-8 text"),
-        (b"a,b\n1,2\n\0,4\n", "line 3: byte 0x00 is no UTF-8 text"),
-        (b"\xe9,b\n1,2\n", "line 1: byte 0xe9 is no UTF-8 text"),
+        (b"a,b\n1,caf\xe9\n", "line 2: byte 0xe9 is not UTF-8 text"),
+        (b"a,caf\xe9\n1,2\n", "line 1: byte 0xe9 is not UTF-8 text"),
+        (b"a,b\n1,\xed\xa0\x80\n", "line 2: byte 0xed is not UTF-8 text"),
+        (b"a,b\n1,2\n\0,4\n", "line 3: byte 0x00 is not UTF-8 text"),
+        (b"\xe9,b\n1,2\n", "line 1: byte 0xe9 is not UTF-8 text"),
         ("a,b\n1,2\n".encode("utf-16") + b"3", "is not UTF-16 text"),
-        ("a,b\n1,2\n".encode("utf-32"), "line 1: byte 0x00 is no UTF-8 text"),
-        ("a,b\n1,2\n".encode("utf-16-le"), "line 1: byte 0x00 is no UTF-8 text"),
+        ("a,b\n1,2\n".encode("utf-32"), "line 1: byte 0x00 is not UTF-8 text"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "line 1: byte 0x00 is not UTF-8 text"),
         (bytes(range(1, 128)) * 9, "row 2 has 2 values, the header has 1"),
-        (bytes(range(256)) * 9, "is no UTF-8 text"),
+        (bytes(range(256)) * 9, "is not UTF-8 text"),
     ],
 )
 def test_a_damaged_csv_is_refused_with_its_place(tmp_path: Path, content: bytes | str, said: str) -> None:
@@ -167,7 +167,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
     assert "does not exist" in str(refusal(path))
     assert "does not exist" in str(refusal(path / name))
     path.mkdir()
-    assert "is no file" in str(refusal(path))
+    assert "is not a regular file" in str(refusal(path))
     (tmp_path / "loop.csv").symlink_to("loop.csv")
     assert "does not exist" in str(refusal(tmp_path / "loop.csv"))
     assert "too long" in str(refusal(tmp_path / ("n" * 300 + name)))
@@ -180,7 +180,7 @@ def test_a_file_that_is_cut_off_is_refused_wherever(tmp_path: Path, name: str) -
     for length in (*range(0, len(whole), 17), len(whole) - 1):
         error = refusal(saved(tmp_path / f"cut{name}", whole[:length]))
         assert "cannot be read" in str(error) or "has no column names" in str(error)
-    assert error.hint == "it is damaged, cut off, or not what its ending says"
+    assert error.hint == "it is damaged, incomplete, or not what its ending says"
 
 
 def test_no_damage_to_a_parquet_file_is_more_than_a_refusal(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_file_that_is_not_what_its_ending_says_is_refused(tmp_path: Path) -> N
     refusal(saved(tmp_path / "head.csv.gz", gzip.compress(b"a,b\n1,2\n")[:10] + b"\xff" * 20))
     for name in ("t.parquet", "t.csv.gz"):
         error = refusal(saved(tmp_path / name, "a,b\n1,2\n"))
-        assert error.hint == "it is damaged, cut off, or not what its ending says"
+        assert error.hint == "it is damaged, incomplete, or not what its ending says"
 
 
 @pytest.mark.parametrize("name", ["t", "t.", "t.json", "t.csv.zip", "t.gz", "csv", ".parquets"])

@@ -7,17 +7,6 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 FILES = sorted(TESTS.rglob("*.py"))
 LONGEST = 400
-STILL_TO_SPLIT = {
-    "acceptance/test_interrupt.py",
-    "acceptance/test_page.py",
-    "acceptance/test_terminal.py",
-    "integration/test_backtest.py",
-    "integration/test_doctor.py",
-    "integration/test_dsn.py",
-    "integration/test_embedded.py",
-    "unit/test_chart.py",
-    "unit/test_parquet_files.py",
-}
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -39,7 +28,7 @@ def is_test_module(name: str) -> bool:
 
 def test_no_file_of_tests_is_long() -> None:
     lines = {str(path.relative_to(TESTS)): len(path.read_text("utf-8").splitlines()) for path in FILES}
-    assert {path for path, number in lines.items() if number > LONGEST} <= STILL_TO_SPLIT
+    assert {path for path, number in lines.items() if number > LONGEST} == set()
 
 
 def test_no_module_imports_a_module_of_tests() -> None:

@@ -115,7 +115,7 @@ def test_the_schema_and_the_errors_stand_at_the_bottom() -> None:
 
 @pytest.mark.parametrize("module", POSTGRES)
 def test_the_database_side_does_not_know_who_uses_it(module: str) -> None:
-    users = ("forecaster.run", "forecaster.cli", "forecaster.files")
+    users = ("forecaster.views", "forecaster.cli", "forecaster.files")
     assert [name for name in imports(MODULES[module]) if is_of(name, *users)] == []
 
 
@@ -129,7 +129,7 @@ def test_only_the_cluster_imports_dask() -> None:
         module: [name for name in names if name != "distributed.Client"]
         for module, names in importers.items()
     }
-    assert {module for module, names in at_work.items() if names} == {"forecaster.run.engines.dask"}
+    assert {module for module, names in at_work.items() if names} == {"forecaster.run.engines.cluster"}
 
 
 def test_files_and_tables_do_not_know_each_other() -> None:

@@ -140,7 +140,7 @@ def test_two_records_of_an_export_for_one_day_are_refused(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("ids", [{}, {"track_id": 1}, {"artist_id": 1}])
 def test_an_export_does_not_say_what_it_is_about(tmp_path: Path, ids: dict[str, int]) -> None:
-    with pytest.raises(InvalidOptionError, match="does not say what track and artist") as error:
+    with pytest.raises(InvalidOptionError, match="does not name its track and artist") as error:
         read_streams(export(tmp_path, ("Jan 1, 2024", 1, 1)), **ids)
     assert error.value.hint == "give both --track-id and --artist-id"
 

@@ -1,4 +1,4 @@
-"""The libraries that draw, each in an extra of its own."""
+"""The drawing libraries, each in its own extra."""
 
 import importlib
 import sys
@@ -13,11 +13,11 @@ _MODULES: Mapping[Extra, tuple[str, ...]] = {"plot": ("altair", "vl_convert"), "
 
 
 def require(extra: Extra) -> None:
-    """Import all that the extra holds. Raises `MissingExtraError` if it is not installed."""
+    """Import the libraries of the extra. Raises `MissingExtraError` if it is not installed."""
     if sys.flags.optimize > 1 and extra == "plot":
         raise MissingExtraError(
-            "drawing this needs the docstrings of altair, which Python leaves out here",
-            hint="it is run with PYTHONOPTIMIZE=2 or -OO; at most 1 works",
+            "altair needs docstrings, which Python removes at this level of optimization",
+            hint="run without -OO, and with PYTHONOPTIMIZE at most 1",
         )
     try:
         for module in _MODULES[extra]:

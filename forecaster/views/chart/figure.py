@@ -1,4 +1,4 @@
-"""A picture as a chart of Altair's, and the looks that it can have."""
+"""A picture as an Altair chart, and its looks."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import altair as alt
 
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
-"""The first is part of vl-convert."""
+"""The first one comes with vl-convert."""
 
 _WIDTH, _HEIGHT = 830, 280
 _MS_PER_DAY = 86_400_000
@@ -61,7 +61,7 @@ LOOKS: Mapping[str, Mapping[str, Any]] = {
 
 
 def figure(picture: Picture) -> "alt.LayerChart":
-    """The chart, without a look. It suits any width, of which it has one for a file of its own."""
+    """The chart, without a look. It fits any width; the one set here is for files."""
     import altair as alt  # noqa: PLC0415 - in an extra
 
     layers = (*_segments(picture), *_as_of(picture), _lines(picture), *_points(picture))
@@ -150,7 +150,7 @@ def _lines(picture: Picture) -> "alt.Chart":
 
 
 def _points(picture: Picture) -> "list[alt.Chart]":
-    """What can be pointed at: each window and month. Of a long forecast the points cannot be seen."""
+    """What the pointer finds: each window and month. The points of a long forecast are invisible."""
     import altair as alt  # noqa: PLC0415 - in an extra
 
     def points(frame: pl.DataFrame, name: str, opacity: float, *shown: str) -> "alt.Chart":
@@ -195,7 +195,7 @@ def _tooltip(*columns: str) -> "list[alt.Tooltip]":
 
 
 def _time(column: str, span: tuple[int, int] | None = None) -> "alt.X":
-    """The axis of days, in UTC, so that a day is the same one wherever the page is read.
+    """The axis of days, in UTC, so that a day is the same in any time zone.
 
     One layer says what the first and the last day are: of more than one Vega-Lite warns.
     """

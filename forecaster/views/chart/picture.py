@@ -1,4 +1,4 @@
-"""What a chart of one track shows, whatever it is drawn with."""
+"""What the chart of one track shows, whatever draws it."""
 
 import sys
 import textwrap
@@ -8,16 +8,16 @@ from datetime import date
 
 import polars as pl
 
-from forecaster.files.tables import counted
+from forecaster.files.paths import counted
 from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.model.projection import project
 from forecaster.views.track import Diagnosis
 
 HISTORY_WINDOWS = 36
-"""Windows of 30 days of a track's history that are shown, at most."""
+"""Windows of 30 days of history in a chart, at most."""
 
 HISTORY, FORECAST, BASE = "30-day totals", "forecast", "base curve"
-"""What the three series are called."""
+"""Names of the three series."""
 
 SEPARATOR = " · "
 """Between the parts of a title and of a subtitle."""
@@ -30,7 +30,7 @@ class Picture:
     names: tuple[str, ...]
     """The track and its artist."""
     facts: tuple[str, ...]
-    """What the forecast comes to, what it follows from, and what is not shown."""
+    """The forecast's total, what it follows from, and what the chart leaves out."""
     as_of: date
     history: pl.DataFrame
     """One row per full window of 30 days, in order: first_day, last_day, middle, streams."""
@@ -53,7 +53,7 @@ class Picture:
 
     @property
     def span(self) -> tuple[int, int]:
-        """The first and the last day that are drawn, in days since 1970; a day is drawn where it ends."""
+        """First and last drawn day, in days since 1970; a day is drawn where it ends."""
         days = pl.concat([frame.select("first_day", "last_day") for frame in (self.history, self.forecast)])
         first, last = (
             days.select(pl.all().to_physical()).select(pl.min("first_day"), pl.max("last_day")).row(0)
@@ -62,14 +62,14 @@ class Picture:
 
     @property
     def extent(self) -> tuple[float, float]:
-        """From 0, or a sum below it, up to the largest streams that are drawn; at least up to 1."""
+        """Smallest and largest drawn streams: at most 0 and at least 1."""
         series = (self.history["streams"], self.forecast["streams"], self.forecast["base_streams"])
         drawn = pl.concat([streams.cast(pl.Float64) for streams in series])
         return min(0.0, *drawn.bottom_k(1)), max(1.0, *drawn.top_k(1))
 
 
 def picture(diagnosis: Diagnosis, history: pl.DataFrame) -> Picture:
-    """What is to be drawn of a diagnosis and the track's days (date, daily_streams; at least one, in order).
+    """Build the picture of a diagnosis and the track's days (date, daily_streams; at least one, in order).
 
     Windows of history are counted back from its last date, and a day without a record counts as 0.
     """
@@ -88,7 +88,7 @@ def picture(diagnosis: Diagnosis, history: pl.DataFrame) -> Picture:
 
 
 def flowed(parts: Iterable[str], between: str, width: int) -> list[str]:
-    """The parts in as few lines as they fit in; only a part that is longer than a line is divided."""
+    """Fit the parts into as few lines as possible; break only parts that are longer than a line."""
     lines: list[str] = []
     for part in parts:
         if lines and len(lines[-1]) + len(between) + len(part) <= width:
@@ -117,7 +117,7 @@ def _forecast(diagnosis: Diagnosis) -> pl.DataFrame:
 
 
 def _base_curve(diagnosis: Diagnosis) -> pl.DataFrame:
-    """The forecast without an adjustment to artist and track: month, base_streams."""
+    """The forecast without the adjustment to artist and track: month, base_streams."""
     track = pl.LazyFrame([dict(diagnosis.track)]).with_columns(multiplier=1.0)
     curve = project(track, horizon=len(diagnosis.forecasts))
     return curve.select("month", base_streams=pl.col("forecasted_value").round()).collect()
@@ -142,7 +142,7 @@ def _windows(history: pl.DataFrame, last: date, windows: int) -> pl.DataFrame:
 
 
 def _days(last: pl.Expr) -> list[pl.Expr]:
-    """The first, the last and the middle one of the 30 days up to the last one."""
+    """First, last and middle day of the 30 days that end on `last`."""
     back = {"first_day": DAYS_PER_MONTH - 1, "last_day": 0, "middle": DAYS_PER_MONTH // 2}
     return [(last - pl.duration(days=days)).alias(name) for name, days in back.items()]
 

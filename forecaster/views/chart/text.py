@@ -31,10 +31,10 @@ _UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "
 
 
 def as_text(picture: Picture, *, width: int, height: int, color: bool, encoding: str = "utf-8") -> str:
-    """The picture in lines of at most `width` characters, or of 20, if it is less; below it the rates.
+    """Draw the picture in lines of at most `width` characters, at least 20, with the rates below.
 
-    There are `height` lines, or as many more as a plot of ten lines needs. Colour codes, if wanted, come on
-    top. What cannot be encoded is drawn with ASCII. Raises `MissingExtraError` without the extra "term".
+    Draws `height` lines, more if a plot of ten lines needs them. Colour codes are extra. Uses ASCII where
+    `encoding` lacks a character. Raises `MissingExtraError` without the extra "term".
     """
     require("term")
     drawn = _drawn(picture, _MARKS, width, height, color=color)
@@ -90,7 +90,7 @@ def _plotted(
 
 
 def _draw_series(picture: Picture, figure: "plotext.figure", marks: Mapping[str, str]) -> None:
-    """Where two series meet, the one that is drawn later is seen."""
+    """Draw the series in order: a later one covers an earlier one."""
     import plotext  # noqa: PLC0415 - in an extra
 
     series = {
@@ -107,9 +107,9 @@ def _draw_series(picture: Picture, figure: "plotext.figure", marks: Mapping[str,
 
 
 def _segments(picture: Picture, frame: str) -> str:
-    """The numbers of the segments between their borders, each where it is in a plot with this upper edge.
+    """The numbers of the segments between their borders, placed as in the plot with this upper edge.
 
-    A number that its segment has no room for is left out.
+    Leaves out a number that does not fit into its segment.
     """
     left, columns = frame.index("┌") + 1, frame.index("┐") - frame.index("┌") - 1
     first, last = picture.span
@@ -124,7 +124,7 @@ def _segments(picture: Picture, frame: str) -> str:
 
 
 def _rates(picture: Picture, width: int) -> list[str]:
-    """The rates of each segment: in full if these are a few lines, else in a list under a heading."""
+    """The rates of each segment: in full if they take a few lines, else in a list under a heading."""
     rates = picture.bands.select("segment", "base_rate", "rate").rows()
     full = [
         f"segment {number}: base rate {base:.4f}, rate {rate:.4f} per month" for number, base, rate in rates
@@ -136,7 +136,7 @@ def _rates(picture: Picture, width: int) -> list[str]:
 
 
 def _in_columns(cells: Sequence[str], width: int) -> list[str]:
-    """The cells, to be read line by line, in as many columns as fit."""
+    """Arrange the cells line by line, in as many columns as fit."""
     longest = max(map(len, cells))
     columns = max(1, (width + len(_COLUMN_GAP)) // (longest + len(_COLUMN_GAP)))
     padded = [cell.ljust(longest) for cell in cells]
@@ -144,13 +144,13 @@ def _in_columns(cells: Sequence[str], width: int) -> list[str]:
 
 
 def _dates(first: int, last: int, count: int) -> pl.Series:
-    """So many days after the first one, evenly spread up to the last."""
+    """`count` days after the first, evenly spread, ending with the last."""
     steps = pl.int_range(count + 1, eager=True)
     return (first + (last - first) * steps // count).cast(pl.Int32).cast(pl.Date)
 
 
 def _ticks(lowest: float, highest: float, count: int) -> list[float]:
-    """Round numbers from the lowest to the highest, about so many, at least 1 apart."""
+    """About `count` round numbers from the lowest to the highest, at least 1 apart."""
     rough = highest / count - lowest / count  # their difference could be infinite
     power = 10.0 ** math.floor(math.log10(rough))
     step = max(1.0, next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough))

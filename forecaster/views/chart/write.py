@@ -3,20 +3,19 @@
 import functools
 import io
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forecaster.errors import InvalidOptionError
-from forecaster.files.tables import check_output_path, write_bytes, write_text
+from forecaster.files.atomic import write_bytes
+from forecaster.files.tables import check_output_path
 from forecaster.views.chart.extras import require
 from forecaster.views.chart.figure import FONT, LOOKS, figure
 from forecaster.views.chart.picture import SEPARATOR, Picture, flowed
 
 if TYPE_CHECKING:
     import altair as alt
-
-CHART_ENDINGS: tuple[str, ...] = (".html", ".png", ".svg")
-"""What a chart can be written as, in any case."""
 
 _SCALE = 2  # pixels of a PNG per pixel of the chart
 
@@ -68,38 +67,40 @@ draw();
 
 
 def check_chart_path(path: Path) -> None:
-    """Say early what would keep a chart from being written to `path`. Writes nothing.
+    """Check that a chart can be written to `path`, without writing anything.
 
-    Raises `InvalidOptionError` for another ending than `CHART_ENDINGS`, `MissingExtraError` without the
-    extra "plot", `BadFileError` for a directory that is missing or cannot be written to.
+    Raises `InvalidOptionError` for an ending that is not in `CHART_ENDINGS`, `MissingExtraError` without the
+    extra "plot", `BadFileError` for a directory that is missing or not writable.
     """
     if path.suffix.lower() not in CHART_ENDINGS:
         raise InvalidOptionError(
-            f"{path}: the ending {path.suffix!r} does not say what the picture is to be",
-            hint=f"known are {', '.join(CHART_ENDINGS)}",
+            f"{path}: unknown ending {path.suffix!r} for a chart",
+            hint=f"use one of {', '.join(CHART_ENDINGS)}",
         )
     require("plot")
     check_output_path(path, any_ending=True)
 
 
 def write_chart(picture: Picture, path: Path) -> None:
-    """Write the chart, as HTML, PNG or SVG by the path's ending. On failure the path stays as it was.
+    """Write the chart as HTML, PNG or SVG, by the path's ending. On failure the path stays as it was.
 
-    The page needs no network, fits the width it gets, and is dark where the reader's other pages are.
-    Raises like `check_chart_path`, and `BadFileError` for a write that fails.
+    The HTML page needs no network, adapts to its width, and follows the reader's light or dark setting.
+    Raises the errors of `check_chart_path`, and `BadFileError` if writing fails.
     """
     check_chart_path(path)
-    match path.suffix.lower():
-        case ".html":
-            write_text(_page(picture), path)
-        case ".png":
-            png = io.BytesIO()
-            _with_look(picture).save(png, format="png", scale_factor=_SCALE)
-            write_bytes(png.getvalue(), path)
-        case _:
-            svg = io.StringIO()
-            _with_look(picture).save(svg, format="svg")
-            write_text(svg.getvalue(), path)
+    write_bytes(_FORMS[path.suffix.lower()](picture), path)
+
+
+def _png(picture: Picture) -> bytes:
+    png = io.BytesIO()
+    _with_look(picture).save(png, format="png", scale_factor=_SCALE)
+    return png.getvalue()
+
+
+def _svg(picture: Picture) -> bytes:
+    svg = io.StringIO()
+    _with_look(picture).save(svg, format="svg")
+    return svg.getvalue().encode()
 
 
 def _with_look(picture: Picture) -> "alt.LayerChart":
@@ -107,11 +108,11 @@ def _with_look(picture: Picture) -> "alt.LayerChart":
     return chart
 
 
-def _page(picture: Picture) -> str:
-    """A page that holds all it needs."""
+def _page(picture: Picture) -> bytes:
+    """A page without anything outside it."""
     # Nothing that would lead to a page elsewhere.
     actions = {"export": True, "source": False, "compiled": False, "editor": False}
-    return _PAGE.format(
+    page = _PAGE.format(
         title=picture.title,
         font=FONT,
         light=LOOKS["light"]["background"],
@@ -122,6 +123,7 @@ def _page(picture: Picture) -> str:
         chart=_script(figure(picture).properties(width="container").to_dict()),
         options=_script({"renderer": "svg", "actions": actions, "downloadFileName": picture.title}),
     )
+    return page.encode()
 
 
 @functools.cache  # it takes longer than all else of a page
@@ -136,3 +138,9 @@ def _library() -> str:
 
 def _script(value: Any) -> str:  # noqa: ANN401 - whatever JSON can say
     return json.dumps(value, sort_keys=True).replace("</", r"<\/")
+
+
+_FORMS: Mapping[str, Callable[[Picture], bytes]] = {".html": _page, ".png": _png, ".svg": _svg}
+
+CHART_ENDINGS: tuple[str, ...] = tuple(_FORMS)
+"""Endings of chart files, in upper or lower case."""

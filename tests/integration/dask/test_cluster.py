@@ -13,7 +13,7 @@ import pytest
 from distributed import Client
 
 from forecaster.errors import EngineError, ForecasterError, WorkerError
-from forecaster.run.engines.dask import LOSSES, connected, each
+from forecaster.run.engines.cluster import LOSSES, connected, each
 from tests.cluster import FORKED, SCHEDULER, WORKER, Cluster, python
 from tests.faults import until
 from tests.work import Counted, deadly, variable, worked
@@ -58,7 +58,7 @@ class TestEach:
                     assert isinstance(found[4], WorkerError)
                     assert found[5] == 5
                 until(lambda: not client.scheduler_info()["workers"])
-                monkeypatch.setattr("forecaster.run.engines.dask.WITHOUT_WORKERS", 1.0)
+                monkeypatch.setattr("forecaster.run.engines.cluster.WITHOUT_WORKERS", 1.0)
                 with pytest.raises(EngineError, match="no worker for 1 s"):
                     list(each(client, worked, [1]))
 
@@ -68,13 +68,13 @@ class TestEach:
             outcomes = each(client, worked, range(1000), at_once=1)
             next(outcomes)
             os.kill(own.scheduler.pid, signal.SIGSTOP)
-            monkeypatch.setattr("forecaster.run.engines.dask.ANSWERS_WITHIN", 1.0)
+            monkeypatch.setattr("forecaster.run.engines.cluster.ANSWERS_WITHIN", 1.0)
             with pytest.raises(EngineError, match="Dask's scheduler has said nothing for 1 s"):
                 list(outcomes)
 
     @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x", "127.0.0.1:1"])
     def test_no_scheduler(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("forecaster.run.engines.dask._PATIENCE", "1s")
+        monkeypatch.setattr("forecaster.run.engines.cluster._PATIENCE", "1s")
         with pytest.raises(EngineError, match="no scheduler answers"), connected(address):
             pass
         clients = [found for found in gc.get_objects() if type(found) is Client]

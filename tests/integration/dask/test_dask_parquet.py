@@ -5,11 +5,11 @@ import pickle
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from polars.testing import assert_frame_equal
@@ -19,12 +19,14 @@ from forecaster.model.parameters import Parameters
 from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.layout import Bucket
 from forecaster.parquet.prepare import prepare_files
+from forecaster.parquet.session import Files, check
 from forecaster.parquet.sink import Sink
-from forecaster.run.bucket import Job
-from forecaster.run.buckets import BucketsConfig, Outcome, check, in_this_process, run_buckets
-from forecaster.run.report import BucketsReport
-from forecaster.run.spread import spread_over
-from tests.cluster import BUCKETS, TIMES, Cluster, kill_all, killing
+from forecaster.run.batch import Batch, Done, Work
+from forecaster.run.config import RunConfig
+from forecaster.run.engines.local import Local
+from forecaster.run.report import Report
+from forecaster.run.session import run
+from tests.cluster import BUCKETS, TIMES, Cluster, kill_all, killing, run_over
 from tests.faults import LONG, SEED, end_of, started, until
 from tests.parquet import expected, in_sink, write_catalogue
 
@@ -34,26 +36,20 @@ ONE_CORE = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
 
 class TestBuckets:
     def test_the_same_rows(self, cluster: Cluster, catalogue: Path, tmp_path: Path) -> None:
-        config = BucketsConfig(str(catalogue), tmp_path / "sink", parameters=Parameters(horizon=30))
-        report = run_buckets(config, spread_over(cluster.address))
+        config = (Files(str(catalogue), tmp_path / "sink"), RunConfig(parameters=Parameters(horizon=30)))
+        report = run_over(cluster.address, *config)
         assert_frame_equal(in_sink(tmp_path / "sink"), expected(horizon=30))
-        alone = run_buckets(
-            BucketsConfig(str(catalogue), tmp_path / "alone", parameters=Parameters(horizon=30))
-        )
-        for name in ("pending", "forecast", "rows", "unusable_rows", "duplicate_rows", "buckets"):
+        alone = run(Files(str(catalogue), tmp_path / "alone"), RunConfig(parameters=Parameters(horizon=30)))
+        for name in ("pending", "results", "rows", "unusable_rows", "duplicate_rows", "buckets"):
             assert getattr(report, name) == getattr(alone, name)
         assert report.skipped.equals(alone.skipped)
-        again = run_buckets(config, spread_over(cluster.address))
+        again = run_over(cluster.address, *config)
         assert again.left_alone == BUCKETS
 
     def test_only_names_travel(self, catalogue: Path, tmp_path: Path) -> None:
-        job = Job(
-            find_catalogue(str(catalogue)),
-            Sink(tmp_path / "sink"),
-            Parameters(),
-            None,
-            datetime.now(UTC),
-        )
+        where, config = Files(str(catalogue), tmp_path / "sink"), RunConfig()
+        with where.session(config, Report()).opened(repeats=True) as (work, _):
+            job = work.travelling(encrypted=False)
         assert len(pickle.dumps((job, Bucket(3, BUCKETS)))) < 2_000
 
     def test_names_relative_to_where_the_client_is(
@@ -61,30 +57,34 @@ class TestBuckets:
     ) -> None:
         monkeypatch.chdir(catalogue.parent)
         sink = Path(os.path.relpath(tmp_path / "sink"))
-        run_buckets(BucketsConfig(catalogue.name, sink), spread_over(cluster.address))
+        run_over(cluster.address, Files(catalogue.name, sink))
         assert_frame_equal(in_sink(tmp_path / "sink"), expected())
 
     def test_a_sink_that_is_another_one_for_the_workers(self, catalogue: Path, tmp_path: Path) -> None:
         """As when the directory of a network is not mounted everywhere."""
         elsewhere = Sink(tmp_path / "elsewhere")
 
-        def on_another_machine(job: Job, buckets: list[Bucket]) -> Iterator[tuple[Bucket, Outcome]]:
-            return in_this_process(replace(job, sink=elsewhere), buckets)
+        class AnotherMachine(Local):
+            def __call__(
+                self, work: Work[Batch, Any], batches: Sequence[Batch], /
+            ) -> Iterator[tuple[Batch, Done | Exception]]:
+                sink: Any = work.sink
+                return super().__call__(replace(work, sink=replace(sink, directory=elsewhere)), batches)
 
-        config, report = BucketsConfig(str(catalogue), tmp_path / "sink"), BucketsReport()
+        config, report = (Files(str(catalogue), tmp_path / "sink"), RunConfig()), Report(buckets=0)
         with pytest.raises(BadFileError, match=r"is not in .*/sink as it is seen from here"):
-            run_buckets(config, on_another_machine, report)
+            run(*config, engine=AnotherMachine(), report=report)
         assert len(report.failed) == BUCKETS
-        assert report.forecast == 0
+        assert report.results == 0
 
     def test_a_poisoned_one_fails_alone(self, cluster: Cluster, tmp_path: Path) -> None:
         prepare_files(find_catalogue(str(write_catalogue(tmp_path / "files"))), 6, tmp_path / "own")
         [file] = (tmp_path / "own" / "streams" / "bucket=5").iterdir()
         file.write_text("no parquet")
-        config = BucketsConfig(str(tmp_path / "own"), tmp_path / "sink")
+        config = (Files(str(tmp_path / "own"), tmp_path / "sink"), RunConfig())
         with pytest.raises(BucketsFailedError, match=r"1 of 6 buckets failed \(5\)"):
-            run_buckets(config, spread_over(cluster.address))
-        assert list(check(config).failed) == [5]
+            run_over(cluster.address, *config)
+        assert list(check(*config).failed) == [5]
 
     @pytest.mark.parametrize("times", TIMES)
     def test_workers_are_killed(self, cluster: Cluster, catalogue: Path, tmp_path: Path, times: int) -> None:
@@ -92,12 +92,12 @@ class TestBuckets:
         everything = expected()
         for attempt in range(times):
             sink = tmp_path / str(attempt)
-            config = BucketsConfig(str(catalogue), sink)
+            config = (Files(str(catalogue), sink), RunConfig())
             with killing(cluster, chance) as killed:
-                report = run_buckets(config, spread_over(cluster.address))
+                report = run_over(cluster.address, *config)
             assert killed
             assert_frame_equal(in_sink(sink), everything)
-            assert (report.rows, check(config).failed) == (len(everything), {})
+            assert (report.rows, check(*config).failed) == (len(everything), {})
 
     @pytest.mark.parametrize("times", TIMES)
     def test_the_client_is_killed(
@@ -113,10 +113,10 @@ class TestBuckets:
                 time.sleep(chance.uniform(0, 0.4))
                 process.kill()
             # What its workers are still at may end, or be dropped.
-            config = BucketsConfig(str(catalogue), sink, wait=60)
-            run_buckets(config)
+            config = (Files(str(catalogue), sink), RunConfig(wait=60))
+            run(*config)
             assert_frame_equal(in_sink(sink), everything)
-            assert check(config).failed == {}
+            assert check(*config).failed == {}
 
     @pytest.mark.parametrize("times", [pytest.param(1, id="short"), pytest.param(5, marks=LONG, id="long")])
     def test_the_scheduler_is_killed(
@@ -126,9 +126,9 @@ class TestBuckets:
         for attempt in range(times):
             sink = tmp_path / str(attempt) / "sink"
             sink.parent.mkdir()
-            config = BucketsConfig(str(catalogue), sink, wait=60)
+            config = (Files(str(catalogue), sink), RunConfig(wait=60))
             with Cluster(tmp_path / str(attempt), workers=1) as own, ThreadPoolExecutor(1) as threads:
-                going = threads.submit(run_buckets, config, spread_over(own.address))
+                going = threads.submit(run_over, own.address, *config)
                 until((sink / "manifests").exists)
                 time.sleep(chance.uniform(0, 0.2))
                 kill_all(own.scheduler)
@@ -136,9 +136,9 @@ class TestBuckets:
                 assert isinstance(error, EngineError), error
                 assert "scheduler is lost" in str(error)
             assert "distributed" not in capfd.readouterr().err  # a traceback of Dask's own
-            run_buckets(config)
+            run(*config)
             assert_frame_equal(in_sink(sink), expected())
-            assert check(config).failed == {}
+            assert check(*config).failed == {}
 
     def test_workers_that_cannot_be_started(self, catalogue: Path, tmp_path: Path) -> None:
         arguments = ("--source", str(catalogue), "--sink", str(tmp_path / "sink"), "--engine", "dask")
@@ -170,5 +170,5 @@ class TestBuckets:
         assert ended.code == 128 + signum
         assert ended.stderr.rstrip().endswith("nothing is half done")
         assert "Traceback" not in ended.stderr
-        run_buckets(BucketsConfig(str(catalogue), tmp_path / "sink", wait=60))
+        run(Files(str(catalogue), tmp_path / "sink"), RunConfig(wait=60))
         assert_frame_equal(in_sink(tmp_path / "sink"), expected())

@@ -15,14 +15,18 @@ from polars.testing import assert_frame_equal
 
 from forecaster.errors import ForecasterError, SchemaMismatchError
 from forecaster.model.parameters import Parameters
-from forecaster.postgres.catalogue import CONNECTIONS, open_source
+from forecaster.postgres.catalogue import CONNECTIONS, Source, open_source
 from forecaster.postgres.dsn import Dsn, with_own_password
-from forecaster.run.distributed import CONNECTIONS_AT_ONCE, _Task, _work, run_distributed
-from forecaster.run.engines.dask import each
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.session import Made
+from forecaster.postgres.tracks import CONNECTIONS_AT_ONCE, Database, Forecasts
+from forecaster.run.batch import History, Work
+from forecaster.run.config import RunConfig
+from forecaster.run.engines.cluster import each
+from forecaster.run.report import Report
+from forecaster.run.session import run
 from forecaster.setup.load import load
 from tests import sql
-from tests.cluster import TIMES, Cluster, killing
+from tests.cluster import TIMES, Cluster, killing, run_over
 from tests.conftest import ServerNamed, new_database
 from tests.faults import (
     FORECAST,
@@ -41,6 +45,12 @@ from tests.forecasts import stored
 from tests.tables import golden_mldr, golden_streams, initialise, load_golden
 
 
+def as_a_worker_gets_it(source: Source, *, replaces: bool) -> Work[pl.Series, History]:
+    made = Made(datetime.now(UTC), Report())
+    work = Forecasts().work(source, None, RunConfig(replace=replaces), made)
+    return work.travelling(encrypted=False)
+
+
 class TestTables:
     """The same promises as a plain run."""
 
@@ -52,16 +62,16 @@ class TestTables:
 
     @pytest.fixture(autouse=True)
     def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("forecaster.run.distributed.CHUNK", 25)
+        monkeypatch.setattr("forecaster.postgres.tracks.BATCH", 25)
 
     def test_the_same_rows(self, cluster: Cluster, filled: Dsn) -> None:
-        report = run_distributed(RunConfig(filled), cluster.address)
+        report = run_over(cluster.address, Database(filled))
         everything = golden_forecasts()
         assert_frame_equal(stored(filled), everything)
         sql.run(filled, f"CREATE TABLE before AS SELECT * FROM {FORECAST}")
         clear(filled)
-        plain = run(RunConfig(filled))
-        counts = ("pending", "forecast", "rows", "unusable_rows", "duplicate_rows", "taken", "refused")
+        plain = run(Database(filled))
+        counts = ("pending", "results", "rows", "unusable_rows", "duplicate_rows", "taken", "refused")
         assert {name: getattr(report, name) for name in counts} == {
             name: getattr(plain, name) for name in counts
         }
@@ -80,102 +90,86 @@ class TestTables:
             asked.append(at_once)
             return each(*arguments, at_once=at_once)
 
-        monkeypatch.setattr("forecaster.run.distributed.each", watched)
-        monkeypatch.setattr("forecaster.run.distributed.CONNECTIONS_AT_ONCE", cap)
-        report = run_distributed(RunConfig(filled), cluster.address)
+        monkeypatch.setattr("forecaster.run.engines.dask.each", watched)
+        monkeypatch.setattr("forecaster.postgres.tracks.CONNECTIONS_AT_ONCE", cap)
+        report = run_over(cluster.address, Database(filled))
         assert asked == [chunks]
         assert chunks * (CONNECTIONS + 1) <= cap <= 48
         assert report.rows == len(stored(filled))
 
     def test_all_at_one_instant_and_on_one_snapshot(self, cluster: Cluster, filled: Dsn) -> None:
-        report = run_distributed(RunConfig(filled, parameters=Parameters(horizon=3)), cluster.address)
+        report = run_over(cluster.address, Database(filled), RunConfig(parameters=Parameters(horizon=3)))
         [(instant,)] = sql.rows(filled, f"SELECT DISTINCT created_at FROM {FORECAST}")
         assert instant == datetime.fromisoformat(report.started_at)
 
     def test_again_there_is_nothing_to_do_and_replace_does_all(self, cluster: Cluster, filled: Dsn) -> None:
-        run_distributed(RunConfig(filled), cluster.address)
+        run_over(cluster.address, Database(filled))
         before = sql.rows(filled, f"SELECT id FROM {FORECAST} ORDER BY 1")
-        assert run_distributed(RunConfig(filled), cluster.address).pending == 3  # those that are skipped
+        assert run_over(cluster.address, Database(filled)).pending == 3  # those that are skipped
         assert sql.rows(filled, f"SELECT id FROM {FORECAST} ORDER BY 1") == before
-        assert run_distributed(RunConfig(filled, replace=True), cluster.address).forecast == 247
+        assert run_over(cluster.address, Database(filled), RunConfig(replace=True)).results == 247
         after = sql.rows(filled, f"SELECT id FROM {FORECAST} ORDER BY 1")
         assert len(after) == len(before)
         assert not set(after) & set(before)
         assert_frame_equal(stored(filled), golden_forecasts())
 
     def test_a_dry_run_stores_nothing(self, cluster: Cluster, filled: Dsn) -> None:
-        report = run_distributed(RunConfig(filled, dry_run=True), cluster.address)
-        assert (report.forecast, report.rows) == (247, 0)
+        report = run_over(cluster.address, Database(filled), RunConfig(dry_run=True))
+        assert (report.results, report.rows) == (247, 0)
         assert sql.rows(filled, f"SELECT count(*) FROM {FORECAST}") == [(0,)]
 
     def test_a_table_without_the_key_is_refused(self, cluster: Cluster, embedded_database: Dsn) -> None:
         fill(embedded_database)
         with pytest.raises(SchemaMismatchError, match="no unique key"):
-            run_distributed(RunConfig(embedded_database), cluster.address)
-        report = run_distributed(RunConfig(embedded_database, dry_run=True), cluster.address)
-        assert report.forecast == 247
+            run_over(cluster.address, Database(embedded_database))
+        report = run_over(cluster.address, Database(embedded_database), RunConfig(dry_run=True))
+        assert report.results == 247
 
     @pytest.mark.parametrize("replaces", [False, True])
     def test_a_chunk_worked_twice_is_stored_once_and_counted(self, filled: Dsn, *, replaces: bool) -> None:
         """As when the server got the commit, and the worker died before it could say so."""
-        run(RunConfig(filled, limit=40))
+        run(Database(filled), RunConfig(limit=40))
         ids = golden_streams()["cm_track_id"].unique().sort().head(60)
         ids = ids if replaces else ids.tail(20)
         with open_source(filled, "public") as source:
-            task = _Task(
-                filled,
-                source.tables,
-                source.snapshot,
-                Parameters(),
-                datetime.now(UTC),
-                replace=replaces,
-                dry_run=False,
-            )
-            first = _work(task, ids)
+            task = as_a_worker_gets_it(source, replaces=replaces)
+            first = task(ids)
             with ThreadPoolExecutor(4) as threads:
-                others = list(threads.map(lambda _: _work(task, ids), range(8)))
-        assert first.done.rows > 0
-        assert {other.done.rows for other in others} == {first.done.rows}
-        assert [other.done.taken for other in others] == [[]] * 8
+                others = list(threads.map(lambda _: task(ids), range(8)))
+        assert first.rows > 0
+        assert {other.rows for other in others} == {first.rows}
+        assert [other.taken for other in others] == [[]] * 8
         in_all = pl.col("cm_track_id") <= ids[-1]
         assert_frame_equal(stored(filled), golden_forecasts().filter(in_all))
 
     def test_two_attempts_at_a_chunk_at_the_same_time(self, filled: Dsn) -> None:
         ids = golden_streams()["cm_track_id"].unique().sort()
         with open_source(filled, "public") as source:
-            task = _Task(
-                filled,
-                source.tables,
-                source.snapshot,
-                Parameters(),
-                datetime.now(UTC),
-                replace=False,
-                dry_run=False,
-            )
+            task = as_a_worker_gets_it(source, replaces=False)
             with ThreadPoolExecutor(4) as threads:
-                done = list(threads.map(lambda _: _work(task, ids), range(4)))
-        assert [(worked.done.rows, worked.done.taken) for worked in done] == [(247 * 24, [])] * 4
+                done = list(threads.map(lambda _: task(ids), range(4)))
+        assert [(worked.rows, worked.taken) for worked in done] == [(247 * 24, [])] * 4
         assert_frame_equal(stored(filled), golden_forecasts())
 
     @pytest.mark.parametrize("times", TIMES)
     def test_workers_are_killed(
         self, cluster: Cluster, filled: Dsn, monkeypatch: pytest.MonkeyPatch, times: int
     ) -> None:
-        monkeypatch.setattr("forecaster.run.distributed.CHUNK", 20)
+        monkeypatch.setattr("forecaster.postgres.tracks.BATCH", 20)
         chance = random.Random(SEED)
         everything = golden_forecasts()
         for _ in range(times):
             clear(filled)
             with killing(cluster, chance):
-                report = run_distributed(RunConfig(filled), cluster.address)
-            assert (report.forecast, report.taken) == (247, [])
+                report = run_over(cluster.address, Database(filled))
+            assert (report.results, report.taken) == (247, [])
             assert_frame_equal(stored(filled), everything)
 
     @pytest.mark.parametrize("times", TIMES)
     def test_the_client_is_killed(self, cluster: Cluster, filled: Dsn, times: int) -> None:
         chance = random.Random(SEED)
         everything = golden_forecasts()
-        small = "import forecaster.run.distributed; forecaster.run.distributed.CHUNK = 20"
+        small = "import forecaster.postgres.tracks; forecaster.postgres.tracks.BATCH = 20"
         for _ in range(times):
             clear(filled)
             arguments = ("--engine", "dask", "--scheduler", cluster.address)
@@ -184,7 +178,7 @@ class TestTables:
                 time.sleep(chance.uniform(0, 0.3))
                 process.kill()
             assert 0 <= whole_tracks(filled) <= 247  # each has its months once or none
-            run(RunConfig(filled, wait=60))
+            run(Database(filled), RunConfig(wait=60))
             assert_frame_equal(stored(filled), everything)
 
     def test_no_password_travels(
@@ -196,12 +190,12 @@ class TestTables:
             few = golden_streams().filter(pl.col("cm_track_id") <= 20)
             load(dsn, "public", streams=few, mldr=golden_mldr())
             with pytest.raises(ForecasterError) as error:
-                run_distributed(RunConfig(dsn), cluster.address)
+                run_over(cluster.address, Database(dsn))
             assert not any(mark in str(error.value) for mark in PASSWORD_MARKS)
             with Cluster(tmp_path, env={"PGPASSWORD": dsn.password or ""}, workers=1) as knowing:
-                assert run_distributed(RunConfig(dsn), knowing.address).forecast == 20
+                assert run_over(knowing.address, Database(dsn)).results == 20
             clear(dsn)
-            assert run_distributed(RunConfig(dsn), None).forecast == 20  # in its own workers' environment
+            assert run_over(None, Database(dsn)).results == 20  # in its own workers' environment
 
     def test_a_password_of_ones_own(self, tmp_path: Path) -> None:
         dsn = Dsn("db", "music", "me")

@@ -16,7 +16,8 @@ from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.prepare import prepare_files, prepare_tables
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.dsn import Dsn
-from forecaster.run.session import RunConfig, run
+from forecaster.postgres.tracks import Database
+from forecaster.run.session import run
 from forecaster.setup.load import load
 from forecaster.tables import MLDR_TABLE, STREAMS_TABLE
 from tests import sql
@@ -64,12 +65,12 @@ class TestTheSameNumbers:
 
     def test_from_the_tables_and_in_them(self, database: Dsn, tmp_path: Path) -> None:
         load_golden(database)
-        report = run(RunConfig(database))
+        report = run(Database(database))
         self._prepared(database, tmp_path)
         again = forecast(tmp_path / "catalogue", tmp_path / "sink")
         self._assert_same(database, tmp_path / "sink")
         assert again.skipped.equals(report.skipped.sort("cm_track_id"))
-        counts = ("pending", "forecast", "rows", "unusable_rows", "duplicate_rows", "refused")
+        counts = ("pending", "results", "rows", "unusable_rows", "duplicate_rows", "refused")
         assert {name: getattr(again, name) for name in counts} == {
             name: getattr(report, name) for name in counts
         }
@@ -108,7 +109,7 @@ class TestTheSameNumbers:
             f"UPDATE {table} SET daily_streams = -1 WHERE cm_track_id = 37",
         ):
             sql.run(embedded_database, statement)
-        report = run(RunConfig(embedded_database))
+        report = run(Database(embedded_database))
         assert report.unusable_rows > 0
         assert report.duplicate_rows > 0
         self._prepared(embedded_database, tmp_path)

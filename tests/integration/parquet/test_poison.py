@@ -2,8 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -11,12 +12,14 @@ from polars.testing import assert_frame_equal
 
 from forecaster.errors import BucketsFailedError
 from forecaster.model.parameters import Parameters
-from forecaster.parquet.layout import Bucket, bucket_of
+from forecaster.parquet.layout import bucket_of
 from forecaster.parquet.lock import locked
+from forecaster.parquet.session import Files, check
 from forecaster.parquet.sink import Sink
-from forecaster.run.bucket import Job
-from forecaster.run.buckets import BucketsConfig, Outcome, check, in_this_process, run_buckets
-from forecaster.run.report import BucketsReport
+from forecaster.run.batch import Done, Work
+from forecaster.run.engines.local import Local
+from forecaster.run.report import Report
+from forecaster.run.session import run
 from tests.conftest import Cli
 from tests.parquet import OF, expected, forecast, in_sink, with_ids, write_catalogue
 from tests.tables import golden_streams
@@ -68,17 +71,17 @@ class TestPoison:
                 link.symlink_to(tmp_path / "nowhere.parquet")
             case _:
                 file.write_bytes(b"")
-        report = BucketsReport()
+        report = Report(buckets=0)
         with pytest.raises(
             BucketsFailedError, match=r"1 of 4 buckets failed \(2\); the others are done"
         ) as error:
-            run_buckets(BucketsConfig(str(own), tmp_path / "sink"), report=report)
+            run(Files(str(own), tmp_path / "sink"), report=report)
         assert "bucket=2" in str(error.value) or "2/4" in str(error.value)
         assert list(report.failed) == [2]
         good = expected().filter(bucket_of(pl.col("cm_track_id"), OF) != 2)
         assert_frame_equal(in_sink(tmp_path / "sink"), good)
         assert report.rows == len(good)
-        assert list(check(BucketsConfig(str(own), tmp_path / "sink")).failed) == [2]
+        assert list(check(Files(str(own), tmp_path / "sink")).failed) == [2]
 
     def test_of_two_for_different_reasons(self, own: Path, tmp_path: Path) -> None:
         """One is locked, which alone would be said by itself."""
@@ -96,19 +99,22 @@ class TestPoison:
 
     def test_what_is_not_seen_from_here(self, own: Path, tmp_path: Path) -> None:
         """As if a worker had written into another directory of the same name."""
-        sink, report = tmp_path / "sink", BucketsReport()
+        sink, report = tmp_path / "sink", Report(buckets=0)
 
-        def elsewhere(job: Job, buckets: list[Bucket]) -> Iterator[tuple[Bucket, Outcome]]:
-            for bucket, outcome in in_this_process(job, buckets):
-                manifest = Sink(sink).manifest(bucket)
-                if bucket.number == 1:
-                    manifest.write_text("no manifest")
-                elif bucket.number == 2:
-                    manifest.unlink()
-                yield bucket, outcome
+        class Elsewhere(Local):
+            def __call__(
+                self, work: Work[Any, Any], batches: Sequence[Any], /
+            ) -> Iterator[tuple[Any, Done | Exception]]:
+                for bucket, outcome in super().__call__(work, batches):
+                    manifest = Sink(sink).manifest(bucket)
+                    if bucket.number == 1:
+                        manifest.write_text("no manifest")
+                    elif bucket.number == 2:
+                        manifest.unlink()
+                    yield bucket, outcome
 
         with pytest.raises(BucketsFailedError, match=r"2 of 4 buckets failed \(1, 2\); the others are done"):
-            run_buckets(BucketsConfig(str(own), sink), elsewhere, report)
+            run(Files(str(own), sink), engine=Elsewhere(), report=report)
         assert "is not a manifest" in report.failed[1]
         assert "is not in" in report.failed[2]
 
@@ -148,4 +154,4 @@ class TestPoison:
         )
         report = forecast(write_catalogue(tmp_path / "far", rows), tmp_path / "sink")
         assert report.pending == 2
-        assert report.forecast + len(report.skipped) + len(report.refused) == 2
+        assert report.results + len(report.skipped) + len(report.refused) == 2

@@ -102,7 +102,7 @@ class TestPrepare:
                 assert not abandoned.exists()
                 assert not replaced.exists()
 
-        with pytest.raises(BadFileError, match="filled by another process meanwhile"):
+        with pytest.raises(BadFileError, match="filled by another process in the meantime"):
             another_one_meanwhile()
         assert read_layout(str(tmp_path / "out")) == Layout(2, rates_by_bucket=True)
         assert {path.name for path in tmp_path.iterdir()} == {"out", other.name}

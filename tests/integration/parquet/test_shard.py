@@ -16,7 +16,9 @@ from forecaster.errors import BadFileError, LockedError
 from forecaster.model.parameters import Parameters
 from forecaster.parquet.layout import Bucket
 from forecaster.parquet.lock import locked
-from forecaster.run.buckets import BucketsConfig, check, run_buckets
+from forecaster.parquet.session import Files, check
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
 from tests.conftest import Cli
 from tests.parquet import OF, expected, forecast, in_sink, states
 from tests.tables import golden_mldr
@@ -24,16 +26,16 @@ from tests.tables import golden_mldr
 
 class TestShard:
     def test_all_of_them_one_by_one(self, laid_out: Path, tmp_path: Path) -> None:
-        config = BucketsConfig(str(laid_out), tmp_path / "sink", buckets=OF)
+        config = (Files(str(laid_out), tmp_path / "sink", buckets=OF), RunConfig())
         for number in range(OF):
-            found = check(config)
+            found = check(*config)
             assert found.failed == dict.fromkeys(range(number, OF), "missing")
-            report = run_buckets(config, only=Bucket(number, OF))
+            report = run(replace(config[0], only=Bucket(number, OF)))
             assert (report.buckets, report.left_alone) == (1, 0)
         assert_frame_equal(in_sink(tmp_path / "sink"), expected())
-        whole = check(config)
+        whole = check(*config)
         assert (whole.left_alone, whole.failed, whole.rows) == (OF, {}, len(expected()))
-        assert len(whole.skipped) == 250 - whole.forecast
+        assert len(whole.skipped) == 250 - whole.results
 
     def test_the_manifest_says_what_was_done(self, laid_out: Path, tmp_path: Path) -> None:
         forecast(laid_out, tmp_path / "sink", parameters=Parameters(as_of=date(2025, 4, 15)))
@@ -56,9 +58,9 @@ class TestShard:
         again = forecast(laid_out, tmp_path / "sink")
         assert (first.left_alone, again.left_alone) == (0, OF)
         assert states(tmp_path / "sink") == before
-        assert (again.rows, again.forecast, again.pending) == (first.rows, first.forecast, first.pending)
+        assert (again.rows, again.results, again.pending) == (first.rows, first.results, first.pending)
         assert again.skipped.equals(first.skipped)
-        assert ("projection" in first.stages, "projection" in again.stages) == (True, False)
+        assert ("projection" in first.stages.seconds, "projection" in again.stages.seconds) == (True, False)
         replaced = forecast(laid_out, tmp_path / "sink", replace=True)
         assert replaced.left_alone == 0
         assert states(tmp_path / "sink").keys() == before.keys()
@@ -78,8 +80,8 @@ class TestShard:
     )
     def test_what_is_not_is_done_anew(self, laid_out: Path, tmp_path: Path, fault: str) -> None:
         sink = tmp_path / "sink"
-        config = BucketsConfig(str(laid_out), sink)
-        run_buckets(config)
+        config = (Files(str(laid_out), sink), RunConfig())
+        run(*config)
         everything = in_sink(sink)
         rows = sink / "forecasts" / "bucket=2" / "forecasts.parquet"
         manifest = sink / "manifests" / "bucket=2" / "manifest.json"
@@ -102,26 +104,26 @@ class TestShard:
                 manifest.write_text(manifest.read_text().replace('"tracks": 6', '"tracks": 9'))
             case _:
                 manifest.write_text((sink / "manifests" / "bucket=1" / "manifest.json").read_text())
-        assert list(check(config).failed) == [2]
-        report = run_buckets(config)
+        assert list(check(*config).failed) == [2]
+        report = run(*config)
         assert report.left_alone == OF - 1
         assert_frame_equal(in_sink(sink), everything)
-        assert check(config).failed == {}
+        assert check(*config).failed == {}
 
     def test_other_data_or_options_are_another_result(self, own: Path, tmp_path: Path) -> None:
         sink = tmp_path / "sink"
         forecast(own, sink)
-        changed = check(BucketsConfig(str(own), sink, parameters=Parameters(horizon=12)))
+        changed = check(Files(str(own), sink), RunConfig(parameters=Parameters(horizon=12)))
         assert set(changed.failed.values()) == {"made from other parameters"}
         [file] = (own / "streams" / "bucket=1").iterdir()
         rows = pl.read_parquet(file).with_columns(pl.col("daily_streams") * 2)
         rows.write_parquet(file)
-        assert check(BucketsConfig(str(own), sink)).failed == {1: "made from other streams"}
+        assert check(Files(str(own), sink)).failed == {1: "made from other streams"}
         assert forecast(own, sink).left_alone == OF - 1
         [file] = (own / "mldr" / "bucket=2").iterdir()
         rates = pl.read_parquet(file).with_columns(pl.col("mldr") * 2)
         rates.write_parquet(file)
-        assert check(BucketsConfig(str(own), sink)).failed == {2: "made from other mldr"}
+        assert check(Files(str(own), sink)).failed == {2: "made from other mldr"}
         assert forecast(own, sink).left_alone == OF - 1
         doubled = golden_mldr().with_columns(pl.col("mldr") * 2)
         doubled.write_parquet(tmp_path / "rates.parquet")
@@ -142,32 +144,32 @@ class TestShard:
 
     def test_two_at_once(self, laid_out: Path, tmp_path: Path) -> None:
         sink = tmp_path / "sink"
-        config = BucketsConfig(str(laid_out), sink)
-        run_buckets(config)
+        config = (Files(str(laid_out), sink), RunConfig())
+        run(*config)
         with locked(sink / "manifests" / "bucket=1" / ".lock", 0):
             half_way = sink / "forecasts" / "bucket=1" / ".0123456789abcdef.tmp"
             half_way.write_text("of whoever holds it")
-            assert run_buckets(config).left_alone == OF  # what is whole need not be worked
+            assert run(*config).left_alone == OF  # what is whole need not be worked
             with pytest.raises(LockedError, match="works on this bucket"):
-                run_buckets(replace(config, replace=True), only=Bucket(1, OF))
+                run(replace(config[0], only=Bucket(1, OF)), RunConfig(replace=True))
             with pytest.raises(LockedError):
-                run_buckets(replace(config, replace=True))
+                run(config[0], RunConfig(replace=True))
             assert half_way.exists()
-        assert run_buckets(config).left_alone == OF
+        assert run(*config).left_alone == OF
 
     def test_what_another_one_worked_meanwhile_is_left_alone(
         self, laid_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        config = BucketsConfig(str(laid_out), tmp_path / "sink")
+        config = (Files(str(laid_out), tmp_path / "sink"), RunConfig())
         others = []
 
         def after_another(*arguments: Any) -> Any:
             monkeypatch.undo()
-            others.append(run_buckets(config, only=Bucket(1, OF)))
+            others.append(run(replace(config[0], only=Bucket(1, OF))))
             return locked(*arguments)
 
-        monkeypatch.setattr("forecaster.run.bucket.locked", after_another)
-        report = run_buckets(config, only=Bucket(1, OF))
+        monkeypatch.setattr("forecaster.parquet.buckets.locked", after_another)
+        report = run(replace(config[0], only=Bucket(1, OF)))
         assert ([other.left_alone for other in others], report.left_alone) == ([0], 1)
 
     def test_of_many_at_once_one_works_it(self, laid_out: Path, tmp_path: Path, cli: Cli) -> None:
@@ -175,8 +177,8 @@ class TestShard:
         with ThreadPoolExecutor(6) as threads:
             ended = list(threads.map(lambda _: cli(*arguments), range(6)))
         assert {result.returncode for result in ended} <= {0, 5}, [result.stderr for result in ended]
-        config = BucketsConfig(str(laid_out), tmp_path / "sink")
-        assert check(config, only=Bucket(1, OF)).left_alone == 1
+        config = (Files(str(laid_out), tmp_path / "sink"), RunConfig())
+        assert check(replace(config[0], only=Bucket(1, OF))).left_alone == 1
 
     @pytest.mark.parametrize("number", ["3/4", "4/4", "0/5", "x", "1", "-1/4"])
     def test_the_command(self, laid_out: Path, tmp_path: Path, called: Cli, number: str) -> None:

@@ -20,9 +20,11 @@ from forecaster.errors import (
 from forecaster.model.parameters import Parameters
 from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.prepare import prepare_files
+from forecaster.parquet.session import Files, check
 from forecaster.postgres.dsn import Dsn
-from forecaster.run.buckets import BucketsConfig, check, run_buckets
-from forecaster.run.report import BucketsReport
+from forecaster.run.config import RunConfig
+from forecaster.run.report import Report
+from forecaster.run.session import run
 from tests.conftest import Cli
 from tests.parquet import OF, expected, forecast, in_sink, write_catalogue
 from tests.tables import golden_mldr, golden_streams, load_golden
@@ -30,7 +32,7 @@ from tests.tables import golden_mldr, golden_streams, load_golden
 
 class TestOptions:
     def test_only_some_tracks(self, laid_out: Path, tmp_path: Path) -> None:
-        report = forecast(laid_out, tmp_path / "sink", track_ids=(3, 5, 8))
+        report = forecast(laid_out, tmp_path / "sink", ids=(3, 5, 8))
         assert report.pending == 3
         some = pl.col("cm_track_id").is_in([3, 5, 8])
         assert_frame_equal(in_sink(tmp_path / "sink"), expected().filter(some))
@@ -38,40 +40,40 @@ class TestOptions:
         assert forecast(laid_out, tmp_path / "first", limit=7).pending == 7
         assert_frame_equal(in_sink(tmp_path / "first"), expected().filter(pl.col("cm_track_id").is_in(first)))
         with pytest.raises(NoForecastError, match="999999"):
-            forecast(laid_out, tmp_path / "none", track_ids=(3, 999_999))
+            forecast(laid_out, tmp_path / "none", ids=(3, 999_999))
 
     def test_a_track_that_is_named_twice_is_one(self, laid_out: Path, tmp_path: Path) -> None:
-        once = forecast(laid_out, tmp_path / "sink", track_ids=(3, 3, 7))
-        again = forecast(laid_out, tmp_path / "sink", track_ids=(7, 3))
+        once = forecast(laid_out, tmp_path / "sink", ids=(3, 3, 7))
+        again = forecast(laid_out, tmp_path / "sink", ids=(7, 3))
         assert (once.pending, once.left_alone, again.left_alone) == (2, 0, OF)
 
     def test_a_bucket_of_a_sink_of_another_number(self, golden: Path, tmp_path: Path) -> None:
         """Of the same data, and with a manifest that names its files as they are."""
         for buckets in (2, 3):
-            forecast(golden, tmp_path / f"{buckets}", buckets=buckets, track_ids=(1, 2, 3, 4, 5))
+            forecast(golden, tmp_path / f"{buckets}", buckets=buckets, ids=(1, 2, 3, 4, 5))
         for kind in ("forecasts", "skipped", "manifests"):
             place = tmp_path / "2" / kind / "bucket=1"
             shutil.rmtree(place)
             shutil.copytree(tmp_path / "3" / kind / "bucket=1", place)
-        config = BucketsConfig(str(golden), tmp_path / "2", track_ids=(1, 2, 3, 4, 5))
-        assert check(config).failed == {1: "its manifest is of bucket 1/3"}
+        config = (Files(str(golden), tmp_path / "2"), RunConfig(ids=(1, 2, 3, 4, 5)))
+        assert check(*config).failed == {1: "its manifest is of bucket 1/3"}
 
     def test_some_tracks_do_not_take_the_place_of_all(self, laid_out: Path, tmp_path: Path) -> None:
         forecast(laid_out, tmp_path / "sink")
         with pytest.raises(InvalidOptionError, match="holds the forecasts of other tracks"):
-            forecast(laid_out, tmp_path / "sink", track_ids=(3,), replace=True)
+            forecast(laid_out, tmp_path / "sink", ids=(3,), replace=True)
         assert_frame_equal(in_sink(tmp_path / "sink"), expected())
-        forecast(laid_out, tmp_path / "some", track_ids=(3,))
+        forecast(laid_out, tmp_path / "some", ids=(3,))
         with pytest.raises(InvalidOptionError, match="holds the forecasts of other tracks"):
-            forecast(laid_out, tmp_path / "some", track_ids=(4,))
-        assert forecast(laid_out, tmp_path / "some", track_ids=(3,)).left_alone == OF
+            forecast(laid_out, tmp_path / "some", ids=(4,))
+        assert forecast(laid_out, tmp_path / "some", ids=(3,)).left_alone == OF
         forecast(laid_out, tmp_path / "some")  # all of them are no loss
         assert_frame_equal(in_sink(tmp_path / "some"), expected())
 
     def test_a_dry_run_writes_nothing(self, laid_out: Path, tmp_path: Path) -> None:
-        report = run_buckets(BucketsConfig(str(laid_out), None, dry_run=True))
+        report = run(Files(str(laid_out), None), RunConfig(dry_run=True))
         whole = forecast(laid_out, tmp_path / "sink")
-        assert (report.rows, report.forecast) == (0, whole.forecast)
+        assert (report.rows, report.results) == (0, whole.results)
         assert report.skipped.equals(whole.skipped)
 
     def test_a_sink_of_another_number_of_buckets(self, golden: Path, laid_out: Path, tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ class TestOptions:
     )
     def test_what_cannot_be(self, options: dict[str, Any], words: str) -> None:
         with pytest.raises(InvalidOptionError, match=words):
-            BucketsConfig("catalogue", **options)
+            forecast("catalogue", **options)
 
     def test_a_sink_is_not_in_the_source(self, golden: Path, tmp_path: Path) -> None:
         own = Path(shutil.copytree(golden, tmp_path / "own"))
@@ -128,7 +130,7 @@ class TestOptions:
         forecast(own, sink)
         (sink / "forecasts" / "bucket=77").mkdir()
         shutil.copy(sink / "forecasts" / "bucket=1" / "forecasts.parquet", sink / "forecasts" / "bucket=77")
-        for report in (forecast(own, sink), check(BucketsConfig(str(own), sink))):
+        for report in (forecast(own, sink), check(Files(str(own), sink))):
             [warning] = report.warnings
             assert "no bucket's: 1, the first is" in warning
             assert "bucket=77/forecasts.parquet" in warning
@@ -137,11 +139,11 @@ class TestOptions:
             forecast(own, sink)
 
     def test_a_bucket_that_fails_keeps_what_it_has_and_that_is_told(self, own: Path, tmp_path: Path) -> None:
-        sink, report = tmp_path / "sink", BucketsReport()
+        sink, report = tmp_path / "sink", Report(buckets=0)
         forecast(own, sink)
         shutil.rmtree(own / "streams" / "bucket=2")
         with pytest.raises(BucketsFailedError):
-            run_buckets(BucketsConfig(str(own), sink), report=report)
+            run(Files(str(own), sink), report=report)
         assert "its forecasts of an earlier run are still in the sink" in report.failed[2]
         assert_frame_equal(in_sink(sink), expected())
 
@@ -169,8 +171,8 @@ class TestOptions:
         ("arguments", "code", "words"),
         [
             (("--source", "c"), 2, "nowhere to write"),
-            (("--sink", "s"), 2, "--sink is of no use without --source"),
-            (("--mldr", "s"), 2, "--mldr is of no use without --source"),
+            (("--sink", "s"), 2, "--sink needs --source"),
+            (("--mldr", "s"), 2, "--mldr needs --source"),
             (("--source", "c", "--sink", "s", "--schema", "x"), 2, "contradict"),
             (("--source", "", "--sink", "s"), 2, "--source is empty"),
             (("--source", "c", "--sink", ""), 2, "--sink is empty"),

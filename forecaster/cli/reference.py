@@ -1,0 +1,84 @@
+"""Print the command reference as Markdown: `python -m forecaster.cli.reference`."""
+
+from collections.abc import Iterable, Iterator
+
+import click
+
+from forecaster.cli.app import main
+from forecaster.cli.commands import COMMANDS
+from forecaster.cli.options import SPEAKING
+
+_HEAD = """\
+# Command reference
+
+<!-- Made by `python -m forecaster.cli.reference`. A test compares it with the program. -->
+
+Each option can also be set by an environment variable. An option on the command line takes precedence.
+[Exit codes](errors.md#exit-codes) are the same for all commands.
+
+| command | what it does |
+|---|---|"""
+
+_EVERYWHERE = {option.name for option in SPEAKING}
+_COLUMNS = "| option | meaning | default | variable |\n|---|---|---|---|"
+
+
+def reference() -> str:
+    """Return the page: usage, description, options and examples of every command."""
+    program = click.Context(main, info_name="forecaster")
+    listed = "\n".join(
+        f"| [`{command.name}`](#forecaster-{command.name}) | {_escaped(f'{command.help}'.splitlines()[0])} |"
+        for command in COMMANDS
+    )
+    sections = (
+        "\n\n".join(_section(command, click.Context(command, program, info_name=command.name)))
+        for command in COMMANDS
+    )
+    everywhere = _table((option for option in COMMANDS[0].params if option.name in _EVERYWHERE), program)
+    return (
+        "\n\n".join([f"{_HEAD}\n{listed}", *sections, f"## Options of every command\n\n{everywhere}"]) + "\n"
+    )
+
+
+def _section(command: click.Command, ctx: click.Context) -> Iterator[str]:
+    """Yield the parts of a command: usage, help, table of its own options."""
+    yield f"## forecaster {command.name}"
+    yield f"Usage: `{' '.join([ctx.command_path, *command.collect_usage_pieces(ctx)])}`"
+    yield from map(_paragraph, f"{command.help}".split("\n\n"))
+    own = [option for option in command.params if option.name not in _EVERYWHERE]
+    if any(isinstance(option, click.Option) for option in own):
+        yield _table(own, ctx)
+
+
+def _paragraph(text: str) -> str:
+    """Format a paragraph of the help; examples become a list."""
+    title, _, lines = text.removeprefix("\b\n").partition("\n")
+    if title.startswith("Example"):
+        return "\n".join([f"{title}\n", *(f"- `{line.strip()}`" for line in lines.splitlines())])
+    return _escaped(" ".join(f"{title}\n{lines}".split()))
+
+
+def _table(parameters: Iterable[click.Parameter], ctx: click.Context) -> str:
+    """Format a table: option, meaning, default, variable."""
+    options = (parameter for parameter in parameters if isinstance(parameter, click.Option))
+    return "\n".join([_COLUMNS, *(_row(option, ctx) for option in options)])
+
+
+def _row(option: click.Option, ctx: click.Context) -> str:
+    names, _ = option.get_help_record(ctx) or ("", "")
+    more = option.get_help_extra(ctx)
+    limits = f" `{more['range']}`" if "range" in more else ""
+    default = "required" if "required" in more else f"{more.get('default', '')}".strip("()")
+    variable = ", ".join(f"`{name}`" for name in more.get("envvars", ()))
+    return (
+        f"| `{_escaped(names)}` | {_escaped(f'{option.help}')}{limits} | {_escaped(default)} | {variable} |"
+    )
+
+
+def _escaped(text: str) -> str:
+    """Escape what would end a cell or begin markup."""
+    return text.replace("|", r"\|").replace("<", "&lt;").replace("*", r"\*")
+
+
+if __name__ == "__main__":
+    click.echo(reference(), nl=False)

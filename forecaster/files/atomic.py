@@ -1,0 +1,82 @@
+"""Files that are there as a whole or not at all, however the process that writes them ends."""
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from forecaster.errors import BadFileError, InvalidOptionError
+from forecaster.files.paths import file_itself, is_trusted, refusing
+
+
+def write_text(text: str, path: Path, /) -> None:
+    """Write `text` in UTF-8, whatever the path's ending. On failure the path stays as it was.
+
+    Raises `BadFileError` like `write_table`.
+    """
+    write_bytes(text.encode(), path)
+
+
+def write_bytes(data: bytes, path: Path, /) -> None:
+    """Write `data`, whatever the path's ending. On failure the path stays as it was.
+
+    Raises `BadFileError` like `write_table`.
+    """
+    check_target(path)
+    with replacing(path) as file:
+        file.write(data)
+
+
+def check_target(path: Path, /) -> None:
+    """Say early what would keep a file from being written to `path`. Writes nothing.
+
+    Raises `InvalidOptionError` for an empty path, `BadFileError` for a directory that is missing or cannot be
+    written to, and for a path that is there but is no file.
+    """
+    if not path.name:  # "" is the path "."
+        raise InvalidOptionError(
+            "the name of a file to write is empty", hint="give one, or leave the option out"
+        )
+    with refusing(path, "written"):
+        directory = file_itself(path).parent
+        if not directory.is_dir():
+            raise BadFileError(f"{path}: the directory {directory} does not exist", hint="create it first")
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise BadFileError(
+                f"{path}: no permission to write to the directory {directory}", hint="choose another one"
+            )
+        if path.exists() and not path.is_file():
+            raise BadFileError(f"{path} exists but is not a regular file", hint="choose another name")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` once all is written and on disk, and else is removed."""
+    target = file_itself(path)
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with refusing(path, "written"):
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if target.exists() and is_trusted(target):
+                shutil.copymode(target, temporary)
+            temporary.replace(target)
+        sync_directory(target.parent)
+    finally:
+        # Also after Ctrl-C; once it has taken its place there is none.
+        temporary.unlink(missing_ok=True)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the new name outlive a power failure, where the system lets a directory be synced."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

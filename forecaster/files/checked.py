@@ -1,0 +1,229 @@
+"""A file as it was read: its checks, and errors that name its rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+
+from forecaster.errors import BadFileError
+from forecaster.files.dialect import Forms, advice_on_first_line
+from forecaster.files.formats import format_of
+from forecaster.files.forms import ALSO_CALLED, Field
+from forecaster.files.listing import refuse_deletions, refuse_tables
+from forecaster.files.messages import (
+    SHOWN,
+    advice_on_values,
+    listed,
+    name_for,
+    numbered,
+    plain_name,
+    shortened,
+    shown,
+)
+from forecaster.files.notation import doubtful_comma, has_decimal_commas, whole_with_points
+from forecaster.files.paths import counted
+from forecaster.files.tables import read_form
+
+
+@dataclass(frozen=True)
+class CheckedFile:
+    """A file as it was read: its checks, and errors that name its rows."""
+
+    path: Path
+    frame: pl.DataFrame
+    wanted: str
+    """What columns it should have."""
+    forms: Forms = ()
+    """The same, as sets."""
+    lines_above: int = 0
+    names: tuple[str, ...] = ()
+    """Those of the columns in the file, where they are other ones here."""
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, path: Path, forms: Forms, *, wanted: str) -> "CheckedFile":
+        """Read a file. Raises `BadFileError` for one that belongs to a table of Delta Lake and its like."""
+        if not format_of(path).is_text:
+            refuse_tables(str(path.absolute()))
+        file = read_form(path, forms)
+        return cls(path, file.rows, wanted, forms, file.lines_above, notes=[*file.notes])
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Those of the file."""
+        return frozenset(self.frame.columns)
+
+    def ignored(self, form: Mapping[str, Field]) -> tuple[str, ...]:
+        """Return the columns that the form does not have."""
+        return tuple(column for column in self.frame.columns if column not in form)
+
+    def read(self, form: Mapping[str, Field]) -> pl.DataFrame:
+        """The columns of `form` in their order and types. Every value of them can be stored."""
+        self._check_columns(form)
+        plain = [_plain(self.frame[column]) for column in form if column in self.columns]
+        raw = pl.DataFrame([self._usual(values, form[values.name]) for values in plain])
+        values = raw.select(**self._conversions(form, raw.schema))
+        self._check_values(form, raw, values)
+        return values
+
+    def _usual(self, values: pl.Series, field: Field) -> pl.Series:
+        """The values as we write them, where they can mean nothing else."""
+        if values.dtype != pl.String:
+            return values
+        if field.is_decimal:
+            return self._with_points(values)
+        if field.becomes == pl.Date:
+            return values
+        return self._noted(values, whole_with_points(values), "read with decimal commas")
+
+    def _noted(self, values: pl.Series, usual: pl.Series | None, how: str) -> pl.Series:
+        if usual is None:
+            return values
+        self.notes.append(f"{values.name} {how}")
+        return usual
+
+    def _with_points(self, values: pl.Series) -> pl.Series:
+        """Numbers with a decimal comma, if that can be nothing else, with a point."""
+        if not has_decimal_commas(values):
+            return values  # those with a comma next to some with a point are refused, with their rows
+        if doubtful := doubtful_comma(values):
+            raise BadFileError(
+                f"{self.path}: {values.name} has {shortened(repr(doubtful))}, whose comma may be "
+                "decimal or between thousands; no row was read",
+                hint="write decimal numbers with a point, and thousands without separators",
+            )
+        return self._noted(values, values.str.replace(",", ".", literal=True), "read with decimal commas")
+
+    def _check_columns(self, form: Mapping[str, Field]) -> None:
+        missing = [c for c, field in form.items() if c not in self.columns and not field.may_be_missing]
+        if missing:
+            if not self._is_text:
+                refuse_deletions(str(self.path), self.columns, lacks=True)
+            raise BadFileError(
+                f"{self.path} lacks the column {', '.join(missing)}; it has "
+                f"{listed(self.names or self.frame.columns)}",
+                hint="; ".join([*self._advice(missing), self.wanted]),
+            )
+        if self.frame.is_empty():
+            raise BadFileError(f"{self.path} has no rows")
+
+    def _advice(self, missing: Sequence[str]) -> list[str]:
+        """What to rename, or what else may be wrong with the names."""
+        of_paths = [name for name in missing if any(part.startswith(f"{name}=") for part in self.path.parts)]
+        if of_paths:
+            return [f"{', '.join(of_paths)} is only in the path: write it into the file"]
+        renames = [
+            f"{shortened(repr(name))} to {name_for(column, name)!r}"
+            for column in missing
+            for name in self.frame.columns
+            if name not in missing and plain_name(name) in {plain_name(column), *ALSO_CALLED.get(column, ())}
+        ]
+        if renames:
+            return [f"rename {', '.join(renames)}, if that is what it holds"]
+        if {*missing} == {"cm_track_id", "cm_artist_id"}:
+            return ["if it is about one track, give --track-id and --artist-id"]
+        if len(self.columns) == 1 and self._is_text:
+            return ["the column names must be separated by commas"]
+        if frozenset().union(*self.forms).isdisjoint(self.columns) and self._is_text:
+            return [advice_on_first_line(self.frame.columns)]
+        return []
+
+    def _conversions(self, form: Mapping[str, Field], schema: pl.Schema) -> dict[str, pl.Expr]:
+        read = {column: form[column].read(pl.col(column), dtype) for column, dtype in schema.items()}
+        unreadable = [column for column, values in read.items() if values is None]
+        self.refuse(
+            "column",
+            "of a type that cannot work",
+            len(unreadable),
+            [f"{column} is {schema[column]}, expected {form[column].expected}" for column in unreadable],
+        )
+        nothing = pl.lit(None)
+        return {
+            column: (nothing if (values := read.get(column)) is None else values).cast(
+                field.becomes, strict=False
+            )
+            for column, field in form.items()
+        }
+
+    def _check_values(self, form: Mapping[str, Field], raw: pl.DataFrame, values: pl.DataFrame) -> None:
+        unusable = {column: values[column].is_null() for column in raw.columns}
+        for column in raw.columns:
+            if form[column].may_be_empty:
+                unusable[column] &= raw[column].is_not_null()
+        offenders = pl.concat(
+            raw.select(row=pl.int_range(1, pl.len() + 1), column=pl.lit(column)).filter(mask)
+            for column, mask in unusable.items()
+        ).sort("row", maintain_order=True)
+        first = [*offenders.head(SHOWN).iter_rows()]
+        self.refuse(
+            "value",
+            "that cannot be stored",
+            offenders.height,
+            [
+                f"{self.place(row)}: {column} is {shown(raw[column].slice(row - 1, 1))}, "
+                f"expected {form[column].expected}"
+                for row, column in first
+            ],
+            hint=advice_on_values(form, raw, first),
+        )
+
+    def check_unique(self, rows: pl.DataFrame, key: Sequence[str], *, what: str) -> None:
+        """No two rows are about the same `key`."""
+        if rows.select(pl.struct(key).n_unique()).item() == rows.height:
+            return
+        doubled = (
+            rows.select(key)
+            .with_row_index("row", offset=1)
+            .filter(pl.struct(key).is_duplicated())
+            .group_by(key, maintain_order=True)
+            .agg("row")
+        )
+        self.refuse(
+            "case",
+            f"of several rows for one {what}",
+            doubled.height,
+            [
+                f"{self.place(*numbers)}: " + ", ".join(f"{k} {v}" for k, v in zip(key, values, strict=True))
+                for *values, numbers in doubled.head(SHOWN).iter_rows()
+            ],
+        )
+
+    def refuse(
+        self, noun: str, problem: str, total: int, lines: list[str], *, hint: str | None = None
+    ) -> None:
+        """Raise `BadFileError` with the `lines` about the first offenders, if there is any."""
+        if total:
+            more = [f"and {total - len(lines):,} more"] if total > len(lines) else []
+            message = f"{self.path}: {counted(total, noun)} {problem}; no row was read"
+            raise BadFileError("\n  ".join([message, *lines, *more]), hint=hint)
+
+    def place(self, *rows: int) -> str:
+        """The numbers of rows, counted from 1 after the header, and their lines if these are certain."""
+        place = numbered("row", rows)
+        return (
+            f"{place} ({numbered('line', [row + 1 + self.lines_above for row in rows])})"
+            if self._has_a_line_per_row
+            else place
+        )
+
+    @property
+    def _is_text(self) -> bool:
+        return format_of(self.path).is_text
+
+    @cached_property
+    def _has_a_line_per_row(self) -> bool:
+        if not self._is_text:
+            return False
+        broken = self.frame.select(pl.any_horizontal(pl.all().str.contains("\n", literal=True).any())).item()
+        return not broken and not any("\n" in column for column in self.columns)
+
+
+def _plain(values: pl.Series) -> pl.Series:
+    """The same without what no reader has to know: other kinds of text, and text that is empty."""
+    if values.dtype in (pl.Categorical, pl.Enum, pl.Null):
+        return values.cast(pl.String)
+    if values.dtype == pl.String and (values == "").any():
+        return values.set(values == "", None)
+    return values

@@ -1,0 +1,214 @@
+"""Decay rates (MLDR) of artists in a database: what is pending, how a batch is read, and how it is stored."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, ClassVar
+
+import polars as pl
+
+from forecaster.errors import ConnectionLostError, InvalidOptionError, NoForecastError, StalledError
+from forecaster.frames.casting import Fitted
+from forecaster.frames.collecting import collect
+from forecaster.frames.schemas import RATELESS
+from forecaster.model.mldr import artist_rates
+from forecaster.postgres.catalogue import Source
+from forecaster.postgres.connection import Connection, not_again, statement_errors
+from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.listeners import Listeners, artists, rated, read_listeners, unusable_rows
+from forecaster.postgres.mldr import store_rates
+from forecaster.postgres.rights import warnings_of_hidden_rows
+from forecaster.postgres.rows import fit_or_refuse, uuid_bytes
+from forecaster.postgres.session import DatabaseSession, Made, Pending
+from forecaster.postgres.tables import Tables
+from forecaster.process.signals import Cancel
+from forecaster.run.batch import Computed, Done, Fit, Work, done_of
+from forecaster.run.report import ARTISTS
+from forecaster.tables import MLDR_TABLE, TO_RATE
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from forecaster.run.config import RunConfig
+    from forecaster.run.report import Report
+    from forecaster.run.stages import Stages
+
+BATCH = 2_000
+"""Artists per batch, which is one transaction and bounds the memory."""
+
+_REFERENCE = "backtest_artist_daily_training_data_id"
+
+
+@dataclass(frozen=True)
+class ArtistRates:
+    """The tables of a schema, in which artists get a decay rate."""
+
+    dsn: Dsn
+    schema: str = "public"
+
+    def session(self, config: "RunConfig", report: "Report", /) -> DatabaseSession:
+        """A run in these tables. Raises `InvalidOptionError` for what rates know nothing of."""
+        if config.limit is not None:
+            raise InvalidOptionError("rates are computed of all pending artists: limit is not for them")
+        report.asked = {"artist_ids": list(config.ids)}
+        report.replace, report.dry_run = config.replace, config.dry_run
+        return DatabaseSession(self.dsn, self.schema, Rates(), config, report)
+
+
+class Rates:
+    """The task of computing the rate of every artist with listeners and without a rate."""
+
+    subject: ClassVar = ARTISTS
+    tables: ClassVar = TO_RATE
+    target: ClassVar = MLDR_TABLE
+
+    def check(self, tables: Tables, /, *, repeats: bool, dry_run: bool) -> None:  # noqa: ARG002 - rates are replaced whole
+        """Raise `SchemaMismatchError` for tables that do not fit."""
+        tables.check(*TO_RATE, to_write=(MLDR_TABLE,))
+
+    def find(self, source: Source, config: "RunConfig", pending: Pending, report: "Report", /) -> pl.Series:
+        """The pending artists; those of the first attempt that are not done."""
+        if pending.todo is not None:
+            return pending.todo
+        report.warnings += warnings_of_hidden_rows(source.tables, *TO_RATE)
+        found, wanted = artists(source), pl.Series(config.ids, dtype=pl.Int64)
+        if len(unknown := wanted.filter(~wanted.is_in(found.implode())).unique().sort()):
+            raise NoForecastError(
+                f"no listeners of these artists: {', '.join(map(str, unknown))}",
+                hint="check the ids, and --schema; `forecaster load --listeners FILE` loads them",
+            )
+        todo = found.filter(found.is_in(wanted.implode())) if len(wanted) else found
+        with_rate = rated(source)
+        if config.replace:
+            pending.replaced = with_rate.filter(with_rate.is_in(todo.implode()))
+        else:
+            todo = todo.filter(~todo.is_in(with_rate.implode()))
+        report.pending, pending.todo = len(todo), todo
+        report.unusable_rows = unusable_rows(source, todo, without_artist=wanted.is_empty())
+        return todo
+
+    def count_unusable(self, _source: Source, _todo: pl.Series, _config: "RunConfig", /) -> int:
+        """None: they were counted along with what is pending."""
+        return 0
+
+    def batch_size(self, _number: int, _source: Source, _places: int | None, /) -> int:
+        """How many artists go into a batch."""
+        return BATCH
+
+    def work(
+        self, source: Source, writer: Connection | None, config: "RunConfig", made: Made, /
+    ) -> Work[pl.Series, "Heard"]:
+        """Read the listeners of artists, compute the rates, store them in one transaction."""
+        sink = RateSink(source.dsn, source.tables, made.created_at, config.replace, writer)
+        return Work(ListenerCatalogue(source), rate, sink, made.report.stages, len)
+
+    def remarks(self, _report: "Report", kept: pl.Series, /) -> Iterator[str]:
+        """A sentence on rates that were to be replaced, and are as they were."""
+        if len(kept):
+            yield (
+                f"artists that get no new rate and keep the one they have: {len(kept):,}, "
+                f"the first is {kept[0]}"
+            )
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The artists of a batch, and their listeners."""
+
+    artist_ids: pl.Series
+    listeners: Listeners
+
+
+@dataclass(frozen=True)
+class ListenerCatalogue:
+    """The listeners of artists, as one snapshot shows them."""
+
+    source: Source
+
+    def read(self, artist_ids: pl.Series, /) -> Heard:
+        """All records of the artists."""
+        return Heard(artist_ids, read_listeners(self.source, artist_ids))
+
+    @property
+    def cancel(self) -> Cancel:
+        """Ends what is being read, by the name of its connections."""
+        return self.source.cancel
+
+    def travelling(self, *, encrypted: bool) -> "ListenerCatalogue":  # noqa: ARG002 - the same everywhere
+        """Rates are computed in one process."""
+        raise InvalidOptionError("rates are computed in one process")
+
+
+def rate(heard: Heard, fit: Fit, stages: "Stages", /) -> Computed:
+    """The rates of a batch of artists."""
+    with stages.stage("fit") as stage:
+        rates = collect(_of_all(heard.artist_ids, artist_rates(heard.listeners.records)))
+        good = rates.filter(pl.col("reason").is_null()).select("cm_artist_id", "mldr")
+        ids = heard.listeners.row_ids.rename({"row_id": _REFERENCE})
+        rows, refused = fit(good.join(ids, on="cm_artist_id", how="left", maintain_order="left"))
+        stage.count = len(heard.artist_ids)
+    skipped = rates.filter(pl.col("reason").is_not_null()).select(RATELESS.names()).cast(RATELESS)
+    return Computed(rows, len(rows.rows), skipped, refused, heard.listeners.duplicates)
+
+
+def _of_all(artist_ids: pl.Series, rates: pl.LazyFrame) -> pl.LazyFrame:
+    """With the artists of which no row is a record."""
+    nothing = {"reason": pl.lit("too_few_records"), "records": pl.lit(0), "months": pl.lit(0)}
+    return (
+        artist_ids.alias("cm_artist_id")
+        .to_frame()
+        .lazy()
+        .join(rates, on="cm_artist_id", how="left", maintain_order="left")
+        .with_columns(
+            pl.when(pl.col("records").is_null()).then(value).otherwise(name).alias(name)
+            for name, value in nothing.items()
+        )
+    )
+
+
+@dataclass(frozen=True)
+class RateSink:
+    """The table of the decay rates."""
+
+    dsn: Dsn
+    tables: Tables
+    created_at: datetime
+    replace: bool
+    writer: Connection | None
+    """None: in a dry run."""
+
+    def fit(self, rows: pl.DataFrame, /) -> tuple[Fitted, dict[int, str]]:
+        """Rates as they are stored, and the artists whose rate the table cannot hold."""
+        if self.tables.type(MLDR_TABLE, _REFERENCE) == "uuid":
+            rows = rows.with_columns(uuid_bytes(pl.col(_REFERENCE)))
+        return fit_or_refuse(
+            rows.with_columns(created_at=self.created_at), self.tables, MLDR_TABLE, by="cm_artist_id"
+        )
+
+    def held(self, _artist_ids: pl.Series, /) -> "AbstractContextManager[RateSink]":
+        """The run's lock keeps others out."""
+        return nullcontext(self)
+
+    def store(self, artist_ids: pl.Series, computed: Computed, stages: "Stages", /) -> Done:
+        """Store a batch in one transaction; in a dry run, nothing."""
+        if self.writer is None or not computed.results:
+            return done_of(computed)
+        try:
+            with stages.stage("write") as stage, statement_errors(self.dsn):
+                stage.count = len(artist_ids)
+                stored = store_rates(self.writer, self.tables, computed.fitted, replace=self.replace)
+        except (ConnectionLostError, StalledError) as error:
+            raise not_again(
+                error, "each artist has its rate or not; the next run completes the rest"
+            ) from None
+        return done_of(computed, taken=stored.taken, results=stored.rows)
+
+    @property
+    def cancel(self) -> Cancel | None:
+        """Breaks off what is being stored."""
+        return Cancel([self.writer.adbc_cancel], lambda: None) if self.writer else None
+
+    def travelling(self) -> "RateSink":
+        """Rates are computed in one process."""
+        raise InvalidOptionError("rates are computed in one process")

@@ -1,0 +1,291 @@
+"""Forecasts of tracks in a database: what is pending, how a batch is read, and how it is stored."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+import polars as pl
+
+from forecaster.errors import (
+    ConnectionLostError,
+    NoForecastError,
+    SchemaMismatchError,
+    StalledError,
+    WriteRefusedError,
+)
+from forecaster.frames.casting import Fitted
+from forecaster.model.features import looks_ahead
+from forecaster.postgres.catalogue import CONNECTIONS, Source
+from forecaster.postgres.connection import Connection, commit, connect, not_again, statement_errors
+from forecaster.postgres.dsn import Dsn, with_own_password
+from forecaster.postgres.forecasts import store_forecasts
+from forecaster.postgres.rights import warnings_of_hidden_rows
+from forecaster.postgres.rows import fit_or_refuse, uuid_bytes
+from forecaster.postgres.session import DatabaseSession, Made, Pending
+from forecaster.postgres.stored import describe_irregular, has_key, missing_key, stored_at
+from forecaster.postgres.tables import Tables
+from forecaster.process.signals import Cancel, both
+from forecaster.run.batch import Computed, Done, History, Work, done_of
+from forecaster.run.forecast import forecast
+from forecaster.run.report import TRACKS
+from forecaster.tables import FORECAST_TABLE, TO_FORECAST
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from forecaster.run.config import RunConfig
+    from forecaster.run.report import Report
+    from forecaster.run.stages import Stages
+
+BATCH = 2_500
+"""Tracks per batch, which is one transaction. Four are in memory at most: read, computed, waiting, stored."""
+
+CONNECTIONS_AT_ONCE = 48
+"""Of all workers together; PostgreSQL lets 100 in, if nobody has changed that."""
+
+_IN_ONE_PASS = 4  # times the size of a batch where each read goes over all rows of the table
+_PER_PLACE = 4  # batches at least, so that no worker is idle for long while the last one ends
+_PER_BATCH = CONNECTIONS + 1  # it is read by several, and stored by one
+
+
+@dataclass(frozen=True)
+class Database:
+    """The tables of a schema, in which tracks are forecast."""
+
+    dsn: Dsn
+    schema: str = "public"
+
+    def session(self, config: "RunConfig", report: "Report", /) -> DatabaseSession:
+        """A run in these tables."""
+        report.describe(config)
+        return DatabaseSession(self.dsn, self.schema, Forecasts(), config, report)
+
+
+class Forecasts:
+    """The task of forecasting every pending track."""
+
+    subject: ClassVar = TRACKS
+    tables: ClassVar = TO_FORECAST
+    target: ClassVar = FORECAST_TABLE
+
+    def check(self, tables: Tables, /, *, repeats: bool, dry_run: bool) -> None:
+        """Raise `SchemaMismatchError` for tables that do not fit."""
+        tables.check(*TO_FORECAST)
+        if repeats and not dry_run and not has_key(tables):
+            raise SchemaMismatchError(
+                "the table of the forecasts has no unique key on (cm_track_id, month), and with --engine "
+                "dask a chunk may be worked twice",
+                hint="`forecaster init` creates it where the data allow it; without it, run in one process",
+            )
+
+    def find(self, source: Source, config: "RunConfig", pending: Pending, report: "Report", /) -> pl.Series:
+        """What is pending. The first time, say what is wrong with the tables, too."""
+        among = pl.Series(config.ids, dtype=pl.Int64) if pending.todo is None else pending.todo
+        first, everything = pending.todo is None, pending.todo is None and among.is_empty()
+        wanted = None if everything else among
+        tracks, stored = both(
+            lambda: source.tracks(wanted), lambda: source.stored(wanted), cancel=source.cancel
+        )
+        if first:
+            _refuse_unknown(among, tracks)
+        with_forecast = stored["cm_track_id"].drop_nulls()
+        if not config.replace:
+            tracks = tracks.filter(~tracks.is_in(with_forecast.implode()))
+        without_track = source.rows_without_track() if everything else 0
+        pending.todo = tracks.head(config.limit) if config.limit and first else tracks
+        if first:
+            report.pending = len(pending.todo)
+            report.unusable_rows += without_track
+            pending.replaced = with_forecast.filter(with_forecast.is_in(pending.todo.implode()))
+            report.warnings += _state_of(source, stored, pending.replaced, config)
+        return pending.todo
+
+    def count_unusable(self, source: Source, todo: pl.Series, _config: "RunConfig", /) -> int:
+        """How many rows of these tracks are not records."""
+        return source.unusable_rows(todo)
+
+    def batch_size(self, number: int, source: Source, places: int | None, /) -> int:
+        """How many of that number go into a batch; `places`: how many the workers have at once, if any."""
+        if places is not None:
+            return max(1, min(BATCH, -(-number // (_PER_PLACE * places))))
+        return BATCH if source.reads_by_index else BATCH * _IN_ONE_PASS
+
+    def work(
+        self, source: Source, writer: Connection | None, config: "RunConfig", made: Made, /
+    ) -> Work[pl.Series, History]:
+        """Read the last records of tracks, forecast them, store them in one transaction."""
+        horizon, dsn = config.parameters.horizon, source.dsn
+        sink = ForecastSink(
+            dsn, source.tables, horizon, made.created_at, config.replace, config.dry_run, writer
+        )
+        return Work(
+            TrackCatalogue(source),
+            partial(forecast, parameters=config.parameters),
+            sink,
+            made.report.stages,
+            len,
+            overlaps=True,
+            at_once=CONNECTIONS_AT_ONCE // _PER_BATCH,
+            # Each worker finds the password in its own environment: it is not sent over the network.
+            secrets=(("PGPASSWORD", dsn.password),) if dsn.password else (),
+        )
+
+    def remarks(self, report: "Report", kept: pl.Series, /) -> Iterator[str]:
+        """Sentences on forecasts that look ahead, and on those that were to be replaced."""
+        yield from looks_ahead(report.looking_ahead, report.as_of)
+        if len(kept):
+            yield (
+                f"tracks that get no new forecast and keep the one they have: {len(kept):,}, "
+                f"the first is {kept[0]}"
+            )
+
+
+def _refuse_unknown(wanted: pl.Series, tracks: pl.Series) -> None:
+    if len(unknown := wanted.filter(~wanted.is_in(tracks.implode())).unique().sort()):
+        raise NoForecastError(
+            f"no streams of these tracks: {', '.join(map(str, unknown))}",
+            hint="check the ids, and --schema; `forecaster load` loads streams",
+        )
+
+
+def _state_of(
+    source: Source, stored: pl.DataFrame, replaced: pl.Series, config: "RunConfig"
+) -> Iterator[str]:
+    """What is wrong with the tables; of the stored forecasts, with those that stay."""
+    left = stored.filter(~pl.col("cm_track_id").is_in(replaced.implode()).fill_null(value=False))
+    yield from warnings_of_hidden_rows(source.tables, *TO_FORECAST)
+    yield from missing_key(source.tables)
+    yield from describe_irregular(left, source.tables.schema, horizon=config.parameters.horizon)
+
+
+@dataclass
+class TrackCatalogue:
+    """The streams of tracks and the decay rates of artists, as one snapshot shows them."""
+
+    source: Source
+    is_elsewhere: bool = False
+    """Whether it is in a worker, which has the password in its environment."""
+    _mldr: pl.LazyFrame | None = field(default=None, repr=False)
+
+    def read(self, track_ids: pl.Series, /) -> History:
+        """The last records of the tracks; with the first batch, the rates of all artists."""
+        source = self._with_password if self.is_elsewhere else self.source
+        if self._mldr is None:
+            history, mldr = both(lambda: source.history(track_ids), source.mldr, cancel=source.cancel)
+            self._mldr = mldr
+        else:
+            history, mldr = source.history(track_ids), self._mldr
+        facts = history.facts
+        if source.tables.type(FORECAST_TABLE, "training_data_id") == "uuid":
+            facts = facts.with_columns(uuid_bytes(pl.col("training_data_id")))
+        return History(history.records, facts, mldr, history.duplicates)
+
+    @property
+    def cancel(self) -> Cancel:
+        """Ends what is being read, by the name of its connections."""
+        return self.source.cancel
+
+    def travelling(self, *, encrypted: bool) -> "TrackCatalogue":  # noqa: ARG002 - it holds no secret then
+        """The same without the password."""
+        without = replace(self.source, dsn=replace(self.source.dsn, password=None))
+        return TrackCatalogue(without, is_elsewhere=True)
+
+    @property
+    def _with_password(self) -> Source:
+        return replace(self.source, dsn=with_own_password(self.source.dsn, os.environ))
+
+
+@dataclass(frozen=True)
+class ForecastSink:
+    """The table of the forecasts."""
+
+    dsn: Dsn
+    tables: Tables
+    horizon: int
+    created_at: datetime
+    replace: bool
+    dry_run: bool
+    writer: Connection | None
+    """None: in a dry run, and where each batch takes a connection of its own."""
+    is_elsewhere: bool = False
+    """Whether it is in a worker, so that a batch may have been stored before, by one that is lost."""
+
+    def fit(self, rows: pl.DataFrame, /) -> tuple[Fitted, dict[int, str]]:
+        """The rows in the types of the table, and the tracks that it cannot hold."""
+        return fit_or_refuse(
+            rows.with_columns(created_at=self.created_at), self.tables, FORECAST_TABLE, by="cm_track_id"
+        )
+
+    def held(self, _track_ids: pl.Series, /) -> "AbstractContextManager[ForecastSink]":
+        """The run's lock keeps others out. In a worker, connect."""
+        return self._connected() if self.is_elsewhere and not self.dry_run else nullcontext(self)
+
+    def store(self, track_ids: pl.Series, computed: Computed, stages: "Stages", /) -> Done:
+        """Store a batch in one transaction; in a dry run, nothing."""
+        if self.writer is None or not computed.results:
+            return replace(done_of(computed), stages=self._measured(stages))
+        with stages.stage("write") as stage:
+            stage.count = len(track_ids)
+            if self.is_elsewhere:
+                done = self._once(self.writer, track_ids, computed)
+            else:
+                done = self._stored(self.writer, computed)
+        return replace(done, stages=self._measured(stages))
+
+    @property
+    def cancel(self) -> Cancel | None:
+        """Breaks off what is being stored."""
+        return Cancel([self.writer.adbc_cancel], lambda: None) if self.writer else None
+
+    def travelling(self) -> "ForecastSink":
+        """The same without password and connection."""
+        return replace(self, dsn=replace(self.dsn, password=None), writer=None, is_elsewhere=True)
+
+    @contextmanager
+    def _connected(self) -> "Iterator[ForecastSink]":
+        with connect(with_own_password(self.dsn, os.environ)) as writer:
+            yield replace(self, writer=writer)
+
+    def _measured(self, stages: "Stages") -> dict[str, float]:
+        """What the run's own stopwatch has not measured."""
+        return dict(stages.seconds) if self.is_elsewhere else {}
+
+    def _once(self, writer: Connection, track_ids: pl.Series, computed: Computed) -> Done:
+        """Store what is not stored yet: this run may have been at the batch before, in a lost worker."""
+        try:
+            return self._rest(writer, track_ids, computed)
+        except WriteRefusedError:
+            # An earlier attempt at this batch, whose worker was given up, may have committed meanwhile.
+            return self._rest(writer, track_ids, computed)
+
+    def _rest(self, writer: Connection, track_ids: pl.Series, computed: Computed) -> Done:
+        ours = stored_at(writer, self.tables, track_ids, self.created_at, self.horizon)
+        commit(writer)
+        rows = computed.fitted.rows
+        is_there = rows["cm_track_id"].cast(pl.Int64).is_in(ours.implode())
+        rest = replace(computed.fitted, rows=rows.filter(~is_there))
+        there = int(is_there.sum()) // self.horizon
+        if rest.rows.is_empty():
+            return done_of(computed)
+        left = self._stored(writer, replace(computed, fitted=rest, results=computed.results - there))
+        return replace(
+            left,
+            looked_at=left.looked_at + there,
+            results=left.results + there,
+            rows=left.rows + there * self.horizon,
+        )
+
+    def _stored(self, writer: Connection, computed: Computed) -> Done:
+        try:
+            with statement_errors(self.dsn):
+                stored = store_forecasts(
+                    writer, self.tables, computed.fitted, horizon=self.horizon, replace=self.replace
+                )
+        except (ConnectionLostError, StalledError) as error:
+            hint = "each track has all its months or none; the next run completes the rest"
+            raise not_again(error, hint) from None
+        return done_of(computed, taken=stored.taken, results=stored.rows // self.horizon)

@@ -1,0 +1,45 @@
+"""What the page shows of an evaluation."""
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+from polars import selectors
+
+from forecaster.scoring import BASELINES, FORECASTER, GROUPS, LEFT_OUT, METRICS
+
+if TYPE_CHECKING:
+    from forecaster.scoring import Evaluation
+
+_GROUP_SCORES = ("series", "windows", "wape", "bias", "within_20", "skill")
+
+
+def evaluated(evaluation: "Evaluation") -> dict[str, object]:
+    """An evaluation as the script reads it: frames as columns, and the words for their names."""
+    worst = evaluation.worst_cutoff
+    return {
+        "overall": _scores(evaluation.overall),
+        **{
+            name: _scores(getattr(evaluation, name).select(by, *_GROUP_SCORES)) for name, by in GROUPS.items()
+        },
+        "rivals": _scores(evaluation.by_month.select(f"wape_{name}" for name in BASELINES)),
+        "scored": evaluation.windows_scored,
+        "left_out": [
+            {"name": name, "meaning": LEFT_OUT.get(name, ""), "months": months}
+            for name, months in evaluation.left_out.items()
+        ],
+        "best": evaluation.best_baseline,
+        "worst": worst.isoformat() if worst else None,
+        "forecaster": FORECASTER,
+        "baselines": dict(BASELINES),
+        "metrics": {
+            name: {"heading": metric.heading, "formula": metric.formula, "form": metric.form}
+            for name, metric in METRICS.items()
+        },
+    }
+
+
+def _scores(frame: pl.DataFrame) -> dict[str, list[object]]:
+    numbers, dates = selectors.float(), selectors.date()
+    return frame.with_columns(
+        pl.when(numbers.is_finite()).then(numbers.round_sig_figs(8)), dates.dt.to_string("%Y-%m-%d")
+    ).to_dict(as_series=False)

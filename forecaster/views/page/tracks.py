@@ -1,0 +1,136 @@
+"""The tracks of the page: cleaned, and as the columns that the script reads."""
+
+import polars as pl
+from polars import selectors
+
+LARGEST_TRACKS = 20_000
+"""Tracks listed at most: those with the largest forecasts. All sums cover all tracks."""
+
+POINTS = 40
+"""Forecast months in the chart of a track, at most."""
+
+LARGEST_INTEGER = 2.0**63
+TIME_FORMAT = "%Y-%m-%d %H:%M UTC"
+
+_FLOAT_EXACT = 2.0**53
+_LARGEST = 1e30  # no streams; the sums of larger ones could be infinite, here and in JavaScript
+_YEAR = 12
+
+
+def cleaned(tracks: pl.DataFrame) -> pl.DataFrame:
+    """Set numbers that are not finite or too large to NULL; add `whole`, the total as integer, and `state`.
+
+    The state is forecast, stale, pending, or the reason for having no forecast.
+    """
+    number = pl.element()
+    return (
+        tracks.with_columns(
+            _usable(selectors.float()),
+            pl.col("history", "forecast").list.eval(_usable(number)),
+        )
+        .with_columns(
+            total=pl.when(is_forecast()).then(pl.col("total").fill_null(pl.col("forecast").list.sum())),
+            whole=pl.col("forecast").list.eval(integer(pl.element())).list.sum(),
+        )
+        .with_columns(
+            state=pl.when(is_forecast() & pl.col("is_stale"))
+            .then(pl.lit("stale"))
+            .when(is_forecast())
+            .then(pl.lit("forecast"))
+            .otherwise(pl.col("reason").fill_null("pending"))
+        )
+    )
+
+
+def _usable(numbers: pl.Expr) -> pl.Expr:
+    return pl.when(numbers.abs() <= _LARGEST).then(numbers)  # NaN is larger than all numbers
+
+
+def is_forecast() -> pl.Expr:
+    """True for tracks with a stored forecast."""
+    return (pl.col("forecast").list.len() > 0).fill_null(value=False)
+
+
+def integer(values: pl.Expr) -> pl.Expr:
+    """The values as integers; NULL where they are too large."""
+    return values.round().cast(pl.Int64, strict=False)
+
+
+def digits(total: str, whole: str) -> pl.Expr:
+    """A total as text where an integer holds all of its digits and a float does not; else NULL.
+
+    Of a column of floats, and one of integers that is wrong where it is too small for the total.
+    """
+    is_between = pl.col(total).is_between(_FLOAT_EXACT, LARGEST_INTEGER, closed="left")
+    return pl.when(is_between).then(pl.col(whole).cast(pl.String))
+
+
+def largest(tracks: pl.DataFrame) -> pl.DataFrame:
+    """The tracks to list, sorted by id."""
+    order = ("total", "streams_30", "cm_track_id")
+    return (
+        tracks.sort(order, descending=[True, True, False], nulls_last=True)
+        .head(LARGEST_TRACKS)
+        .sort("cm_track_id")
+    )
+
+
+def drawn_months(months: int) -> list[int]:
+    """All months, or `POINTS` of them with both ends: denser at the start, where a forecast curves."""
+    if months <= POINTS:
+        return [*range(1, months + 1)]
+    steps = (step / (POINTS - 1) for step in range(POINTS))
+    return sorted({1 + round((months - 1) * step**1.5) for step in steps})
+
+
+def rows(tracks: pl.DataFrame, months: list[int]) -> dict[str, list[object]]:
+    """The columns that the script reads. Ids are text: they may exceed what JavaScript counts exactly."""
+    drawn = pl.element().round_sig_figs(4)
+    places = pl.lit([month - 1 for month in months], dtype=pl.List(pl.Int64))
+    return tracks.select(
+        track=pl.col("cm_track_id").cast(pl.String),
+        artist=pl.col("cm_artist_id").cast(pl.String),
+        state="state",
+        reason="reason",
+        as_of=pl.col("as_of").dt.to_string("%Y-%m-%d"),
+        cutoff=pl.col("cutoff").dt.to_string("%Y-%m-%d"),
+        late=_late(),
+        age=pl.when(is_forecast()).then("age").otherwise("months_since_release"),
+        age_now="months_since_release",
+        segment="segment",
+        range=pl.col("influence_range") + 1,
+        last_30=pl.col("streams_30").round(),
+        last_365=pl.col("streams_365").round(),
+        total=pl.col("total").round(),
+        digits=digits("total", "whole"),
+        months="months",
+        change=_change().round_sig_figs(6),
+        mldr=pl.col("mldr").round_sig_figs(6),
+        k=pl.col("k").round_sig_figs(6),
+        multiplier=pl.col("multiplier").round_sig_figs(6),
+        stored=pl.col("created_at").dt.to_string(TIME_FORMAT),
+        history=pl.col("history").list.eval(drawn),
+        forecast=pl.col("forecast").list.gather(places, null_on_oob=True).list.eval(drawn),
+    ).to_dict(as_series=False)
+
+
+def _late() -> pl.Expr:
+    """Days of streams after the last day that the forecast used; 0 without both dates."""
+    # A Duration would overflow between the first and the last days that a Date can hold.
+    as_of, cutoff = (pl.col(name).to_physical().cast(pl.Int64) for name in ("as_of", "cutoff"))
+    return pl.when(is_forecast()).then(as_of - cutoff).fill_null(0)
+
+
+def _change() -> pl.Expr:
+    """The change from the last twelve sums to the next twelve months, as a share.
+
+    NULL without both, and where newer streams exist.
+    """
+    past, ahead = (
+        pl.when(year.list.len() == _YEAR).then(year.list.sum())
+        for year in (
+            pl.col("history").list.tail(_YEAR).list.drop_nulls(),
+            pl.col("forecast").list.head(_YEAR).list.drop_nulls(),
+        )
+    )
+    return _usable(pl.when((past > 0) & (_late() == 0)).then(ahead / past - 1))

@@ -1,0 +1,1 @@
+"""Files that a directory, a pattern or a URL means."""
