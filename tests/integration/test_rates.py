@@ -12,7 +12,6 @@ from click.testing import CliRunner
 
 from forecaster.cli import main
 from forecaster.errors import (
-    BadFileError,
     DatabaseError,
     InvalidOptionError,
     LockedError,
@@ -20,7 +19,6 @@ from forecaster.errors import (
     SchemaMismatchError,
     WriteRefusedError,
 )
-from forecaster.files.intake import read_listeners
 from forecaster.postgres import rates as module
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
@@ -35,12 +33,10 @@ from forecaster.setup.load import load
 from forecaster.tables import LISTENERS_TABLE, MLDR_TABLE
 from tests import sql
 from tests.conftest import Cli
-from tests.tables import GOLDEN, initialise, made_once
+from tests.tables import GOLDEN, golden_listeners, initialise, made_once
 
 TRUTH = pl.read_parquet(GOLDEN / "artist_mldr.parquet").cast({"cm_artist_id": pl.Int64})
-LISTENERS = pl.read_parquet(GOLDEN / "artist_listeners.parquet").select(
-    pl.col("cm_artist_id").cast(pl.Int64), "date", pl.col("monthly_listeners").cast(pl.Int64)
-)
+LISTENERS = golden_listeners()
 THYME = GOLDEN / "listeners_thyme.csv"
 
 
@@ -364,40 +360,8 @@ def test_rights(loaded_embedded: Dsn) -> None:
         sql.run(loaded_embedded, "DROP ROLE rater")
 
 
-class TestFiles:
-    def test_a_table_and_an_export(self, tmp_path: Path) -> None:
-        LISTENERS.with_columns(note=pl.lit("x")).write_csv(tmp_path / "listeners.csv")
-        intake = read_listeners(tmp_path / "listeners.csv")
-        assert intake.rows.equals(LISTENERS)
-        assert intake.ignored == ("note",)
-        export = read_listeners(THYME, artist_id=7)
-        assert export.rows.row(0) == (7, date(2021, 2, 27), 680)
-        assert export.ignored == ("Change",)
-
-    @pytest.mark.parametrize(
-        ("text", "said"),
-        [
-            ("cm_artist_id,date\n1,2024-01-01\n", "lacks the column monthly_listeners"),
-            ("cm_artist_id,date,monthly_listeners\n1,2024-01-01,-5\n", "monthly_listeners is '-5'"),
-            ("cm_artist_id,date,monthly_listeners\n1,2024-13-01,5\n", "date is '2024-13-01'"),
-            ("cm_artist_id,date,monthly_listeners\n1,2024-01-01,5\n1,2024-01-01,6\n", "one artist and day"),
-            ("cm_artist_id,date,monthly_listeners\n", "has no rows"),
-        ],
-    )
-    def test_bad_rows(self, tmp_path: Path, text: str, said: str) -> None:
-        (tmp_path / "bad.csv").write_text(text)
-        with pytest.raises(BadFileError, match=said):
-            read_listeners(tmp_path / "bad.csv")
-
-    def test_ids(self, tmp_path: Path) -> None:
-        with pytest.raises(InvalidOptionError, match="does not name its artist"):
-            read_listeners(THYME)
-        LISTENERS.head(3).write_parquet(tmp_path / "own.parquet")
-        with pytest.raises(InvalidOptionError, match="has its own cm_artist_id"):
-            read_listeners(tmp_path / "own.parquet", artist_id=1)
-
-    def test_days_that_are_there_already(self, loaded_embedded: Dsn) -> None:
-        with pytest.raises(
-            WriteRefusedError, match=f"rows are in {LISTENERS_TABLE} already, the first for artist 1 "
-        ):
-            load(loaded_embedded, "public", listeners=LISTENERS.head(3))
+def test_days_that_are_there_already(loaded_embedded: Dsn) -> None:
+    with pytest.raises(
+        WriteRefusedError, match=f"rows are in {LISTENERS_TABLE} already, the first for artist 1 "
+    ):
+        load(loaded_embedded, "public", listeners=LISTENERS.head(3))
