@@ -77,6 +77,8 @@ class Done:
     looking_ahead: int = 0
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds in each stage, unless the stopwatch of the run has measured them."""
+    is_stored: bool = True
+    """False if the write failed, so that only what was computed counts."""
     left_alone: bool = False
     """Whether the results were stored and complete before this run, so that it computed nothing."""
     proof: object = None
@@ -89,6 +91,7 @@ def done_of(
     taken: Sequence[int] = (),
     results: int | None = None,
     stages: dict[str, float] | None = None,
+    is_stored: bool = True,
 ) -> Done:
     """Return the outcome of a batch that was computed and stored, except the ids that were `taken`."""
     results = computed.results if results is None else results
@@ -104,6 +107,7 @@ def done_of(
         unusable_rows=computed.unusable_rows,
         looking_ahead=computed.looking_ahead,
         stages=stages or {},
+        is_stored=is_stored,
     )
 
 
