@@ -1,1 +1,1 @@
-"""The program against the floor, a sequential baseline and the published timings: `python -m benchmarks`."""
+"""Benchmarks against the floor, a sequential baseline and the published timings: `python -m benchmarks`."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: build the catalogue, check the answers, measure, and write down the results."""
+"""`python -m benchmarks`: build the catalogue, check the answers, measure, and write the results."""
 
 import contextlib
 import os
@@ -39,7 +39,9 @@ RUNS, QUICK_RUNS = 3, 1  # of each size
 
 @click.command()
 @click.option("--database-url", metavar="URL", help="A real server.  [default: the embedded one]")
-@click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Of the embedded server.")
+@click.option(
+    "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Directory of the embedded server."
+)
 @click.option("--quick", is_flag=True, help="A smaller catalogue and fewer rounds; the same code.")
 @click.option("--rounds", type=click.IntRange(1), help="Interleaved rounds.  [default: 5, quick 2]")
 @click.option("--growth/--no-growth", default=True, help="Also more tracks and longer histories (an hour).")
@@ -94,7 +96,7 @@ def _database(url: str | None, data_dir: Path | None) -> Iterator[Dsn]:
 
 
 def _check_answers(catalogue: Catalogue, *, sample: int) -> dict[str, Any]:
-    """A first run, whose results have to be those of the baseline; timing what is wrong is of no use."""
+    """Check the results of a first run against the baseline: timings of wrong results mean nothing."""
     _say("checking the answers")
     catalogue.empty_forecasts()
     first = program.run(catalogue)
@@ -112,7 +114,7 @@ def _check_answers(catalogue: Catalogue, *, sample: int) -> dict[str, Any]:
             raise SystemExit(
                 f"track {track}: {len(stored)} months are stored, the baseline has {len(expected)}"
             )
-        # curve_fit stops early now and then, and where it does not converge there is nothing to compare.
+        # curve_fit sometimes stops early, and if it does not converge there is nothing to compare.
         close = all(
             abs(v - e) <= 1 + 1e-2 * e for (_, v), (_, e) in zip(stored, expected, strict=True) if e >= 0
         )
@@ -198,7 +200,10 @@ def _growth_in_history(dsn: Dsn, tracks: int, histories: Sequence[int], runs: in
 
 
 def _fastest(catalogue: Catalogue, number: int) -> dict[str, Any]:
-    """The fastest of some runs, and of as many with nothing pending: growth is about what the work takes."""
+    """Measure the fastest of `number` runs, and of as many with nothing pending.
+
+    The fastest run shows best how the time of the computation itself grows.
+    """
     runs, idle = [], []
     for _ in range(number):
         catalogue.empty_forecasts()

@@ -1,4 +1,4 @@
-"""The sequential baseline: one track at a time, as the original system worked."""
+"""The sequential baseline: one track at a time, like the original system."""
 
 import math
 import time
@@ -19,15 +19,15 @@ Forecast = list[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Baseline:
-    """A sample of tracks forecast one by one."""
+    """The forecasts of a sample of tracks, computed one by one, and their seconds."""
 
     seconds: float
     forecasts: dict[int, Forecast]
-    """Month and forecasted value per track; none for a track that is skipped."""
+    """(month, forecasted value) per track; an empty list for a skipped track."""
 
 
 def measure(catalogue: Catalogue, tracks: list[int]) -> Baseline:
-    """Two queries, one optimiser call and one loop over the months for each track. Nothing is stored."""
+    """Forecast each track with two queries, one call of an optimiser and one loop; store nothing."""
     with psycopg.connect(catalogue.dsn.uri) as connection:
         start = time.perf_counter()
         forecasts = {track: _forecast(connection, catalogue, track) for track in tracks}
@@ -71,7 +71,7 @@ def _decay(m: int, recent: float, quarter: float, year: float) -> float:
                 bounds=(0, np.inf),
                 maxfev=20_000,
             )
-        except RuntimeError:  # did not converge: the original lost such tracks
+        except RuntimeError:  # did not converge: the original dropped such tracks
             return math.nan
     return float(k)
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.buckets`: catalogues in Parquet of growing size, in one process and over workers."""
+"""`python -m benchmarks.buckets`: Parquet catalogues of growing size, in one process and on Dask."""
 
 import json
 import os
@@ -28,26 +28,26 @@ from forecaster.setup.sample import sample_chunks, sample_mldr
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("forecaster", "polars", "distributed")
 _MEANING = (
-    "Whole processes, from their start to their end, in interleaved rounds. Seconds are medians. Memory is "
-    "the most that one process had in any round. The ratio is the median of the rounds' ratios."
+    "Complete processes, from start to end, in interleaved rounds. Seconds are medians. Memory is the peak "
+    "of the largest process in any round. The ratio is the median of the ratios of the rounds."
 )
-_LOOKS = 0.02  # seconds between two looks at the memory
+_POLL = 0.02  # seconds between two measurements of memory
 
 
 @dataclass(frozen=True)
 class Size:
-    """A catalogue, and what is measured of it."""
+    """The size of a catalogue, and the measurements to take of it."""
 
     tracks: int
     buckets: int
     rounds: int
     fewer: tuple[int, ...] = ()
-    """Also laid out in these smaller numbers of buckets."""
+    """Measure it also in these smaller numbers of buckets."""
     many: int = 0
-    """Also laid out, but not forecast, in this number of buckets."""
+    """Also lay it out in this number of buckets, without forecasts; 0: do not."""
 
 
-# A bucket has the same size in each, so that only the number of buckets grows.
+# Buckets have the same size in each, so that only their number grows.
 WHOLE = (
     Size(8_459, 4, 3),
     Size(8_459 * 4, 16, 3),
@@ -93,7 +93,7 @@ def main(quick: bool, work: Path | None, out: Path) -> None:  # noqa: FBT001 - b
     for size in QUICK if quick else WHOLE:
         with tempfile.TemporaryDirectory(dir=work) as directory:
             _measure(Path(directory), size, result)
-        _write(result, out, "buckets-quick" if quick else "buckets")  # what is cut off loses one size
+        _write(result, out, "buckets-quick" if quick else "buckets")  # an interruption loses one size
     click.echo(markdown(result))
 
 
@@ -117,7 +117,7 @@ def _measure(directory: Path, size: Size, result: dict[str, Any]) -> None:
 
 
 def _write_sample(raw: Path, tracks: int) -> None:
-    """The sample catalogue as files that nobody has laid out."""
+    """Write the sample catalogue as files without a layout."""
     (raw / "streams").mkdir(parents=True)
     (raw / "mldr").mkdir()
     first = 1
@@ -137,7 +137,7 @@ def _prepare(raw: Path, catalogue: Path, buckets: int) -> dict[str, float]:
 
 
 def _rounds(catalogue: Path, sink: Path, size: Size, buckets: int) -> dict[str, Any]:
-    """A bucket in a process of its own, then all of them in one process and over workers, again and again."""
+    """Run in each round one bucket as a `shard`, then all buckets in one process, then all on Dask."""
     files = ("--source", catalogue, "--sink", sink)
     commands: dict[str, tuple[object, ...]] = {
         "shard": ("shard", f"0/{buckets}", *files),
@@ -167,15 +167,15 @@ def _rounds(catalogue: Path, sink: Path, size: Size, buckets: int) -> dict[str, 
 
 
 def _run(*command: object) -> tuple[dict[str, float], bytes]:
-    """Seconds of a command as a user starts it, the memory of its largest process, and what it printed."""
+    """Run a command as a user does; return its seconds, peak memory of its largest process, and output."""
     line = [sys.executable, "-m", "forecaster", *map(str, command), "-q"]
-    os.sync()  # so that it does not wait for what others wrote
+    os.sync()  # so that it does not wait for earlier writes
     start = time.perf_counter()
     peak = 0.0
     with tempfile.TemporaryFile() as output, subprocess.Popen(line, stdout=output) as process:
         while process.poll() is None:
             peak = max(peak, *_peaks(process.pid), 0.0)
-            time.sleep(_LOOKS)
+            time.sleep(_POLL)
         seconds = time.perf_counter() - start
         if process.returncode:
             raise SystemExit(f"{' '.join(line)} ended with {process.returncode}")
@@ -184,7 +184,7 @@ def _run(*command: object) -> tuple[dict[str, float], bytes]:
 
 
 def _peaks(pid: int) -> Iterator[float]:
-    """The most memory (MB, of a million bytes) that each process of a tree has had."""
+    """Yield the peak memory (MB of a million bytes) of each process of a tree."""
     try:
         root = psutil.Process(pid)
         tree = [root, *root.children(recursive=True)]
@@ -203,7 +203,7 @@ def _bytes(directory: Path) -> int:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """All that was measured, as tables."""
+    """Format all measurements as Markdown tables."""
     environment = result["environment"]
     versions = ", ".join(f"{package} {environment[package]}" for package in ("python", *PACKAGES))
     many = [

@@ -1,4 +1,4 @@
-"""The seeded catalogue in a database, built once and kept; and the same rows in other tables."""
+"""Build the seeded catalogue in a database, once, and the same rows in other tables."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Catalogue:
-    """A schema with the three tables, filled."""
+    """A schema with the three tables, filled with the sample catalogue."""
 
     dsn: Dsn
     schema: str
@@ -30,24 +30,26 @@ class Catalogue:
     rows: int
 
     def table(self, name: str) -> str:
-        """The quoted name of one of its tables."""
+        """The quoted name of a table in its schema."""
         return f"{quote_identifier(self.schema)}.{quote_identifier(name)}"
 
     def empty_forecasts(self) -> None:
-        """As before a first run, with nothing left for the server to do behind our back."""
+        """Empty the forecast table as before a first run, and leave the server no background writes."""
         execute(self.dsn, f"TRUNCATE {self.table(FORECAST_TABLE)}")
-        with suppress(adbc.ProgrammingError):  # not everyone may: then a run may meet the server's own
+        with suppress(
+            adbc.ProgrammingError
+        ):  # needs a right: without it a checkpoint of the server may fall into a run
             execute(self.dsn, "CHECKPOINT")
 
 
 def execute(dsn: Dsn, sql: str) -> None:
-    """Run a statement outside of any transaction."""
+    """Run a statement outside a transaction."""
     with driver.connect(dsn.uri, autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute(sql)
 
 
 def rows(dsn: Dsn, sql: str) -> pl.DataFrame:
-    """The rows of a statement."""
+    """Read the rows of a statement."""
     with driver.connect(dsn.uri) as connection, connection.cursor() as cursor:
         cursor.execute(sql)
         frame: pl.DataFrame = cursor.fetch_polars()
@@ -55,7 +57,7 @@ def rows(dsn: Dsn, sql: str) -> pl.DataFrame:
 
 
 def prepare(dsn: Dsn, schema: str, tracks: int, *, days: int | None = None, say: Say) -> Catalogue:
-    """The sample catalogue in tables as `init` makes them; what is there already is kept."""
+    """Build the sample catalogue in tables as `init` creates them, or reuse an existing one."""
     *_, catalogue = growing(dsn, schema, [tracks], days=days, say=say)
     return catalogue
 
@@ -63,7 +65,7 @@ def prepare(dsn: Dsn, schema: str, tracks: int, *, days: int | None = None, say:
 def growing(
     dsn: Dsn, schema: str, sizes: list[int], *, days: int | None = None, say: Say
 ) -> Iterator[Catalogue]:
-    """One catalogue that grows to each size in turn; a catalogue that is larger already begins anew."""
+    """Yield one catalogue that grows to each size in turn; one that is already larger is rebuilt."""
     name = quote_identifier(schema)
     initialise(dsn, schema)
     there = _tracks(dsn, schema)
@@ -93,7 +95,7 @@ def growing(
 
 
 def with_other_tables(original: Catalogue, schema: str, *, row_id: str, key: bool, say: Say) -> Catalogue:
-    """The same rows with another kind of row id, or without the key (and index) on track and date."""
+    """Copy the rows into tables with another type of row id, or without key (and index) on track and date."""
     catalogue = replace(original, schema=schema)
     if _tracks(original.dsn, schema) == original.tracks:
         return catalogue

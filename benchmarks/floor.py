@@ -1,4 +1,4 @@
-"""The floor: what it takes PostgreSQL just to hand over and take in the bytes."""
+"""The floor: the time that PostgreSQL needs only to send and receive the bytes."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ _STORED = (
 
 @dataclass(frozen=True)
 class Floor:
-    """Seconds of the two copies, and their bytes."""
+    """Seconds and bytes of the two copies."""
 
     out_seconds: float
     in_seconds: float
@@ -29,12 +29,12 @@ class Floor:
 
     @property
     def seconds(self) -> float:
-        """Of both, one after the other."""
+        """Seconds of both copies, one after the other."""
         return self.out_seconds + self.in_seconds
 
 
 def stored_rows(catalogue: Catalogue) -> bytes:
-    """The forecast rows of a finished run as a binary COPY has them."""
+    """Read the forecast rows of a finished run in the binary format of COPY."""
     with psycopg.connect(catalogue.dsn.uri) as connection, connection.cursor() as cursor:
         query = f"SELECT {_STORED} FROM {catalogue.table(FORECAST_TABLE)} ORDER BY id"
         with cursor.copy(sql.SQL(f"COPY ({query}) TO STDOUT (FORMAT binary)")) as copy:
@@ -42,9 +42,9 @@ def stored_rows(catalogue: Catalogue) -> bytes:
 
 
 def measure(catalogue: Catalogue, result: bytes, *, connections: int = 1) -> Floor:
-    """Copy out what the model needs and copy in the result, on open connections; nothing else.
+    """Copy the input of the model out and the result in, on open connections, and do nothing else.
 
-    Per track one array of its last 365 values, its first id, its artist, its first and its last date.
+    The input is per track an array of its last 365 values, its first id, its artist, its first and last date.
     """
     ids = range(1, catalogue.tracks + 1)
     slices = [

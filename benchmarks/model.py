@@ -1,4 +1,4 @@
-"""The model by itself, on frames that have been read: nothing else is at work meanwhile."""
+"""Measure the model alone, on frames in memory, while nothing else runs."""
 
 import time
 from typing import NamedTuple
@@ -17,24 +17,24 @@ from forecaster.postgres.tracks import BATCH
 
 
 class Data(NamedTuple):
-    """What a run reads, chunk by chunk."""
+    """The input of a run, batch by batch."""
 
     histories: list[History]
     mldr: pl.LazyFrame
 
 
 def read(catalogue: Catalogue) -> Data:
-    """All tracks of the catalogue."""
+    """Read all tracks of the catalogue, in batches like those of a run."""
     with connect(catalogue.dsn, repeatable_read=True) as connection:
         tables = read_tables(connection, catalogue.schema)
         source = Source(catalogue.dsn, tables, export_snapshot(connection))
         tracks = source.tracks()
-        chunks = [tracks.slice(start, BATCH) for start in range(0, len(tracks), BATCH)]
-        return Data([source.history(chunk) for chunk in chunks], source.mldr())
+        batches = [tracks.slice(start, BATCH) for start in range(0, len(tracks), BATCH)]
+        return Data([source.history(batch) for batch in batches], source.mldr())
 
 
 def measure(data: Data) -> dict[str, float]:
-    """Seconds of each stage, summed over the chunks, as a run computes them."""
+    """Measure the seconds of each stage, summed over the batches, computed as in a run."""
     parameters = Parameters()
     seconds = dict.fromkeys(MODEL_STAGES, 0.0)
 

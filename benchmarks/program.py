@@ -1,4 +1,4 @@
-"""The program as a user starts it: a process of its own, with its wall time and its memory."""
+"""Run the program as a user does, as a separate process, and measure its wall time and memory."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from typing import Any
 
 from benchmarks.catalogue import Catalogue
 
-# By way of a process that is small itself: the largest memory that the system counts for a process begins
-# with that of the one that it was started by.
+# Started by a small process: the peak memory that the system counts for a process begins with the memory of
+# the process that started it.
 _TIMED = """
 import os, sys, time
 start = time.perf_counter()
@@ -26,7 +26,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 @dataclass(frozen=True)
 class Measured:
-    """One process: seconds from start to end, the largest memory it had, and its own report."""
+    """One process: seconds from start to end, peak memory, and its own report."""
 
     seconds: float
     peak_mb: float
@@ -34,12 +34,12 @@ class Measured:
 
     @property
     def stages(self) -> dict[str, float]:
-        """Seconds at work in each stage; `start` is what the process did before and after its run."""
+        """Seconds spent in each stage; `start` is the time of the process before and after its run."""
         return {"start": self.seconds - self.report["seconds"], **self.report["stages"]}
 
 
 def run(catalogue: Catalogue, *arguments: str) -> Measured:
-    """`python -m forecaster run` on a catalogue."""
+    """Measure `python -m forecaster run` on a catalogue."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "report.json"
         command = ("run", "--schema", catalogue.schema, "--report", str(path), *arguments)
@@ -48,7 +48,7 @@ def run(catalogue: Catalogue, *arguments: str) -> Measured:
 
 
 def process(command: list[str], database_url: str = "") -> tuple[float, float]:
-    """Wall seconds and peak memory (MB) of a process, which has to succeed."""
+    """Run a command; return wall seconds and peak memory (MB). Raises `RuntimeError` if it fails."""
     environment = {**os.environ, "DATABASE_URL": database_url}
     timed = subprocess.run(
         [sys.executable, "-S", "-c", _TIMED, *command], env=environment, capture_output=True, check=False

@@ -1,4 +1,4 @@
-"""Measurements -> a table for people, a JSON file for programs, a picture of the growth."""
+"""Measurements -> a Markdown table for people, a JSON file for programs, a chart of the growth."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 from forecaster.files.atomic import write_text
 from forecaster.files.paths import counted
 
-# Published figures of the system that this one replaces, for 8,459 tracks.
+# Published figures of the system that this program replaces, for 8,459 tracks.
 PUBLISHED_TRACKS = 8_459
 PUBLISHED = {
     "published, original": {"seconds": 7.4 * 3600, "tracks_per_second": 0.32, "per_track": 3.16},
@@ -20,7 +20,7 @@ STAGES = ("start", "connect", "read", "features", "fit", "projection", "write")
 
 
 def write(result: dict[str, Any], directory: Path, stem: str) -> str:
-    """Write `stem`.json, `stem`.md and, where growth was measured, `stem`.png; returns the Markdown."""
+    """Write `stem`.json, `stem`.md and, if growth was measured, `stem`.png; return the Markdown."""
     text = markdown(result, picture=f"{stem}.png" if "tracks" in result else None)
     write_text(json.dumps(result, indent=1), directory / f"{stem}.json")
     write_text(text, directory / f"{stem}.md")
@@ -30,7 +30,7 @@ def write(result: dict[str, Any], directory: Path, stem: str) -> str:
 
 
 def markdown(result: dict[str, Any], *, picture: str | None) -> str:
-    """All that was measured, as tables."""
+    """Format all measurements as Markdown tables."""
     parts = [
         _head(result),
         _comparison(result),
@@ -45,7 +45,7 @@ def markdown(result: dict[str, Any], *, picture: str | None) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table."""
+    """Format rows as a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
@@ -109,7 +109,7 @@ def _floor(result: dict[str, Any]) -> str:
     return (
         "## Against the floor\n\nThe floor is one binary COPY of what the model needs out of the server "
         f"({size['out_mb']:.0f} MB) and one of the result rows in ({size['in_mb']:.0f} MB), on a connection "
-        "that is open already. The program is a whole process, its imports included.\n\n"
+        "that is already open. The program is a complete process, including its imports.\n\n"
         + table(("", "program, s", "floor, s (out + in)", "ratio"), lines)
     )
 
@@ -127,8 +127,8 @@ def _stages(result: dict[str, Any]) -> str:
     by_stage = ", ".join(f"{stage} {value:.3f}" for stage, value in alone.items())
     return (
         "## Where the time goes\n\nIn a run the next tracks are read and the last ones stored while some are "
-        "computed, so the shares add up to more than the whole, and the stages keep each other waiting. "
-        f"Without others beside it, the model takes {sum(alone.values()):.3f} s ({by_stage}).\n\n"
+        "computed, so the shares add up to more than 100 %, and the stages wait for each other. "
+        f"When nothing else runs, the model takes {sum(alone.values()):.3f} s ({by_stage}).\n\n"
         + table(
             ("stage", "seconds", "share", "rows per second (daily rows of the catalogue, or rows stored)"),
             lines,
@@ -181,12 +181,12 @@ def _growth(result: dict[str, Any]) -> str:
             for r in result["history"]
         ),
     )  # fmt: skip
-    runs = counted(first.get("runs", 3), "run")  # which older results do not say
+    runs = counted(first.get("runs", 3), "run")  # older results do not have it
     return f"## Growth\n\nFastest of {runs} each.\n\n{by_tracks}\n\n{by_history}"
 
 
 def _draw(result: dict[str, Any], path: Path) -> None:
-    import matplotlib as mpl  # noqa: PLC0415 - slow, and only for the picture
+    import matplotlib as mpl  # noqa: PLC0415 - slow, and only for the chart
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""What a measurement of `benchmarks.buckets` says of larger catalogues: cores, memory, store and hours."""
+"""Extrapolate a measurement of `benchmarks.buckets` to larger catalogues: cores, memory, disk and hours."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ ENGINES = ("local", "dask")
 
 
 def needs(result: dict[str, Any]) -> str:
-    """A Markdown table: the arithmetic, what was measured at the largest size, and what larger ones need.
+    """Format a Markdown table: the arithmetic, the largest measured size, and the needs of larger ones.
 
-    One star: extrapolated to more tracks. Two: also to more cores.
+    One star: extrapolated to more tracks. Two stars: also to more cores.
     """
     largest = result["sizes"][-1]
     laid_out = [many for many in result["many_buckets"] if many["tracks"] == largest["tracks"]]
@@ -47,11 +47,11 @@ class _Need:
     value: float
     is_hours: bool = False
     extrapolated: bool = False
-    """To more cores than there were."""
+    """Whether it is extrapolated to more cores than the machine has."""
 
     @property
     def shown(self) -> str:
-        """With three digits, or all before the point; less than an hour in minutes."""
+        """The value with three digits, or all before the point; less than an hour in minutes."""
         if self.is_hours:
             return f"{self.value:,.1f} h" if self.value >= 1 else f"{self.value * 60:.1f} min"
         return f"{self.value:,.0f}" if self.value >= 100 else f"{self.value:.3g}"
@@ -59,7 +59,7 @@ class _Need:
 
 @dataclass(frozen=True)
 class _Rates:
-    """What one size took, per track, row, bucket, second and core."""
+    """Measured rates of one size: per track, row, bucket, second and core."""
 
     cores: int
     days: float
@@ -70,11 +70,11 @@ class _Rates:
     bytes_per_forecast_row: float
     tracks_per_bucket: float
     rows_per_core: float
-    """Daily rows per second and core, by the slower engine."""
+    """Daily rows per second and core, with the slower engine."""
     worker_gb: float
-    """The most memory of a process."""
+    """Peak memory of the largest process."""
     rows_prepared: float
-    """Daily rows per second that `prepare` lays out, in the number of buckets that is the slowest."""
+    """Daily rows per second that `prepare` lays out, with the slowest number of buckets."""
     buckets_prepared: int
 
     @classmethod
