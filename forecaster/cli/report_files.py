@@ -11,7 +11,7 @@ from forecaster.errors import ForecasterError
 from forecaster.files.atomic import write_text
 from forecaster.files.tables import check_output_path, write_table
 from forecaster.process.logs import log
-from forecaster.process.signals import Interrupted, last_deed, postponed
+from forecaster.process.signals import Interrupted, last_action, postponed
 from forecaster.run.report import Report
 
 
@@ -29,7 +29,7 @@ class ReportFiles:
             check_output_path(self.report, any_ending=True)
         if self.skipped:
             check_output_path(self.skipped)
-        with last_deed(lambda: self._write_failed(report, output, "interrupted, and ended by force")):
+        with last_action(lambda: self._write_failed(report, output, "interrupted, and ended by force")):
             try:
                 yield
             except BaseException as error:

@@ -135,14 +135,14 @@ class BucketSink:
             asked, start = self.asked(bucket), time.perf_counter()
             if self.directory is None:
                 yield OneBucket(self, asked, start)
-            elif whole := self.whole(bucket, asked):
-                yield whole
+            elif done := self.done(bucket, asked):
+                yield done
             else:
                 self.directory.prepare(bucket.of)
                 with locked(self.directory.lock(bucket), self.wait):
                     self.directory.prepare_bucket(bucket)
                     # Check again: another process may have computed it in the meantime.
-                    yield self.whole(bucket, asked) or OneBucket(self, asked, start)
+                    yield self.done(bucket, asked) or OneBucket(self, asked, start)
 
     def store(self, bucket: Bucket, computed: Computed, stages: "Stages", /) -> Done:
         """Store a bucket, and hold it while it is stored."""
@@ -158,7 +158,7 @@ class BucketSink:
         """Return itself: it has only names."""
         return self
 
-    def whole(self, bucket: Bucket, asked: Mapping[str, Any], /) -> Done | None:
+    def done(self, bucket: Bucket, asked: Mapping[str, Any], /) -> Done | None:
         """Return the outcome of a bucket whose forecasts are complete; None if it has to be computed."""
         if self.directory is None or self.directory.problem(bucket, asked):
             return None

@@ -30,7 +30,7 @@ from forecaster.files.paths import check_name, counted, refusing
 from forecaster.frames.schemas import Kind, check, conform
 from forecaster.model.mldr import newest_mldr
 from forecaster.parquet.layout import MLDR, STREAMS, Bucket, read_layout
-from forecaster.parquet.partitions import PATH, told_by_paths, with_told
+from forecaster.parquet.partitions import PATH, values_in_paths, with_path_values
 from forecaster.process.signals import interruptible
 from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
 
@@ -84,19 +84,19 @@ class Files:
     def scan(self) -> pl.LazyFrame:
         """Scan all rows, with those columns that at least one file or path has."""
         paths = self.paths()
-        told = told_by_paths(paths, self.columns)
+        in_paths = values_in_paths(paths, self.columns)
         # A column in the file takes precedence: not every NAME=VALUE in a path is meant as a column.
         scan = partial(pl.scan_parquet, paths, glob=False, hive_partitioning=False, missing_columns="insert")
         if self.is_url:
             # Reading all footers would be slow: a file with more columns than the first one is refused.
             scan = partial(scan, extra_columns="raise")
             schema = self._read(scan().collect_schema)
-            told = {name: of_files for name, of_files in told.items() if name not in schema}
+            in_paths = {name: of_files for name, of_files in in_paths.items() if name not in schema}
         else:
             schemas = {path: self._schema(path) for path in paths}
             scan = partial(scan, schema=self._common(schemas), extra_columns="ignore", cast_options=_WIDENING)
-            told = {name: lack for name in told if (lack := _lacking(name, told[name], schemas))}
-        return with_told(scan(include_file_paths=PATH), told, self.columns) if told else scan()
+            in_paths = {name: lack for name in in_paths if (lack := _lacking(name, in_paths[name], schemas))}
+        return with_path_values(scan(include_file_paths=PATH), in_paths, self.columns) if in_paths else scan()
 
     def conformed(self) -> pl.LazyFrame:
         """Scan all rows, in the final types of the columns."""
@@ -105,13 +105,13 @@ class Files:
     def fingerprint(self) -> str:
         """Hash of names, sizes and times of change; for a URL, of names and number of rows."""
         paths = self.paths()
-        told = told_by_paths(paths, self.columns)
+        in_paths = values_in_paths(paths, self.columns)
         if self.is_url:
             state = repr((self.count(), [path.removeprefix(self.where) for path in paths]))
         else:
             stats = [(path, _stat(path)) for path in paths]
             state = repr([(Path(path).name, stat.st_size, stat.st_mtime_ns) for path, stat in stats])
-            state += repr([list(of_files.values()) for of_files in told.values()]) if told else ""
+            state += repr([list(of_files.values()) for of_files in in_paths.values()]) if in_paths else ""
         return hashlib.sha256(state.encode()).hexdigest()
 
     def count(self) -> int:
@@ -335,10 +335,10 @@ def _refuse_others(directory: str, names: set[str], buckets: int) -> None:
 
 
 def _lacking(
-    name: str, told: Mapping[str, str | None], schemas: Mapping[str, Mapping[str, DataType]]
+    name: str, in_paths: Mapping[str, str | None], schemas: Mapping[str, Mapping[str, DataType]]
 ) -> dict[str, str | None]:
     """Keep the values from paths of those files that lack the column."""
-    return {path: text for path, text in told.items() if name not in schemas[path]}
+    return {path: text for path, text in in_paths.items() if name not in schemas[path]}
 
 
 def _absolute(where: str) -> str:

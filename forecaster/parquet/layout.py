@@ -85,8 +85,8 @@ def read_layout(directory: str, /) -> Layout | None:
     Raises `BadFileError` for a layout file that cannot be read, or that is not of this version.
     """
     path = f"{directory}/{LAYOUT}"
-    said = _read_at_url(path) if "://" in path else read_json(Path(path), most=_MOST, hint=_HINT)
-    match said:
+    content = _read_at_url(path) if "://" in path else read_json(Path(path), most=_MOST, hint=_HINT)
+    match content:
         case None:
             return None
         case {"buckets": int(buckets), "version": int(version), **others} if (

@@ -36,11 +36,11 @@ def locked(path: Path, wait: float) -> Iterator[None]:
         descriptor = _open(path)
     try:
         _take(descriptor, path, wait if math.isfinite(wait) else 0)
-        _say(descriptor, _own_name())
+        _write_name(descriptor, _own_name())
         try:
             yield
         finally:
-            _say(descriptor, "")
+            _write_name(descriptor, "")
     finally:
         os.close(descriptor)
 
@@ -79,7 +79,7 @@ def _own_name() -> str:
     return f"process {os.getpid()} on host {socket.gethostname()}, since {now}"
 
 
-def _say(descriptor: int, name: str) -> None:
+def _write_name(descriptor: int, name: str) -> None:
     with suppress(OSError):  # on a full disk: the lock holds without the name
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, name.encode(), 0)
@@ -87,9 +87,9 @@ def _say(descriptor: int, name: str) -> None:
 
 def _holder(descriptor: int) -> str:
     """Name the holder by the text in the file, unless a killed process left it; else by the system."""
-    said = _HOLDER.fullmatch(os.pread(descriptor, _LENGTH, 0).decode(errors="replace"))
-    is_gone = said is not None and said["host"] == socket.gethostname() and not _lives(int(said["pid"]))
-    return said[0] if said and not is_gone else holder(descriptor)
+    match = _HOLDER.fullmatch(os.pread(descriptor, _LENGTH, 0).decode(errors="replace"))
+    is_gone = match is not None and match["host"] == socket.gethostname() and not _lives(int(match["pid"]))
+    return match[0] if match and not is_gone else holder(descriptor)
 
 
 def _lives(process: int) -> bool:

@@ -57,7 +57,7 @@ def prepare_files(catalogue: Catalogue, buckets: int, out: Path, *, replace: boo
     files = catalogue.all_files
     listings = catalogue.listings([])
     for listing in listings:
-        _keep_apart(listing, out)
+        _refuse_overlap(listing, out)
     track, rows = pl.col("cm_track_id"), files.scan()
     schema = rows.collect_schema()
     with _laid_out(out, buckets, replace=replace) as directory:
@@ -104,7 +104,7 @@ def prepare_tables(source: "Source", buckets: int, out: Path, *, replace: bool =
     return Prepared(rows, source.rows_without_track(), artists)
 
 
-def _keep_apart(source: Listing, out: Path) -> None:
+def _refuse_overlap(source: Listing, out: Path) -> None:
     """Refuse an `out` that contains the source, or that the next reader of the source would read."""
     place, new = Path(source.where).resolve(), out.resolve()
     if not is_url(source.where) and new in (place, *place.parents):

@@ -167,7 +167,7 @@ class FilesSession:
                 f"{files.source} is not laid out in buckets, so each bucket reads all of it; "
                 "lay it out with `forecaster prepare`"
             )
-        self.report.warnings += surveyed(plan)
+        self.report.warnings += source_warnings(plan)
         self.directory, self.of = plan.sink.directory, len(plan.wanted)
         if self.directory:
             self.directory.prepare(number)
@@ -189,7 +189,7 @@ def planned(files: Files, config: RunConfig) -> Plan:
     sink = Sink(files.sink.absolute()) if files.sink and not config.dry_run else None
     if sink:
         check_name(sink.directory)
-        _keep_apart(catalogue, sink.directory)
+        _refuse_overlap(catalogue, sink.directory)
     if catalogue.laid_out_in and files.buckets not in (None, catalogue.laid_out_in):
         raise InvalidOptionError(
             f"{files.source} is laid out in {catalogue.laid_out_in} buckets, not in {files.buckets}",
@@ -219,24 +219,24 @@ def check(files: Files, config: RunConfig | None = None, report: Report | None =
     report.begin(TRACKS, in_buckets=True)
     with report.stages.stage("connect"):
         plan = planned(files, config)
-        report.warnings += surveyed(plan)
+        report.warnings += source_warnings(plan)
         describe(files, config, plan, report)
-    whole: list[Bucket] = []
+    complete: list[Bucket] = []
     with report.stages.stage("buckets"):
         for bucket in plan.wanted:
-            found = _whole(plan.sink, bucket)
+            found = _complete(plan.sink, bucket)
             if isinstance(found, Manifest):
                 add_up(report, done_before(found, left_alone=True))
-                whole.append(bucket)
+                complete.append(bucket)
             else:
                 report.failed[bucket.number] = found
-    report.skipped = with_skipped(report, plan.sink.directory, whole)
+    report.skipped = with_skipped(report, plan.sink.directory, complete)
     report.warnings += stray(plan.sink.directory, files, len(plan.buckets))
     report.seconds = time.perf_counter() - start
     return report
 
 
-def _whole(sink: BucketSink, bucket: Bucket) -> Manifest | str:
+def _complete(sink: BucketSink, bucket: Bucket) -> Manifest | str:
     """Return the manifest of a complete bucket, or the reason why it has to be computed."""
     try:
         problem = sink.directory.problem(bucket, sink.asked(bucket)) if sink.directory else None
@@ -295,7 +295,7 @@ def stray(sink: Sink | None, files: Files, buckets: int) -> Iterator[str]:
         )
 
 
-def surveyed(plan: Plan) -> Iterator[str]:
+def source_warnings(plan: Plan) -> Iterator[str]:
     """Yield warnings about files of the source that are not read.
 
     Raises `InvalidOptionError` if the sink is where the source would read it.
@@ -307,7 +307,7 @@ def surveyed(plan: Plan) -> Iterator[str]:
         yield from listing.warnings()
 
 
-def _keep_apart(catalogue: Catalogue, sink: Path) -> None:
+def _refuse_overlap(catalogue: Catalogue, sink: Path) -> None:
     """Refuse a sink inside the source: the next run would read forecasts as streams or MLDR."""
     for files in (catalogue.all_files, catalogue.all_rates):
         source = Path(files.where).parent if Path(files.where).name == STREAMS else Path(files.where)

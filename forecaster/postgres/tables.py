@@ -195,7 +195,7 @@ class Tables:
         if problems := self._misfits(STREAMS_TABLE, ACTUALS):
             raise SchemaMismatchError(
                 f"the actuals in schema {self.schema!r} do not fit:\n  " + "\n  ".join(problems),
-                hint="--actuals TABLE|SCHEMA.TABLE|FILE names later daily streams",
+                hint="name later daily streams with --actuals TABLE|SCHEMA.TABLE|FILE",
             )
 
     def fits(self, table: str, column: str) -> bool:

@@ -61,7 +61,7 @@ _PARAMETER = re.compile(
     re.IGNORECASE,
 )
 # Escape sequences, line ends that overwrite a line, and marks that change the direction of reading.
-_OBEYED = re.compile(
+_CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
 )
 
@@ -133,7 +133,7 @@ def all_masked(value: object) -> object:
 
 def plain(text: str) -> str:
     """Escape the characters that control a terminal or change the direction of reading."""
-    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(name: str) -> str:

@@ -20,14 +20,14 @@ GRACE = 1.7
 
 _AGAIN = 0.1  # seconds after which a running call is cancelled once more
 _ANSWERS_WITHIN = 0.7  # seconds in which a cancelled call returns, if the other side answers
-_DEED = 0.25  # seconds for the last action before the process is ended by force
+_ACTION_WITHIN = 0.25  # seconds in which the last action has to end, before the process is ended by force
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STDERR = 2
 _MAIN_THREAD = threading.main_thread().ident or 0
 _speaking = threading.Lock()  # held until the end by the thread that writes the last words
 
-_last_deed: Callable[[], object] | None = None
-_in_form: Callable[[str, int], str] | None = None  # formats the last words as a log line
+_last_action: Callable[[], object] | None = None
+_formatter: Callable[[str, int], str] | None = None  # formats the last words as a log line
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -51,20 +51,20 @@ class Cancel(NamedTuple):
 
 
 @contextmanager
-def last_deed(deed: Callable[[], object]) -> Iterator[None]:
-    """Call `deed` if the process is ended by force while the block runs."""
-    global _last_deed  # noqa: PLW0603 - the process ends once
-    before, _last_deed = _last_deed, deed
+def last_action(action: Callable[[], object]) -> Iterator[None]:
+    """Call `action` if the process is ended by force while the block runs."""
+    global _last_action  # noqa: PLW0603 - the process ends once
+    before, _last_action = _last_action, action
     try:
         yield
     finally:
-        _last_deed = before
+        _last_action = before
 
 
-def set_last_words(in_form: Callable[[str, int], str] | None) -> None:
+def set_last_words(formatter: Callable[[str, int], str] | None) -> None:
     """Format the last words with this function of text and exit code; None leaves them as they are."""
-    global _in_form  # noqa: PLW0603 - the process ends once
-    _in_form = in_form
+    global _formatter  # noqa: PLW0603 - the process ends once
+    _formatter = formatter
 
 
 @contextmanager
@@ -137,16 +137,16 @@ def both(first: Callable[[], T], second: Callable[[], U], /, *, cancel: Cancel) 
             raise
 
 
-def outcome(call: "Future[T]", /, *, beside: Iterable["Future[Any]"] = (), timeout: float | None = None) -> T:
+def outcome(call: "Future[T]", /, *, others: Iterable["Future[Any]"] = (), timeout: float | None = None) -> T:
     """Wait for a call in another thread, and return or raise its result; a signal takes effect at once.
 
-    Raises the error of one of the calls `beside` it if that one fails first, and `TimeoutError` after
-    `timeout` seconds.
+    Raises the error of one of the `others` if that call fails first, and `TimeoutError` after `timeout`
+    seconds.
     """
     # Even without a timeout the wait is limited: importing Polars changes the handling of SIGINT so that the
     # system resumes an unlimited wait after it.
     patience = threading.TIMEOUT_MAX if timeout is None else timeout
-    pending = {call, *beside}
+    pending = {call, *others}
     while pending and not call.done():
         over, pending = wait(pending, patience, return_when=FIRST_COMPLETED)
         if not over:
@@ -259,10 +259,10 @@ def _end_in_time(woken: socket.socket, _wakes: socket.socket, stderr: int) -> No
     while time.monotonic() < deadline:
         signal.pthread_kill(_MAIN_THREAD, signum)
         time.sleep(_AGAIN)
-    if _last_deed:  # in a thread: a lock that it needs may be held by a call that never returns
-        done = threading.Thread(target=_last_deed, daemon=True)
+    if _last_action:  # in a thread: a lock that it needs may be held by a call that never returns
+        done = threading.Thread(target=_last_action, daemon=True)
         done.start()
-        done.join(_DEED)
+        done.join(_ACTION_WITHIN)
     _end(signum, stderr)
 
 
@@ -271,7 +271,7 @@ def _end(signum: int, stderr: int) -> NoReturn:
     words, exit_code = f"Interrupted by {signal.Signals(signum).name}: nothing is half done", 128 + signum
     # The progress display may have hidden the cursor.
     cursor = "\r\x1b[?25h" if os.isatty(stderr) else ""
-    line = f"{cursor}{_in_form(words, exit_code) if _in_form else words}\n"
+    line = f"{cursor}{_formatter(words, exit_code) if _formatter else words}\n"
     with suppress(OSError):
         # Not through sys.stderr, whose lock the other thread may hold. A terminal that accepts no output, as
         # after Ctrl-S, would block.

@@ -58,5 +58,5 @@ def _text_and_hint(error: BaseException) -> tuple[str, str]:
 def _place(error: BaseException) -> str:
     """Name the innermost line of this package in the traceback."""
     steps = traceback.extract_tb(error.__traceback__)
-    ours = [step for step in steps if Path(step.filename).is_relative_to(_PACKAGE)] or steps
-    return f"{Path(ours[-1].filename).name}, line {ours[-1].lineno}" if ours else "nowhere in Python"
+    own = [step for step in steps if Path(step.filename).is_relative_to(_PACKAGE)] or steps
+    return f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else "nowhere in Python"

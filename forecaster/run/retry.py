@@ -9,7 +9,7 @@ from forecaster.run.report import Report
 _PAUSES = (0.5, 1.0, 2.0)  # seconds before each retry
 
 
-def persevere(attempt: Callable[[], None], report: Report, *, was_reached: Callable[[], bool]) -> None:
+def with_retries(attempt: Callable[[], None], report: Report, *, was_reached: Callable[[], bool]) -> None:
     """Call `attempt` until it is not cut off; each call continues where the last one stopped.
 
     Raises the error of the last attempt. Raises at once any error other than a lost connection, and a lost

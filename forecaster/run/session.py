@@ -8,7 +8,7 @@ from forecaster.run.batch import Done, Engine, Work
 from forecaster.run.config import RunConfig
 from forecaster.run.engines.local import Local
 from forecaster.run.report import Report
-from forecaster.run.retry import persevere
+from forecaster.run.retry import with_retries
 
 
 class Opened(NamedTuple):
@@ -79,7 +79,7 @@ def run(
     report = report or Report()
     session = where.session(config or RunConfig(), report)
     chosen = engine or Local()
-    persevere(lambda: _attempt(session, chosen, report), report, was_reached=lambda: session.was_reached)
+    with_retries(lambda: _attempt(session, chosen, report), report, was_reached=lambda: session.was_reached)
     report.warnings += session.remarks()
     return report
 

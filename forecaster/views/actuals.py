@@ -14,7 +14,7 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.history import LaterDays, later_days, open_actuals
 
 _log = logging.getLogger("forecaster")
-_NAMED = "give later daily streams as --actuals TABLE|SCHEMA.TABLE|FILE"
+_NAMED = "name later daily streams with --actuals TABLE|SCHEMA.TABLE|FILE"
 _DAY = ["cm_track_id", "date"]
 
 

@@ -26,7 +26,7 @@ from forecaster.run import retry as attempts
 from forecaster.run.batch import History
 from forecaster.run.config import RunConfig
 from forecaster.run.report import Report
-from forecaster.run.retry import persevere
+from forecaster.run.retry import with_retries
 from forecaster.run.session import Opened, run
 from forecaster.setup.load import load
 from tests import sql
@@ -249,7 +249,7 @@ def test_what_was_never_there_is_not_tried_again() -> None:
         raise DatabaseUnreachableError("no answer")
 
     with pytest.raises(DatabaseUnreachableError):
-        persevere(attempt, Report(), was_reached=lambda: False)
+        with_retries(attempt, Report(), was_reached=lambda: False)
     assert tried == ["once"]
 
 
@@ -263,7 +263,7 @@ def test_a_server_that_is_away_for_a_moment_is_tried_again(monkeypatch: pytest.M
         if errors:
             raise errors.pop(0)
 
-    persevere(attempt, report, was_reached=lambda: True)
+    with_retries(attempt, report, was_reached=lambda: True)
     assert report.warnings == ["connected again after: it goes down", "connected again after: it comes up"]
 
 

@@ -50,7 +50,7 @@ def _overlapping(work: Work[Batch, Any], batches: Sequence[Batch]) -> Iterator[t
         behind: list[_Behind[Batch]] = []
         try:
             for number, batch in enumerate(batches, start=1):
-                read = outcome(ahead[0], beside=[one.write for one in behind])
+                read = outcome(ahead[0], others=[one.write for one in behind])
                 following = batches[number : number + 1]
                 ahead[:] = [reading.submit(work.read, next_one, stages) for next_one in following]
                 computed = work.computed(read, stages)

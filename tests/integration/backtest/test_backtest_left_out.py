@@ -184,7 +184,7 @@ def test_actuals_that_are_none(
     with pytest.raises(error, match=re.escape(said)) as raised:
         backtest(BacktestConfig(stored_embedded, cutoffs=(CUTOFF,), later_rates=True, actuals=named))
     if error is SchemaMismatchError:
-        assert raised.value.hint == "give later daily streams as --actuals TABLE|SCHEMA.TABLE|FILE"
+        assert raised.value.hint == "name later daily streams with --actuals TABLE|SCHEMA.TABLE|FILE"
 
 
 def test_an_empty_table(database: Dsn) -> None:

@@ -86,7 +86,7 @@ class TestNames:
     def test_nothing_but_others_is_an_error_that_names_one(self, own: Path, tmp_path: Path) -> None:
         shutil.rmtree(own / "streams")
         write(own / "streams" / "a.csv")
-        with pytest.raises(BadFileError, match=r"no Parquet files, but 1 other name, the first is .*a\.csv"):
+        with pytest.raises(BadFileError, match=r"no Parquet files, but 1 other name \(first: .*a\.csv"):
             forecast(own, tmp_path / "sink")
 
     def test_a_url_of_this_machine_is_a_path(self, own: Path, streams: pl.DataFrame, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ class TestShard:
         streams = pl.read_parquet(own / "streams", hive_partitioning=False)
         assert_frame_equal(in_sink(tmp_path / "other"), expected(streams, doubled))
         doubled.write_parquet(own / "mldr" / "new.parquet")
-        with pytest.raises(BadFileError, match=r"mldr is laid out in 4 buckets.* holds new\.parquet as well"):
+        with pytest.raises(BadFileError, match=r"mldr is laid out in 4 buckets.* also has new\.parquet"):
             forecast(own, sink)
 
     def test_what_a_killed_one_left_behind_is_removed(self, laid_out: Path, tmp_path: Path) -> None:
