@@ -244,7 +244,7 @@ def assert_comes_back(probe: Probe, given_values: Given) -> None:
         assert refused.to_list() == [value is None for value in wanted]
     with connect(dsn, beside=beside) as connection:
         if refused.any():
-            with pytest.raises(WriteRefusedError, match="none was stored"):
+            with pytest.raises(WriteRefusedError, match="no row was stored"):
                 ingest(connection, tables, "probe", rows)
         assert ingest(connection, tables, "probe", rows.filter(~refused)) == len(rows) - refused.sum()
         with connection.cursor() as cursor:
