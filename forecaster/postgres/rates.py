@@ -75,7 +75,7 @@ class Rates:
         found, wanted = artists(source), pl.Series(config.ids, dtype=pl.Int64)
         if len(unknown := wanted.filter(~wanted.is_in(found.implode())).unique().sort()):
             raise NoForecastError(
-                f"these artists have no listeners: {', '.join(map(str, unknown))}",
+                f"no listeners of these artists: {', '.join(map(str, unknown))}",
                 hint="check the ids and --schema, or load listeners with `forecaster load --listeners FILE`",
             )
         todo = found.filter(found.is_in(wanted.implode())) if len(wanted) else found

@@ -80,7 +80,7 @@ def test_a_name_that_the_server_cannot_hold(server_named: ServerNamed) -> None:
     try:
         for action in (lambda: initialise(dsn, "音楽"), lambda: run(Database(dsn, "音楽"))):
             with pytest.raises(
-                SchemaMismatchError, match="cannot hold a name like '音楽': its encoding"
+                SchemaMismatchError, match="cannot hold the name '音楽': its encoding"
             ) as caught:
                 action()
             assert "UTF8" in (caught.value.hint or "")

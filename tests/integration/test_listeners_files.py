@@ -65,6 +65,6 @@ class TestFiles:
 
     def test_days_that_are_there_already(self, loaded: Dsn) -> None:
         with pytest.raises(
-            WriteRefusedError, match=f"rows are in {LISTENERS_TABLE} already, the first for artist 1 "
+            WriteRefusedError, match=f"rows are already in {LISTENERS_TABLE}, the first for artist 1 "
         ):
             load(loaded, "public", listeners=LISTENERS.head(3))

@@ -327,7 +327,7 @@ def test_what_is_missing_is_named(embedded_database: Dsn) -> None:
     with pytest.raises(SchemaMismatchError, match=f"{LISTENERS_TABLE}: the table is missing"):
         run(ArtistRates(embedded_database))
     initialise(embedded_database)
-    with pytest.raises(NoForecastError, match="these artists have no listeners: 5"):
+    with pytest.raises(NoForecastError, match="no listeners of these artists: 5"):
         run(ArtistRates(embedded_database), RunConfig(ids=(5,)))
     assert run(ArtistRates(embedded_database)).pending == 0
     with pytest.raises(InvalidOptionError, match="wait"):
