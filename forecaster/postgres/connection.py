@@ -81,17 +81,17 @@ T = TypeVar("T")
 
 @contextmanager
 def connect(
-    dsn: Dsn, *, repeatable_read: bool = False, beside: Connection | None = None
+    dsn: Dsn, *, repeatable_read: bool = False, like: Connection | None = None
 ) -> Iterator[Connection]:
     """Open a connection with one transaction. At the end, roll back what was not committed.
 
-    With `beside`, a connection to the same database, it opens sooner: the driver need not ask the server
+    With `like`, a connection to the same database, it opens sooner: the driver need not ask the server
     about its types again.
 
     Raises `DatabaseUnreachableError` if no connection can be made, `DatabaseError` for a statement that the
     server refuses.
     """
-    connection = _open(dsn, _REPEATABLE_READ if repeatable_read else _READ_COMMITTED, beside)
+    connection = _open(dsn, _REPEATABLE_READ if repeatable_read else _READ_COMMITTED, like)
     _databases[connection] = dsn
     try:
         with statement_errors(dsn):
@@ -100,15 +100,15 @@ def connect(
         connection.close()
 
 
-def _open(dsn: Dsn, options: Mapping[str, str], beside: Connection | None) -> Connection:
+def _open(dsn: Dsn, options: Mapping[str, str], like: Connection | None) -> Connection:
     def opened() -> Connection:
         dsn.check_socket()
         with libpq_variables_hidden():
             connection: Connection
-            if beside is None:
+            if like is None:
                 connection = driver.connect(f"{_named(dsn).libpq_uri}&{_ENCODING}", conn_kwargs=dict(options))
             else:
-                connection = beside.adbc_clone()
+                connection = like.adbc_clone()
                 connection.adbc_connection.set_options(**options)
                 connection.rollback()  # the next transaction has the options
             return connection

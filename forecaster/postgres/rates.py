@@ -20,7 +20,7 @@ from forecaster.postgres.listeners import Listeners, artists, rated, read_listen
 from forecaster.postgres.mldr import store_rates
 from forecaster.postgres.rights import warnings_of_hidden_rows
 from forecaster.postgres.rows import fit_or_refuse, uuid_bytes
-from forecaster.postgres.session import DatabaseSession, Made, Pending
+from forecaster.postgres.session import DatabaseSession, Pending, Shared
 from forecaster.postgres.tables import Tables
 from forecaster.process.signals import Cancel
 from forecaster.run.batch import Computed, Done, Fit, Work, done_of
@@ -97,11 +97,11 @@ class Rates:
         return BATCH
 
     def work(
-        self, source: Source, writer: Connection | None, config: "RunConfig", made: Made, /
+        self, source: Source, writer: Connection | None, config: "RunConfig", shared: Shared, /
     ) -> Work[pl.Series, "ArtistListeners"]:
         """Read the listeners of artists, compute MLDR, and store them in one transaction."""
-        sink = RateSink(source.dsn, source.tables, made.created_at, config.replace, writer)
-        return Work(ListenerCatalogue(source), rate, sink, made.report.stages, len)
+        sink = RateSink(source.dsn, source.tables, shared.created_at, config.replace, writer)
+        return Work(ListenerCatalogue(source), rate, sink, shared.report.stages, len)
 
     def remarks(self, _report: "Report", kept: pl.Series, /) -> Iterator[str]:
         """Report artists whose MLDR was to be replaced, but stays."""

@@ -62,7 +62,7 @@ class Task(Protocol):
         ...
 
     def work(
-        self, source: Source, writer: Connection | None, config: RunConfig, made: "Made", /
+        self, source: Source, writer: Connection | None, config: RunConfig, shared: "Shared", /
     ) -> Work[pl.Series, Any]:
         """Return what is done with every batch; without a writer, nothing is stored."""
         ...
@@ -73,7 +73,7 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True)
-class Made:
+class Shared:
     """Values that all batches of a run share."""
 
     created_at: datetime
@@ -113,7 +113,7 @@ class DatabaseSession:
                 source, writer = self._connected(stack, repeats=repeats)
             with self.report.stages.stage("read"):
                 todo = self.task.find(source, self.config, self.pending, self.report)
-            work = self.task.work(source, writer, self.config, Made(self.created_at, self.report))
+            work = self.task.work(source, writer, self.config, Shared(self.created_at, self.report))
 
             def batches(places: Callable[[], int | None]) -> Sequence[pl.Series]:
                 return slices(todo, self.task.batch_size(len(todo), source, places())) if len(todo) else []
@@ -161,7 +161,7 @@ class DatabaseSession:
         return Source(self.dsn, tables, export_snapshot(reader)), writer
 
     def _locked(self, stack: ExitStack, reader: Connection, tables: Tables) -> Connection:
-        writer = stack.enter_context(connect(self.dsn, beside=reader))
+        writer = stack.enter_context(connect(self.dsn, like=reader))
         if self.holder:  # the server may not have noticed that this connection is lost
             end_connections(self.dsn, self.holder)
         wait = max(self.config.wait, ENDS_WITHIN if self.holder else 0)

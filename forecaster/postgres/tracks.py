@@ -25,7 +25,7 @@ from forecaster.postgres.dsn import Dsn, with_own_password
 from forecaster.postgres.forecasts import store_forecasts
 from forecaster.postgres.rights import warnings_of_hidden_rows
 from forecaster.postgres.rows import fit_or_refuse, uuid_bytes
-from forecaster.postgres.session import DatabaseSession, Made, Pending
+from forecaster.postgres.session import DatabaseSession, Pending, Shared
 from forecaster.postgres.stored import describe_irregular, has_key, missing_key, stored_at
 from forecaster.postgres.tables import Tables
 from forecaster.process.signals import Cancel, both
@@ -118,18 +118,18 @@ class Forecasts:
         return BATCH if source.reads_by_index else BATCH * _IN_ONE_PASS
 
     def work(
-        self, source: Source, writer: Connection | None, config: "RunConfig", made: Made, /
+        self, source: Source, writer: Connection | None, config: "RunConfig", shared: Shared, /
     ) -> Work[pl.Series, History]:
         """Read the last records of tracks, forecast them, and store them in one transaction."""
         horizon, dsn = config.parameters.horizon, source.dsn
         sink = ForecastSink(
-            dsn, source.tables, horizon, made.created_at, config.replace, config.dry_run, writer
+            dsn, source.tables, horizon, shared.created_at, config.replace, config.dry_run, writer
         )
         return Work(
             TrackCatalogue(source),
             partial(forecast, parameters=config.parameters),
             sink,
-            made.report.stages,
+            shared.report.stages,
             len,
             overlaps=True,
             at_once=CONNECTIONS_AT_ONCE // _PER_BATCH,
@@ -258,7 +258,7 @@ class ForecastSink:
         return dict(stages.seconds) if self.is_elsewhere else {}
 
     def _once(self, writer: Connection, track_ids: pl.Series, computed: Computed) -> Done:
-        """Store what is not stored yet: a lost worker of this run may have stored a part of the batch."""
+        """Store what is not stored yet: a lost worker of this run may have stored tracks of the batch."""
         try:
             return self._rest(writer, track_ids, computed)
         except WriteRefusedError:

@@ -60,7 +60,7 @@ def test_each_connection_has_the_encoding(encoded: Dsn) -> None:
     """Also one beside another, and one for which the user has asked for another."""
     asked = replace(encoded, parameters=(("options", "-c client_encoding=LATIN1"),))
     setting = "SELECT current_setting('client_encoding') AS setting"
-    with connect(asked) as one, connect(asked, beside=one) as other:
+    with connect(asked) as one, connect(asked, like=one) as other:
         assert [query(c, setting).item() for c in (one, other)] == ["UTF8", "UTF8"]
 
 
