@@ -145,7 +145,7 @@ class Source:
         return self.read(statements.newest_rates(self.tables)).lazy().select(NEWEST_MLDR)
 
     def unusable_rows(self, track_ids: pl.Series) -> int:
-        """Count the rows of these tracks that are left out as they are not records: NULL streams, say."""
+        """Count the rows of these tracks that are not records, such as those with NULL streams."""
         sql = statements.unusable_rows(self.tables, integer_array(track_ids))
         return int(self.read(sql)["n"][0])
 
@@ -254,7 +254,7 @@ class Source:
         return f"SET TRANSACTION SNAPSHOT '{self.snapshot}'"
 
     def _failure(self, text: str, statements: list[str]) -> DatabaseError:
-        """Return the error to raise for one of connectorx."""
+        """Return the error to raise for an error of connectorx."""
         reason = brief(self.dsn.redact(text))
         message = f"reading from {self.dsn} failed: {reason}"
         said = _SERVER_SAYS.match(reason)

@@ -51,7 +51,7 @@ _NAMED = re.compile(r"forecaster (?P<host>\S+) (?P<pid>\d+) (?P<since>\d{8}T\d{6
 def take_lock(
     connection: Connection, tables: Tables, *, table: str = FORECAST_TABLE, wait: float = 0.0
 ) -> str:
-    """Lock a table against other runs that write to it, until the connection ends in any way.
+    """Lock a table against other runs that write to it, until the connection ends, however that happens.
 
     Returns the application name that the connection has from now on.
 

@@ -57,7 +57,7 @@ def hidden_rows(tables: Tables, *read: str) -> Iterator[str]:
 
 
 def warnings_of_hidden_rows(tables: Tables, *read: str) -> Iterator[str]:
-    """Add to that sentence what it means for a run, and where to find the fix."""
+    """Warn of hidden rows: what it means for the command that reads, and where to find the fix."""
     for sentence in hidden_rows(tables, *read):
         yield f"{sentence}: other rows are missing and not counted; `forecaster doctor` says how to see all"
 

@@ -51,7 +51,7 @@ def why_read_only(standby: bool, by: str, user: str, database: str) -> tuple[str
 
 
 def _writable(by: str, user: str, database: str) -> str:
-    """Return what makes transactions writable. The session that runs it must be able to write itself."""
+    """Return the fix that makes transactions writable: its first statement lets its own session write."""
     if by == "client":
         return f"remove {_READ_ONLY} from PGOPTIONS, or from the options in the URL"
     role, of_database = quote_identifier(user), quote_identifier(database)

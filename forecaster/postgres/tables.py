@@ -269,7 +269,7 @@ def read_tables(connection: Connection, schema: str, *, streams: str = STREAMS_T
 
 
 def look_up(connection: Connection, sql: str, names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
-    """Run a statement on the catalogue of the server, with names as parameters; yield its rows.
+    """Run a statement on the server's system catalogue, with names as parameters; yield its rows.
 
     Raises `SchemaMismatchError` for a name that the database's encoding cannot hold.
     """
