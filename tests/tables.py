@@ -28,6 +28,13 @@ def golden_mldr() -> pl.DataFrame:
     return pl.read_parquet(GOLDEN / "mldr.parquet").cast({"cm_artist_id": pl.Int64})
 
 
+@cache
+def golden_listeners() -> pl.DataFrame:
+    return pl.read_parquet(GOLDEN / "artist_listeners.parquet").select(
+        pl.col("cm_artist_id").cast(pl.Int64), "date", pl.col("monthly_listeners").cast(pl.Int64)
+    )
+
+
 def create_tables(
     dsn: Dsn,
     *,

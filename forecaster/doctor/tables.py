@@ -21,7 +21,7 @@ from forecaster.tables import (
     TO_FORECAST,
 )
 
-_MANY_ROWS = 10_000_000  # from here on it takes seconds to count the rows that are no records
+_MANY_ROWS = 10_000_000  # from here on it takes seconds to count the rows that are not records
 
 _ELSEWHERE = """
     SELECT n.nspname::text AS schema

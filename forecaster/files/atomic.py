@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, however the process that writes them ends."""
+"""Files that are written completely or not at all, however the process ends."""
 
 import contextlib
 import os
@@ -31,10 +31,10 @@ def write_bytes(data: bytes, path: Path, /) -> None:
 
 
 def check_target(path: Path, /) -> None:
-    """Say early what would keep a file from being written to `path`. Writes nothing.
+    """Check early that a file can be written to `path`. Write nothing.
 
     Raises `InvalidOptionError` for an empty path, `BadFileError` for a directory that is missing or cannot be
-    written to, and for a path that is there but is no file.
+    written to, and for a path that exists but is not a regular file.
     """
     if not path.name:  # "" is the path "."
         raise InvalidOptionError(
@@ -54,7 +54,7 @@ def check_target(path: Path, /) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` once all is written and on disk, and else is removed."""
+    """Yield a new file that replaces `path` once it is complete and on disk. Remove it on failure."""
     target = file_itself(path)
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
@@ -68,12 +68,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             temporary.replace(target)
         sync_directory(target.parent)
     finally:
-        # Also after Ctrl-C; once it has taken its place there is none.
+        # Also after Ctrl-C. After the rename it does not exist.
         temporary.unlink(missing_ok=True)
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the new name outlive a power failure, where the system lets a directory be synced."""
+    """Make the new name survive a power failure, where the system can sync a directory."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
         try:

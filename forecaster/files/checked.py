@@ -60,7 +60,7 @@ class CheckedFile:
         return tuple(column for column in self.frame.columns if column not in form)
 
     def read(self, form: Mapping[str, Field]) -> pl.DataFrame:
-        """The columns of `form` in their order and types. Every value of them can be stored."""
+        """Read the columns of `form`, in their order and types. Refuse values that cannot be stored."""
         self._check_columns(form)
         plain = [_plain(self.frame[column]) for column in form if column in self.columns]
         raw = pl.DataFrame([self._usual(values, form[values.name]) for values in plain])
@@ -170,7 +170,7 @@ class CheckedFile:
         )
 
     def check_unique(self, rows: pl.DataFrame, key: Sequence[str], *, what: str) -> None:
-        """No two rows are about the same `key`."""
+        """Check that no two rows have the same `key`."""
         if rows.select(pl.struct(key).n_unique()).item() == rows.height:
             return
         doubled = (
@@ -200,7 +200,7 @@ class CheckedFile:
             raise BadFileError("\n  ".join([message, *lines, *more]), hint=hint)
 
     def place(self, *rows: int) -> str:
-        """The numbers of rows, counted from 1 after the header, and their lines if these are certain."""
+        """Name rows, counted from 1 after the header, and their lines if these are certain."""
         place = numbered("row", rows)
         return (
             f"{place} ({numbered('line', [row + 1 + self.lines_above for row in rows])})"

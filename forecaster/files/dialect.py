@@ -1,4 +1,4 @@
-"""How a CSV was written: its encoding, what separates its values, and the lines above its column names."""
+"""How a CSV was written: its encoding, separator, and the lines above its column names."""
 
 import codecs
 import csv
@@ -30,7 +30,7 @@ _OTHER_FORMATS = {
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV was written, and what to say of it where it is not as usual."""
+    """How a CSV was written, and notes on what is unusual."""
 
     separator: str = ","
     above: int = 0
@@ -41,7 +41,7 @@ class Dialect:
 
 
 def refuse_other_formats(data: bytes, path: Path) -> None:
-    """Raise `BadFileError` for what begins as no CSV does."""
+    """Raise `BadFileError` for data that begins like another format."""
     for name, beginning in _OTHER_FORMATS.items():
         if re.match(beginning, data):
             raise BadFileError(
@@ -53,13 +53,13 @@ def refuse_other_formats(data: bytes, path: Path) -> None:
 
 
 def advice_on_first_line(names: Sequence[str]) -> str:
-    """What to do where the first line has none of the names that are known."""
+    """Advise on a first line without any known name."""
     values = sum(_is_number(re.sub("[-/: ]", "", name)) for name in names)
     return _NO_NAMES if 2 * values > len(names) else _FIRST_LINE
 
 
 def as_utf8(data: bytes, path: Path) -> bytes:
-    """The text in UTF-8 without a byte order mark; UTF-16 is known by its own."""
+    """Return the text in UTF-8 without a byte order mark. UTF-16 is recognised by its mark."""
     if not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.removeprefix(codecs.BOM_UTF8)
     try:

@@ -1,4 +1,4 @@
-"""A directory that is there as a whole or not at all, however the process that makes it ends."""
+"""A directory that is made completely or not at all, however the process ends."""
 
 import errno
 import fcntl
@@ -20,10 +20,10 @@ _TRIES, _PAUSE = 20, 0.05  # seconds; in all less than a signal leaves to clean 
 
 @contextmanager
 def new_directory(out: Path, *, replaces: Collection[str] | None) -> Iterator[Path]:
-    """A directory to fill, that takes the place of `out` at the end of the block, and else is removed.
+    """Yield a directory to fill. At the end of the block it replaces `out`; on failure it is removed.
 
     `out` may be an empty directory; one that holds just the names that it `replaces` is replaced, by two
-    renames between which there is none. Raises `BadFileError` for any other.
+    renames; between them no directory has the name. Raises `BadFileError` for any other.
     """
     check_name(out)
     refuse_planted_links(out)
@@ -44,7 +44,7 @@ def new_directory(out: Path, *, replaces: Collection[str] | None) -> Iterator[Pa
 
 
 def _check(out: Path, target: Path, replaces: Collection[str] | None) -> None:
-    """Say early what is against a new directory there."""
+    """Check early that a new directory can be made there."""
     if target.exists() and not target.is_dir():
         raise BadFileError(f"{out} exists but is not a directory", hint="choose another name")
     if not target.parent.is_dir():

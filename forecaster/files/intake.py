@@ -26,16 +26,16 @@ _SURELY_TOTALS = 30  # days
 
 @dataclass(frozen=True)
 class Intake:
-    """What a file holds for a source table. Nothing of it is lost without being in one of the three."""
+    """The contents of a file for a source table. Everything is in rows, ignored or left_out."""
 
     rows: pl.DataFrame
     """The rows of the table, in its types."""
     ignored: tuple[str, ...]
-    """Columns of the file that the table has no place for."""
+    """Columns of the file that the table does not have."""
     left_out: pl.DataFrame
     """row (counted from 1), date, reason: the records of an export whose daily streams are not known."""
     notes: tuple[str, ...] = ()
-    """How the file was read, where that could be wrong."""
+    """How the file was read, where that may be wrong."""
 
 
 def read_streams(path: Path, /, *, track_id: int | None = None, artist_id: int | None = None) -> Intake:
@@ -139,7 +139,7 @@ def _is_export(file: CheckedFile) -> bool:
 
 
 def _notes_of_totals(rows: pl.DataFrame) -> list[str]:
-    """Streams of one track that rise from each day to the next are hardly those of single days."""
+    """Note streams of one track that rise every day: they are hardly those of single days."""
     if "cm_track_id" in rows.columns or rows.height < _SURELY_TOTALS:
         return []
     rises = rows.sort("date")["daily_streams"].drop_nulls().diff().drop_nulls() > 0

@@ -31,7 +31,7 @@ def parse(text: bytes | str, where: Path | str, /, *, wrong: str = _WRONG, hint:
     """What a JSON text holds. Raises `BadFileError` for an invalid one, or one nested too deeply."""
     try:
         said = json.loads(text)
-    except (ValueError, RecursionError):  # also for bytes that are no text, or a number without end
+    except (ValueError, RecursionError):  # also for bytes that are not text, or an endless number
         said = None
     if said is None:
         raise BadFileError(f"{where} {wrong}", hint=hint)

@@ -21,12 +21,12 @@ _LONGEST_SHOWN = 40
 
 
 def has_decimal_commas(values: pl.Series) -> bool:
-    """Whether any number has one, and none has a point."""
+    """Say whether any number has a comma, and none has a point."""
     return bool(values.str.contains(_WITH_COMMA).any() and not values.str.contains(".", literal=True).any())
 
 
 def doubtful_comma(values: pl.Series) -> str | None:
-    """The first number with a comma, if each of their commas may as well be between thousands."""
+    """Return the first number with a comma, if every comma may also separate thousands."""
     with_comma = values.filter(values.str.contains(_WITH_COMMA))
     return str(with_comma[0]) if with_comma.str.contains(_ONE_COMMA).all() else None
 
@@ -39,7 +39,7 @@ def whole_with_points(values: pl.Series) -> pl.Series | None:
 
 
 def advice_on_numbers(values: Iterable[object], *, is_decimal: bool) -> str | None:
-    """What to write instead of numbers that cannot be read."""
+    """Advise what to write instead of numbers that cannot be read."""
     texts = [value for value in values if isinstance(value, str)]
     if thousands := next(filter(_THOUSANDS.fullmatch, texts), None):
         shown = thousands.translate(_BLANKS)[:_LONGEST_SHOWN]
@@ -55,7 +55,7 @@ def advice_on_numbers(values: Iterable[object], *, is_decimal: bool) -> str | No
 
 
 def advice_on_days(values: Iterable[object]) -> str | None:
-    """What to write instead of days that cannot be read; their format, where only one is possible."""
+    """Advise what to write instead of days that cannot be read; name their format where it is certain."""
     texts = [value for value in values if isinstance(value, str)]
     found = [*filter(None, map(_DAY_OR_MONTH.match, texts))]
     # With dots the day is always first.

@@ -43,7 +43,7 @@ def read_parts(path: Path, read: Callable[[Path], Intake], /, *, key: Sequence[s
 
 
 def _listed(directory: Path) -> tuple[list[Path], list[Path]]:
-    """The tables in it, and what else is worth a word."""
+    """List the tables in a directory, and the other names that a note should list."""
     refuse_tables(str(directory.absolute()))
     with refusing(directory, "read"):
         entries = sorted(entry for entry in directory.iterdir() if not is_mark(entry.name))

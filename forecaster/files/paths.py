@@ -22,13 +22,13 @@ _MOST_LINKS = 40  # as many as the kernel follows
 
 
 def counted(number: int, noun: str) -> str:
-    """The number with its noun, in the plural unless it is 1."""
+    """Write a number with its noun, in the plural unless it is 1."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 @contextlib.contextmanager
 def refusing(path: Path | str, done: str, *, hint: str | None = None) -> Iterator[None]:
-    """Whatever the system, a codec or Polars says about a file, as the one error that a user meets."""
+    """Turn the errors of the system, codecs and Polars about a file into `BadFileError`."""
     try:
         yield
     except (OSError, EOFError, zlib.error, pa.ArrowInvalid, PolarsError, PanicException) as error:
@@ -61,7 +61,7 @@ def refuse_planted_links(path: Path) -> None:
 
 
 def file_itself(path: Path) -> Path:
-    """The file itself: a link stays, and what it points to is replaced. Refuses planted ones."""
+    """Follow links to the file itself, so that links stay when it is replaced. Refuse planted links."""
     at, left, links = Path(), [*reversed(path.absolute().parts)], 0
     while left:
         part = left.pop()
@@ -80,7 +80,7 @@ def file_itself(path: Path) -> Path:
 
 
 def is_trusted(entry: Path) -> bool:
-    """Whether nobody else can have put this link or file where it is."""
+    """Say whether nobody else can have put this link or file where it is."""
     directory = entry.parent.stat()
     is_for_all = directory.st_mode & stat.S_ISVTX and directory.st_mode & stat.S_IWOTH
     return not is_for_all or entry.lstat().st_uid in (os.geteuid(), directory.st_uid, 0)

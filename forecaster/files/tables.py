@@ -14,29 +14,30 @@ from forecaster.files.paths import refusing
 
 @dataclass(frozen=True)
 class TableFile:
-    """What is in a file, and how it was read."""
+    """The rows of a file, and how it was read."""
 
     rows: pl.DataFrame
     lines_above: int = 0
     """Lines of a CSV before that of its column names."""
     notes: tuple[str, ...] = ()
-    """What was found out about the file and could be wrong."""
+    """Guesses about the file, which may be wrong."""
 
 
 def read_table(path: Path, /) -> pl.DataFrame:
-    """All rows of a CSV (every column as String; an empty value is NULL) or of a Parquet file (as typed).
+    """Read all rows of a file: of a CSV every column as String, an empty value as NULL; of Parquet as typed.
 
-    Raises `BadFileError` for a file that is not there, is no such file, is damaged, or is a CSV of which a
-    row has more or fewer values than there are columns; `InvalidOptionError` for an unknown ending.
+    Raises `BadFileError` for a file that does not exist, is damaged or not what its ending says, or is a CSV
+    with a row that has more or fewer values than there are columns, and `InvalidOptionError` for an unknown
+    ending.
     Only an empty line is a row of NULLs, and none at the end of a CSV with several columns.
     """
     return read_form(path, ()).rows
 
 
 def read_form(path: Path, forms: Forms, /) -> TableFile:
-    """Like `read_table`, and a CSV may have another separator and lines above the names of the columns.
+    """Read a file as `read_table` does; a CSV may have another separator, and lines above the column names.
 
-    They are told by the names that the `forms` want.
+    They are recognised by the names that the `forms` want.
     """
     form = format_of(path)
     with refusing(path, "read", hint="it is damaged, incomplete, or not what its ending says"):
@@ -48,7 +49,7 @@ def read_form(path: Path, forms: Forms, /) -> TableFile:
 
 
 def check_output_path(path: Path, /, *, any_ending: bool = False) -> None:
-    """Say early what would keep a file from being written to `path`. Writes nothing.
+    """Check early that a table can be written to `path`. Write nothing.
 
     Raises `InvalidOptionError` for an ending that names no format, and what `check_target` raises.
     """

@@ -14,13 +14,13 @@ WINDOW = 365
 
 
 def clean(daily: pl.LazyFrame, /) -> pl.LazyFrame:
-    """Leave out rows that are no record, and of two rows for one track and day all but the newest.
+    """Leave out rows that are not records; of several rows for one track and day, keep the newest.
 
-    No record: NULL track, NULL date, or streams that are NULL, NaN or infinite.
+    Not a record: NULL track, NULL date, or streams that are NULL, NaN or infinite.
     Newest: largest `created_at`, then largest `id`; the values themselves decide where both are equal.
     """
     records = daily.filter(STREAMS.is_record())
-    # Sorting all rows is dear, and hardly any track needs it: only those in which a date occurs twice.
+    # Sorting all rows is slow, and hardly any track needs it: only those in which a date occurs twice.
     doubled = (
         records.group_by("cm_track_id")
         .agg(doubled=pl.len() > pl.col("date").n_unique())

@@ -126,7 +126,7 @@ class DatabaseSession:
         """Add the counts of a batch to the report."""
         self.report.add(done)
         self.report.stages.add(done.stages, len(batch))
-        if self.pending.todo is not None:
+        if done.is_stored and self.pending.todo is not None:
             self.pending.todo = self.pending.todo.filter(~self.pending.todo.is_in(batch.implode()))
 
     def fail(self, _batch: pl.Series, error: Exception, /) -> None:

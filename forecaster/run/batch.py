@@ -77,6 +77,8 @@ class Done:
     looking_ahead: int = 0
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds in each stage, where the run's own stopwatch has not measured them."""
+    is_stored: bool = True
+    """False: the write failed, so that only what was computed counts."""
     left_alone: bool = False
     """Whether its results were there and whole."""
     proof: object = None
@@ -89,6 +91,7 @@ def done_of(
     taken: Sequence[int] = (),
     results: int | None = None,
     stages: dict[str, float] | None = None,
+    is_stored: bool = True,
 ) -> Done:
     """What became of a batch that was computed and stored, but for what another writer has `taken`."""
     results = computed.results if results is None else results
@@ -104,6 +107,7 @@ def done_of(
         unusable_rows=computed.unusable_rows,
         looking_ahead=computed.looking_ahead,
         stages=stages or {},
+        is_stored=is_stored,
     )
 
 

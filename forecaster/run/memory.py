@@ -83,7 +83,7 @@ class MemorySession:
     def count(self, batch: pl.Series, done: Done, /) -> None:
         """Add up what became of a batch."""
         self.report.add(done)
-        if self.todo is not None:
+        if done.is_stored and self.todo is not None:
             self.todo = self.todo.filter(~self.todo.is_in(batch.implode()))
 
     def fail(self, _batch: pl.Series, error: Exception, /) -> None:

@@ -138,7 +138,7 @@ def read_days(daily: pl.LazyFrame, /, *, name: str = "daily") -> Days:
             "no daily streams to compare the forecasts with",
             hint="`forecaster load` loads daily streams",
         )
-    if not _is_ordered(frame):  # sorting is dear, and most sources are in order already
+    if not _is_ordered(frame):  # sorting is slow, and most sources are in order already
         frame = frame.sort("cm_track_id", "day")
         _check_unique(frame, name)
     track = frame["cm_track_id"].to_numpy()

@@ -259,9 +259,8 @@ import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from forecaster.postgres.dsn import resolve
 from forecaster.postgres.tracks import Database
-from forecaster.run.config import RunConfig
 from forecaster.run.session import run
-run(RunConfig(resolve(None)))
+run(Database(resolve(None)))
 """
     with reading(embedded_database) as (dsn, reached), started(dsn, before=program) as process:
         until(lambda: reached(process), process)

@@ -244,7 +244,13 @@ MATCHED = (
     ),
 )
 """These are held against the beginning or the end of a text, and not looked for in it."""
-OURS = ("page._PART", "page._SCRIPT", "forecasts._MENDS_ONE")
+OURS = (
+    "joined._IMPORT",
+    "joined._SCRIPT_NOISE",
+    "joined._STYLE_NOISE",
+    "page._COMMAND",
+    "forecasts._MENDS_ONE",
+)
 """These are looked for in texts of the program's own."""
 
 

@@ -82,7 +82,7 @@ def test_another_ending_is_refused_with_those_that_are_known(name: str, tmp_path
 
 
 def test_a_directory_that_is_missing_is_said_early(tmp_path: Path) -> None:
-    with pytest.raises(BadFileError, match="no directory"):
+    with pytest.raises(BadFileError, match="does not exist"):
         check_chart_path(tmp_path / "missing" / "chart.svg")
 
 

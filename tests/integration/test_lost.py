@@ -214,7 +214,7 @@ def test_what_was_done_before_a_lost_read_is_counted_once(
     def lose(read: int, attempt: int) -> None:
         """The third read, once the first batch is stored."""
         if (read, attempt) == (3, 1):
-            until(lambda: len(reads.session.pending.todo or []) < reads.session.report.pending)
+            until(lambda: reads.session.report.stages.done.get("write"))
             raise ConnectionLostError("the read was lost")
 
     reads = Reads(monkeypatch, lose)

@@ -130,7 +130,7 @@ def test_the_command_says_what_is_missing(
     assert f"{source}/streams cannot be read" in result.stderr
     assert "Traceback" not in result.stderr
     with pytest.raises(InvalidOptionError, match="is a URL"):
-        (Files(source, Path(f"{store}/forecasts")), RunConfig())
+        run(Files(source, Path(f"{store}/forecasts")))
 
 
 def test_one_rule_for_urls_and_directories(store: str, variables: dict[str, str], tmp_path: Path) -> None:

@@ -33,12 +33,10 @@ from forecaster.setup.load import load
 from forecaster.tables import LISTENERS_TABLE, MLDR_TABLE
 from tests import sql
 from tests.conftest import Cli
-from tests.tables import GOLDEN, initialise, made_once
+from tests.tables import GOLDEN, golden_listeners, initialise, made_once
 
 TRUTH = pl.read_parquet(GOLDEN / "artist_mldr.parquet").cast({"cm_artist_id": pl.Int64})
-LISTENERS = pl.read_parquet(GOLDEN / "artist_listeners.parquet").select(
-    pl.col("cm_artist_id").cast(pl.Int64), "date", pl.col("monthly_listeners").cast(pl.Int64)
-)
+LISTENERS = golden_listeners()
 THYME = GOLDEN / "listeners_thyme.csv"
 
 
@@ -360,3 +358,10 @@ def test_rights(loaded_embedded: Dsn) -> None:
     finally:
         sql.run(loaded_embedded, "DROP OWNED BY rater")
         sql.run(loaded_embedded, "DROP ROLE rater")
+
+
+def test_days_that_are_there_already(loaded_embedded: Dsn) -> None:
+    with pytest.raises(
+        WriteRefusedError, match=f"rows are already in {LISTENERS_TABLE}, the first for artist 1 "
+    ):
+        load(loaded_embedded, "public", listeners=LISTENERS.head(3))

@@ -53,7 +53,7 @@ LIMIT = "1"
 LISTENERS = Path(__file__).parents[1] / "golden" / "artist_listeners.parquet"
 CHUNK = 100  # tracks: three transactions in a run
 SILENT = "no longer responds: nothing was received for 1 s"
-WHOLE = "  each track has all its months or none; the next run completes the rest\n"
+WHOLE = "  start again: each track has all its months or none, and the next run completes the rest\n"
 
 # What a run says, one after the other, before it is in a stage.
 STAGES = {
@@ -220,7 +220,7 @@ def test_a_load_that_loses_its_commit(embedded_database: Dsn) -> None:
         proxy.cut()
         with pytest.raises(DatabaseError, match="lost while writing") as caught:
             loading.result()
-    assert caught.value.hint == "all rows are stored or none: look before you load them again"
+    assert caught.value.hint == "check the table before you load again: it has all rows or none"
 
 
 def test_of_a_worker(embedded_database: Dsn, report: Path) -> None:

@@ -44,7 +44,7 @@ class TestLinks:
             "a/0.parquet",
         ]
         [warning] = found.warnings()
-        assert "3 links to what has another name too" in warning
+        assert "3 links to files that have another name" in warning
         assert "3.parquet" in warning
 
     def test_links_in_a_circle_come_to_an_end(self, own: Path, tmp_path: Path) -> None:
