@@ -23,7 +23,7 @@ import psutil
 from benchmarks.results import table
 from benchmarks.sizing import needs
 from forecaster.files.atomic import write_text
-from forecaster.setup.sample import sample_chunks, sample_mldr
+from forecaster.setup.sample import sample_batches, sample_mldr
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("forecaster", "polars", "distributed")
@@ -121,12 +121,12 @@ def _write_sample(raw: Path, tracks: int) -> None:
     (raw / "streams").mkdir(parents=True)
     (raw / "mldr").mkdir()
     first = 1
-    for number, chunk in enumerate(sample_chunks(tracks, chunk=5_000_000)):
-        rows = chunk.with_row_index("id", offset=first).with_columns(
+    for number, batch in enumerate(sample_batches(tracks, rows=5_000_000)):
+        rows = batch.with_row_index("id", offset=first).with_columns(
             pl.col("id").cast(pl.Int64), created_at=pl.lit(datetime(2025, 1, 1, tzinfo=UTC))
         )
         rows.write_parquet(raw / "streams" / f"{number:05}.parquet")
-        first += len(chunk)
+        first += len(batch)
     sample_mldr(tracks).write_parquet(raw / "mldr" / "0.parquet")
 
 

@@ -12,7 +12,7 @@ from forecaster.postgres.connection import quote_identifier
 from forecaster.postgres.dsn import Dsn
 from forecaster.setup.init import initialise
 from forecaster.setup.load import load
-from forecaster.setup.sample import sample_chunks, sample_mldr
+from forecaster.setup.sample import sample_batches, sample_mldr
 from forecaster.tables import FORECAST_TABLE, MLDR_TABLE, STREAMS_TABLE
 
 TRACKS = 8_459
@@ -73,13 +73,13 @@ def growing(
         execute(dsn, f"DROP SCHEMA {name} CASCADE")
         initialise(dsn, schema)
         there = 0
-    chunks = sample_chunks(sizes[-1], days=days)
+    batches = sample_batches(sizes[-1], days=days)
     waiting: list[pl.DataFrame] = []
     for size in sizes:
         while there < size:
-            chunk = waiting.pop() if waiting else next(chunks)
-            wanted = chunk.filter(pl.col("cm_track_id").is_between(there + 1, size))
-            if len(later := chunk.filter(pl.col("cm_track_id") > size)):
+            batch = waiting.pop() if waiting else next(batches)
+            wanted = batch.filter(pl.col("cm_track_id").is_between(there + 1, size))
+            if len(later := batch.filter(pl.col("cm_track_id") > size)):
                 waiting.append(later)
             if len(wanted):
                 load(dsn, schema, streams=wanted, mldr=None)

@@ -36,7 +36,7 @@ def examine(dsn: Dsn, schema: str, parameters: Parameters, *, options: str | Non
     result.versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
     result.findings += [_configuration(dsn, schema), _versions(result.versions)]
     try:
-        with connect(dsn, repeatable_read=True) as reader, connect(dsn, beside=reader) as connection:
+        with connect(dsn, repeatable_read=True) as reader, connect(dsn, like=reader) as connection:
             context = Context(dsn, parameters, reader, connection, result, Tables(schema, {}, ()), options)
             for check in registered():
                 _look(context, check)

@@ -98,10 +98,10 @@ def pooler(context: Context) -> Iterator[Seen]:
 def _pids_in_turn(context: Context) -> tuple[int, ...]:
     """The server processes that serve a connection, another one, and the first again."""
     mine = "SELECT pg_backend_pid() AS pid"
-    with connect(context.dsn, beside=context.connection) as one:
+    with connect(context.dsn, like=context.connection) as one:
         one.adbc_connection.set_autocommit(enabled=True)  # else the next transaction begins at once
         before = query(one, mine).item()
-        with connect(context.dsn, beside=context.connection) as other:
+        with connect(context.dsn, like=context.connection) as other:
             return before, query(other, mine).item(), query(one, mine).item()
 
 

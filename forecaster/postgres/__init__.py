@@ -1,1 +1,1 @@
-"""PostgreSQL: tables, reading, writing, and the embedded server."""
+"""PostgreSQL: tables, reads, writes, and the embedded server."""

@@ -1,4 +1,4 @@
-"""Reading the catalogue out of PostgreSQL: the only module that imports connectorx."""
+"""Read the catalogue from PostgreSQL. The only module that imports connectorx."""
 
 import logging
 import os
@@ -47,24 +47,25 @@ import connectorx as cx
 _log = logging.getLogger("forecaster")
 
 CONNECTIONS = 2
-"""Connections that read at once. Measured on two cores: a third and fourth gain nothing."""
+"""Number of connections that read at the same time. Measured on two cores: more than two gain nothing."""
 
-# connectorx has no SQLSTATE. What the server says, in its language, comes after these words of the driver;
-# all else are the driver's own words.
+# connectorx reports no SQLSTATE. The server's message, in the server's language, follows these words of the
+# driver; all other text is the driver's own.
 _SERVER_SAYS = re.compile(r"db error: (?P<severity>[^:]+): ")
 _LOST = re.compile(
     r"connection closed|connection reset|broken pipe|communicating with the server|connecting to server|"
     r"timed out in bb8|timed out waiting|connection refused|unexpected(?:ly)? (?:EOF|closed)|end of file",
     re.IGNORECASE,
 )
-# Each of these ends a transaction that should hold the session open: nobody else's work waits for it.
-_FOR_AS_LONG_AS_IT_TAKES = ("idle_in_transaction_session_timeout", "transaction_timeout")
+# Each of these would end the transaction that holds the snapshot. Lifting them delays nobody: no other work
+# waits for that transaction.
+_LIFTED_TIMEOUTS = ("idle_in_transaction_session_timeout", "transaction_timeout")
 
 
 def export_snapshot(connection: Connection) -> str:
-    """Name of what a repeatable-read transaction sees; it is good for as long as that is open."""
-    # The transaction is idle while others read: where such ones are ended after a time, this one is not.
-    limits = ", ".join(f"'{name}'" for name in _FOR_AS_LONG_AS_IT_TAKES)
+    """Export the snapshot of a repeatable-read transaction. The returned name is valid while that is open."""
+    # The transaction is idle while others read: timeouts of idle transactions must not end it.
+    limits = ", ".join(f"'{name}'" for name in _LIFTED_TIMEOUTS)
     sql = f"""
         SELECT pg_export_snapshot() AS name, count(set_config(s.name, '0', true)) AS lifted
         FROM pg_catalog.pg_settings s WHERE s.name IN ({limits})"""
@@ -73,9 +74,9 @@ def export_snapshot(connection: Connection) -> str:
 
 @contextmanager
 def open_source(dsn: Dsn, schema: str, *, needed: Sequence[str] = TO_FORECAST) -> "Iterator[Source]":
-    """The tables of a schema as they are now, to be read and not written.
+    """Open the tables of a schema, as they are now, for reading only.
 
-    Raises `SchemaMismatchError` if those `needed` do not fit, `DatabaseError` where the user may not read
+    Raises `SchemaMismatchError` if the `needed` tables do not fit, `DatabaseError` if the user may not read
     them.
     """
     with connect(dsn, repeatable_read=True) as connection:
@@ -87,14 +88,14 @@ def open_source(dsn: Dsn, schema: str, *, needed: Sequence[str] = TO_FORECAST) -
 
 
 def warn_of_hidden_rows(tables: Tables, *read: str) -> None:
-    """Say so where this user may not see all rows of what is read."""
+    """Log a warning if this user may not see all rows of the tables to read."""
     for warning in warnings_of_hidden_rows(tables, *read):
         _log.warning("%s", warning)
 
 
 @dataclass(frozen=True)
 class History:
-    """What the model starts from: `RECORDS` and `TRACK_FACTS` of some tracks, and what was left out."""
+    """Input of the model: `RECORDS` and `TRACK_FACTS` of some tracks, and the number of rows left out."""
 
     records: pl.LazyFrame
     facts: pl.LazyFrame
@@ -104,22 +105,22 @@ class History:
 
 @dataclass(frozen=True)
 class Source:
-    """The three tables as one exported snapshot shows them, on any number of connections."""
+    """The three tables in one exported snapshot, read on any number of connections."""
 
     dsn: Dsn
     tables: Tables
     snapshot: str
     """From `export_snapshot`."""
     name: str = field(default_factory=lambda: f"{client_name()} {secrets.token_hex(4)}")
-    """What its connections call themselves, so that they can be found and ended."""
+    """Application name of its connections, by which they can be found and ended."""
 
     @property
     def cancel(self) -> Cancel:
-        """Ends whatever is being read."""
+        """Return what ends the reads in progress."""
         return Cancel([partial(end_connections, self.dsn, self.name)], partial(hang_up, self.dsn))
 
     def tracks(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.Series:
-        """The tracks that have a row of streams, in order; only those among `track_ids`, if given."""
+        """Find the tracks that have a row of streams, in ascending order; only `track_ids`, if given."""
         if track_ids is not None:
             sql: str | list[str] = statements.tracks_among(self.tables, integer_array(track_ids))
         elif self.reads_by_index:
@@ -129,27 +130,27 @@ class Source:
         return self.read(sql)["id"].cast(pl.Int64).sort()
 
     def stored(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.DataFrame:
-        """One row per track that has forecasts, with the columns of `stored_months`."""
+        """Describe the stored forecasts: one row per track that has some, with columns of `stored_months`."""
         among = "true" if track_ids is None else f"cm_track_id = ANY ({integer_array(track_ids)})"
         return self.read(f"{stored_months(self.tables)} AND {among} GROUP BY 1")
 
     def rows_without_track(self) -> int:
-        """How many rows name no track, so that they are in no forecast."""
+        """Count the rows of streams that name no track, and so are in no forecast."""
         if self.tables.columns[STREAMS_TABLE]["cm_track_id"].not_null:
             return 0
         return int(self.read(statements.rows_without_track(self.tables))["n"][0])
 
     def mldr(self) -> pl.LazyFrame:
-        """Each artist's newest decay rate: `NEWEST_MLDR`. What is no finite number becomes NULL."""
+        """Read each artist's newest MLDR: `NEWEST_MLDR`. A value that is not a finite number becomes NULL."""
         return self.read(statements.newest_rates(self.tables)).lazy().select(NEWEST_MLDR)
 
     def unusable_rows(self, track_ids: pl.Series) -> int:
-        """How many rows of these tracks are no record and left out, such as those with NULL streams."""
+        """Count the rows of these tracks that are not records, such as those with NULL streams."""
         sql = statements.unusable_rows(self.tables, integer_array(track_ids))
         return int(self.read(sql)["n"][0])
 
     def history(self, track_ids: pl.Series) -> History:
-        """The last 365 records of each track as one array, and the facts about it; read in parallel."""
+        """Read, in parallel, the last 365 records of each track as one array, and its facts."""
         by_index = self.reads_by_index
         wire = self._read(
             statements.history_by_index if by_index else statements.history_in_one_pass, track_ids
@@ -157,24 +158,25 @@ class Source:
         return History(_records(wire), _facts(wire), duplicates=int(wire["duplicates"].sum()))
 
     def daily(self, track_id: int) -> pl.DataFrame:
-        """One row per day on which a track has a record, in order: date, daily_streams."""
+        """Read the days on which a track has a record: date, daily_streams; one row per day, in order."""
         days = self.read(statements.days_of_one(self.tables, track_id))
         return days.select(pl.col("day").cast(pl.Int32).cast(pl.Date).alias("date"), "daily_streams")
 
     def days(self, track_ids: pl.Series) -> pl.DataFrame:
-        """Every record of the tracks: `TRACK_DAYS`, in no order; read in parallel."""
+        """Read, in parallel, every record of the tracks: `TRACK_DAYS`, in no order."""
         by_index = self.reads_by_index
         wire = self._read(statements.days_by_index if by_index else statements.days_in_one_pass, track_ids)
-        if by_index:  # as arrays the rows take half the time
+        if by_index:  # rows sent as arrays take half the time
             wire = wire.filter(pl.col("date").is_not_null()).explode(
                 [name for name in TRACK_DAYS if name != "cm_track_id"]
             )
         return wire.with_columns(pl.col("date").cast(pl.Int32).cast(pl.Date)).select(TRACK_DAYS)
 
     def rows(self, track_ids: pl.Series) -> pl.DataFrame:
-        """The tracks' rows as they are, in the types of `DAILY_STREAMS`; read in parallel.
+        """Read, in parallel, the tracks' rows as they are stored, in the types of `DAILY_STREAMS`.
 
-        What is no number, or no date that the calendar has, is NULL. Ordered by track and date.
+        A value that is not a finite number, or not a date of the calendar, is NULL. Ordered by track and
+        date.
         """
         wire = self._read(statements.rows, track_ids)
         return wire.select(
@@ -188,7 +190,7 @@ class Source:
         ).sort("cm_track_id", "date")
 
     def forecasts(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.DataFrame:
-        """The stored rows that name a track and a month, ordered by both; `STORED_FORECASTS`."""
+        """Read the stored rows that name a track and a month, ordered by both: `STORED_FORECASTS`."""
         ids = None if track_ids is None else integer_array(track_ids)
         return self.read(statements.forecasts(self.tables, ids)).select(
             *(name for name in STORED_FORECASTS if name != "created_at"),
@@ -196,10 +198,10 @@ class Source:
         )
 
     def cutoffs(self, track_ids: Sequence[int] | pl.Series) -> pl.DataFrame:
-        """Of each track with a stored forecast, the last day that it can have known.
+        """Find the last day that the stored forecast of each track can have known: one row per track.
 
-        cm_track_id; cutoff: the last date among the rows that were there when the forecast was stored, else
-        among all; is_known: whether there was one.
+        cm_track_id; cutoff: the last date among the rows that existed when the forecast was stored, or
+        among all rows if none did; is_known: whether one did.
         """
         by_index = self.reads_by_index
         statement = statements.cutoffs_by_index if by_index else statements.cutoffs_in_one_pass
@@ -212,13 +214,17 @@ class Source:
 
     @property
     def reads_by_index(self) -> bool:
-        """Whether there is one row per track and day, and an index that finds a track's newest rows."""
+        """Whether streams have one row per track and day, and an index that finds a track's newest rows."""
         return self.tables.has_day_key(STREAMS_TABLE)
 
     def read(self, sql: str | list[str]) -> pl.DataFrame:
-        """What statements select on the snapshot; several are parts of one frame and read at once."""
-        # The name is in the URI, because the connection that asks for the result's columns, and may wait for
-        # a lock, takes no other statement.
+        """Read what a statement selects on the snapshot; several run at the same time, into one frame.
+
+        Raises `ConnectionLostError`, `StalledError` or `DatabaseUnreachableError` if the server is gone,
+        `DatabaseError` for a statement that it refuses.
+        """
+        # The name is in the URI: the connection that asks for the result's columns, and may wait for a lock,
+        # accepts no other statement.
         uri = self._named.connectorx_uri
         on_snapshot = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", self._set_snapshot]
 
@@ -231,13 +237,13 @@ class Source:
             return interruptible(read, cancel=self.cancel, watch=watch(self.dsn))
         except (Interrupted, KeyboardInterrupt, DatabaseUnreachableError, StalledError):
             raise
-        except BaseException as error:  # noqa: BLE001 - its panics are no Exceptions
+        except BaseException as error:  # noqa: BLE001 - its panics are not Exceptions
             raise self._failure(f"{error}", [sql] if isinstance(sql, str) else sql) from None
 
     def _read(self, statement: Callable[[Tables, str], str], track_ids: pl.Series) -> pl.DataFrame:
-        """What a statement selects of the tracks; read in parallel."""
+        """Read, in parallel, what a statement selects of the tracks."""
         size = max(1, -(-len(track_ids) // CONNECTIONS))
-        return self.read([statement(self.tables, integer_array(part)) for part in slices(track_ids, size)])
+        return self.read([statement(self.tables, integer_array(ids)) for ids in slices(track_ids, size)])
 
     @property
     def _named(self) -> Dsn:
@@ -248,7 +254,7 @@ class Source:
         return f"SET TRANSACTION SNAPSHOT '{self.snapshot}'"
 
     def _failure(self, text: str, statements: list[str]) -> DatabaseError:
-        """What to raise for an error of connectorx."""
+        """Return the error to raise for an error of connectorx."""
         reason = brief(self.dsn.redact(text))
         message = f"reading from {self.dsn} failed: {reason}"
         said = _SERVER_SAYS.match(reason)
@@ -265,12 +271,12 @@ class Source:
             return ConnectionLostError(message)
         except DatabaseError as error:
             return DatabaseError(f"reading from {self.dsn} failed: {error}", hint=error.hint)
-        return DatabaseError(message, hint=hint_for(QUERY_CANCELED))  # it was not the statement's fault
+        return DatabaseError(message, hint=hint_for(QUERY_CANCELED))  # the statement itself is fine
 
     def _is_over(self, connection: Connection, severity: str) -> bool:
-        """Whether what the server said with this severity was the end of a session; else, take the snapshot.
+        """Whether a message with this severity means that the session, or that of the snapshot, is over.
 
-        Or of the session that holds the snapshot.
+        If neither is, `connection` has the snapshot afterwards.
         """
         try:
             execute(connection, self._set_snapshot)
@@ -283,7 +289,7 @@ class Source:
 
 
 def _records(wire: pl.DataFrame) -> pl.LazyFrame:
-    """One row per track and record: `RECORDS`. The arrays begin with the newest record."""
+    """Unpack one row per track and record: `RECORDS`. The arrays begin with the newest record."""
     newest_first = pl.int_ranges(0, -pl.col("streams").list.len().cast(pl.Int64), -1, dtype=pl.Int32)
     return (
         wire.lazy()
@@ -307,5 +313,5 @@ def _facts(wire: pl.DataFrame) -> pl.LazyFrame:
 
 
 def slices(ids: pl.Series, size: int) -> list[pl.Series]:
-    """The ids in parts of at most so many; one empty part if there are none."""
+    """Split the ids into batches of at most `size`; one empty batch if there are none."""
     return [ids.slice(start, size) for start in range(0, max(1, len(ids)), size)]

@@ -1,4 +1,4 @@
-"""ADBC connections: opened, queried, and their errors turned into ours."""
+"""ADBC connections: open them, run statements, and turn the driver's errors into ours."""
 
 import os
 import re
@@ -30,13 +30,13 @@ from forecaster.postgres.stall import Watch, bytes_passed, hang_up
 from forecaster.process.secrets import brief
 from forecaster.process.signals import Cancel, interruptible
 
-# ADBC imports this for a kind of data that we never give it. It takes a quarter of all imports' time.
+# ADBC imports this for data of a kind that it is never given here. It takes a quarter of all imports' time.
 _UNUSED = "pyarrow.dataset"
 _placeholder = ModuleType(_UNUSED)
 sys.modules.setdefault(_UNUSED, _placeholder)
 try:
     import adbc_driver_postgresql.dbapi as driver
-    from adbc_driver_manager.dbapi import Connection as Connection  # noqa: PLC0414 - for the others, too
+    from adbc_driver_manager.dbapi import Connection as Connection  # noqa: PLC0414 - exported
 finally:
     if sys.modules[_UNUSED] is _placeholder:
         del sys.modules[_UNUSED]
@@ -44,54 +44,54 @@ finally:
 _ISOLATION = "adbc.connection.transaction.isolation_level"
 _REPEATABLE_READ = {_ISOLATION: "adbc.connection.transaction.isolation.repeatable_read"}
 _READ_COMMITTED = {_ISOLATION: "adbc.connection.transaction.isolation.read_committed"}
-# Whatever the server, the database or the user have set: all names are in it, and connectorx sets it, too.
+# Overrides what server, database and user have set: names are sent in it, and connectorx sets it too.
 _ENCODING = "client_encoding=UTF8"
-# What the driver adds to a message, and libpq to that of a lost connection: our statement, and a guess.
+# The driver appends our statement to a message. libpq appends a guess to that of a lost connection.
 _STATEMENT = "\nQuery was: "
 _GUESS = "\tThis probably means the server terminated abnormally\n\tbefore or while processing the request.\n"
-# What the driver puts around the server's words, of no use to a user: the status and what failed, and where
-# in the statement. No pattern takes more than a time that grows with the text: a trigger writes it.
+# The driver's words around the server's message, which do not help a user: the status, what failed, and where
+# in the statement. Each pattern takes linear time, because a trigger may have written the text.
 _DRIVERS_WORDS = re.compile(
     r"[A-Z_]+: (?:\[libpq\] )?"
     r"(?:Failed to \w+(?: query| COPY statement)?(?: '.*?')?: (?:PGRES_\w+ )?"
     r"|Execution error \[\w+\]: |could not begin COPY: )*"
-    r"(?:\w+:  )?",  # the server's ERROR, in whatever language
+    r"(?:\w+:  )?",  # the server's ERROR, in any language
     re.DOTALL,
 )
 _STATE = re.compile(r"\.? SQLSTATE: \w{5}$")
 _STATE_LENGTH = 20
 _POSITION = re.compile(r"\nLINE \d+: [^\n]*\n *\^")
-# Of a message of the server, as libpq has it.
+# The severity in a message of the server, as libpq formats it.
 _SEVERITY = re.compile(r"(?<= )[^ :\n]+(?=:  )")
-# The sessions of this process, given its name. The server cuts no name of ours off.
+# SQL condition: a session of this process, whose name is $1. Our names are too short to be truncated.
 _OURS = "(application_name = $1 OR starts_with(application_name, $1 || ' '))"
 _ASKS = f"{APPLICATION_NAME}: asks"
 NAME_BYTES = 63
-# Whatever the language, the server's errors have two blanks after the severity; libpq's own have not.
+# In every language, the server's errors have two blanks after the severity; libpq's own do not.
 _TURNED_AWAY = re.compile(r"failed: [^\W\d_]+:  ")
-_HOST_LENGTH = 27  # of the 63 bytes that PostgreSQL keeps of a client's name, besides a pid and an instant
+_HOST_LENGTH = 27  # of the 63 bytes of an application name, which also has to hold a pid and an instant
 
 CONNECT_TIMEOUT = 3.5
-"""Seconds after which a server that does not answer is given up, if no more are given."""
+"""Seconds to wait for a server that does not answer, unless `connect_timeout` is longer."""
 
-_databases: WeakKeyDictionary[Connection, Dsn] = WeakKeyDictionary()  # what each is connected to
+_databases: WeakKeyDictionary[Connection, Dsn] = WeakKeyDictionary()  # the database of each connection
 
 T = TypeVar("T")
 
 
 @contextmanager
 def connect(
-    dsn: Dsn, *, repeatable_read: bool = False, beside: Connection | None = None
+    dsn: Dsn, *, repeatable_read: bool = False, like: Connection | None = None
 ) -> Iterator[Connection]:
-    """A connection with one open transaction; whatever was not committed at the end is rolled back.
+    """Open a connection with one transaction. At the end, roll back what was not committed.
 
-    One `beside` another, to the same database, is there sooner: what the driver has to ask the server about
-    its types is known.
+    With `like`, a connection to the same database, it opens sooner: the driver need not ask the server
+    about its types again.
 
-    Raises `DatabaseUnreachableError` if there is none to be had, `DatabaseError` for a statement that the
+    Raises `DatabaseUnreachableError` if no connection can be made, `DatabaseError` for a statement that the
     server refuses.
     """
-    connection = _open(dsn, _REPEATABLE_READ if repeatable_read else _READ_COMMITTED, beside)
+    connection = _open(dsn, _REPEATABLE_READ if repeatable_read else _READ_COMMITTED, like)
     _databases[connection] = dsn
     try:
         with statement_errors(dsn):
@@ -100,29 +100,29 @@ def connect(
         connection.close()
 
 
-def _open(dsn: Dsn, options: Mapping[str, str], beside: Connection | None) -> Connection:
+def _open(dsn: Dsn, options: Mapping[str, str], like: Connection | None) -> Connection:
     def opened() -> Connection:
         dsn.check_socket()
         with libpq_variables_hidden():
             connection: Connection
-            if beside is None:
+            if like is None:
                 connection = driver.connect(f"{_named(dsn).libpq_uri}&{_ENCODING}", conn_kwargs=dict(options))
             else:
-                connection = beside.adbc_clone()
+                connection = like.adbc_clone()
                 connection.adbc_connection.set_options(**options)
-                connection.rollback()  # the next transaction is of that kind
+                connection.rollback()  # the next transaction has the options
             return connection
 
     given = dict(dsn.parameters).get("connect_timeout", "")
-    # A little more than is given, so that libpq can say where it waited.
+    # A little longer than the given time, so that libpq can say where it waited.
     patience = max(CONNECT_TIMEOUT, int(given) + 0.5 if given.isdecimal() else 0)
-    hint = "check the URL, that the server runs, and that it lets this user in"
+    hint = "check the URL, that the server runs, and that it accepts this user"
     try:
         # libpq's own limit is per address, and a name may have several.
         return interruptible(opened, cancel=None, timeout=patience)
     except TimeoutError:
         within = f"no answer from {dsn.host}, port {dsn.port}, within {patience - 0.5:g} seconds"
-        hint = "check host and port, and what is on the way; connect_timeout in the URL waits longer"
+        hint = "check host, port and network, or wait longer with connect_timeout in the URL"
         raise DatabaseUnreachableError(f"cannot connect to {dsn}: {within}", hint=hint) from None
     except adbc.Error as error:
         message = f"cannot connect to {dsn}: {_reason(dsn.redact(str(error)))}"
@@ -132,7 +132,7 @@ def _open(dsn: Dsn, options: Mapping[str, str], beside: Connection | None) -> Co
 
 @contextmanager
 def statement_errors(dsn: Dsn) -> Iterator[None]:
-    """Turn what the driver raises into a `DatabaseError` without secrets in it."""
+    """Turn an error of the driver into a `DatabaseError` or `ConnectionLostError` without secrets."""
     try:
         yield
     except adbc.Error as error:
@@ -143,32 +143,32 @@ def statement_errors(dsn: Dsn) -> Iterator[None]:
 
 
 def not_again(error: ConnectionLostError | StalledError, hint: str) -> ForecasterError:
-    """What ends a write that was cut off: not to be tried again, as the server may have got the commit."""
+    """Return the error of an interrupted write: one that is not retried, as the commit may have arrived."""
     if isinstance(error, StalledError):
-        return StalledError(f"{error}. It was writing, and may have stored it", hint=hint)
+        return StalledError(f"{error}. The write was interrupted, and may have been stored", hint=hint)
     return DatabaseError(f"the connection was lost while writing: {error}", hint=hint)
 
 
 def client_name() -> str:
-    """What this process calls itself on its connections: `forecaster HOST PID`."""
+    """Return the application name of this process's connections: `forecaster HOST PID`."""
     host = re.sub(r"[^A-Za-z0-9.-]", "", socket.gethostname().partition(".")[0])
     return f"forecaster {host[:_HOST_LENGTH] or 'unknown'} {os.getpid()}"
 
 
 def _named(dsn: Dsn) -> Dsn:
-    """With our name for its connections, unless the user has given one."""
+    """Add our application name, unless the user has given one."""
     name = _given_name(dsn) or client_name()
     return replace(dsn, parameters=(*dsn.parameters, ("application_name", name)))
 
 
 def _given_name(dsn: Dsn) -> str:
-    """What the user would have connections called; empty if that is left to us."""
+    """Return the application name that the user has given; empty if none."""
     name = dict(dsn.parameters).get("application_name", APPLICATION_NAME)
     return "" if name == APPLICATION_NAME else name
 
 
 def end_connections(dsn: Dsn, application_name: str) -> None:
-    """Have the server end, whatever they are at, the connections that go by this name."""
+    """Have the server end the connections with this application name, whatever they are doing."""
     with connect(dsn) as connection:
         query(
             connection,
@@ -179,26 +179,27 @@ def end_connections(dsn: Dsn, application_name: str) -> None:
 
 
 def watch(dsn: Dsn) -> Watch:
-    """What waits for a call of a driver, and gives it up when the server does nothing for us any more."""
+    """Return what waits for a call of a driver, and gives up once the server does nothing more for us."""
     return Watch(dsn, partial(_at_work, dsn), partial(_end_ours, dsn))
 
 
 @contextmanager
 def _asking(dsn: Dsn) -> Iterator[Connection]:
-    """A connection that is not counted among ours, and on whose answers somebody else has an eye."""
+    """Open a connection that does not count as ours. It has no stall timeout: the caller limits its time."""
     named = (*dsn.parameters, ("application_name", _ASKS))
     with connect(replace(dsn, parameters=named, stall_timeout=0)) as connection:
         yield connection
 
 
 def _at_work(dsn: Dsn) -> bool:
-    """Whether a session of ours does anything but wait for us; one that waits for a lock does.
+    """Whether a session of ours does anything but wait for us. Waiting for a lock counts as doing something.
 
-    Where it is not seen whether bytes pass, one does that sends or takes rows: the network may just be slow.
+    Where the bytes on the network are not counted, sending and receiving rows counts too: the network may
+    just be slow.
     """
     is_slow = "false" if bytes_passed(dsn) else "state = 'active'"
     with _asking(dsn) as connection:
-        # By the name that a user gives, there may be those of others; then we wait longer than needed.
+        # Sessions of others may have the name that the user has given; then we wait longer than needed.
         sql = f"""
             SELECT count(*) FROM pg_catalog.pg_stat_activity
             WHERE ({_OURS} OR application_name = nullif($2, '')) AND pid <> pg_backend_pid()
@@ -207,47 +208,47 @@ def _at_work(dsn: Dsn) -> bool:
 
 
 def _end_ours(dsn: Dsn) -> int:
-    """The number of sessions that the server has ended."""
+    """Have the server end our sessions; return how many it has ended."""
     with _asking(dsn) as connection:
         sql = f"SELECT count(pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity WHERE {_OURS}"
         return int(query(connection, sql, (client_name(),)).item())
 
 
 def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) -> pl.DataFrame:
-    """The rows of one statement."""
-    # From Python's own values pyarrow would make it, and for that import pandas: a third of a second.
+    """Run one statement and return its rows."""
+    # Given Python's own values, pyarrow would convert them, and import pandas for it: a third of a second.
     row = pl.DataFrame({f"${number}": [value] for number, value in enumerate(parameters, 1)})
     bound = row.to_arrow() if parameters else None
     with connection.cursor() as cursor:
 
         def rows() -> pl.DataFrame:
             cursor.execute(sql, bound)
-            # By way of Arrow: an error that comes with the rows keeps its SQLSTATE.
+            # Fetched as Arrow, so that an error that comes with the rows keeps its SQLSTATE.
             return pl.DataFrame(cursor.fetch_arrow_table())
 
-        return _made(connection, rows, cursor.adbc_cancel)
+        return _call(connection, rows, cursor.adbc_cancel)
 
 
 def execute(connection: Connection, sql: str) -> None:
     """Run one statement for its effect."""
     with connection.cursor() as cursor:
-        _made(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
+        _call(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
 
 
 def commit(connection: Connection) -> None:
-    """Commit; where the server has work to do for it, a signal is not kept waiting."""
-    _made(connection, connection.commit, connection.adbc_cancel)
+    """Commit. A signal does not wait for the work that the server has to do for it."""
+    _call(connection, connection.commit, connection.adbc_cancel)
 
 
 def roll_back(connection: Connection) -> None:
-    """Undo whatever was not committed."""
-    _made(connection, connection.rollback, connection.adbc_cancel)
+    """Undo what was not committed."""
+    _call(connection, connection.rollback, connection.adbc_cancel)
 
 
 def copy_in(
     connection: Connection, rows: pl.DataFrame, table: str, *, schema: str | None, temporary: bool = False
 ) -> int:
-    """Append rows to a table by binary COPY; their number as the server counts it."""
+    """Append rows to a table by binary COPY; return the number of rows that the driver reports."""
     with connection.cursor() as cursor:
 
         def ingested() -> int:
@@ -255,17 +256,17 @@ def copy_in(
                 table, rows.to_arrow(), mode="append", db_schema_name=schema, temporary=temporary
             )
 
-        return _made(connection, ingested, cursor.adbc_cancel)
+        return _call(connection, ingested, cursor.adbc_cancel)
 
 
-def _made(connection: Connection, call: Callable[[], T], ask: Callable[[], object]) -> T:
-    """Make a call of the driver, which a signal or a server that says nothing more does not keep waiting."""
+def _call(connection: Connection, call: Callable[[], T], cancel: Callable[[], object]) -> T:
+    """Make a call of the driver that ends early at a signal, or when the server no longer responds."""
     dsn = _databases[connection]
-    return interruptible(call, cancel=Cancel([ask], partial(hang_up, dsn)), watch=watch(dsn))
+    return interruptible(call, cancel=Cancel([cancel], partial(hang_up, dsn)), watch=watch(dsn))
 
 
 def severity_of_errors(connection: Connection) -> str:
-    """What the server calls an error, in its language; what was done in the transaction is rolled back."""
+    """Return the server's word for an error, in its language. Roll the transaction back."""
     try:
         query(connection, "SELECT 1 / 0 -- forecaster asks in what language errors are reported")
     except adbc.Error as error:
@@ -276,8 +277,11 @@ def severity_of_errors(connection: Connection) -> str:
 
 
 def quote_identifier(name: str) -> str:
-    """`name` as an SQL identifier, whatever characters it has."""
-    # A longer name would be cut off by the server, and then be another one.
+    """Quote `name` as an SQL identifier, whatever characters it has.
+
+    Raises `SchemaMismatchError` for a name that is empty, too long, or not text in UTF-8.
+    """
+    # The server would truncate a longer name, and so use another one.
     is_text = not any("\ud800" <= character <= "\udfff" for character in name)
     if not is_text:
         raise SchemaMismatchError(
@@ -292,13 +296,13 @@ def quote_identifier(name: str) -> str:
 
 
 def integer_array(numbers: Sequence[int] | pl.Series) -> str:
-    """An SQL array of bigint. Only integers can be in it, so there is nothing to escape."""
+    """Write the numbers as an SQL array of bigint. It holds only integers, so nothing needs escaping."""
     texts = pl.Series(numbers, dtype=pl.Int64).cast(pl.String)
     return f"'{{{texts.str.join(',').item()}}}'::bigint[]"
 
 
 def _reason(text: str) -> str:
-    """The server's own words, on one line, without what the driver and libpq put around them."""
+    """Return the server's own message on one line, without the words of the driver and libpq around it."""
     said, _, rest = text.rpartition(_STATEMENT)
     text = (said or rest).replace(_GUESS, "")
     if state := _STATE.search(text, max(0, len(text) - _STATE_LENGTH)):

@@ -1,4 +1,4 @@
-"""Creating tables, and the unique key of the forecasts, as far as they are missing."""
+"""Create the tables that are missing, and the unique key of the forecasts."""
 
 from collections.abc import Mapping
 
@@ -17,26 +17,26 @@ from forecaster.postgres.connection import (
 from forecaster.postgres.tables import Tables, look_up, read_tables
 from forecaster.tables import FORECAST_TABLE, FORECASTS, STREAMS_TABLE, TABLES
 
-_CHILDREN = "other tables inherit from it, whose rows no key of it covers"
+_CHILDREN = "other tables inherit from it, and a key does not cover their rows"
 _WHY_NO_KEY: Mapping[str, str] = {
     "23505": "a month is stored twice",
-    "42501": "this user does not own the table, or may not create anything in its schema",
+    "42501": "this user does not own the table, or lacks the right to create objects in its schema",
     "42809": "it is a view",
     "0A000": "it is partitioned by other columns",
 }
 
-# A longer name would be cut off. How long it is depends on the encoding.
+# The server would truncate a longer name. The length depends on the database's encoding.
 _SCHEMA_SQL = """
     SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text), octet_length($1::text)"""
 
 
 def create_missing(connection: Connection, schema: str) -> list[str]:
-    """Create the schema and those of the tables that are not there; returns what was created.
+    """Create the schema and the tables that are missing; return what was created.
 
-    What exists is left as it is. The caller commits.
+    Existing tables stay as they are. The caller commits. Raises `SchemaMismatchError` for an invalid name.
     """
     created = []
-    quote_identifier(schema)  # refuses what can be no name
+    quote_identifier(schema)  # refuses an invalid name
     [(is_there, length)] = look_up(connection, _SCHEMA_SQL, (schema,))
     if length > NAME_BYTES:
         raise SchemaMismatchError(
@@ -53,7 +53,7 @@ def create_missing(connection: Connection, schema: str) -> list[str]:
             execute(connection, table.ddl(tables.name(name), ids, segments=len(SEGMENT_STARTS)))
             created.append(name)
     if STREAMS_TABLE in created:
-        # Empty on clean data. It makes the count of rows that are left out free, however large the table.
+        # Empty on clean data. With it, counting the rows left out costs nothing, however large the table is.
         tables = read_tables(connection, schema)
         unusable = tables.unusable(STREAMS_TABLE)
         execute(connection, f"CREATE INDEX ON {tables.name(STREAMS_TABLE)} (cm_track_id) WHERE {unusable}")
@@ -61,7 +61,7 @@ def create_missing(connection: Connection, schema: str) -> list[str]:
 
 
 def create_key(connection: Connection, tables: Tables) -> str | None:
-    """Add the forecasts' unique key and commit, or say why it cannot be."""
+    """Create the forecasts' unique key and commit; None, or the reason why it cannot be created."""
     if FORECAST_TABLE in tables.with_children:
         return _CHILDREN
     try:

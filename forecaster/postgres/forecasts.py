@@ -1,4 +1,4 @@
-"""Storing forecasts: whole tracks, or nothing, whatever another program stores meanwhile."""
+"""Store forecasts: whole tracks or nothing, whatever another program stores in the meantime."""
 
 from dataclasses import dataclass
 
@@ -22,8 +22,8 @@ from forecaster.postgres.stored import has_key, stored_months
 from forecaster.postgres.tables import Tables
 from forecaster.tables import FORECAST_TABLE, FORECASTS
 
-# A transaction that failed with one of these can succeed once the other writer is done: unique violation,
-# deadlock.
+# Unique violation and deadlock: a transaction that failed with one of them can succeed once the other writer
+# is done.
 _DISTURBED = ("23505", "40P01")
 _STAGE = "forecaster_stage"
 
@@ -33,12 +33,12 @@ def store_forecasts(
 ) -> Stored:
     """Store forecasts of whole tracks in one transaction, and commit it.
 
-    With `replace` the tracks' present forecasts are deleted in the same transaction. Raises
-    `WriteRefusedError`, with nothing stored, if then the table does not hold just what was written.
+    With `replace`, the tracks' existing forecasts are deleted in the same transaction. Raises
+    `WriteRefusedError`, with nothing stored, if the table then holds anything else than what was written.
     """
     write = _Write(connection, tables, forecasts.rows, horizon, replace)
-    # By way of a temporary table, which costs more, we keep clear of what another program stores meanwhile.
-    # A failure here is certain to have stored nothing, so that to try again is safe.
+    # A temporary table, which costs more, avoids conflicts with what another program stores in the meantime.
+    # A failure here has certainly stored nothing, so another attempt is safe.
     for attempt in (write.directly, write.around_others):
         try:
             return attempt()
@@ -52,7 +52,7 @@ def store_forecasts(
 
 
 class _DisturbedError(WriteRefusedError):
-    """The table does not hold what was written."""
+    """The table holds something else than what was written."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class _Write:
         return Stored(len(self.rows), [])
 
     def around_others(self) -> Stored:
-        """Leave out the tracks of which there are rows, whoever stored them."""
+        """Store by way of a temporary table. Leave out tracks that have rows, of any writer."""
         rows = with_ids(self.rows, self.tables, FORECAST_TABLE)
         columns = ", ".join(map(quote_identifier, rows.columns))
         execute(
@@ -99,13 +99,13 @@ class _Write:
             )
 
     def _check(self, tracks: pl.Series) -> None:
-        """Each of these tracks has just the months 1 to `horizon`, as the server has them now."""
+        """Check that each of these tracks has exactly the months 1 to `horizon` on the server."""
         whole = pl.all_horizontal(pl.col("rows", "months", "last") == self.horizon, pl.col("first") == 1)
         found = query(self.connection, f"{self._stored(tracks)} GROUP BY 1").filter(whole)["cm_track_id"]
         self._refuse(tracks.filter(~tracks.is_in(found.implode())))
 
     def _check_taken(self, tracks: pl.Series) -> None:
-        """Each of these tracks has rows of another writer, and none of ours: these are of our instant."""
+        """Check that each of these tracks has rows of another writer and none of ours, of our instant."""
         ours = f"created_at IS NOT DISTINCT FROM (SELECT max(created_at) FROM pg_temp.{_STAGE})"
         found = query(self.connection, f"{self._stored(tracks)} GROUP BY 1 HAVING NOT bool_or({ours})")
         self._refuse(tracks.filter(~tracks.is_in(found["cm_track_id"].implode())))
@@ -116,10 +116,11 @@ class _Write:
     def _refuse(self, tracks: pl.Series) -> None:
         if len(tracks):
             raise _DisturbedError(
-                f"{FORECAST_TABLE}: of {len(tracks):,} tracks, the first is {tracks[0]}, the table would not "
-                f"hold the {self.horizon} months that were written; nothing of this chunk was stored",
-                hint="a trigger or rule on the table changes what is written, or another program stores "
-                "forecasts of the same tracks at the same time: then run again once it is done",
+                f"{FORECAST_TABLE}: for {len(tracks):,} tracks, the first is {tracks[0]}, the table would "
+                f"not hold exactly the {self.horizon} months that were written; nothing of the batch was "
+                "stored",
+                hint="remove the trigger or rule on the table that changes what is written; if another "
+                "program stores forecasts of the same tracks, run again once it is done",
             )
 
     @property
@@ -132,10 +133,10 @@ class _Write:
 
 
 def _insert_missing(tables: Tables, columns: str) -> str:
-    """SQL: insert the staged rows of tracks without a row; of each its cm_track_id and rows inserted."""
+    """SQL: insert the staged rows of tracks without rows; return cm_track_id and the number of rows."""
     target, key = tables.name(FORECAST_TABLE), ", ".join(FORECASTS.key)
     conflict = f"ON CONFLICT ({key}) DO NOTHING" if has_key(tables) else ""
-    # In the order of the key: two writers that insert in different orders would block each other.
+    # In the order of the key, because two writers that insert in different orders would block each other.
     return f"""
         WITH inserted AS (
             INSERT INTO {target} ({columns}) SELECT {columns} FROM pg_temp.{_STAGE} s

@@ -1,4 +1,4 @@
-"""What a backtest reads besides the catalogue: decay rates as they were stored then, and later streams."""
+"""What a backtest reads in addition to the catalogue: MLDR as stored before a day, and later streams."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,9 +18,9 @@ from forecaster.tables import MLDR_TABLE, STREAMS_TABLE
 
 
 def rates_before(source: Source, day: date) -> pl.DataFrame:
-    """Each artist's newest decay rate of those stored before the day (in UTC): `NEWEST_MLDR`.
+    """Read each artist's newest MLDR among those stored before the day (in UTC): `NEWEST_MLDR`.
 
-    An artist is left out if that one is no finite number.
+    An artist is left out if that MLDR is not a finite number.
     """
     made = source.tables.instant(MLDR_TABLE)
     condition = f"{made} < '{day} 00:00+00'::timestamptz"
@@ -30,20 +30,20 @@ def rates_before(source: Source, day: date) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class LaterDays:
-    """Later streams of some tracks, and how many rows were left out."""
+    """Later streams of some tracks, and the number of rows left out."""
 
     days: pl.DataFrame
     """One row per track and date: cm_track_id, date, daily_streams. In no order."""
     left_out: Mapping[str, int]
-    """Rows by reason: other_tracks (none of those that were asked for), duplicates (a newer row has the same
-    track and date), unusable (no track, no date, or no finite number of streams)."""
+    """Rows by reason: other_tracks (not among the tracks asked for), duplicates (a newer row has the same
+    track and date), unusable (no track, no date, or streams that are not a finite number)."""
 
 
 @contextmanager
 def open_actuals(dsn: Dsn, schema: str, table: str) -> Iterator[Source]:
-    """A table of later streams, to be read by `later_days`.
+    """Open a table of later streams, for `later_days` to read.
 
-    Raises `SchemaMismatchError` if it is not there or lacks a column, `DatabaseError` where the user may not
+    Raises `SchemaMismatchError` if it is missing or lacks a column, `DatabaseError` if the user may not
     read it.
     """
     with connect(dsn, repeatable_read=True) as connection:
@@ -55,7 +55,7 @@ def open_actuals(dsn: Dsn, schema: str, table: str) -> Iterator[Source]:
 
 
 def later_days(source: Source, track_ids: pl.Series) -> LaterDays:
-    """The days of the tracks. Of two rows for one day the newest counts, as far as the columns tell."""
+    """Read the days of the tracks. Of several rows for a day the newest counts, as far as columns tell."""
     tables, ids = source.tables, integer_array(track_ids)
     days = source.read(statements.later_days(tables, ids))
     counts = source.read(statements.counts_of_later_rows(tables, ids))

@@ -1,4 +1,4 @@
-"""Reading monthly listeners, and who has a decay rate, out of PostgreSQL."""
+"""Read monthly listeners, and which artists have an MLDR, from PostgreSQL."""
 
 from dataclasses import dataclass
 
@@ -12,44 +12,44 @@ from forecaster.tables import LISTENERS_TABLE
 
 @dataclass(frozen=True)
 class Listeners:
-    """The records of some artists, and what was left out."""
+    """Records of some artists, and the number of rows left out."""
 
     records: pl.LazyFrame
     """One row per artist and date: cm_artist_id, date, monthly_listeners. In no order."""
     row_ids: pl.DataFrame
-    """One row per artist: cm_artist_id, and as row_id the id of its earliest record."""
+    """One row per artist: cm_artist_id, row_id (the id of its earliest record)."""
     duplicates: int
     """Rows left out because a newer row has the same artist and date."""
 
 
 def artists(source: Source) -> pl.Series:
-    """The artists that have a row of listeners, in order."""
+    """Find the artists that have a row of listeners, in ascending order."""
     listeners = source.tables.name(LISTENERS_TABLE)
     sql = f"SELECT DISTINCT s.cm_artist_id::bigint AS id FROM {listeners} s WHERE s.cm_artist_id IS NOT NULL"
     return source.read(sql)["id"].cast(pl.Int64).sort()
 
 
 def rated(source: Source) -> pl.Series:
-    """The artists whose newest decay rate is a finite number, in order."""
+    """Find the artists whose newest MLDR is a finite number, in ascending order."""
     rates = source.mldr().filter(pl.col("mldr").is_not_null()).select("cm_artist_id").collect()
     return rates["cm_artist_id"].sort()
 
 
 def unusable_rows(source: Source, artist_ids: pl.Series, *, without_artist: bool) -> int:
-    """How many rows of these artists are no record; with those that name no artist at all, if asked for."""
+    """Count the rows of these artists that are not records; `without_artist`: also rows without an artist."""
     table = source.tables.name(LISTENERS_TABLE)
-    none = " OR s.cm_artist_id IS NULL" if without_artist else ""
+    or_no_artist = " OR s.cm_artist_id IS NULL" if without_artist else ""
     sql = f"""
         SELECT count(*)::bigint AS n FROM {table} s
         WHERE (s.cm_artist_id = ANY ({integer_array(artist_ids)})
-               AND {source.tables.unusable(LISTENERS_TABLE)}) {none}"""
+               AND {source.tables.unusable(LISTENERS_TABLE)}) {or_no_artist}"""
     return int(source.read(sql)["n"][0])
 
 
 def read_listeners(source: Source, artist_ids: pl.Series) -> Listeners:
-    """All records of the artists; read in parallel."""
-    parts = slices(artist_ids, max(1, -(-len(artist_ids) // CONNECTIONS)))
-    wire = source.read([_records(source, integer_array(part)) for part in parts])
+    """Read, in parallel, all records of the artists."""
+    batches = slices(artist_ids, max(1, -(-len(artist_ids) // CONNECTIONS)))
+    wire = source.read([_records(source, integer_array(ids)) for ids in batches])
     earliest = source.read(_earliest(source, integer_array(artist_ids)))
     duplicates = 0
     if not source.tables.has_day_key(LISTENERS_TABLE):

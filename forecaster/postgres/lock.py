@@ -1,4 +1,4 @@
-"""One writer at a time: an advisory lock for as long as a connection lives."""
+"""One writer at a time: an advisory lock that lasts as long as its connection."""
 
 import re
 import time
@@ -13,19 +13,19 @@ from forecaster.process.logs import log
 from forecaster.tables import FORECAST_TABLE
 
 ENDS_WITHIN = 1.0
-"""Seconds in which the server is done with a connection that was lost."""
+"""Seconds that the server needs to end a lost connection."""
 
-_LOCK_CLASS = 0x666F7265  # "fore": keeps clear of other programs' locks on the same table's number
-_POLL = 0.25  # seconds between two tries
+_LOCK_CLASS = 0x666F7265  # "fore": avoids other programs' locks on the number of the same table
+_POLL = 0.25  # seconds between two attempts
 _INSTANT = "%Y%m%dT%H%M%SZ"
 
 _LIFETIME = {
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
     "transaction_timeout": "0",
-    # Also while a statement of ours waits, as for a table that another one has locked.
+    # Also while a statement of ours waits, for instance for a table that another program has locked.
     "client_connection_check_interval": "1s",
-    # Also where the network swallows everything: within two minutes, not after the system's two hours.
+    # Also where the network drops everything: within two minutes, not after the system's two hours.
     "tcp_keepalives_idle": "60",
     "tcp_keepalives_interval": "15",
     "tcp_keepalives_count": "4",
@@ -34,8 +34,8 @@ _LIFETIME = {
 _SET = """
     SELECT set_config(name, value, false)
     FROM (VALUES {}) AS wanted (name, value) JOIN pg_catalog.pg_settings USING (name)"""
-# A lock has two numbers: ours, and that of the table. The name is set first, so that whoever finds the lock
-# taken finds its holder named.
+# A lock has two numbers: our class, and that of the table. The application name is set first, so that it
+# names the holder as soon as the lock is taken.
 _TRY = """
     SELECT CASE WHEN set_config('application_name', $3, false) IS NOT NULL
                 THEN pg_try_advisory_lock($1::int4, $2::regclass::oid::int8::bit(32)::int4) END"""
@@ -51,11 +51,11 @@ _NAMED = re.compile(r"forecaster (?P<host>\S+) (?P<pid>\d+) (?P<since>\d{8}T\d{6
 def take_lock(
     connection: Connection, tables: Tables, *, table: str = FORECAST_TABLE, wait: float = 0.0
 ) -> str:
-    """Lock a table against other runs that write to it until the connection ends, however it ends.
+    """Lock a table against other runs that write to it, until the connection ends, however that happens.
 
-    Returns the application name that the connection goes by from now on.
+    Returns the application name that the connection has from now on.
 
-    Raises `LockedError`, which says who holds it, if it is not free within `wait` seconds.
+    Raises `LockedError`, which names the holder, if the lock is not free within `wait` seconds.
     """
     name_of_table = tables.name(table)
     deadline = time.monotonic() + wait
@@ -67,7 +67,7 @@ def take_lock(
             raise LockedError(
                 f"another run is writing to {name_of_table}: "
                 f"{holder(connection, name_of_table) or 'it has just ended'}",
-                hint="let it finish; --wait SECONDS waits for it",
+                hint="let it finish, or wait for it with --wait SECONDS",
             )
         if not said and (by := holder(connection, name_of_table)):
             log.info("waiting for %s, which writes to %s", by, name_of_table)
@@ -77,7 +77,7 @@ def take_lock(
 
 
 def holder(connection: Connection, table: str) -> str | None:
-    """Who holds the lock on a table, given by its quoted name; None if nobody does."""
+    """Describe the holder of the lock on a table, given by its quoted name; None if it is free."""
     found = query(connection, _HOLDER, (_LOCK_CLASS, table))
     commit(connection)
     if found.is_empty():
@@ -91,15 +91,15 @@ def holder(connection: Connection, table: str) -> str | None:
 
 
 def _tie_to_this_process(connection: Connection) -> None:
-    """Have the server end the session when this process ends, and not before."""
+    """Have the server end the session when this process ends, and not earlier."""
     settings = [f"('{name}', '{value}')" for name, value in _LIFETIME.items()]
-    if not _set(connection, ", ".join(settings)):  # its system has not all of them
+    if not _set(connection, ", ".join(settings)):  # its operating system does not support all of them
         for setting in settings:
             _set(connection, setting)
 
 
 def _set(connection: Connection, settings: str) -> bool:
-    """Whether the server takes the settings, of those that it knows."""
+    """Change the settings that the server knows; return whether it accepts them."""
     try:
         query(connection, _SET.format(settings))
     except adbc.Error:

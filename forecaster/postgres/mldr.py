@@ -1,4 +1,4 @@
-"""Storing decay rates: one new row per artist, or nothing."""
+"""Store MLDR: one new row per artist, or nothing."""
 
 import polars as pl
 
@@ -11,11 +11,11 @@ from forecaster.tables import MLDR_TABLE, is_finite
 
 
 def store_rates(connection: Connection, tables: Tables, rates: Fitted, /, *, replace: bool) -> Stored:
-    """Store one new decay rate for each artist in one transaction, and commit it.
+    """Store one new MLDR for each artist in one transaction, and commit it.
 
-    An artist that has got a rate meanwhile keeps it, unless rates are to be replaced: then all the artists'
-    present rows are deleted in the same transaction. Raises `WriteRefusedError`, with nothing stored, if
-    then the table does not hold just what was written.
+    An artist that got an MLDR in the meantime keeps it. With `replace`, all existing rows of the artists are
+    deleted first, in the same transaction. Raises `WriteRefusedError`, with nothing stored, if the table
+    then holds anything else than what was written.
     """
     ours = rates.rows["cm_artist_id"].cast(pl.Int64)
     if replace:
@@ -35,17 +35,17 @@ def store_rates(connection: Connection, tables: Tables, rates: Fitted, /, *, rep
     if len(one_more) != len(written):
         missing = written.filter(~written.is_in(one_more["cm_artist_id"].implode()))
         raise WriteRefusedError(
-            f"{MLDR_TABLE}: of {len(missing):,} artists, the first is {missing[0]}, the table would not hold "
-            "the one rate that was written; nothing was stored",
-            hint="a trigger or rule on the table changes what is written, or the artist has a row without a "
-            "rate that is dated in the future",
+            f"{MLDR_TABLE}: for {len(missing):,} artists, the first is {missing[0]}, the table would not "
+            "hold exactly the one MLDR that was written; nothing was stored",
+            hint="remove the trigger or rule on the table that changes what is written, or the artist's row "
+            "without an MLDR whose created_at is in the future",
         )
     commit(connection)
     return Stored(len(rows), taken.to_list())
 
 
 def _rates_of(connection: Connection, tables: Tables, artist_ids: pl.Series) -> pl.DataFrame:
-    """cm_artist_id, rows, is_rated: whether the newest of them is a finite number. None without rows."""
+    """Count each artist's rows: cm_artist_id, rows, is_rated (the newest is finite); only those with rows."""
     newest = f"ORDER BY {tables.newest_first(MLDR_TABLE)}"
     return query(
         connection,

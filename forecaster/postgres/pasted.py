@@ -1,6 +1,6 @@
-"""Addresses of databases as people paste them: what is wrong with one, and what to write instead.
+"""Pasted addresses of databases: say what is wrong with one, and what to write instead.
 
-Nothing of the address is shown, for a secret may be anywhere in it: only names that are known here.
+Messages show no part of the address, as a secret may be anywhere in it; only names that are known here.
 """
 
 import re
@@ -21,7 +21,7 @@ _PLACEHOLDER = re.compile(
     r"[:/@](?:\[(?![0-9A-Fa-f:.]+\]|[0-9A-Fa-f:.]*%)[^\]/@]{1,64}\]|<[^>/@]{1,64}>"
     r"|your[-_]?password|HOST|PORT|DATABASE)(?=[:/@?]|$)"
 )
-# Of a shell, cron, Python, Jinja, Windows. Within an address, $name in small letters may be a password.
+# Variables of a shell, cron, Python, Jinja, Windows. In an address, $name in small letters may be a password.
 _UNREPLACED = re.compile(
     r"\A\$(?:env:)?\w{1,64}\Z"
     r"|(?:\A|[:/@=])(?:\$[A-Z_][A-Z0-9_]{1,63}|\$\{[^}]{1,64}\}|\$\([^)]{1,64}\)|\{\{?[^}\"]{1,64}\}\}?"
@@ -55,52 +55,52 @@ _OTHER_NAMES = ("pg", "pgsql", "psql", "postgis", "postgres_ql", "timescaledb", 
 
 _Found = tuple[str, str] | None
 
-# Parameters of other programs, and what does here what they do there.
+# Parameters of other programs, and what to use here instead.
 OF_OTHERS = {
-    "pgbouncer": "leave pgbouncer out, and connect to the server itself: a run needs a session of its own",
-    "schema": "leave schema out; --schema names it",
-    "currentSchema": "leave currentSchema out; --schema names the schema",
-    "search_path": "leave search_path out; --schema names the schema",
-    "channel_binding": "leave channel_binding out: one of the two drivers cannot do it; keep sslmode=require",
+    "pgbouncer": "leave pgbouncer out, and connect to the server directly: a run needs its own session",
+    "schema": "leave schema out, and name the schema with --schema",
+    "currentSchema": "leave currentSchema out, and name the schema with --schema",
+    "search_path": "leave search_path out, and name the schema with --schema",
+    "channel_binding": "leave channel_binding out: one of the two drivers lacks it; keep sslmode=require",
     "ssl": "write sslmode=require instead of ssl=true",
     "sslcert": "client certificates are not supported; leave sslcert out, and give a password",
     "sslkey": "client certificates are not supported; leave sslkey out, and give a password",
     "target_session_attrs": "leave target_session_attrs out, and name the primary server",
-    "gssencmode": "leave gssencmode out; sslmode=require encrypts",
+    "gssencmode": "leave gssencmode out; encrypt with sslmode=require",
     "client_encoding": "leave client_encoding out: it is always UTF-8",
     "charset": "leave charset out: it is always UTF-8",
 }
 MODES_OF_OTHERS = {
     "no-verify": "write sslmode=require, which encrypts and does not verify the certificate either",
-    "allow": "write sslmode=prefer, which takes TLS where the server has it",
+    "allow": "write sslmode=prefer, which uses TLS if the server has it",
     "true": "write sslmode=require",
     "on": "write sslmode=require",
 }
 
 
 def unreadable(url: str) -> InvalidOptionError:
-    """What to say of an address that cannot be read."""
+    """Return the error for an address that cannot be parsed."""
     of_its_form = (_of_psql, _wrapped, _unreplaced, _assigned, _of_another_program, _placeholder)
     for looks in (*of_its_form, _of_another_scheme, _cut_in_two, _of_its_host):
         if found := looks(url):
             return InvalidOptionError(found[0], hint=found[1])
-    return InvalidOptionError(f"the database URL cannot be read: expected {_FORM}", hint=_ENCODE)
+    return InvalidOptionError(f"the database URL cannot be parsed: expected {_FORM}", hint=_ENCODE)
 
 
 def is_only_pasted(url: str) -> bool:
-    """Whether it has something about it that is no part of an address, or is still to be filled in."""
+    """Whether an address contains quotes or the like from its source, or a placeholder."""
     return bool(_wrapped(url) or _unreplaced(url) or _placeholder(url))
 
 
 def _of_psql(url: str) -> _Found:
     if url.lower().startswith(("psql ", "-h ", "--host", "-d ", "-u ")):
-        return "the database URL is a command for psql", f"give the URL alone: {_FORM}"
+        return "the database URL is a psql command", f"give the URL alone: {_FORM}"
     return None
 
 
 def _wrapped(url: str) -> _Found:
     if any(unicodedata.category(character) == "Cf" for character in url):
-        return "the database URL has an invisible character in it", "type it anew where it was copied"
+        return "the database URL contains an invisible character", "type by hand what was copied"
     if url[0] in _QUOTES or ("://" in url and url[-1] in _QUOTES):
         return (
             "the database URL is in quotes",
@@ -112,15 +112,15 @@ def _wrapped(url: str) -> _Found:
 def _unreplaced(url: str) -> _Found:
     if _UNREPLACED.search(url):
         return (
-            "the database URL has a variable or a template in it that nothing has replaced",
-            "put the value in its place; a shell does it outside of single quotes. In a password $ is %24",
+            "the database URL contains a variable or template that was not replaced",
+            "write the value; a shell replaces variables outside of single quotes. In a password $ is %24",
         )
     return None
 
 
 def _assigned(url: str) -> _Found:
     if _ASSIGNED.match(url):
-        return "the database URL has a variable's name before it", "give what stands after the ="
+        return "the database URL begins with the name of a variable", "give only what follows the ="
     return None
 
 
@@ -128,29 +128,29 @@ def _of_another_program(url: str) -> _Found:
     lower = url.lower()
     if lower.startswith("jdbc:"):
         return (
-            "the database URL is one for Java (jdbc:)",
+            "the database URL is for Java (jdbc:)",
             f"leave out jdbc:, and put user and password before the host: {_FORM}",
         )
     if driver := _DRIVER.match(url):
         name = f"+{driver[1]}" if driver[1] in _DRIVERS else "the + and the name"
-        return "the database URL is one for SQLAlchemy, with a driver's name", f"leave out {name}: {_FORM}"
+        return "the database URL is for SQLAlchemy, with the name of a driver", f"leave out {name}: {_FORM}"
     if lower.startswith("{"):
-        return "the database is given as JSON, and only a URL can be read", f"write {_FORM}"
+        return "the database is given as JSON, but only a URL is supported", f"write {_FORM}"
     if _KEYWORDS.match(url):
-        return "the database is given as keywords, and only a URL can be read", f"write {_FORM}"
+        return "the database is given as keywords, but only a URL is supported", f"write {_FORM}"
     return None
 
 
 def _placeholder(url: str) -> _Found:
     if _HIDDEN.search(url):
         return (
-            "the password in the database URL is hidden: it was copied without it",
-            "have it shown where it was copied, and copy it again",
+            "the password in the database URL is hidden: the URL was copied without it",
+            "show the password where the URL comes from, and copy the URL again",
         )
     if _PLACEHOLDER.search(url):
         return (
-            "the database URL still has a placeholder in it, such as [YOUR-PASSWORD]",
-            "put the value in its place, percent-encoded, and leave out its brackets",
+            "the database URL still contains a placeholder, such as [YOUR-PASSWORD]",
+            "replace it, and its brackets, by the percent-encoded value",
         )
     return None
 
@@ -164,14 +164,14 @@ def _of_another_scheme(url: str) -> _Found:
             f"copy the connection string from there: {_FORM}",
         )
     if scheme in _OTHER_SERVERS:
-        return f"the database URL is one for {scheme}, and only PostgreSQL can be used", f"expected {_FORM}"
+        return f"the database URL is for {scheme}, but only PostgreSQL is supported", f"write {_FORM}"
     if scheme in _OTHER_NAMES:
         return f"the database URL begins with {scheme}://", f"write postgresql:// instead: {_FORM}"
     if not url.startswith(("postgresql://", "postgres://")):
         is_near = _POSTGRES.match(url)
         return (
             "the database URL does not begin with postgresql://",
-            f"write it in small letters with two slashes: {_FORM}" if is_near else f"expected {_FORM}",
+            f"write it in small letters with two slashes: {_FORM}" if is_near else f"write {_FORM}",
         )
     return None
 
@@ -180,14 +180,14 @@ def _cut_in_two(url: str) -> _Found:
     rest = url.partition("://")[2]
     if re.search(r"\s", url):
         return (
-            "the database URL has a blank or a line end in it",
-            "if it came in by copying, take it out; in a password a blank is %20",
+            "the database URL contains a blank or a line end",
+            "remove it if it was copied by mistake; in a password a blank is %20",
         )
     address = rest.rpartition("@")[2].partition("/")[0]
     if "," in address and "?" not in address:
         return "the database URL names several hosts", "name the primary server only"
     if _SLASH_AT_THE_END.fullmatch(rest):
-        return "the database URL ends in a slash", "leave it out, or percent-encode it: / is %2F"
+        return "the database URL ends with a slash", "leave it out, or percent-encode it: / is %2F"
     return None
 
 
@@ -198,5 +198,5 @@ def _of_its_host(url: str) -> _Found:
     if address.startswith("[") != ("]" in address) or ("[" not in address and address.count(":") > 1):
         return "an IPv6 address in the database URL lacks a bracket", "write [::1], with a port [::1]:5432"
     if ":" in address and not address.rpartition(":")[2].isdecimal():
-        return "the port in the database URL is no number", "expected 1 to 65535; PostgreSQL's own is 5432"
+        return "the port in the database URL is not a number", "write 1 to 65535; the default is 5432"
     return None

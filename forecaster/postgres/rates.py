@@ -1,4 +1,4 @@
-"""Decay rates (MLDR) of artists in a database: what is pending, how a batch is read, and how it is stored."""
+"""MLDR of artists in a database: find what is pending, read a batch, and store it."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -20,7 +20,7 @@ from forecaster.postgres.listeners import Listeners, artists, rated, read_listen
 from forecaster.postgres.mldr import store_rates
 from forecaster.postgres.rights import warnings_of_hidden_rows
 from forecaster.postgres.rows import fit_or_refuse, uuid_bytes
-from forecaster.postgres.session import DatabaseSession, Made, Pending
+from forecaster.postgres.session import DatabaseSession, Pending, Shared
 from forecaster.postgres.tables import Tables
 from forecaster.process.signals import Cancel
 from forecaster.run.batch import Computed, Done, Fit, Work, done_of
@@ -35,40 +35,40 @@ if TYPE_CHECKING:
     from forecaster.run.stages import Stages
 
 BATCH = 2_000
-"""Artists per batch, which is one transaction and bounds the memory."""
+"""Artists per batch. A batch is one transaction, and limits the memory used."""
 
 _REFERENCE = "backtest_artist_daily_training_data_id"
 
 
 @dataclass(frozen=True)
 class ArtistRates:
-    """The tables of a schema, in which artists get a decay rate."""
+    """The tables of a schema, as the place of a run that computes MLDR."""
 
     dsn: Dsn
     schema: str = "public"
 
     def session(self, config: "RunConfig", report: "Report", /) -> DatabaseSession:
-        """A run in these tables. Raises `InvalidOptionError` for what rates know nothing of."""
+        """Begin a run in these tables. Raises `InvalidOptionError` for a limit."""
         if config.limit is not None:
-            raise InvalidOptionError("rates are computed of all pending artists: limit is not for them")
+            raise InvalidOptionError("limit is not supported: MLDR is computed for all pending artists")
         report.asked = {"artist_ids": list(config.ids)}
         report.replace, report.dry_run = config.replace, config.dry_run
         return DatabaseSession(self.dsn, self.schema, Rates(), config, report)
 
 
 class Rates:
-    """The task of computing the rate of every artist with listeners and without a rate."""
+    """The task of computing the MLDR of every artist that has listeners and no MLDR."""
 
     subject: ClassVar = ARTISTS
     tables: ClassVar = TO_RATE
     target: ClassVar = MLDR_TABLE
 
-    def check(self, tables: Tables, /, *, repeats: bool, dry_run: bool) -> None:  # noqa: ARG002 - rates are replaced whole
+    def check(self, tables: Tables, /, *, repeats: bool, dry_run: bool) -> None:  # noqa: ARG002 - the same for all
         """Raise `SchemaMismatchError` for tables that do not fit."""
         tables.check(*TO_RATE, to_write=(MLDR_TABLE,))
 
     def find(self, source: Source, config: "RunConfig", pending: Pending, report: "Report", /) -> pl.Series:
-        """The pending artists; those of the first attempt that are not done."""
+        """Find the pending artists: on the first attempt in the tables, later those that are not done."""
         if pending.todo is not None:
             return pending.todo
         report.warnings += warnings_of_hidden_rows(source.tables, *TO_RATE)
@@ -76,7 +76,7 @@ class Rates:
         if len(unknown := wanted.filter(~wanted.is_in(found.implode())).unique().sort()):
             raise NoForecastError(
                 f"no listeners of these artists: {', '.join(map(str, unknown))}",
-                hint="check the ids, and --schema; `forecaster load --listeners FILE` loads them",
+                hint="check the ids and --schema, or load listeners with `forecaster load --listeners FILE`",
             )
         todo = found.filter(found.is_in(wanted.implode())) if len(wanted) else found
         with_rate = rated(source)
@@ -89,31 +89,30 @@ class Rates:
         return todo
 
     def count_unusable(self, _source: Source, _todo: pl.Series, _config: "RunConfig", /) -> int:
-        """None: they were counted along with what is pending."""
+        """Return 0: `find` has counted them."""
         return 0
 
     def batch_size(self, _number: int, _source: Source, _places: int | None, /) -> int:
-        """How many artists go into a batch."""
+        """Return the number of artists in a batch."""
         return BATCH
 
     def work(
-        self, source: Source, writer: Connection | None, config: "RunConfig", made: Made, /
-    ) -> Work[pl.Series, "Heard"]:
-        """Read the listeners of artists, compute the rates, store them in one transaction."""
-        sink = RateSink(source.dsn, source.tables, made.created_at, config.replace, writer)
-        return Work(ListenerCatalogue(source), rate, sink, made.report.stages, len)
+        self, source: Source, writer: Connection | None, config: "RunConfig", shared: Shared, /
+    ) -> Work[pl.Series, "ArtistListeners"]:
+        """Read the listeners of artists, compute MLDR, and store them in one transaction."""
+        sink = RateSink(source.dsn, source.tables, shared.created_at, config.replace, writer)
+        return Work(ListenerCatalogue(source), rate, sink, shared.report.stages, len)
 
     def remarks(self, _report: "Report", kept: pl.Series, /) -> Iterator[str]:
-        """A sentence on rates that were to be replaced, and are as they were."""
+        """Report artists whose MLDR was to be replaced, but stays."""
         if len(kept):
             yield (
-                f"artists that get no new rate and keep the one they have: {len(kept):,}, "
-                f"the first is {kept[0]}"
+                f"artists that get no new MLDR and keep the stored one: {len(kept):,}, the first is {kept[0]}"
             )
 
 
 @dataclass(frozen=True)
-class Heard:
+class ArtistListeners:
     """The artists of a batch, and their listeners."""
 
     artist_ids: pl.Series
@@ -122,38 +121,38 @@ class Heard:
 
 @dataclass(frozen=True)
 class ListenerCatalogue:
-    """The listeners of artists, as one snapshot shows them."""
+    """The listeners of artists in one snapshot."""
 
     source: Source
 
-    def read(self, artist_ids: pl.Series, /) -> Heard:
-        """All records of the artists."""
-        return Heard(artist_ids, read_listeners(self.source, artist_ids))
+    def read(self, artist_ids: pl.Series, /) -> ArtistListeners:
+        """Read all records of the artists."""
+        return ArtistListeners(artist_ids, read_listeners(self.source, artist_ids))
 
     @property
     def cancel(self) -> Cancel:
-        """Ends what is being read, by the name of its connections."""
+        """Return what ends the reads in progress, by the name of their connections."""
         return self.source.cancel
 
-    def travelling(self, *, encrypted: bool) -> "ListenerCatalogue":  # noqa: ARG002 - the same everywhere
-        """Rates are computed in one process."""
-        raise InvalidOptionError("rates are computed in one process")
+    def travelling(self, *, encrypted: bool) -> "ListenerCatalogue":  # noqa: ARG002 - never supported
+        """Raise `InvalidOptionError`: MLDR is computed in one process."""
+        raise InvalidOptionError("MLDR is computed in one process")
 
 
-def rate(heard: Heard, fit: Fit, stages: "Stages", /) -> Computed:
-    """The rates of a batch of artists."""
+def rate(batch: ArtistListeners, fit: Fit, stages: "Stages", /) -> Computed:
+    """Compute the MLDR of a batch of artists, and fit the rows to the table."""
     with stages.stage("fit") as stage:
-        rates = collect(_of_all(heard.artist_ids, artist_rates(heard.listeners.records)))
+        rates = collect(_with_all(batch.artist_ids, artist_rates(batch.listeners.records)))
         good = rates.filter(pl.col("reason").is_null()).select("cm_artist_id", "mldr")
-        ids = heard.listeners.row_ids.rename({"row_id": _REFERENCE})
+        ids = batch.listeners.row_ids.rename({"row_id": _REFERENCE})
         rows, refused = fit(good.join(ids, on="cm_artist_id", how="left", maintain_order="left"))
-        stage.count = len(heard.artist_ids)
+        stage.count = len(batch.artist_ids)
     skipped = rates.filter(pl.col("reason").is_not_null()).select(RATELESS.names()).cast(RATELESS)
-    return Computed(rows, len(rows.rows), skipped, refused, heard.listeners.duplicates)
+    return Computed(rows, len(rows.rows), skipped, refused, batch.listeners.duplicates)
 
 
-def _of_all(artist_ids: pl.Series, rates: pl.LazyFrame) -> pl.LazyFrame:
-    """With the artists of which no row is a record."""
+def _with_all(artist_ids: pl.Series, rates: pl.LazyFrame) -> pl.LazyFrame:
+    """Add the artists without any record, and the reason for them."""
     nothing = {"reason": pl.lit("too_few_records"), "records": pl.lit(0), "months": pl.lit(0)}
     return (
         artist_ids.alias("cm_artist_id")
@@ -169,17 +168,17 @@ def _of_all(artist_ids: pl.Series, rates: pl.LazyFrame) -> pl.LazyFrame:
 
 @dataclass(frozen=True)
 class RateSink:
-    """The table of the decay rates."""
+    """The table of the MLDR."""
 
     dsn: Dsn
     tables: Tables
     created_at: datetime
     replace: bool
     writer: Connection | None
-    """None: in a dry run."""
+    """None in a dry run."""
 
     def fit(self, rows: pl.DataFrame, /) -> tuple[Fitted, dict[int, str]]:
-        """Rates as they are stored, and the artists whose rate the table cannot hold."""
+        """Convert rows to the types of the table; also return the artists whose MLDR it cannot hold."""
         if self.tables.type(MLDR_TABLE, _REFERENCE) == "uuid":
             rows = rows.with_columns(uuid_bytes(pl.col(_REFERENCE)))
         return fit_or_refuse(
@@ -187,7 +186,7 @@ class RateSink:
         )
 
     def held(self, _artist_ids: pl.Series, /) -> "AbstractContextManager[RateSink]":
-        """The run's lock keeps others out."""
+        """Do nothing: the run's lock keeps others out."""
         return nullcontext(self)
 
     def store(self, artist_ids: pl.Series, computed: Computed, stages: "Stages", /) -> Done:
@@ -200,15 +199,15 @@ class RateSink:
                 stored = store_rates(self.writer, self.tables, computed.fitted, replace=self.replace)
         except (ConnectionLostError, StalledError) as error:
             raise not_again(
-                error, "each artist has its rate or not; the next run completes the rest"
+                error, "start again: each artist has its MLDR or none, and the next run completes the rest"
             ) from None
         return done_of(computed, taken=stored.taken, results=stored.rows)
 
     @property
     def cancel(self) -> Cancel | None:
-        """Breaks off what is being stored."""
+        """Return what interrupts the write in progress."""
         return Cancel([self.writer.adbc_cancel], lambda: None) if self.writer else None
 
     def travelling(self) -> "RateSink":
-        """Rates are computed in one process."""
-        raise InvalidOptionError("rates are computed in one process")
+        """Raise `InvalidOptionError`: MLDR is computed in one process."""
+        raise InvalidOptionError("MLDR is computed in one process")

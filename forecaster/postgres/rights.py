@@ -1,4 +1,4 @@
-"""What this user may do with the tables, and which rows it may see."""
+"""The rights of this user on the tables, and the rows that it may see."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -9,8 +9,9 @@ from forecaster.tables import STREAMS_TABLE
 
 
 def check_rights(connection: Connection, tables: Tables, wanted: Mapping[str, Sequence[str]], /) -> None:
-    """Raise `DatabaseError` naming each right on a table that the user lacks, and the GRANT for it."""
-    # Names of tables and rights are our own constants. Rights on single columns may do: then we find out.
+    """Raise `DatabaseError` with each right on a table that the user lacks, and the GRANT for it."""
+    # Names of tables and rights are our own constants. Rights on single columns may suffice: the statement
+    # will tell.
     rights = ", ".join(f"('{table}', '{right}')" for table, names in wanted.items() for right in names)
     lacking = query(connection, _lacking(rights), (tables.schema, tables.streams))
     grants = [
@@ -32,9 +33,9 @@ def check_rights(connection: Connection, tables: Tables, wanted: Mapping[str, Se
 
 
 def _lacking(wanted: str) -> str:
-    """SQL: the rights that the user lacks in schema $1, where the streams are called $2.
+    """SQL: the rights that the user lacks in schema $1, in which $2 is the table of streams.
 
-    `wanted` are rows of a table and a right.
+    `wanted`: rows of a table and a right.
     """
     return f"""
         SELECT 'USAGE' AS "right", NULL AS "table", current_user::text AS "user"
@@ -50,19 +51,19 @@ def _lacking(wanted: str) -> str:
 
 
 def hidden_rows(tables: Tables, *read: str) -> Iterator[str]:
-    """A sentence on those of the tables of which this user may not see all rows."""
+    """Name in a sentence the tables of which this user may not see all rows."""
     if filtered := [tables.title(table) for table in read if table in tables.filtered]:
-        yield f"policies of row security decide which rows this user sees in {', '.join(filtered)}"
+        yield f"row security policies decide which rows this user sees in {', '.join(filtered)}"
 
 
 def warnings_of_hidden_rows(tables: Tables, *read: str) -> Iterator[str]:
-    """The same, with what it means for what is read, and where the fix is said."""
+    """Warn of hidden rows: what it means for the command that reads, and where to find the fix."""
     for sentence in hidden_rows(tables, *read):
-        yield f"{sentence}: others are missing, uncounted; `forecaster doctor` says how to see all"
+        yield f"{sentence}: other rows are missing and not counted; `forecaster doctor` says how to see all"
 
 
 def _check_policies(connection: Connection, tables: Tables, wanted: Mapping[str, Sequence[str]]) -> None:
-    """Raise `DatabaseError` where row security lets nothing be read at all, or nothing be stored."""
+    """Raise `DatabaseError` if row security prevents all reads, or the write."""
     filtered = [table for table in wanted if table in tables.filtered]
     if not filtered:
         return
@@ -71,13 +72,13 @@ def _check_policies(connection: Connection, tables: Tables, wanted: Mapping[str,
     hint = f"ALTER ROLE {quote_identifier(user)} BYPASSRLS;"
     if is_off:
         raise DatabaseError(
-            "row_security is off, and nothing can be read where policies apply to this user: "
+            "row_security is off, so tables whose policies apply to this user cannot be read: "
             f"{', '.join(map(tables.title, filtered))}",
-            hint=f"{hint} or turn row_security on, and see what the policies leave",
+            hint=f"{hint} or turn row_security on, and read only the rows that the policies allow",
         )
     if to_write := [tables.title(table) for table in filtered if "INSERT" in wanted[table]]:
         raise DatabaseError(
-            f"row security keeps this user from storing in {', '.join(to_write)}: rows are stored by COPY, "
-            "which the server refuses where policies apply",
+            f"row security prevents this user from storing in {', '.join(to_write)}: rows are stored by "
+            "COPY, which the server refuses if policies apply",
             hint=hint,
         )

@@ -1,4 +1,4 @@
-"""Rows on their way into a table: in the types of its columns, with ids, counted by the server."""
+"""Rows to be stored in a table: converted to its types, given ids, and counted by the server."""
 
 import os
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ from forecaster.tables import TABLES
 
 @dataclass(frozen=True)
 class Stored:
-    """What became of forecasts that were to be stored."""
+    """The result of a write."""
 
     rows: int
     taken: list[int]
-    """Tracks that got a forecast from another writer meanwhile, and none from us."""
+    """Tracks or artists that got a result from another writer in the meantime, and none from us."""
 
 
 def uuid_bytes(text: pl.Expr) -> pl.Expr:
-    """The 16 bytes of UUIDs written as text."""
+    """The 16 bytes of UUIDs that are text."""
     return text.str.replace_all("-", "", literal=True).str.decode("hex")
 
 
 def fit(rows: pl.DataFrame, tables: Tables, table: str) -> Fitted:
-    """Bring rows into the types of a table's columns, as `forecaster.frames.casting.fit` does."""
+    """Convert rows to the types of a table's columns, as `forecaster.frames.casting.fit` does."""
     may_be_null = TABLES[table].may_be_null if table in TABLES else frozenset()
     try:
         return casting.fit(rows, tables.columns[table], may_be_null=may_be_null)
@@ -41,40 +41,43 @@ def fit(rows: pl.DataFrame, tables: Tables, table: str) -> Fitted:
 def fit_or_refuse(
     rows: pl.DataFrame, tables: Tables, table: str, *, by: str
 ) -> tuple[Fitted, dict[int, str]]:
-    """The same for the tracks, or artists, of which all rows fit; and why the others are refused."""
+    """Convert the rows of tracks, or artists, whose rows all fit; also return why the others do not."""
     return casting.fit_or_refuse(rows, lambda some: fit(some, tables, table), by=by)
 
 
 def ingest(connection: Connection, tables: Tables, table: str, rows: pl.DataFrame) -> int:
-    """Append rows to a table, all or, with a `WriteRefusedError`, none. The caller commits."""
+    """Append rows to a table; return their number. The caller commits.
+
+    Raises `WriteRefusedError` if a row does not fit, or the server stores another number of rows.
+    """
     fitted = fit(rows, tables, table)
     if fitted.problems:
         problems = "\n  ".join(
             f"{problem} in {mask.sum()} of {len(rows)} rows, the first {described(rows.filter(mask))}"
             for problem, mask in fitted.problems.items()
         )
-        raise WriteRefusedError(f"{table}: the rows do not fit, and none was stored:\n  {problems}")
+        raise WriteRefusedError(f"{table}: rows do not fit the columns; no row was stored:\n  {problems}")
     before = _inserted_so_far(connection, tables, table)
     append(connection, tables, table, fitted.rows)
     if before is not None:
         stored = (_inserted_so_far(connection, tables, table) or 0) - before
         if stored != len(rows):
             raise WriteRefusedError(
-                f"{table}: the server stored {stored:,} rows instead of {len(rows):,}; nothing is kept",
-                hint="look for a trigger or a rule on the table that changes what is written",
+                f"{table}: the server stored {stored:,} rows instead of {len(rows):,}; all were rolled back",
+                hint="look for a trigger or rule on the table that changes what is written",
             )
     return len(rows)
 
 
 def append(connection: Connection, tables: Tables, table: str, rows: pl.DataFrame) -> None:
-    """Append fitted rows to a table; the caller commits."""
+    """Append fitted rows to a table. The caller commits."""
     copy_in(connection, with_ids(rows, tables, table), table, schema=tables.schema)
 
 
 def _inserted_so_far(connection: Connection, tables: Tables, table: str) -> int | None:
-    """Rows that this transaction has put into the table; None where the server does not count them.
+    """Count the rows that this transaction has inserted; None if the server does not count them.
 
-    The driver's own number is that of the rows that it sent.
+    The driver only counts the rows that it sent.
     """
     count: int | None = query(
         connection,
@@ -87,14 +90,14 @@ def _inserted_so_far(connection: Connection, tables: Tables, table: str) -> int 
 
 
 def with_ids(rows: pl.DataFrame, tables: Tables, table: str) -> pl.DataFrame:
-    """Ids for databases whose application makes them."""
+    """Add ids where the column needs UUIDs that, until now, an application has generated."""
     info = tables.columns[table]["id"]
-    makes_its_own = info.type != "uuid" or not info.not_null or info.has_default
-    return rows if makes_its_own else rows.with_columns(id=_random_uuids(len(rows)))
+    needs_none = info.type != "uuid" or not info.not_null or info.has_default
+    return rows if needs_none else rows.with_columns(id=_random_uuids(len(rows)))
 
 
 def _random_uuids(number: int) -> pl.Series:
-    """Version 4 UUIDs as 16 bytes each."""
+    """Generate version 4 UUIDs, of 16 bytes each."""
     octets = np.frombuffer(os.urandom(16 * number), dtype=np.uint8).reshape(number, 16).copy()
     octets[:, 6] = octets[:, 6] & 0x0F | 0x40
     octets[:, 8] = octets[:, 8] & 0x3F | 0x80

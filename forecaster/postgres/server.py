@@ -1,4 +1,4 @@
-"""What a server takes: whether anything can be stored on it, and what keeps one from it."""
+"""State of a server: whether it accepts writes, and if not, why."""
 
 from dataclasses import dataclass
 
@@ -21,16 +21,16 @@ class ServerState:
     version: str
     standby: bool
     read_only: bool
-    """Whether transactions are, unless they say otherwise."""
+    """Whether transactions are read-only by default."""
 
 
 def server_state(connection: Connection) -> ServerState:
-    """What the server is."""
+    """Read the state of the server."""
     return ServerState(*query(connection, _STATE).row(0))
 
 
 def check_writable(connection: Connection, state: ServerState | None = None) -> None:
-    """Raise `DatabaseError`, with what to do, if nothing can be stored."""
+    """Raise `DatabaseError`, with a fix, if the server does not accept writes."""
     state = state or server_state(connection)
     if state.standby or state.read_only:
         found, fix = why_read_only(state.standby, *query(connection, _BY).row(0))
@@ -38,25 +38,28 @@ def check_writable(connection: Connection, state: ServerState | None = None) -> 
 
 
 def why_read_only(standby: bool, by: str, user: str, database: str) -> tuple[str, str]:  # noqa: FBT001
-    """Why nothing can be stored, and what to do; `by`: what made it so, as `pg_settings.source` has it."""
+    """Explain why the server does not accept writes, and how to fix it.
+
+    `by`: the source of the setting, as in `pg_settings.source`.
+    """
     if standby:
         return (
-            "the server is a standby, which nothing can be stored on",
-            "connect to the primary server; if this is to be it: SELECT pg_promote()",
+            "the server is a standby, which does not accept writes",
+            "connect to the primary server, or promote this one: SELECT pg_promote()",
         )
-    return f"nothing can be stored: {_READ_ONLY} is on, by {by}", _writable(by, user, database)
+    return f"the server does not accept writes: {_READ_ONLY} is on, by {by}", _writable(by, user, database)
 
 
 def _writable(by: str, user: str, database: str) -> str:
-    """What makes transactions writable; the session that says so has to be able to write itself."""
+    """Return the fix that makes transactions writable: its first statement lets its own session write."""
     if by == "client":
-        return f"take {_READ_ONLY} out of PGOPTIONS, or out of the URL's options"
-    role, music = quote_identifier(user), quote_identifier(database)
-    mends = {
-        "database": f"ALTER DATABASE {music} RESET {_READ_ONLY}",
+        return f"remove {_READ_ONLY} from PGOPTIONS, or from the options in the URL"
+    role, of_database = quote_identifier(user), quote_identifier(database)
+    fixes = {
+        "database": f"ALTER DATABASE {of_database} RESET {_READ_ONLY}",
         "user": f"ALTER ROLE {role} RESET {_READ_ONLY}",
-        "database user": f"ALTER ROLE {role} IN DATABASE {music} RESET {_READ_ONLY}",
+        "database user": f"ALTER ROLE {role} IN DATABASE {of_database} RESET {_READ_ONLY}",
         "global": f"ALTER ROLE ALL RESET {_READ_ONLY}",
     }
     everywhere = f"ALTER SYSTEM SET {_READ_ONLY} = off; SELECT pg_reload_conf()"
-    return f"SET {_READ_ONLY} = off; {mends.get(by, everywhere)}"
+    return f"SET {_READ_ONLY} = off; {fixes.get(by, everywhere)}"

@@ -1,4 +1,4 @@
-"""A run on a database: connections, rights, lock and snapshot, and what is pending."""
+"""A run on a database: its connections, rights, lock and snapshot, and the pending tracks or artists."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,60 +25,63 @@ from forecaster.run.session import Opened
 
 @dataclass
 class Pending:
-    """What is still to be done, over all attempts."""
+    """The tracks or artists that are still to be processed, over all attempts."""
 
     todo: pl.Series | None = None
-    """The tracks or artists still to be looked at, once they are known."""
+    """Ids of the tracks or artists still to be processed; None before the first attempt."""
     replaced: pl.Series = field(default_factory=lambda: pl.Series(dtype=pl.Int64))
-    """Those looked at that have a result."""
+    """Ids of pending tracks or artists that have a stored result."""
 
 
 class Task(Protocol):
-    """What is computed from which tables: forecasts of tracks, or decay rates of artists."""
+    """The computation of a run, and its tables: forecasts of tracks, or MLDR of artists."""
 
     subject: ClassVar[Subject]
     tables: ClassVar[tuple[str, ...]]
-    """Those that are read."""
+    """Tables that are read."""
     target: ClassVar[str]
-    """The table that is written to."""
+    """Table that is written."""
 
     def check(self, tables: Tables, /, *, repeats: bool, dry_run: bool) -> None:
         """Raise `SchemaMismatchError` for tables that do not fit."""
         ...
 
     def find(self, source: Source, config: RunConfig, pending: Pending, report: Report, /) -> pl.Series:
-        """What is pending. The first time, say what is wrong with the tables, too."""
+        """Find the pending ids. On the first attempt, also report what is wrong with the tables."""
         ...
 
     def count_unusable(self, source: Source, todo: pl.Series, config: RunConfig, /) -> int:
-        """How many rows of these are not records."""
+        """Count the rows of these tracks or artists that are not records."""
         ...
 
     def batch_size(self, number: int, source: Source, places: int | None, /) -> int:
-        """How many of that number go into a batch; `places`: how many the workers have at once, if any."""
+        """Return how many of `number` ids go into a batch.
+
+        `places`: how many batches the workers process at the same time; None without workers.
+        """
         ...
 
     def work(
-        self, source: Source, writer: Connection | None, config: RunConfig, made: "Made", /
+        self, source: Source, writer: Connection | None, config: RunConfig, shared: "Shared", /
     ) -> Work[pl.Series, Any]:
-        """What is done with every batch; without a writer, nothing is stored."""
+        """Return what is done with every batch; without a writer, nothing is stored."""
         ...
 
     def remarks(self, report: Report, kept: pl.Series, /) -> Iterator[str]:
-        """Sentences on the results; `kept`: those that were to be replaced and keep what they have."""
+        """Comment on the results; `kept`: ids whose stored result was to be replaced, but stays."""
         ...
 
 
 @dataclass(frozen=True)
-class Made:
-    """What is the same for all batches of a run."""
+class Shared:
+    """Values that all batches of a run share."""
 
     created_at: datetime
     report: Report
 
 
 class DatabaseSession:
-    """A run in progress: what is done stays done when the connection is lost and made anew."""
+    """A run in progress. After a lost connection it reconnects, and batches that are done stay done."""
 
     def __init__(self, dsn: Dsn, schema: str, task: Task, config: RunConfig, report: Report) -> None:
         self.dsn, self.schema, self.task = dsn, schema, task
@@ -86,11 +89,11 @@ class DatabaseSession:
         self.pending = Pending()
         self.created_at = datetime.now(UTC)
         self.counted = False
-        """Whether the rows that are not records have been."""
+        """Whether the rows that are not records have been counted."""
         self.holder: str | None = None
-        """The application name under which the lock was held last."""
+        """Application name that last held the lock."""
         self.goes_on = False
-        """Whether other batches are worked after one that failed."""
+        """Whether other batches are processed after one that failed."""
         self.failure: Exception | None = None
         report.begin(task.subject)
         report.place = {"database": f"{dsn}", "schema": schema}
@@ -98,7 +101,7 @@ class DatabaseSession:
 
     @property
     def was_reached(self) -> bool:
-        """Whether the server has said its version."""
+        """Whether the server has reported its version."""
         return bool(self.report.server)
 
     @contextmanager
@@ -110,7 +113,7 @@ class DatabaseSession:
                 source, writer = self._connected(stack, repeats=repeats)
             with self.report.stages.stage("read"):
                 todo = self.task.find(source, self.config, self.pending, self.report)
-            work = self.task.work(source, writer, self.config, Made(self.created_at, self.report))
+            work = self.task.work(source, writer, self.config, Shared(self.created_at, self.report))
 
             def batches(places: Callable[[], int | None]) -> Sequence[pl.Series]:
                 return slices(todo, self.task.batch_size(len(todo), source, places())) if len(todo) else []
@@ -120,25 +123,25 @@ class DatabaseSession:
             yield Opened(work, batches)
 
     def count(self, batch: pl.Series, done: Done, /) -> None:
-        """Add up what became of a batch."""
+        """Add the counts of a batch to the report."""
         self.report.add(done)
         self.report.stages.add(done.stages, len(batch))
         if done.is_stored and self.pending.todo is not None:
             self.pending.todo = self.pending.todo.filter(~self.pending.todo.is_in(batch.implode()))
 
     def fail(self, _batch: pl.Series, error: Exception, /) -> None:
-        """Raise the first failure; at the end, where workers elsewhere are at other batches."""
+        """Raise the first failure: now, or at the end if other workers still process batches."""
         self.failure = self.failure or error
         if not self.goes_on:
             raise self.failure
 
     def finish(self) -> None:
-        """Raise what the first batch failed with."""
+        """Raise the error of the first batch that failed."""
         if self.failure:
             raise self.failure
 
     def remarks(self) -> Iterator[str]:
-        """What the user should know about the results."""
+        """Comment on the results, where the user should know more."""
         got_none = [*self.report.skipped[self.task.subject.key], *self.report.refused]
         replaced = self.pending.replaced
         yield from self.task.remarks(self.report, replaced.filter(replaced.is_in(got_none)).sort())
@@ -153,13 +156,13 @@ class DatabaseSession:
         tables = read_tables(reader, self.schema)
         self.task.check(tables, repeats=repeats, dry_run=config.dry_run)
         check_rights(reader, tables, self._rights)
-        commit(reader)  # the snapshot has to be younger than the lock
+        commit(reader)  # the snapshot must be younger than the lock
         writer = None if config.dry_run else self._locked(stack, reader, tables)
         return Source(self.dsn, tables, export_snapshot(reader)), writer
 
     def _locked(self, stack: ExitStack, reader: Connection, tables: Tables) -> Connection:
-        writer = stack.enter_context(connect(self.dsn, beside=reader))
-        if self.holder:  # the server need not have noticed that it is gone
+        writer = stack.enter_context(connect(self.dsn, like=reader))
+        if self.holder:  # the server may not have noticed that this connection is lost
             end_connections(self.dsn, self.holder)
         wait = max(self.config.wait, ENDS_WITHIN if self.holder else 0)
         self.holder = take_lock(writer, tables, table=self.task.target, wait=wait)
@@ -178,7 +181,7 @@ class DatabaseSession:
 
     @contextmanager
     def _counting(self, source: Source, todo: pl.Series) -> Iterator[None]:
-        """Count the rows that are not records meanwhile; once, however often the connection is made anew."""
+        """Meanwhile, count the rows that are not records; only once, however often the run reconnects."""
         if self.counted:
             yield
             return

@@ -1,4 +1,4 @@
-"""Whose a Unix socket is: another user's server would get the password and the rows."""
+"""Check the owner of a Unix socket: another user's server would get the password and the rows."""
 
 import os
 import pwd
@@ -11,16 +11,16 @@ from pathlib import Path
 
 from forecaster.errors import DatabaseUnreachableError, UnsafeSocketError
 
-_SERVERS_USER = "postgres"  # as nearly every installation calls it
+_SERVERS_USER = "postgres"  # in nearly every installation
 _PATIENCE = 3.0  # seconds
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
 def check_socket(directory: str, port: int, peer: str | None) -> None:
-    """Raise `DatabaseUnreachableError` if someone else's server may listen on the socket there.
+    """Raise `DatabaseUnreachableError` if another user's server may listen on the socket in a directory.
 
-    With `peer`, as with libpq's `requirepeer`, the server must be run by just that user. Without it, the way
-    to the socket must be safe. What is not there, or is no socket, is left for the driver to say.
+    With `peer`, as with libpq's `requirepeer`, that user must run the server. Without it, the path of the
+    socket must be safe. A path that does not exist, or is not a socket, is an error of the driver.
     """
     path = Path(os.path.abspath(f"{directory}/.s.PGSQL.{port}"))  # noqa: PTH100 - a link is checked, too
     try:
@@ -31,25 +31,26 @@ def check_socket(directory: str, port: int, peer: str | None) -> None:
     except OSError as error:
         raise DatabaseUnreachableError(
             f"the socket {path} cannot be used: {error.strerror or error}",
-            hint="see that the server runs, and that this user may enter the directory",
+            hint="check that the server runs, and that this user may enter the directory",
         ) from None
     if why_not:
         name = _name(owner) or str(owner)
         raise UnsafeSocketError(
-            f"nothing is sent to the socket {path}: {why_not}",
-            hint=f"name the server with PGHOST or in the URL; if {name} is who runs it: PGREQUIREPEER={name}",
+            f"the socket {path} is not safe, and nothing was sent to it: {why_not}",
+            hint="name another server with PGHOST or in the URL; if this server is run by "
+            f"{name}, set PGREQUIREPEER={name}",
         )
 
 
 def why_unsafe(path: Path) -> str | None:
-    """Why someone else may have put there what is there; None if nobody else can have.
+    """Return why another user may have created or replaced the path; None if none can have.
 
-    Where only some can write, whoever put it there was allowed to. What is on the way in a directory that
-    anyone can write to, such as the one for temporary files, must be root's, this user's, or postgres's.
+    Who can write to a restricted directory is trusted. In a directory that anyone can write to, such as the
+    one for temporary files, each part of the path must belong to root, this user or postgres.
     """
-    # A link belongs to someone as well, and so does what it leads to.
-    ways = dict.fromkeys((path, Path(os.path.realpath(path))))
-    return next((why for way in ways for why in _dangers(way)), None)
+    # Both a link and its target have an owner.
+    paths = dict.fromkeys((path, Path(os.path.realpath(path))))
+    return next((why for one in paths for why in _dangers(one)), None)
 
 
 def _dangers(path: Path) -> Iterator[str]:
@@ -59,9 +60,9 @@ def _dangers(path: Path) -> Iterator[str]:
         if not (stat.S_ISDIR(mode) and mode & stat.S_IWOTH):
             continue
         if owner not in trusted:
-            yield f"{name} belongs to {_named(owner)}, and anyone can make files in {directory}"
+            yield f"{name} belongs to {_named(owner)}, and anyone can create files in {directory}"
         elif not mode & stat.S_ISVTX:
-            yield f"anyone can replace what is in {directory}"
+            yield f"anyone can replace files in {directory}"
 
 
 def _trusted() -> set[int]:
@@ -74,18 +75,18 @@ def _trusted() -> set[int]:
 def _other_peer(uid: int, peer: str) -> str | None:
     if peer in (_name(uid), str(uid)):
         return None
-    return f"the server is run by {_named(uid)}, and PGREQUIREPEER asks for {peer!r}"
+    return f"the server is run by {_named(uid)}, but PGREQUIREPEER requires {peer!r}"
 
 
 def _peer(path: Path) -> int:
-    """The user who listens there; where the system does not say, the socket's owner."""
+    """Return the user that listens on the socket; the socket's owner if the system does not say."""
     if not hasattr(socket, "SO_PEERCRED"):
         return path.lstat().st_uid
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(_PATIENCE)
         probe.connect(str(path))
-        said = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(said)[1])
+        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(credentials)[1])
 
 
 def _name(uid: int) -> str | None:

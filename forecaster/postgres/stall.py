@@ -1,4 +1,4 @@
-"""A server that says nothing more: noticed after a limit, asked what it does, and given up if nothing."""
+"""Stalled servers: notice silence after a limit, ask what the server is doing, give it up if nothing."""
 
 import ipaddress
 import os
@@ -19,23 +19,23 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.process.signals import interruptible, settle
 
 ANSWERS_WITHIN = 5.0
-"""Seconds for a new connection to say what the server does for us, or to end our sessions."""
+"""Seconds for a new connection to find out what the server is doing for us, or to end our sessions."""
 
-_LOOKS = 4  # at what goes over the wire, within the limit
-_COMES_BACK_WITHIN = 0.3  # seconds for a call whose connection is closed under it
+_CHECKS = 4  # of the traffic, within the limit
+_RETURNS_WITHIN = 0.3  # seconds for a call whose connection is closed under it
 _COUNTERS = struct.Struct("=QQ")  # bytes acknowledged and received, in Linux' tcp_info
 _COUNTERS_AT = 120
 _OPEN_FILES = "/dev/fd"
-_MOST_FILES = 4096  # that are looked at where the system does not list them
-_SILENT = "says nothing any more"
-_HINT = "see whether the server and the network are up; --stall-timeout SECONDS waits longer"
+_MOST_FILES = 4096  # that are checked if the system does not list them
+_SILENT = "no longer responds"
+_HINT = "check that the server and the network are up, or wait longer with --stall-timeout SECONDS"
 
 T = TypeVar("T")
 
 
 @dataclass(eq=False)
-class _Going:
-    """A call of a driver that is not over yet."""
+class _Call:
+    """A call of a driver in progress."""
 
     server: tuple[str, int]
     result: "Future[Any]"
@@ -43,33 +43,33 @@ class _Going:
     """Why its connection was closed under it."""
 
 
-_going: list[_Going] = []
-_probing = threading.Lock()  # one at a time asks: the others learn from what becomes of their own calls
+_calls: list[_Call] = []
+_probing = threading.Lock()  # one thread at a time asks: the others learn from the outcome of their own calls
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Waits for a call of a driver, but not for ever."""
+    """Wait for a call of a driver until it ends, or the server has stalled."""
 
     dsn: Dsn
     at_work: Callable[[], bool]
     """Whether a session of ours does anything on the server, asked over a new connection."""
     end: Callable[[], int]
-    """Ends our sessions, over a new connection; their number."""
+    """Ends our sessions, over a new connection; returns their number."""
 
     def __call__(self, result: "Future[Any]") -> None:
-        """Wait until the call is over. Raise `StalledError` if it never will be."""
-        with _known(self.dsn, result) as going:
+        """Wait until the call ends. Raise `StalledError` if it was given up."""
+        with _known(self.dsn, result) as call:
             if self.dsn.stall_timeout:
                 self._wait(result)
             wait([result], timeout=threading.TIMEOUT_MAX)
-            if going.ended and result.exception():
-                raise going.ended
+            if call.ended and result.exception():
+                raise call.ended
 
     def _wait(self, result: "Future[Any]") -> None:
         limit = self.dsn.stall_timeout
         since, seen = time.monotonic(), None
-        while wait([result], timeout=limit / _LOOKS).not_done:
+        while wait([result], timeout=limit / _CHECKS).not_done:
             now = bytes_passed(self.dsn)
             if seen is not None and seen != now:
                 since = time.monotonic()
@@ -82,23 +82,23 @@ class Watch:
         with _probing:
             if result.done():
                 return
-            said = f"{self.dsn} {_SILENT}: nothing came in {self.dsn.stall_timeout:g} s, and"
-            error = StalledError(f"{said} it is at no work for us", hint=_HINT)
+            silence = f"{self.dsn} {_SILENT}: nothing was received for {self.dsn.stall_timeout:g} s, and"
+            error = StalledError(f"{silence} it is not doing any work for us", hint=_HINT)
             try:
-                # Twice, because a call may be of several statements, and the server just then between two.
+                # Twice, because a call may have several statements, and the server may be between two.
                 if self._in_time(self.at_work) or self._in_time(self.at_work) or result.done():
                     return
                 _give_up(self.dsn, error)  # before the end of a session looks like a lost connection
                 ended = self._in_time(self.end)
-                error.args = (f"{error}; ended on the server: {ended} sessions of this process",)
-            except TurnedAwayError:  # as with too many connections: it is there, and that is all we know
+                error.args = (f"{error}; sessions of this process ended on the server: {ended}",)
+            except TurnedAwayError:  # as with too many connections: it is up, and more is not known
                 _give_up(self.dsn, None)
                 return
             except (ForecasterError, TimeoutError):
                 if result.done():
                     return
-                what = "new connections are not answered either; it ends our sessions once it notices"
-                error.args = (f"{said} {what}",)
+                what = "it does not answer new connections; it ends our sessions once it notices"
+                error.args = (f"{silence} {what}",)
             hang_up(self.dsn, error)
 
     @staticmethod
@@ -107,37 +107,37 @@ class Watch:
 
 
 def hang_up(dsn: Dsn, error: StalledError | None = None) -> None:
-    """Close all connections to the server, so that the calls on them come back, or give these up."""
+    """Close all connections to the server, so that calls on them return; give up calls that do not."""
     error = error or StalledError(f"{dsn} {_SILENT}", hint=_HINT)
     calls = _give_up(dsn, error)
     for one in _sockets(dsn):
         with suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)
-    wait([going.result for going in calls], timeout=_COMES_BACK_WITHIN)
-    for going in calls:  # connectorx tries to connect for half a minute
-        settle(going.result, error)
+    wait([call.result for call in calls], timeout=_RETURNS_WITHIN)
+    for call in calls:  # connectorx tries to connect for half a minute
+        settle(call.result, error)
 
 
-def _give_up(dsn: Dsn, error: StalledError | None) -> list[_Going]:
-    """Have the calls that go on, and fail from now on, fail with that; None takes it back."""
-    calls = [going for going in _going if going.server == (dsn.host, dsn.port)]
-    for going in calls:
-        going.ended = error
+def _give_up(dsn: Dsn, error: StalledError | None) -> list[_Call]:
+    """Set the error with which calls in progress fail, if they fail from now on; None removes it."""
+    calls = [call for call in _calls if call.server == (dsn.host, dsn.port)]
+    for call in calls:
+        call.ended = error
     return calls
 
 
 @contextmanager
-def _known(dsn: Dsn, result: "Future[Any]") -> Iterator[_Going]:
-    going = _Going((dsn.host, dsn.port), result)
-    _going.append(going)
+def _known(dsn: Dsn, result: "Future[Any]") -> Iterator[_Call]:
+    call = _Call((dsn.host, dsn.port), result)
+    _calls.append(call)
     try:
-        yield going
+        yield call
     finally:
-        _going.remove(going)
+        _calls.remove(call)
 
 
 def bytes_passed(dsn: Dsn) -> int:
-    """Sent to the server and acknowledged, or received; always 0 where the system does not count them."""
+    """Count the bytes received, and those sent and acknowledged; 0 if the system does not count them."""
     if sys.platform != "linux" or dsn.host.startswith("/"):
         return 0
     counted = 0
@@ -150,7 +150,7 @@ def bytes_passed(dsn: Dsn) -> int:
 
 
 def _sockets(dsn: Dsn) -> Iterator[socket.socket]:
-    """All connections of this process to the server: the drivers do not show theirs."""
+    """Find all connections of this process to the server: the drivers do not expose theirs."""
     for number in _open_files():
         with suppress(OSError):
             if not stat.S_ISSOCK(os.fstat(number).st_mode):
@@ -161,7 +161,7 @@ def _sockets(dsn: Dsn) -> Iterator[socket.socket]:
 
 
 def _open_files() -> Sequence[int]:
-    """The descriptors of this process; all there may be where they are not listed, as in some containers."""
+    """Return the descriptors of this process; all possible ones where the system does not list them."""
     try:
         return [int(name) for name in os.listdir(_OPEN_FILES)]  # noqa: PTH208 - numbers
     except (OSError, ValueError):
@@ -175,5 +175,5 @@ def _is_of(dsn: Dsn, peer: Any) -> bool:  # noqa: ANN401 - of any kind of socket
         return False
     try:
         return ipaddress.ip_address(dsn.host) == ipaddress.ip_address(peer[0])
-    except ValueError:  # a name, for which there may be several addresses
+    except ValueError:  # a name, which may have several addresses
         return True

@@ -1,10 +1,10 @@
-"""The statements that read the catalogue, each by its name: tables, and ids as an SQL array, to SQL."""
+"""The SQL statements that read the catalogue, one function each, of tables and ids as an SQL array."""
 
 from forecaster.model.features import WINDOW
 from forecaster.postgres.tables import Tables
 from forecaster.tables import FORECAST_TABLE, MLDR_TABLE, STREAMS_TABLE
 
-# As in the model's own schema, more than 2^31 days are no age and count as unknown.
+# As in the schema of the model, an age that does not fit in 32 bits counts as unknown.
 _DAYS_FROM_RELEASE = (
     f"CASE WHEN s.days_from_release BETWEEN {-(2**31)} AND {2**31 - 1} "
     "THEN trunc(s.days_from_release)::bigint END AS days_from_release"
@@ -12,7 +12,7 @@ _DAYS_FROM_RELEASE = (
 
 
 def epoch_day(date: str) -> str:
-    """SQL expression: days since 1970-01-01. A number has no bounds that a driver could fail at."""
+    """SQL expression: days since 1970-01-01. Unlike dates, numbers have no limits at which a driver fails."""
     return f"({date} - DATE '1970-01-01')"
 
 
@@ -25,22 +25,22 @@ def _streams(tables: Tables) -> str:
 
 
 def _row_id(tables: Tables) -> str:
-    """A row's id under the name that it has in the forecasts; uuid as text, integers as bigint."""
+    """SQL expression: a row's id, named as in the forecasts; uuid as text, integers as bigint."""
     type_ = "text" if tables.type(STREAMS_TABLE, "id") == "uuid" else "bigint"
     return f"s.id::{type_} AS training_data_id"
 
 
 def all_tracks(tables: Tables) -> str:
-    """The tracks that have a row of streams, by a pass over all rows: id."""
+    """The tracks that have a row of streams, by a scan of all rows: id."""
     streams = tables.name(STREAMS_TABLE)
     tracks = f"SELECT DISTINCT cm_track_id AS id FROM {streams} WHERE cm_track_id IS NOT NULL"
     return f"SELECT t.id::bigint AS id FROM ({tracks}) AS t"
 
 
 def all_tracks_by_index(tables: Tables) -> list[str]:
-    """The same by one jump in the index per track: PostgreSQL reads all rows for a DISTINCT.
+    """The same by one index lookup per track, because PostgreSQL reads all rows for a DISTINCT.
 
-    One query for the lower half of what an id may be, between the first and the last, and one for the upper.
+    Two queries: one for the lower half of the range between the first and the last id, one for the upper.
     """
     streams = tables.name(STREAMS_TABLE)
     middle = f"(SELECT min(cm_track_id)::bigint / 2 + max(cm_track_id)::bigint / 2 FROM {streams})"
@@ -59,7 +59,7 @@ def all_tracks_by_index(tables: Tables) -> list[str]:
 
 
 def tracks_among(tables: Tables, ids: str) -> str:
-    """Those of the tracks that have a row of streams: id."""
+    """The tracks among `ids` that have a row of streams: id."""
     return f"""
         SELECT t.id::bigint AS id
         FROM (SELECT DISTINCT id FROM unnest({ids}) AS t (id)
@@ -67,13 +67,13 @@ def tracks_among(tables: Tables, ids: str) -> str:
 
 
 def rows_without_track(tables: Tables) -> str:
-    """How many rows name no track: n."""
+    """The number of rows that name no track: n."""
     return f"SELECT count(*)::bigint AS n FROM {tables.name(STREAMS_TABLE)} WHERE cm_track_id IS NULL"
 
 
 def unusable_rows(tables: Tables, ids: str) -> str:
-    """How many rows of the tracks are no record: n."""
-    # Not by "= ANY (array)": among the few rows that the partial index holds, a join is at once done.
+    """The number of rows of the tracks that are not records: n."""
+    # Not by "= ANY (array)": a join with the few rows of the partial index is fast.
     return f"""
         SELECT count(*)::bigint AS n
         FROM (SELECT cm_track_id FROM {tables.name(STREAMS_TABLE)}
@@ -82,7 +82,7 @@ def unusable_rows(tables: Tables, ids: str) -> str:
 
 
 def newest_rates(tables: Tables, *, condition: str = "true") -> str:
-    """Each artist's newest decay rate among the rows, called `s`, of a condition: cm_artist_id, mldr."""
+    """Each artist's newest MLDR among the rows `s` that fulfil a condition: cm_artist_id, mldr."""
     return f"""
         SELECT DISTINCT ON (cm_artist_id) s.cm_artist_id::bigint AS cm_artist_id,
                {tables.finite(MLDR_TABLE, "mldr")} AS mldr
@@ -92,11 +92,11 @@ def newest_rates(tables: Tables, *, condition: str = "true") -> str:
 
 
 def history_by_index(tables: Tables, ids: str) -> str:
-    """Last records and facts of each track. Cost per track does not depend on the length of its history."""
+    """Last records and facts of each track. The cost per track does not grow with its history."""
     unusable = tables.unusable(STREAMS_TABLE)
     record = f"FROM {tables.name(STREAMS_TABLE)} s WHERE s.cm_track_id = t.id AND NOT {unusable}"
-    # The aggregate takes its rows in the order of the subquery below it: there is no plan in which
-    # anything stands between a LIMIT and an ungrouped aggregate.
+    # The aggregate takes rows in the order of its subquery: no plan puts a node between a LIMIT and an
+    # ungrouped aggregate.
     return f"""
         SELECT t.id AS cm_track_id, recent.*, newest.*, earliest.*, 0::bigint AS duplicates
         FROM unnest({ids}) AS t (id)
@@ -116,9 +116,9 @@ def history_by_index(tables: Tables, ids: str) -> str:
 
 
 def history_in_one_pass(tables: Tables, ids: str) -> str:
-    """The same for tables without the key: all rows are sorted, and of two for a day one is kept."""
+    """The same for tables without the key: sort all rows, and keep one of several for a day."""
     # The row order of `v` is that of its window, which the grouped aggregates above it keep. Of two
-    # rows that `created_at` and `id` cannot tell apart, the values decide, as they do in the model.
+    # rows with equal `created_at` and `id`, the values decide, as in the model.
     return f"""
         SELECT t.id AS cm_track_id, g.streams[1:{WINDOW}] AS streams,
                (SELECT min(a) FROM unnest(g.artists[1:{WINDOW}]) a)::bigint AS min_artist_id,
@@ -150,7 +150,7 @@ def history_in_one_pass(tables: Tables, ids: str) -> str:
 
 
 def days_of_one(tables: Tables, track_id: int) -> str:
-    """The days on which a track has a record, in order: day, daily_streams."""
+    """The days on which one track has a record, in order: day, daily_streams."""
     return f"""
         SELECT DISTINCT ON (1) {epoch_day(tables.day(STREAMS_TABLE))} AS day,
                {_streams(tables)} AS daily_streams
@@ -172,7 +172,7 @@ def days_by_index(tables: Tables, ids: str) -> str:
 
 
 def days_in_one_pass(tables: Tables, ids: str) -> str:
-    """Every record of the tracks, a row each."""
+    """Every record of the tracks, as one row each."""
     rows = _day_rows(tables, f"s.cm_track_id = ANY ({ids})", one="DISTINCT ON (1, 3) ")
     return f"""{rows}
         ORDER BY 1, 3, {tables.newest_first(STREAMS_TABLE)}"""
@@ -187,7 +187,7 @@ def _day_rows(tables: Tables, condition: str, *, one: str = "") -> str:
 
 
 def rows(tables: Tables, ids: str) -> str:
-    """The tracks' rows as they are. What is no finite number, or no finite date, is NULL."""
+    """The tracks' rows as they are stored. A number or date that is not finite is NULL."""
     day = f"CASE WHEN isfinite(s.date) THEN {epoch_day(tables.day(STREAMS_TABLE))} END"
     us = f"""CASE s.created_at WHEN 'infinity' THEN {2**62} WHEN '-infinity' THEN {-(2**62)}
                   ELSE {_microseconds(tables.instant(STREAMS_TABLE))} END"""
@@ -201,7 +201,7 @@ def rows(tables: Tables, ids: str) -> str:
 
 
 def forecasts(tables: Tables, ids: str | None) -> str:
-    """The stored rows, of these tracks or of all, that name a track and a month, ordered by both."""
+    """The stored forecast rows that name a track and a month, of these tracks or of all, ordered by both."""
     among = "true" if ids is None else f"s.cm_track_id = ANY ({ids})"
     return f"""
         SELECT s.cm_track_id::bigint AS cm_track_id, s.cm_artist_id::bigint AS cm_artist_id,
@@ -215,7 +215,7 @@ def forecasts(tables: Tables, ids: str | None) -> str:
 
 
 def cutoffs_by_index(tables: Tables, ids: str) -> str:
-    """Of each track with a forecast its last day, and its last day among the rows of before the forecast."""
+    """For each track with a forecast: its last day, and its last day among the rows before the forecast."""
     last = (
         f"SELECT {epoch_day(f'max({tables.day(STREAMS_TABLE)})')} FROM {tables.name(STREAMS_TABLE)} s "
         f"WHERE s.cm_track_id = f.id AND NOT {tables.unusable(STREAMS_TABLE)}"
@@ -227,7 +227,7 @@ def cutoffs_by_index(tables: Tables, ids: str) -> str:
 
 
 def cutoffs_in_one_pass(tables: Tables, ids: str) -> str:
-    """The same where each track's last day would be a pass over all rows."""
+    """The same for tables in which finding a track's last day would scan all rows."""
     day, at = tables.day(STREAMS_TABLE), tables.instant(STREAMS_TABLE)
     return f"""
         SELECT f.id::bigint AS cm_track_id, {epoch_day(f"max({day})")} AS last_day,
@@ -245,7 +245,7 @@ def _made(tables: Tables, ids: str) -> str:
 
 
 def later_days(tables: Tables, ids: str) -> str:
-    """The days of the tracks in a table of later streams: cm_track_id, date, daily_streams."""
+    """The days of the tracks, in a table of later streams: cm_track_id, date, daily_streams."""
     return f"""
         SELECT DISTINCT ON (1, 2) s.cm_track_id::bigint AS cm_track_id,
                {epoch_day(tables.day(STREAMS_TABLE))} AS date, {_streams(tables)} AS daily_streams
@@ -255,7 +255,7 @@ def later_days(tables: Tables, ids: str) -> str:
 
 
 def counts_of_later_rows(tables: Tables, ids: str) -> str:
-    """How many rows of that table are of other_tracks, unusable (no record) or usable."""
+    """The numbers of rows in that table: other_tracks, unusable (not records), usable."""
     unusable = tables.unusable(STREAMS_TABLE)
     return f"""
         SELECT count(*) FILTER (WHERE t.track IS NULL AND s.cm_track_id IS NOT NULL)::bigint AS other_tracks,

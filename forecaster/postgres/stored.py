@@ -1,4 +1,4 @@
-"""What is wrong with the forecasts that a table holds already, and what that means."""
+"""Problems of the forecasts that a table already holds, and what they mean."""
 
 import shlex
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ from forecaster.postgres.tables import Tables
 from forecaster.tables import FORECAST_TABLE, FORECASTS
 
 NOT_GUARANTEED = (
-    "runs keep out of each other's way by their lock, but nothing keeps another program from storing a month "
-    "twice"
+    "runs exclude each other by their lock, but nothing prevents another program from storing a month twice"
 )
 
 
 def stored_months(tables: Tables) -> str:
-    """SELECT ending in its WHERE, without GROUP BY 1: per track rows, distinct months, first and last month.
+    """SQL: per track the number of rows and of distinct months, the first and the last month.
 
-    Rows that name no track are those of a track NULL.
+    A SELECT that ends with its WHERE, so that conditions can follow, and then GROUP BY 1. Rows that name no
+    track count for a track NULL.
     """
-    # Where the key rules doubles out, there is nothing to sort for.
+    # With the key, months are distinct, and nothing needs sorting.
     distinct = "" if has_key(tables) else "DISTINCT "
     return f"""
         SELECT cm_track_id::bigint AS cm_track_id, count(*)::bigint AS rows,
@@ -34,7 +34,7 @@ def stored_months(tables: Tables) -> str:
 def stored_at(
     connection: Connection, tables: Tables, track_ids: pl.Series, created_at: datetime, horizon: int
 ) -> pl.Series:
-    """Those of the tracks that have all months of a forecast of just that instant, which names a run."""
+    """Find the tracks that have all months of a forecast of exactly that instant, which identifies a run."""
     found = query(
         connection,
         f"SELECT s.cm_track_id::bigint AS cm_track_id FROM {tables.name(FORECAST_TABLE)} s "
@@ -46,24 +46,25 @@ def stored_at(
 
 
 def missing_key(tables: Tables) -> Iterator[str]:
-    """What is not guaranteed if nothing keeps a track's month from being stored twice."""
+    """Warn of a missing key, without which a month of a track may be stored twice."""
     if FORECAST_TABLE in tables.with_children:
         yield (
-            f"other tables inherit from {FORECAST_TABLE}, and no unique key of it covers their rows: "
-            f"{NOT_GUARANTEED}. Partitions in their place are covered"
+            f"other tables inherit from {FORECAST_TABLE}, and a unique key of it does not cover their rows: "
+            f"{NOT_GUARANTEED}. Use partitions instead, which a key covers"
         )
     elif not has_key(tables):
         yield (
             f"{FORECAST_TABLE} has no unique key on (cm_track_id, month): {NOT_GUARANTEED}. "
-            "`forecaster init` creates the key where the data and the user's rights allow it"
+            "`forecaster init` creates the key if the data and the user's rights allow it"
         )
 
 
 def describe_irregular(stored: pl.DataFrame, schema: str, *, horizon: int | None = None) -> Iterator[str]:
-    """A sentence each on rows of no track, tracks with a month twice, and tracks with some months only.
+    """Describe, in a sentence each, rows without a track, and tracks with a month twice or months missing.
 
-    `stored` is what `stored_months` selects in that schema. Months are missing if they are not 1 to n, or
-    if n is less than the `horizon`; without one, less than most tracks have, or 24 where no two agree.
+    `stored`: the rows that `stored_months` selects in that schema. Months are missing if they are not 1 to n,
+    or if n is less than the `horizon`. Without a `horizon`, it is the number of months that most tracks have,
+    or 24 if no two tracks agree.
     """
     tracks = stored.filter(pl.col("cm_track_id").is_not_null())
     without_track = stored.filter(pl.col("cm_track_id").is_null())["rows"].sum()
@@ -73,11 +74,11 @@ def describe_irregular(stored: pl.DataFrame, schema: str, *, horizon: int | None
     complete = horizon or max(shared.mode(), default=Parameters().horizon)
     doubled = pl.col("rows") > pl.col("months")
     holes = (pl.col("first") != 1) | (pl.col("last") != pl.col("months"))
-    mend = "forecaster run --replace"
+    fix = "forecaster run --replace"
     if schema != "public":
-        mend += f" --schema {shlex.quote(schema)}"
+        fix += f" --schema {shlex.quote(schema)}"
     if complete != Parameters().horizon:
-        mend += f" --horizon {complete}"
+        fix += f" --horizon {complete}"
     for found, what in (
         (tracks.filter(doubled), "a month twice or NULL"),
         (
@@ -89,10 +90,10 @@ def describe_irregular(stored: pl.DataFrame, schema: str, *, horizon: int | None
             first = found["cm_track_id"].sort()[0]
             yield (
                 f"tracks in {FORECAST_TABLE} with {what}: {len(found):,}, the first is {first}; "
-                f"they are left as they are, and `{mend} --track-id {first}` mends one"
+                f"they are left as they are, and `{fix} --track-id {first}` repairs one"
             )
 
 
 def has_key(tables: Tables) -> bool:
-    """Whether the server lets no track have a month twice."""
+    """Whether the server prevents a track from having a month twice."""
     return tables.is_unique(FORECAST_TABLE, *FORECASTS.key)

@@ -1,4 +1,4 @@
-"""The tables as they are on a server, and whether they fit."""
+"""The tables on a server: what they are, and whether they fit."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ from forecaster.postgres.conditions import NOT_IN_ENCODING
 from forecaster.postgres.connection import Connection, query, quote_identifier
 from forecaster.tables import ACTUALS, FORECAST_TABLE, STREAMS_TABLE, TABLES, is_finite
 
-# What a view shows is its owner's to see, unless it is one of the invoker's: NULL is this user.
+# A view reads its tables with the rights of its owner, or, with security_invoker, with those of this user:
+# then its reader is NULL here.
 _COLUMNS_SQL = """
     WITH RECURSIVE below (top, oid, reader) AS (
         SELECT c.oid, c.oid, NULL::oid
@@ -62,9 +63,9 @@ _COLUMNS_SQL = """
     ORDER BY c.relname, a.attnum
 """
 
-# Whole-table indexes on plain columns; an INCLUDEd column is no part of the key. A deferrable one does not
-# keep rows out at once, and one of a table with inheritance children says nothing about their rows, which
-# are among those of the table. A partitioned table's is one of all partitions.
+# Indexes of all rows on plain columns; an INCLUDEd column is not part of the key. Two kinds do not count as
+# unique: a deferrable index does not refuse rows at once; one of a table with inheritance children does not
+# cover the children's rows, which a query of the table returns. That of a partitioned table covers all of it.
 _INDEXES_SQL = """
     SELECT c.relname::text AS "table", i.indisunique AND i.indimmediate
                AND (c.relkind = 'p'
@@ -88,7 +89,7 @@ _SMALLEST_FLOAT = "5e-324"
 
 @dataclass(frozen=True)
 class Index:
-    """A b-tree index on whole rows of a table; `columns` is its key, in order."""
+    """A b-tree index of all rows of a table; `columns` is its key, in order."""
 
     table: str
     unique: bool
@@ -97,24 +98,24 @@ class Index:
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of one schema as they are on the server."""
+    """The tables of one schema on the server."""
 
     schema: str
     columns: Mapping[str, Mapping[str, ColumnInfo]]
     indexes: tuple[Index, ...]
     streams: str = STREAMS_TABLE
-    """What the table of streams is called."""
+    """Name of the table of streams."""
     filtered: frozenset[str] = frozenset()
-    """The tables of which row security decides what rows this user sees."""
+    """Tables in which row security decides which rows this user sees."""
     with_children: frozenset[str] = frozenset()
-    """The tables that others inherit from, whose rows are theirs as well."""
+    """Tables from which others inherit; a query of them returns the rows of these as well."""
 
     def name(self, table: str) -> str:
-        """The table's quoted, qualified name, ready for SQL."""
+        """The quoted, qualified name of the table, for SQL."""
         return f"{quote_identifier(self.schema)}.{quote_identifier(self.title(table))}"
 
     def title(self, table: str) -> str:
-        """What the table is called."""
+        """The name of the table on the server."""
         return self.streams if table == STREAMS_TABLE else table
 
     def type(self, table: str, column: str) -> str:
@@ -122,60 +123,60 @@ class Tables:
         return self.columns[table][column].type
 
     def id_type(self, table: str) -> str:
-        """The type of the table's ids; bigint, as `init` would make it, where there is none."""
+        """The type of the table's ids; bigint, as `init` creates it, if there are none."""
         id_ = self.columns.get(table, {}).get("id")
         return id_.type if id_ else "bigint"
 
     def has_key(self, table: str, *columns: str) -> bool:
-        """Whether a unique index has just these columns, in this order."""
+        """Whether a unique index has exactly these columns, in this order."""
         return Index(table, unique=True, columns=columns) in self.indexes
 
     def has_day_key(self, table: str) -> bool:
-        """Whether a unique index keeps a day of a track or artist from being there twice, and finds it."""
-        # On a timestamp column the key lets a day occur twice.
+        """Whether a unique index finds a day of a track or artist, and prevents a second row for it."""
+        # With a timestamp column, the key allows several rows per day.
         return self.has_key(table, *TABLES[table].key) and self.type(table, "date") == "date"
 
     def is_unique(self, table: str, *columns: str) -> bool:
-        """Whether the server lets no two rows of the table agree in these columns."""
+        """Whether the server prevents two rows of the table from being equal in these columns."""
         return any(i.table == table and i.unique and set(i.columns) <= set(columns) for i in self.indexes)
 
     def day(self, table: str) -> str:
-        """SQL expression: the day (in UTC) of a row of the streams or the listeners, called `s`."""
+        """SQL expression: the day (in UTC) of a row `s` of the streams or the listeners."""
         with_zone = self.type(table, "date") == "timestamp with time zone"
         return "(s.date AT TIME ZONE 'UTC')::date" if with_zone else "s.date::date"
 
     def instant(self, table: str) -> str:
-        """SQL expression: when a row of the table, called `s`, was made; without a time zone it is in UTC."""
+        """SQL expression: when a row `s` of the table was created; a time without zone is in UTC."""
         with_zone = self.type(table, "created_at") == "timestamp with time zone"
         return "s.created_at" if with_zone else "(s.created_at::timestamp AT TIME ZONE 'UTC')"
 
     def as_float(self, table: str, column: str) -> str:
-        """SQL expression: a finite number of a column, as a float; the table is called `s`."""
+        """SQL expression: a finite number in a column of `s`, as a float."""
         name = f"s.{quote_identifier(column)}"
         if self.type(table, column) != "numeric":
             return f"{name}::float8"
-        # The server fails at a number that is too small, instead of making it 0.
+        # For a number that is too small, the server raises an error instead of returning 0.
         return f"(CASE WHEN abs({name}) < {_SMALLEST_FLOAT} THEN 0 ELSE {name} END)::float8"
 
     def finite(self, table: str, column: str) -> str:
-        """SQL expression: the number in a column as a float, NULL if not finite; the table is called `s`."""
-        # The cast of an absurd numeric would fail, and with it the whole read.
+        """SQL expression: the number in a column of `s` as a float, NULL if not finite."""
+        # The cast of a numeric beyond the range of floats would fail, and with it the whole read.
         return f"CASE WHEN {is_finite(f's.{column}')} THEN {self.as_float(table, column)} END"
 
     def newest_first(self, table: str, row: str = "s") -> str:
-        """ORDER BY terms that have the newest of several rows first, as far as the table's columns tell."""
+        """ORDER BY terms that put the newest of several rows first, as far as the table's columns tell."""
         return TABLES[table].newest_first(
             row, among=[name for name in self.columns[table] if self.fits(table, name)]
         )
 
     def unusable(self, table: str) -> str:
-        """SQL condition: this row of the streams or the listeners is no record and is left out."""
+        """SQL condition: this row of the streams or the listeners is not a record, and is left out."""
         return TABLES[table].is_no_record(self.columns[table])
 
     def check(self, *tables: str, to_write: Collection[str] = (FORECAST_TABLE,)) -> None:
-        """Raise `SchemaMismatchError` naming all that is missing or cannot work.
+        """Raise `SchemaMismatchError` that names all that is missing or does not fit.
 
-        Of those tables that are `to_write`, also what no row of ours could fill.
+        In the tables `to_write`, also columns that our rows cannot fill.
         """
         problems = [problem for table in tables for problem in self._misfits(table)]
         for table in tables:
@@ -185,7 +186,7 @@ class Tables:
         if problems:
             raise SchemaMismatchError(
                 f"the tables in schema {self.schema!r} do not fit:\n  " + "\n  ".join(problems),
-                hint="`forecaster init` creates the tables that are missing; --schema names another schema"
+                hint="create missing tables with `forecaster init`, or name another schema with --schema"
                 if any(table not in self.columns for table in tables)
                 else "alter the table, or name another schema with --schema",
             )
@@ -199,7 +200,7 @@ class Tables:
             )
 
     def fits(self, table: str, column: str) -> bool:
-        """Whether the table is there and has the column, in a type that works."""
+        """Whether the table exists and has the column, in a type that works."""
         return table in self.columns and not self._misfits(table, (column,))
 
     def _misfits(self, table: str, columns: Collection[str] | None = None) -> list[str]:
@@ -215,7 +216,7 @@ class Tables:
         ]
 
     def _unfillable(self, table: str) -> list[str]:
-        """Columns that no row of ours could satisfy."""
+        """Find the columns that our rows cannot fill."""
         found, ours = self.columns[table], TABLES[table].written
         problems = [
             f"{table}.{column}: is NOT NULL without a default, and forecaster has no value for it"
@@ -223,7 +224,7 @@ class Tables:
             if column not in ours
             and info.not_null
             and not (info.has_default or info.generated)
-            # An id that the application used to make: we make it as well.
+            # An id that an application generates: here it is generated too.
             and not (column == "id" and info.type == "uuid")
         ]
         problems += [
@@ -234,7 +235,7 @@ class Tables:
         return problems
 
     def _mismatched_reference(self, table: str, other: str) -> list[str]:
-        """Whether a column of the table cannot hold the ids of the other one."""
+        """Find the column of the table that cannot hold the ids of the other table, if any."""
         column = TABLES[table].reference_to(other)
         if column is None or "id" not in self.columns[other] or column not in self.columns[table]:
             return []
@@ -245,11 +246,14 @@ class Tables:
 
 
 def read_tables(connection: Connection, schema: str, *, streams: str = STREAMS_TABLE) -> Tables:
-    """Look at the tables as they are; nothing is changed. The table of streams may have another name."""
-    quote_identifier(schema)  # refuses what can be no name
+    """Read what the tables of a schema are; `streams`: the name of the table of streams.
+
+    Raises `SchemaMismatchError` for an invalid name. A missing table is not an error.
+    """
+    quote_identifier(schema)  # refuses an invalid name
     quote_identifier(streams)
     others = [table for table in TABLES if table != STREAMS_TABLE]
-    titles = {table: table for table in others} | {streams: STREAMS_TABLE}  # which may be one of the others
+    titles = {table: table for table in others} | {streams: STREAMS_TABLE}  # may be the name of another one
     parameters = (schema, streams, *others)
     columns: dict[str, dict[str, ColumnInfo]] = {}
     filtered, with_children = set(), set()
@@ -265,14 +269,17 @@ def read_tables(connection: Connection, schema: str, *, streams: str = STREAMS_T
 
 
 def look_up(connection: Connection, sql: str, names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
-    """The rows of a statement about a schema and its tables, which are called so."""
+    """Run a statement on the server's system catalogue, with names as parameters; yield its rows.
+
+    Raises `SchemaMismatchError` for a name that the database's encoding cannot hold.
+    """
     try:
         yield from query(connection, sql, names).iter_rows()
     except adbc.Error as error:
         if error.sqlstate not in NOT_IN_ENCODING:
             raise
         raise SchemaMismatchError(
-            f"the database cannot hold a name like {' or '.join(repr(n) for n in names if not n.isascii())}: "
+            f"the database cannot hold the name {' or '.join(repr(n) for n in names if not n.isascii())}: "
             "its encoding lacks a character",
-            hint="give another name, or use a database in UTF8",
+            hint="choose another name, or use a database in UTF8",
         ) from None

@@ -1,4 +1,4 @@
-"""Forecasts of tracks in a database: what is pending, how a batch is read, and how it is stored."""
+"""Forecasts of tracks in a database: find what is pending, read a batch, and store it."""
 
 import os
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from forecaster.postgres.dsn import Dsn, with_own_password
 from forecaster.postgres.forecasts import store_forecasts
 from forecaster.postgres.rights import warnings_of_hidden_rows
 from forecaster.postgres.rows import fit_or_refuse, uuid_bytes
-from forecaster.postgres.session import DatabaseSession, Made, Pending
+from forecaster.postgres.session import DatabaseSession, Pending, Shared
 from forecaster.postgres.stored import describe_irregular, has_key, missing_key, stored_at
 from forecaster.postgres.tables import Tables
 from forecaster.process.signals import Cancel, both
@@ -42,25 +42,25 @@ if TYPE_CHECKING:
     from forecaster.run.stages import Stages
 
 BATCH = 2_500
-"""Tracks per batch, which is one transaction. Four are in memory at most: read, computed, waiting, stored."""
+"""Tracks per batch, which is one transaction. Memory holds at most four: read, computed, waiting, stored."""
 
 CONNECTIONS_AT_ONCE = 48
-"""Of all workers together; PostgreSQL lets 100 in, if nobody has changed that."""
+"""Limit for all workers together. PostgreSQL accepts 100 by default."""
 
-_IN_ONE_PASS = 4  # times the size of a batch where each read goes over all rows of the table
-_PER_PLACE = 4  # batches at least, so that no worker is idle for long while the last one ends
-_PER_BATCH = CONNECTIONS + 1  # it is read by several, and stored by one
+_IN_ONE_PASS = 4  # factor on the size of a batch if each read scans the whole table
+_PER_PLACE = 4  # least number of batches, so that no worker is idle for long while the last one ends
+_PER_BATCH = CONNECTIONS + 1  # several connections read a batch, and one stores it
 
 
 @dataclass(frozen=True)
 class Database:
-    """The tables of a schema, in which tracks are forecast."""
+    """The tables of a schema, as the place of a run that forecasts tracks."""
 
     dsn: Dsn
     schema: str = "public"
 
     def session(self, config: "RunConfig", report: "Report", /) -> DatabaseSession:
-        """A run in these tables."""
+        """Begin a run in these tables."""
         report.describe(config)
         return DatabaseSession(self.dsn, self.schema, Forecasts(), config, report)
 
@@ -77,13 +77,13 @@ class Forecasts:
         tables.check(*TO_FORECAST)
         if repeats and not dry_run and not has_key(tables):
             raise SchemaMismatchError(
-                "the table of the forecasts has no unique key on (cm_track_id, month), and with --engine "
-                "dask a chunk may be worked twice",
-                hint="`forecaster init` creates it where the data allow it; without it, run in one process",
+                "the table of the forecasts has no unique key on (cm_track_id, month), which --engine dask "
+                "needs, because it may process a batch twice",
+                hint="create it with `forecaster init` if the data allows it, or run without --engine dask",
             )
 
     def find(self, source: Source, config: "RunConfig", pending: Pending, report: "Report", /) -> pl.Series:
-        """What is pending. The first time, say what is wrong with the tables, too."""
+        """Find the pending tracks. On the first attempt, also report what is wrong with the tables."""
         among = pl.Series(config.ids, dtype=pl.Int64) if pending.todo is None else pending.todo
         first, everything = pending.todo is None, pending.todo is None and among.is_empty()
         wanted = None if everything else among
@@ -105,41 +105,44 @@ class Forecasts:
         return pending.todo
 
     def count_unusable(self, source: Source, todo: pl.Series, _config: "RunConfig", /) -> int:
-        """How many rows of these tracks are not records."""
+        """Count the rows of these tracks that are not records."""
         return source.unusable_rows(todo)
 
     def batch_size(self, number: int, source: Source, places: int | None, /) -> int:
-        """How many of that number go into a batch; `places`: how many the workers have at once, if any."""
+        """Return how many of `number` tracks go into a batch.
+
+        `places`: how many batches the workers process at the same time; None without workers.
+        """
         if places is not None:
             return max(1, min(BATCH, -(-number // (_PER_PLACE * places))))
         return BATCH if source.reads_by_index else BATCH * _IN_ONE_PASS
 
     def work(
-        self, source: Source, writer: Connection | None, config: "RunConfig", made: Made, /
+        self, source: Source, writer: Connection | None, config: "RunConfig", shared: Shared, /
     ) -> Work[pl.Series, History]:
-        """Read the last records of tracks, forecast them, store them in one transaction."""
+        """Read the last records of tracks, forecast them, and store them in one transaction."""
         horizon, dsn = config.parameters.horizon, source.dsn
         sink = ForecastSink(
-            dsn, source.tables, horizon, made.created_at, config.replace, config.dry_run, writer
+            dsn, source.tables, horizon, shared.created_at, config.replace, config.dry_run, writer
         )
         return Work(
             TrackCatalogue(source),
             partial(forecast, parameters=config.parameters),
             sink,
-            made.report.stages,
+            shared.report.stages,
             len,
             overlaps=True,
             at_once=CONNECTIONS_AT_ONCE // _PER_BATCH,
-            # Each worker finds the password in its own environment: it is not sent over the network.
+            # Each worker has the password in its own environment: it is not sent over the network.
             secrets=(("PGPASSWORD", dsn.password),) if dsn.password else (),
         )
 
     def remarks(self, report: "Report", kept: pl.Series, /) -> Iterator[str]:
-        """Sentences on forecasts that look ahead, and on those that were to be replaced."""
+        """Report forecasts that look ahead, and tracks whose forecast was to be replaced, but stays."""
         yield from looks_ahead(report.looking_ahead, report.as_of)
         if len(kept):
             yield (
-                f"tracks that get no new forecast and keep the one they have: {len(kept):,}, "
+                f"tracks that get no new forecast and keep the stored one: {len(kept):,}, "
                 f"the first is {kept[0]}"
             )
 
@@ -148,14 +151,14 @@ def _refuse_unknown(wanted: pl.Series, tracks: pl.Series) -> None:
     if len(unknown := wanted.filter(~wanted.is_in(tracks.implode())).unique().sort()):
         raise NoForecastError(
             f"no streams of these tracks: {', '.join(map(str, unknown))}",
-            hint="check the ids, and --schema; `forecaster load` loads streams",
+            hint="check the ids and --schema, or load streams with `forecaster load`",
         )
 
 
 def _state_of(
     source: Source, stored: pl.DataFrame, replaced: pl.Series, config: "RunConfig"
 ) -> Iterator[str]:
-    """What is wrong with the tables; of the stored forecasts, with those that stay."""
+    """Describe what is wrong with the tables, and with the stored forecasts that stay."""
     left = stored.filter(~pl.col("cm_track_id").is_in(replaced.implode()).fill_null(value=False))
     yield from warnings_of_hidden_rows(source.tables, *TO_FORECAST)
     yield from missing_key(source.tables)
@@ -164,15 +167,15 @@ def _state_of(
 
 @dataclass
 class TrackCatalogue:
-    """The streams of tracks and the decay rates of artists, as one snapshot shows them."""
+    """The streams of tracks and the MLDR of artists in one snapshot."""
 
     source: Source
     is_elsewhere: bool = False
-    """Whether it is in a worker, which has the password in its environment."""
+    """Whether this is in a worker, which has the password in its environment."""
     _mldr: pl.LazyFrame | None = field(default=None, repr=False)
 
     def read(self, track_ids: pl.Series, /) -> History:
-        """The last records of the tracks; with the first batch, the rates of all artists."""
+        """Read the last records of the tracks; with the first batch, also the MLDR of all artists."""
         source = self._with_password if self.is_elsewhere else self.source
         if self._mldr is None:
             history, mldr = both(lambda: source.history(track_ids), source.mldr, cancel=source.cancel)
@@ -186,11 +189,11 @@ class TrackCatalogue:
 
     @property
     def cancel(self) -> Cancel:
-        """Ends what is being read, by the name of its connections."""
+        """Return what ends the reads in progress, by the name of their connections."""
         return self.source.cancel
 
-    def travelling(self, *, encrypted: bool) -> "TrackCatalogue":  # noqa: ARG002 - it holds no secret then
-        """The same without the password."""
+    def travelling(self, *, encrypted: bool) -> "TrackCatalogue":  # noqa: ARG002 - it then holds no secret
+        """Return a copy without the password, for another process."""
         without = replace(self.source, dsn=replace(self.source.dsn, password=None))
         return TrackCatalogue(without, is_elsewhere=True)
 
@@ -210,18 +213,18 @@ class ForecastSink:
     replace: bool
     dry_run: bool
     writer: Connection | None
-    """None: in a dry run, and where each batch takes a connection of its own."""
+    """None in a dry run, and in a worker, where each batch has its own connection."""
     is_elsewhere: bool = False
-    """Whether it is in a worker, so that a batch may have been stored before, by one that is lost."""
+    """Whether this is in a worker: then a lost worker may have stored the batch before."""
 
     def fit(self, rows: pl.DataFrame, /) -> tuple[Fitted, dict[int, str]]:
-        """The rows in the types of the table, and the tracks that it cannot hold."""
+        """Convert rows to the types of the table; also return the tracks whose forecast it cannot hold."""
         return fit_or_refuse(
             rows.with_columns(created_at=self.created_at), self.tables, FORECAST_TABLE, by="cm_track_id"
         )
 
     def held(self, _track_ids: pl.Series, /) -> "AbstractContextManager[ForecastSink]":
-        """The run's lock keeps others out. In a worker, connect."""
+        """Do nothing, because the run's lock keeps others out. In a worker, connect."""
         return self._connected() if self.is_elsewhere and not self.dry_run else nullcontext(self)
 
     def store(self, track_ids: pl.Series, computed: Computed, stages: "Stages", /) -> Done:
@@ -238,11 +241,11 @@ class ForecastSink:
 
     @property
     def cancel(self) -> Cancel | None:
-        """Breaks off what is being stored."""
+        """Return what interrupts the write in progress."""
         return Cancel([self.writer.adbc_cancel], lambda: None) if self.writer else None
 
     def travelling(self) -> "ForecastSink":
-        """The same without password and connection."""
+        """Return a copy without password and connection, for another process."""
         return replace(self, dsn=replace(self.dsn, password=None), writer=None, is_elsewhere=True)
 
     @contextmanager
@@ -251,15 +254,15 @@ class ForecastSink:
             yield replace(self, writer=writer)
 
     def _measured(self, stages: "Stages") -> dict[str, float]:
-        """What the run's own stopwatch has not measured."""
+        """Return the seconds that the run's own stopwatch has not measured."""
         return dict(stages.seconds) if self.is_elsewhere else {}
 
     def _once(self, writer: Connection, track_ids: pl.Series, computed: Computed) -> Done:
-        """Store what is not stored yet: this run may have been at the batch before, in a lost worker."""
+        """Store what is not stored yet: a lost worker of this run may have stored tracks of the batch."""
         try:
             return self._rest(writer, track_ids, computed)
         except WriteRefusedError:
-            # An earlier attempt at this batch, whose worker was given up, may have committed meanwhile.
+            # An earlier attempt, whose worker was given up, may have committed this batch in the meantime.
             return self._rest(writer, track_ids, computed)
 
     def _rest(self, writer: Connection, track_ids: pl.Series, computed: Computed) -> Done:
@@ -286,6 +289,6 @@ class ForecastSink:
                     writer, self.tables, computed.fitted, horizon=self.horizon, replace=self.replace
                 )
         except (ConnectionLostError, StalledError) as error:
-            hint = "each track has all its months or none; the next run completes the rest"
+            hint = "start again: each track has all its months or none, and the next run completes the rest"
             raise not_again(error, hint) from None
         return done_of(computed, taken=stored.taken, results=stored.rows // self.horizon)

@@ -1,1 +1,1 @@
-"""To begin with: create the tables, fill them, try it."""
+"""First steps: create the tables, load data, and try the program on a sample catalogue."""

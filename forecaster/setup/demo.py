@@ -1,4 +1,4 @@
-"""The sample catalogue in a schema of its own, for trying things out."""
+"""The sample catalogue in its own schema, for a first try."""
 
 from forecaster.errors import NoForecastError
 from forecaster.postgres.connection import commit, connect, execute, query
@@ -10,26 +10,27 @@ from forecaster.setup.sample import sample_catalogue
 from forecaster.tables import FORECAST_TABLE, STREAMS_TABLE, TABLES
 
 SCHEMA = "demo"
-"""Apart from whatever else the database holds, so that it may be emptied."""
+"""Separate from other data in the database, so that it may be emptied."""
 
 DEFAULT_TRACKS = 300
 
 
 def fill(dsn: Dsn, tracks: int | None) -> Loaded | None:
-    """Fill the demo schema with the sample catalogue; None if it is there already.
+    """Fill the demo schema with the sample catalogue; return None if it is filled already.
 
-    Another number of tracks than is there replaces the catalogue and its forecasts; None is any number.
+    If `tracks` is another number than that of the stored tracks, replace the catalogue and its forecasts.
+    None accepts any number.
     """
     with connect(dsn) as connection:
         create_missing(connection, SCHEMA)
         commit(connection)
         tables = read_tables(connection, SCHEMA)
-        there = query(
+        stored = query(
             connection, f"SELECT count(DISTINCT cm_track_id) FROM {tables.name(STREAMS_TABLE)}"
         ).item()
-        if there and tracks in (None, there):
+        if stored and tracks in (None, stored):
             return None
-        # First of all, because it is what can fail.
+        # Before the old catalogue is deleted, because this can fail.
         streams, mldr = sample_catalogue(tracks or DEFAULT_TRACKS)
         execute(connection, f"TRUNCATE {', '.join(map(tables.name, TABLES))}")
         commit(connection)
@@ -37,7 +38,7 @@ def fill(dsn: Dsn, tracks: int | None) -> Loaded | None:
 
 
 def first_forecast(dsn: Dsn) -> int:
-    """The first track of the demo schema that has a forecast. Raises `NoForecastError` if there is none."""
+    """Find the first track of the demo schema that has a forecast. Raises `NoForecastError` without one."""
     with connect(dsn) as connection:
         forecasts = read_tables(connection, SCHEMA).name(FORECAST_TABLE)
         track = query(connection, f"SELECT min(cm_track_id) FROM {forecasts}").item()

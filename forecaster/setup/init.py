@@ -1,4 +1,4 @@
-"""Create what is missing of the tables, and say what is wrong with those that are there."""
+"""Create the tables that are missing, and report what is wrong with existing ones."""
 
 from dataclasses import dataclass
 
@@ -14,18 +14,18 @@ from forecaster.tables import FORECAST_TABLE, TABLES
 
 @dataclass(frozen=True)
 class Initialised:
-    """What was created, and what could not be."""
+    """What was created, and warnings of what was not."""
 
     created: list[str]
     warnings: list[str]
 
 
 def initialise(dsn: Dsn, schema: str) -> Initialised:
-    """Create the schema, the tables and the forecasts' unique key as far as they are missing.
+    """Create the schema, the tables and the forecasts' unique key if they are missing.
 
-    What exists is left as it is. The key is left out, with a warning, where the data or the user's rights
-    do not allow it. Raises `SchemaMismatchError` if what exists cannot work, and then creates nothing;
-    `LockedError` if a run is writing; `DatabaseUnreachableError`, `DatabaseError`.
+    Existing tables stay as they are. If the data or the user's rights do not allow the key, it is not
+    created, with a warning. Raises `SchemaMismatchError` if existing tables do not fit, and then creates
+    nothing; `LockedError` if a run is writing; `DatabaseUnreachableError`, `DatabaseError`.
     """
     with connect(dsn) as connection:
         check_writable(connection)
@@ -41,7 +41,7 @@ def initialise(dsn: Dsn, schema: str) -> Initialised:
             take_lock(connection, tables)
             key = f"unique key of {FORECAST_TABLE} on (cm_track_id, month)"
             if why_not := create_key(connection, tables):
-                warnings.append(f"there is no {key}, because {why_not}: {NOT_GUARANTEED}")
+                warnings.append(f"the {key} is missing, because {why_not}: {NOT_GUARANTEED}")
             else:
                 created.append(key)
     return Initialised(created, warnings)

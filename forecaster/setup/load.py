@@ -1,4 +1,4 @@
-"""Daily streams, decay rates and listeners -> the source tables, all rows or none."""
+"""Load daily streams, MLDR and listeners into the source tables: all rows or none."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,15 +30,15 @@ _LOCK_CLASS = 0x6C6F6164  # "load"
 
 @dataclass(frozen=True)
 class Loaded:
-    """Rows stored in each of the tables, and days that were there already."""
+    """Numbers of rows stored in each table, and of days that a table already had."""
 
     streams: int = 0
     mldr: int = 0
     listeners: int = 0
     known: int = 0
-    """Rows that were not stored, because the table has their day."""
+    """Rows that were not stored, because the table already has their day."""
     warnings: tuple[str, ...] = ()
-    """What is in the tables now is not what the rows say: how many, and the first of them."""
+    """Where the tables now differ from the rows: how often, and the first differences."""
 
 
 def load(
@@ -50,11 +50,11 @@ def load(
     listeners: pl.DataFrame | None = None,
     new_only: bool = False,
 ) -> Loaded:
-    """Store rows as `forecaster.files.intake` returns them, in one transaction.
+    """Store rows, as `forecaster.files.intake` returns them, in one transaction.
 
-    With `new_only`, rows whose day is in the table already are left out, and counted; the table keeps what
-    it has. Raises `WriteRefusedError` if else a day of them is in the table already, or a value does not fit
-    its column; `SchemaMismatchError`, `DatabaseUnreachableError`, `DatabaseError`.
+    With `new_only`, rows whose day is already in the table are left out and counted; the table keeps its
+    rows. Raises `WriteRefusedError` if a day is already in the table without `new_only`, or if a value does
+    not fit its column; `SchemaMismatchError`, `DatabaseUnreachableError`, `DatabaseError`.
     """
     given = {
         table: rows
@@ -79,7 +79,7 @@ def load(
             with statement_errors(dsn):
                 commit(connection)
         except (ConnectionLostError, StalledError) as error:
-            raise not_again(error, "all rows are stored or none: look before you load them again") from None
+            raise not_again(error, "check the table before you load again: it has all rows or none") from None
     stored = {table: len(rows) - len(known.get(table, ())) for table, rows in given.items()}
     return Loaded(
         streams=stored.get(STREAMS_TABLE, 0),
@@ -91,8 +91,8 @@ def load(
 
 
 def _wait_for_other_loads(connection: Connection, tables: Tables, given: Iterable[str]) -> None:
-    """Until the end of this transaction. Where no key keeps them out, two loads would store a day twice."""
-    for table in sorted(given):  # in one order, so that no two wait for each other
+    """Lock out other loads until this transaction ends: without a key, two could store the same day."""
+    for table in sorted(given):  # in one order, so that no two loads wait for each other
         query(
             connection,
             "SELECT pg_advisory_xact_lock($1::int4, $2::regclass::oid::int8::bit(32)::int4) IS NULL AS mine",
@@ -101,9 +101,9 @@ def _wait_for_other_loads(connection: Connection, tables: Tables, given: Iterabl
 
 
 def _known_days(connection: Connection, tables: Tables, table: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """Those of the rows whose day is in the table, by whom and day; `stored` is the value that counts there.
+    """Find the rows whose day is already in the table, ordered by owner and day; add the `stored` value.
 
-    The key on who and date would refuse them as well, but not every table out there has it.
+    The key on owner and date would refuse these rows too, but not every existing table has that key.
     """
     who, value, day = TABLES[table].owner, TABLES[table].counted, tables.day(table)
     stored = query(
@@ -117,7 +117,7 @@ def _known_days(connection: Connection, tables: Tables, table: str, rows: pl.Dat
 
 
 def _integer(value: str) -> str:
-    """SQL expression: a column's value as rows of ours have it, NULL for all else."""
+    """SQL expression: a column's value as a bigint, like in the rows to load; NULL if it cannot be one."""
     fits = f"s.{value} >= -{2**63} AND s.{value} < {2**63} AND s.{value} = floor(s.{value})"
     return f"CASE WHEN {fits} THEN s.{value}::bigint END"
 
@@ -127,10 +127,10 @@ def _refuse(known: Mapping[str, pl.DataFrame], given: Mapping[str, pl.DataFrame]
         if len(again):
             who, noun = TABLES[table].owner, TABLES[table].owner_noun
             raise WriteRefusedError(
-                f"{len(again)} of {len(given[table])} rows are in {table} already, the first for "
+                f"{len(again)} of {len(given[table])} rows are already in {table}, the first for "
                 f"{noun} {again[who][0]} on {again['date'][0]}; nothing was stored",
-                hint="--new-only stores the other days. "
-                "Remove no rows from an export of totals (Date, Value).",
+                hint="load only the other days with --new-only. "
+                "Do not remove rows from an export of totals (Date, Value).",
             )
 
 
@@ -144,7 +144,7 @@ def _without(known: Mapping[str, pl.DataFrame], given: Mapping[str, pl.DataFrame
 
 
 def _restated(known: Mapping[str, pl.DataFrame]) -> Iterator[str]:
-    """The days for which the rows have another value than the table."""
+    """Report the days for which the rows have another value than the table."""
     for table, again in known.items():
         who, noun, value = TABLES[table].owner, TABLES[table].owner_noun, TABLES[table].counted
         others = again.filter(pl.col(value).ne_missing(pl.col("stored")))
@@ -156,13 +156,13 @@ def _restated(known: Mapping[str, pl.DataFrame]) -> Iterator[str]:
                 .iter_rows()
             ]
             yield (
-                f"{table}: of {counted(len(again), 'day')} that it has already, {len(others):,} have another "
+                f"{table}: of {counted(len(again), 'day')} that it already has, {len(others):,} have another "
                 f"value in the file; the stored values stay: {_list(first, len(others))}"
             )
 
 
 def _store(connection: Connection, tables: Tables, given: Mapping[str, pl.DataFrame]) -> list[str]:
-    """Store the rows; what is to be said of those that do not count."""
+    """Store the rows; return warnings of rows that do not count."""
     created_at = datetime.now(UTC)
     rates = given.get(MLDR_TABLE)
     before = None if rates is None else _newest(connection, tables, rates["cm_artist_id"])
@@ -177,14 +177,14 @@ def _store(connection: Connection, tables: Tables, given: Mapping[str, pl.DataFr
         return []
     first = [f"artist {artist} ({instant})" for artist, _, instant in same.head(_SHOWN).iter_rows()]
     warning = (
-        f"{MLDR_TABLE}: the new rate of {counted(len(same), 'artist')} does not count, because a stored rate "
+        f"{MLDR_TABLE}: the new MLDR of {counted(len(same), 'artist')} does not count, because a stored one "
         f"has a later created_at: {_list(first, len(same))}; correct that created_at, or delete that row"
     )
     return [warning]
 
 
 def _newest(connection: Connection, tables: Tables, artist_ids: pl.Series) -> pl.DataFrame:
-    """cm_artist_id, id, created_at (both as text) of the rate that counts."""
+    """Read the MLDR row that counts for each artist: cm_artist_id, id, created_at (both as text)."""
     return query(
         connection,
         f"SELECT DISTINCT ON (1) s.cm_artist_id::bigint AS cm_artist_id, s.id::text AS id, "

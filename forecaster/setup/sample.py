@@ -1,4 +1,4 @@
-"""Seeded sample catalogue: daily streams and decay rates with the sizes and lifecycles of a real one."""
+"""Seeded sample catalogue: daily streams and MLDR with the sizes and lifecycles of a real catalogue."""
 
 import hashlib
 from collections.abc import Iterator
@@ -16,42 +16,44 @@ Integers = npt.NDArray[np.int64]
 
 SEED = 7
 LAST_DATE = date(2024, 12, 31)
-CHUNK = 1_000_000
+BATCH_ROWS = 1_000_000
+"""Default number of rows per batch of streams."""
 
-# The catalogue that the sample is like: 8,459 tracks by 1,565 artists, 16 of them without an MLDR.
+# The sample resembles a catalogue of 8,459 tracks by 1,565 artists, 16 of them without an MLDR.
 _ARTISTS_PER_TRACK = 1_565 / 8_459
 _WITHOUT_MLDR_PER_TRACK = 16 / 8_459
-# An artist's share of the tracks falls with its rank, so that a few have many and half of them have one.
+# An artist's share of the tracks falls with its rank, so that few artists have many tracks and half have one.
 _RANK_OFFSET, _RANK_POWER = 20, -1.5
 
 _DAYS_MIN, _DAYS_MAX = 90, 3_000
-_DAYS_POWER = 3.144  # 792 days on average, half of the tracks less than 420
+_DAYS_POWER = 3.144  # mean 792 days, median 420
 _STARTS_AT_RELEASE = 0.6  # share of the tracks
 _LONGEST_BEFORE = 14_000  # days between release and the first record of the others
 _LEVEL_MIN, _LEVEL_RANGE, _LEVEL_POWER = 0.5, 5.5, 1.5  # powers of ten of streams per day
 
 _EPOCH = date(1970, 1, 1)
-_DAY_BITS = 24  # of the number of a row; the rest of it is the track
+_DAY_BITS = 24  # of the number of a row; the other bits are the track
 _DAYS_PER_MONTH = 30
-_NOVELTY_DAYS = 45  # in which the interest that a release brings falls to a third
+_NOVELTY_DAYS = 45  # in which the additional streams of a release fall to 1 / e
 _SURGE_DAYS = 40
-# Monday to Sunday (day 0 of the calendar was a Thursday), relative to the mean.
+# Monday to Sunday, relative to the mean. Rolled, because day 0 of the calendar was a Thursday.
 _WEEK = np.roll(np.array([-0.6, -0.5, -0.4, -0.1, 0.7, 0.6, 0.3]), -3)
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a kind of track does in its recorded time, beside what all tracks do."""
+    """What distinguishes the streams of one kind of track."""
 
     share: float
+    """Share of the tracks."""
     decay: tuple[float, float]
-    """Per month, from and to."""
+    """Range of the decay, per month."""
     noise: float = 0.15
     """Standard deviation of the logarithm of a day's streams."""
     left: float = 1.0
-    """What is left of the streams after an event on a random day of the history."""
+    """Share of the streams that is left after an event on a random day of the history."""
     surge: float = 0.0
-    """How many times its streams the event adds, on its first day."""
+    """Streams that the event adds on its first day, as a multiple of the track's streams."""
 
 
 _KINDS: tuple[_Kind, ...] = (
@@ -67,7 +69,7 @@ _KINDS: tuple[_Kind, ...] = (
 
 @dataclass(frozen=True)
 class Truth:
-    """What all tracks do, so that it is known what a forecast of them must be: nothing but this."""
+    """The only course that all tracks follow, so that the right forecast of them is known."""
 
     decay: float
     """Per month of 30 days; negative for growth."""
@@ -78,35 +80,36 @@ class Truth:
 def sample_catalogue(
     tracks: int, /, *, seed: int = SEED, last_date: date = LAST_DATE, truth: Truth | None = None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """A catalogue of `tracks` tracks: its streams (see `sample_chunks`) and its rates (see `sample_mldr`).
+    """Generate a catalogue: its streams (see `sample_batches`) and its MLDR (see `sample_mldr`).
 
     8,459 tracks have about 6.7 million rows.
-    Raises `InvalidOptionError` for no tracks, or days before the year 1.
+    Raises `InvalidOptionError` for less than one track, or days before the year 1.
     """
-    chunks = sample_chunks(tracks, seed=seed, last_date=last_date, truth=truth)
-    return pl.concat(chunks), sample_mldr(tracks, seed=seed)
+    batches = sample_batches(tracks, seed=seed, last_date=last_date, truth=truth)
+    return pl.concat(batches), sample_mldr(tracks, seed=seed)
 
 
-def sample_chunks(
+def sample_batches(
     tracks: int,
     /,
     *,
     seed: int = SEED,
     last_date: date = LAST_DATE,
     days: int | None = None,
-    chunk: int = CHUNK,
+    rows: int = BATCH_ROWS,
     truth: Truth | None = None,
 ) -> Iterator[pl.DataFrame]:
-    """The streams of a catalogue in frames of whole tracks, about `chunk` rows each, by track and date.
+    """Generate the streams of a catalogue in batches of whole tracks, ordered by track and date.
 
-    cm_track_id (1 to `tracks`), cm_artist_id, date (every day up to `last_date`), daily_streams,
-    days_from_release (1 on the day of release, which may be before the first record).
-    With a `truth` every track follows it from its first record on, at a level of its own.
-    A track's history is `days` long, by default 90 to 3,000 days, 792 on average. The same seed gives the
-    same rows, whatever `chunk` is.
-    Raises `InvalidOptionError` for no tracks, days or rows, or days before the year 1.
+    Each batch has about `rows` rows: cm_track_id (1 to `tracks`), cm_artist_id, date (every day up to
+    `last_date`), daily_streams, days_from_release (1 on the day of release, which may be before the first
+    record).
+    With a `truth`, every track follows it from its first record on, at its own level.
+    A track's history has `days` days, by default 90 to 3,000, 792 on average. The same seed gives the same
+    rows, whatever the size of the batches.
+    Raises `InvalidOptionError` for less than one track, day or row, or days before the year 1.
     """
-    _check_counts(tracks=tracks, days=1 if days is None else days, chunk=chunk)
+    _check_counts(tracks=tracks, days=1 if days is None else days, rows=rows)
     longest = _DAYS_MAX if days is None else days
     if longest > last_date.toordinal():
         raise InvalidOptionError(f"{longest} days up to {last_date} begin before the year 1")
@@ -114,15 +117,15 @@ def sample_chunks(
     if truth:
         catalogue = catalogue.following(truth)
     starts = np.cumsum(catalogue.days) - catalogue.days
-    cuts = np.flatnonzero(np.diff(starts // chunk)) + 1
-    return (_streams(catalogue, part, seed, last_date) for part in np.split(np.arange(tracks), cuts))
+    cuts = np.flatnonzero(np.diff(starts // rows)) + 1
+    return (_streams(catalogue, batch, seed, last_date) for batch in np.split(np.arange(tracks), cuts))
 
 
 def sample_mldr(tracks: int, /, *, seed: int = SEED) -> pl.DataFrame:
-    """The decay rates of the catalogue's artists: cm_artist_id, mldr (per month, some are negative).
+    """Generate the MLDR of the catalogue's artists: cm_artist_id, mldr (per month, some are negative).
 
-    99.8 % of the tracks are by an artist that has one.
-    Raises `InvalidOptionError` for no tracks.
+    The artists of 99.8 % of the tracks have one.
+    Raises `InvalidOptionError` for less than one track.
     """
     _check_counts(tracks=tracks)
     sizes = _tracks_per_artist(tracks)
@@ -143,29 +146,32 @@ def _check_counts(**counts: int) -> None:
 
 @dataclass(frozen=True)
 class _Catalogue:
-    """What the streams follow from, but for the noise of a day. Each array has one value per track."""
+    """All that the streams follow from, except daily noise. Each array has one value per track."""
 
     artist: Integers
     days: Integers
-    """Recorded, up to the last date."""
+    """Recorded days, up to the last date."""
     days_before: Integers
-    """Between the release and the first record."""
+    """Days between the release and the first record."""
     level: Floats
-    """Streams on the first day, without the interest in what is new."""
+    """Streams on the first day, without those that the release adds."""
     decay: Floats
-    """Per day."""
+    """Decay per day."""
     noise: Floats
+    """Standard deviation of the logarithm of a day's streams."""
     season: Floats
-    """How far the days of a week are apart."""
+    """Amplitude of the differences between the days of a week."""
     event: Integers
-    """The day of the history after which `left` and `surge` count."""
+    """Day of the history from which on `left` and `surge` count."""
     left: Floats
+    """As in `_Kind`."""
     surge: Floats
+    """As in `_Kind`."""
     novelty: float = 2.0
-    """How many times its streams the release adds, on its day."""
+    """Streams that the release adds on its day, as a multiple of the track's streams."""
 
     def following(self, truth: Truth) -> "_Catalogue":
-        """The same tracks, that all do one thing."""
+        """Return the same tracks, all of which follow the truth."""
         same = np.ones(len(self.days))
         return replace(
             self,
@@ -206,7 +212,7 @@ def _catalogue(tracks: int, seed: int, days: int | None) -> _Catalogue:
 
 
 def _tracks_per_artist(tracks: int) -> Integers:
-    """One track for each artist, and the others by the artists' ranks."""
+    """Give each artist one track, and distribute the other tracks by the artists' ranks."""
     artists = max(1, round(tracks * _ARTISTS_PER_TRACK))
     weights = np.cumsum((np.arange(artists) + _RANK_OFFSET) ** float(_RANK_POWER))
     return 1 + np.diff(_whole((tracks - artists) * weights / weights[-1] + 0.5), prepend=0)
@@ -242,12 +248,12 @@ def _whole(values: Floats) -> Integers:
     return np.floor(values).astype(np.int64)
 
 
-# Random numbers are a hash of what they are for, so that they depend neither on the order in which they are
-# asked for nor on the version of numpy.
+# Random numbers are a hash of their purpose and index, so that they depend neither on the order in which they
+# are drawn nor on the version of numpy.
 
 
 def _bits(seed: int, name: str, index: Integers) -> npt.NDArray[np.uint64]:
-    """64 random bits for each index (the mixer of SplitMix64)."""
+    """Draw 64 random bits for each index (the mixer of SplitMix64)."""
     key = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
     bits: npt.NDArray[np.uint64] = index.astype(np.uint64) + np.frombuffer(key, "<u8")
     bits *= np.uint64(0x9E3779B97F4A7C15)
@@ -258,7 +264,7 @@ def _bits(seed: int, name: str, index: Integers) -> npt.NDArray[np.uint64]:
 
 
 def _normal(seed: int, name: str, index: Integers) -> Floats:
-    """Nearly normal, mean 0, deviation 1: the sum of four uniform numbers, of 16 bits each."""
+    """Draw nearly normal numbers, mean 0, standard deviation 1: sums of four uniform numbers of 16 bits."""
     bits = _bits(seed, name, index)
     first, second, third, fourth = ((bits >> np.uint64(16 * i)) & np.uint64(0xFFFF) for i in range(4))
     total: Floats = (first + second + third + fourth).astype(np.float64)
@@ -271,5 +277,5 @@ def _order(seed: int, name: str, size: int) -> Integers:
 
 
 def _spread(seed: int, name: str, size: int) -> Floats:
-    """`size` numbers from 0 to 1 in a random order, but evenly spread, so that shares come out exactly."""
+    """`size` numbers from 0 to 1 in a random order, but evenly spaced, so that shares are exact."""
     return (_order(seed, name, size) + 0.5) / size

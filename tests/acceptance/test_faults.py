@@ -239,7 +239,7 @@ class TestLostWhileWriting:
             assert code == 1
             assert re.search(r"^Error: the connection was lost while writing: ", stderr, re.MULTILINE)
             assert stderr.endswith(
-                "  each track has all its months or none; the next run completes the rest\n"
+                "  start again: each track has all its months or none, and the next run completes the rest\n"
             )
             assert_frame_equal(stored(dsn), before)
             statement = (

@@ -82,7 +82,7 @@ def test_what_is_counted_is_of_all_chunks(embedded_database: Dsn, monkeypatch: p
     said = "\n".join(report.warnings)
     # Those of which the last day is that date do not.
     assert "tracks with streams after --as-of 2024-02-28: 6;" in said
-    assert "keep the one they have: 1, the first is 4" in said
+    assert "keep the stored one: 1, the first is 4" in said
 
 
 def test_a_constant_number_of_statements_for_each(

@@ -60,7 +60,7 @@ def test_each_connection_has_the_encoding(encoded: Dsn) -> None:
     """Also one beside another, and one for which the user has asked for another."""
     asked = replace(encoded, parameters=(("options", "-c client_encoding=LATIN1"),))
     setting = "SELECT current_setting('client_encoding') AS setting"
-    with connect(asked) as one, connect(asked, beside=one) as other:
+    with connect(asked) as one, connect(asked, like=one) as other:
         assert [query(c, setting).item() for c in (one, other)] == ["UTF8", "UTF8"]
 
 
@@ -80,7 +80,7 @@ def test_a_name_that_the_server_cannot_hold(server_named: ServerNamed) -> None:
     try:
         for action in (lambda: initialise(dsn, "音楽"), lambda: run(Database(dsn, "音楽"))):
             with pytest.raises(
-                SchemaMismatchError, match="cannot hold a name like '音楽': its encoding"
+                SchemaMismatchError, match="cannot hold the name '音楽': its encoding"
             ) as caught:
                 action()
             assert "UTF8" in (caught.value.hint or "")

@@ -71,8 +71,8 @@ def test_the_key_is_created_once_the_data_allow_it(database: Dsn, row_id: str) -
     assert not is_keyed(database)
     doubled, no_key = refused.warnings
     assert "with a month twice or NULL: 1, the first is 2;" in doubled
-    assert f"there is no {KEY}, because a month is stored twice" in no_key
-    assert "nothing keeps another program from storing a month twice" in no_key
+    assert f"the {KEY} is missing, because a month is stored twice" in no_key
+    assert "nothing prevents another program from storing a month twice" in no_key
 
     sql.run(database, f"DELETE FROM {TABLE} WHERE cm_track_id = 2")
     created = initialise(database, "public")
@@ -162,15 +162,15 @@ def test_without_the_right_to_create_the_key_run_works_and_says_what_is_not_guar
     result = initialise(no_owner, "public")
     assert result.created == []
     [warning] = result.warnings
-    assert f"there is no {KEY}, because this user does not own the table" in warning
-    assert "nothing keeps another program from storing a month twice" in warning
+    assert f"the {KEY} is missing, because this user does not own the table" in warning
+    assert "nothing prevents another program from storing a month twice" in warning
 
     load(database, "public", streams=golden_streams().filter(cm_track_id=1), mldr=golden_mldr())
     report = run(Database(no_owner))
     assert report.results == 1
     [warning] = report.warnings
     assert "has no unique key on (cm_track_id, month)" in warning
-    assert "nothing keeps another program from storing a month twice" in warning
+    assert "nothing prevents another program from storing a month twice" in warning
 
 
 def test_a_user_who_may_create_nothing_is_told(no_owner: Dsn, database: Dsn) -> None:

@@ -153,7 +153,7 @@ def test_only_new_days_are_stored_and_what_differs_is_said(
     assert (loaded.streams, loaded.listeners, loaded.known) == (4, 1, 7)
     (warning,) = loaded.warnings
     assert warning == (
-        "backtest_track_daily_training_data: of 5 days that it has already, 2 have another value in the "
+        "backtest_track_daily_training_data: of 5 days that it already has, 2 have another value in the "
         "file; the stored values stay: track 1 on 2024-01-02: 10 stored, 11 in the file; "
         "track 1 on 2024-01-04: 10 stored, none in the file"
     )
@@ -179,7 +179,7 @@ def test_many_restated_days_are_counted_and_the_first_are_listed(embedded_databa
         "created_at) VALUES (1, 7, '2024-01-01', 11, 'infinity'), (1, 7, 'infinity', 1e308, now())",
     )
     (warning,) = load(embedded_database, "public", streams=daily(days=8, streams=11), new_only=True).warnings
-    assert "of 8 days that it has already, 7 have" in warning  # of the first day the newest row counts
+    assert "of 8 days that it already has, 7 have" in warning  # of the first day the newest row counts
     assert "track 1 on 2024-01-02: none stored, 11 in the file; " in warning
     assert warning.endswith("track 1 on 2024-01-06: 10 stored, 11 in the file; and 2 more")
 
@@ -191,7 +191,7 @@ def test_the_hint_of_a_refusal_names_the_switch_and_loses_no_day(embedded_databa
         load(embedded_database, "public", streams=daily(days=6))
     assert caught.value.hint is not None
     assert "--new-only" in caught.value.hint
-    assert "Remove no rows from an export" in caught.value.hint
+    assert "Do not remove rows from an export" in caught.value.hint
 
 
 def test_two_loads_at_once_store_a_day_once_where_no_key_keeps_them_out(embedded_database: Dsn) -> None:
@@ -228,7 +228,7 @@ def test_a_rate_that_does_not_count_is_said_to(embedded_database: Dsn, instant: 
     loaded = load(embedded_database, "public", mldr=rates(a7=0.5, a8=0.5, a9=0.5))
     assert loaded.mldr == 3
     (warning,) = loaded.warnings
-    assert "the new rate of 1 artist does not count" in warning
+    assert "the new MLDR of 1 artist does not count" in warning
     assert "artist 7 (" in warning
     assert "artist 8" not in warning
 
@@ -240,13 +240,13 @@ def test_the_command_with_new_only(cli: Cli, embedded_database: Dsn, tmp_path: P
     daily(days=5, streams=11).write_csv(tmp_path / "streams.csv")
     again = cli("load", "streams.csv", env=env, cwd=tmp_path)
     assert again.returncode == 1
-    assert "3 of 5 rows are in" in again.stderr
-    assert "--new-only stores the other days" in again.stderr
+    assert "3 of 5 rows are already in" in again.stderr
+    assert "load only the other days with --new-only" in again.stderr
     ended = cli("load", "streams.csv", "--new-only", env=env, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "days there already   3" in ended.stdout
     assert "streams=2 mldr=0 listeners=0 known=3" in ended.stdout
-    assert "of 3 days that it has already, 3 have another value in the file" in ended.stderr
+    assert "of 3 days that it already has, 3 have another value in the file" in ended.stderr
     assert sql.rows(embedded_database, COUNT) == [(5,)]
 
 

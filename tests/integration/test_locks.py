@@ -88,7 +88,7 @@ class TestEmbedded:
             with started(None, "--data-dir", str(made), command="init", before=short) as process:
                 _, stderr = process.communicate(timeout=60)
         assert process.returncode == 3
-        assert f"waiting for process {pid}, which starts or stops the server of {made}" in stderr
+        assert f"waiting for process {pid}, which starts or stops the server in {made}" in stderr
         assert stderr.count("start.lock has been locked by") == 1
 
     @pytest.mark.parametrize("name", PRIVATE)

@@ -132,7 +132,7 @@ def test_who_gets_none_is_reported_and_keeps_what_there_is(usual: Dsn) -> None:
     reasons = dict(report.skipped.select("cm_artist_id", "reason").iter_rows())
     assert reasons == {900: "too_few_records", 901: "too_few_months", 902: "too_few_records"}
     assert stored(usual)[900] == 0.25
-    assert report.warnings == ["artists that get no new rate and keep the one they have: 1, the first is 900"]
+    assert report.warnings == ["artists that get no new MLDR and keep the stored one: 1, the first is 900"]
     assert report.unusable_rows == 1
     report.to_json()
 
@@ -212,7 +212,7 @@ def test_what_is_counted_is_of_all_chunks(embedded_database: Dsn, monkeypatch: p
         1,
     )
     assert report.skipped["cm_artist_id"].to_list() == [2, 3]
-    assert report.warnings == ["artists that get no new rate and keep the one they have: 1, the first is 4"]
+    assert report.warnings == ["artists that get no new MLDR and keep the stored one: 1, the first is 4"]
     # A row that names no artist is none of those that are named.
     assert run(ArtistRates(dsn), RunConfig(ids=(5,), dry_run=True)).unusable_rows == 0
 
@@ -305,7 +305,7 @@ def test_nothing_is_kept_of_a_chunk_that_a_trigger_changes(loaded_embedded: Dsn,
         loaded_embedded,
         f"CREATE TRIGGER meddle BEFORE INSERT ON {MLDR_TABLE} FOR EACH ROW EXECUTE FUNCTION meddle()",
     )
-    with pytest.raises(WriteRefusedError, match="of 1 artists, the first is 9"):
+    with pytest.raises(WriteRefusedError, match="for 1 artists, the first is 9"):
         run(ArtistRates(loaded_embedded))
     assert stored(loaded_embedded) == {}
 
@@ -362,6 +362,6 @@ def test_rights(loaded_embedded: Dsn) -> None:
 
 def test_days_that_are_there_already(loaded_embedded: Dsn) -> None:
     with pytest.raises(
-        WriteRefusedError, match=f"rows are in {LISTENERS_TABLE} already, the first for artist 1 "
+        WriteRefusedError, match=f"rows are already in {LISTENERS_TABLE}, the first for artist 1 "
     ):
         load(loaded_embedded, "public", listeners=LISTENERS.head(3))

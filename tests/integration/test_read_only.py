@@ -86,7 +86,7 @@ def test_nothing_is_read_and_no_lock_is_taken(embedded_database: Dsn) -> None:
     fill(dsn)
     sql.run(dsn, f"ALTER DATABASE {dsn.dbname} SET default_transaction_read_only = on")
     report = Report()
-    with pytest.raises(DatabaseError, match="nothing can be stored"):
+    with pytest.raises(DatabaseError, match="does not accept writes"):
         run(Database(dsn), report=report)
     assert list(report.stages.seconds) == ["connect"]
 

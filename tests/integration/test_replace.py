@@ -93,7 +93,7 @@ def test_a_track_that_can_no_longer_be_forecast_keeps_what_it_has(embedded_datab
 
     assert 4 in report.skipped["cm_track_id"]
     first, *_ = sorted(report.skipped["cm_track_id"])
-    assert f"keep the one they have: {len(report.skipped)}, the first is {first}" in report.warnings[0]
+    assert f"keep the stored one: {len(report.skipped)}, the first is {first}" in report.warnings[0]
     assert before == sql.rows(
         embedded_database, f"SELECT * FROM {TABLE} WHERE cm_track_id = 4 ORDER BY month"
     )

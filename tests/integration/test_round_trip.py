@@ -201,8 +201,8 @@ def probe(request: pytest.FixtureRequest, server_named: ServerNamed) -> Iterator
             "n": ColumnInfo("bigint", not_null=False, has_default=False, generated=False),
             "c": ColumnInfo(type_, not_null=False, has_default=False, generated=False),
         }
-        with connect(dsn) as beside:
-            yield dsn, Tables("public", {"probe": columns}, ()), type_, beside
+        with connect(dsn) as other:
+            yield dsn, Tables("public", {"probe": columns}, ()), type_, other
 
 
 @pytest.mark.parametrize("examples", [20, pytest.param(200, marks=LONG)])
@@ -224,7 +224,7 @@ def test_what_comes_back_is_what_was_put_in_or_it_is_refused(probe: Probe, examp
 
 
 def assert_comes_back(probe: Probe, given_values: Given) -> None:
-    dsn, tables, type_, beside = probe
+    dsn, tables, type_, other = probe
     values = given_values.series()
     rows = pl.DataFrame({"n": pl.int_range(len(values), eager=True), "c": values})
     if values.dtype != pl.Null and not of_one_kind(values.dtype, type_):
@@ -242,9 +242,9 @@ def assert_comes_back(probe: Probe, given_values: Given) -> None:
         assert all(is_refused for is_refused, value in zip(refused, wanted, strict=True) if value is None)
     else:
         assert refused.to_list() == [value is None for value in wanted]
-    with connect(dsn, beside=beside) as connection:
+    with connect(dsn, like=other) as connection:
         if refused.any():
-            with pytest.raises(WriteRefusedError, match="none was stored"):
+            with pytest.raises(WriteRefusedError, match="no row was stored"):
                 ingest(connection, tables, "probe", rows)
         assert ingest(connection, tables, "probe", rows.filter(~refused)) == len(rows) - refused.sum()
         with connection.cursor() as cursor:

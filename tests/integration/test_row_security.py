@@ -28,7 +28,7 @@ from tests.tables import GOLDEN, golden_mldr, golden_streams, initialise
 
 MLDR, LISTENERS = "backtest_artist_mldr", "backtest_artist_daily_training_data"
 FEW = pl.col("cm_track_id") <= 3
-SAID = "policies of row security decide which rows this user sees in "
+SAID = "row security policies decide which rows this user sees in "
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_each_command_that_reads_says_it_once(
     police(owner, STREAMS, "later")
     result = called(*command.split(), *COMMANDS[command](tmp_path), env={"DATABASE_URL": user.uri})
     assert result.returncode == 0, result.stderr
-    assert result.stderr.count(f"Warning: {SAID}{STREAMS}: others are missing") == 1
+    assert result.stderr.count(f"Warning: {SAID}{STREAMS}: other rows are missing") == 1
     assert result.stderr.count(f"Warning: {SAID}later: ") == (command == "evaluate")
 
 
@@ -153,7 +153,7 @@ def test_what_cannot_be_stored_is_said_before_anything_is_read(owner: Dsn, user:
         (MLDR, lambda: run(ArtistRates(user))),
         (STREAMS, lambda: load(user, "public", streams=golden_streams())),
     ):
-        with pytest.raises(DatabaseError, match=f"keeps this user from storing in {table}: ") as caught:
+        with pytest.raises(DatabaseError, match=f"prevents this user from storing in {table}: ") as caught:
             action()
         assert caught.value.hint == f'ALTER ROLE "{user.user}" BYPASSRLS;'
     assert run(Database(user), RunConfig(dry_run=True)).results == 0

@@ -17,7 +17,7 @@ from forecaster.parquet.catalogue import Catalogue
 from forecaster.parquet.layout import Bucket
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.session import Made
+from forecaster.postgres.session import Shared
 from forecaster.postgres.tracks import Database, Forecasts
 from forecaster.run.batch import History, Work
 from forecaster.run.config import RunConfig
@@ -67,8 +67,8 @@ def test_a_password_in_the_task_would_be_seen(embedded_database: Dsn) -> None:
     initialise(embedded_database)
     with open_source(embedded_database, "public") as source:
         dsn = replace(embedded_database, password=PASSWORD)
-        made = Made(datetime.now(UTC), Report())
-        task = Forecasts().work(replace(source, dsn=dsn), None, RunConfig(), made)
+        shared = Shared(datetime.now(UTC), Report())
+        task = Forecasts().work(replace(source, dsn=dsn), None, RunConfig(), shared)
     assert PASSWORD_MARKS[0].encode() in _dumps(task.catalogue)
 
 

@@ -223,7 +223,7 @@ class TestDsn:
     def test_of_what_libpq_says_on_an_address_nothing_is_shown(self, said: str) -> None:
         text = Dsn("h", "d", "u", "S3cret").redact(f"IO: [libpq] Failed to connect: {said}")
         assert "S3c" not in text
-        assert "cannot read the address" in text
+        assert "cannot parse the address" in text
 
     def test_what_was_checked_stays_as_it_is(self) -> None:
         with pytest.raises(FrozenInstanceError):

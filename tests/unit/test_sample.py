@@ -13,7 +13,7 @@ from forecaster import build_forecasts
 from forecaster.errors import InvalidOptionError
 from forecaster.files.intake import read_mldr, read_streams
 from forecaster.files.tables import write_table
-from forecaster.setup.sample import _bits, _normal, _spread, sample_catalogue, sample_chunks, sample_mldr
+from forecaster.setup.sample import _bits, _normal, _spread, sample_batches, sample_catalogue, sample_mldr
 
 TRACKS = 8_459
 LAST = date(2024, 12, 31)
@@ -139,23 +139,25 @@ def test_the_same_seed_gives_the_same_rows_and_another_one_others() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 40), st.none() | st.integers(1, 400), st.integers(1, 20_000), st.integers(-9, 9))
-def test_rows_do_not_depend_on_the_chunks(tracks: int, days: int | None, chunk: int, seed: int) -> None:
-    (whole,) = sample_chunks(tracks, seed=seed, days=days, chunk=10**9)
-    parts = [*sample_chunks(tracks, seed=seed, days=days, chunk=chunk)]
-    assert_frame_equal(pl.concat(parts), whole)
+def test_rows_do_not_depend_on_the_batches(tracks: int, days: int | None, rows: int, seed: int) -> None:
+    (whole,) = sample_batches(tracks, seed=seed, days=days, rows=10**9)
+    batches = [*sample_batches(tracks, seed=seed, days=days, rows=rows)]
+    assert_frame_equal(pl.concat(batches), whole)
     longest = whole["cm_track_id"].value_counts()["count"].max()
     assert isinstance(longest, int)
-    assert all(0 < part.height < chunk + longest for part in parts)
-    assert [part["cm_track_id"][0] for part in parts] == sorted({part["cm_track_id"][0] for part in parts})
-    assert sum(part["cm_track_id"].n_unique() for part in parts) == tracks
+    assert all(0 < batch.height < rows + longest for batch in batches)
+    assert [batch["cm_track_id"][0] for batch in batches] == sorted(
+        {batch["cm_track_id"][0] for batch in batches}
+    )
+    assert sum(batch["cm_track_id"].n_unique() for batch in batches) == tracks
 
 
 def test_a_fixed_history_and_last_date() -> None:
-    (streams,) = sample_chunks(5, days=400, last_date=date(2000, 3, 1))
+    (streams,) = sample_batches(5, days=400, last_date=date(2000, 3, 1))
     dates = [date(2000, 3, 1) - timedelta(n) for n in reversed(range(400))]
     assert streams["date"].to_list() == dates * 5
     assert streams["cm_track_id"].to_list() == [track for track in range(1, 6) for _ in range(400)]
-    (earliest,) = sample_chunks(1, days=366, last_date=date(1, 12, 31) + timedelta(1))
+    (earliest,) = sample_batches(1, days=366, last_date=date(1, 12, 31) + timedelta(1))
     assert earliest["date"].min() == date(1, 1, 1)
 
 
@@ -179,14 +181,14 @@ def test_a_small_catalogue_is_what_a_file_may_hold(
         ({"tracks": 0}, "tracks is 0: expected at least 1"),
         ({"tracks": -1}, "tracks is -1"),
         ({"tracks": 1, "days": 0}, "days is 0"),
-        ({"tracks": 1, "chunk": 0}, "chunk is 0"),
+        ({"tracks": 1, "rows": 0}, "rows is 0"),
         ({"tracks": 1, "days": 367, "last_date": date(2, 1, 1)}, "367 days up to 0002-01-01 begin before"),
         ({"tracks": 1, "last_date": date(5, 1, 1)}, "3000 days up to 0005-01-01 begin before"),
     ],
 )
 def test_what_cannot_be_made_is_refused_at_once(options: dict[str, int], said: str) -> None:
     with pytest.raises(InvalidOptionError, match=said):
-        sample_chunks(options.pop("tracks"), **options)  # type: ignore[arg-type]
+        sample_batches(options.pop("tracks"), **options)  # type: ignore[arg-type]
     with pytest.raises(InvalidOptionError, match="tracks is 0"):
         sample_mldr(0)
 

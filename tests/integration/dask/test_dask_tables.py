@@ -17,7 +17,7 @@ from forecaster.errors import ForecasterError, SchemaMismatchError
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.catalogue import CONNECTIONS, Source, open_source
 from forecaster.postgres.dsn import Dsn, with_own_password
-from forecaster.postgres.session import Made
+from forecaster.postgres.session import Shared
 from forecaster.postgres.tracks import CONNECTIONS_AT_ONCE, Database, Forecasts
 from forecaster.run.batch import History, Work
 from forecaster.run.config import RunConfig
@@ -46,8 +46,8 @@ from tests.tables import golden_mldr, golden_streams, initialise, load_golden
 
 
 def as_a_worker_gets_it(source: Source, *, replaces: bool) -> Work[pl.Series, History]:
-    made = Made(datetime.now(UTC), Report())
-    work = Forecasts().work(source, None, RunConfig(replace=replaces), made)
+    shared = Shared(datetime.now(UTC), Report())
+    work = Forecasts().work(source, None, RunConfig(replace=replaces), shared)
     return work.travelling(encrypted=False)
 
 

@@ -15,7 +15,7 @@ from forecaster.files.directory import new_directory
 from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.layout import Layout, bucket_of, read_layout
 from forecaster.parquet.prepare import prepare_files
-from forecaster.setup.sample import sample_chunks
+from forecaster.setup.sample import sample_batches
 from tests.faults import until
 from tests.parquet import OF, expected, forecast, in_sink, states, with_ids, write_catalogue
 from tests.tables import golden_mldr, golden_streams
@@ -65,7 +65,7 @@ class TestPrepare:
         """What a footer says of the rows is in memory while the file is written."""
         monkeypatch.setattr("forecaster.parquet.prepare._KEPT", 1)
         # A file has one row group at least, of 122,880 rows.
-        streams = with_ids(pl.concat(sample_chunks(400)))
+        streams = with_ids(pl.concat(sample_batches(400)))
         source, out = tmp_path / "source", tmp_path / "out"
         write_catalogue(source, streams, golden_mldr())
         prepare_files(find_catalogue(str(source)), 2, out)
