@@ -16,9 +16,9 @@ _HEAD = """\
 Each option can also be set by an environment variable. An option on the command line takes precedence.
 [Exit codes](errors.md#exit-codes) are the same for all commands.
 
-`-h` or `--help` shows the help of the program or of a command, `forecaster --version` the version. Two tables at the
-end hold what many commands share: the [options of every command](#options-of-every-command) and the
-[database options](#database-options).
+`-h` or `--help` shows the help of the program or of a command, `forecaster --version` the version.
+Two tables at the end hold what many commands share: the [options of every
+command](#options-of-every-command) and the [database options](#database-options).
 
 | command | what it does |
 |---|---|"""

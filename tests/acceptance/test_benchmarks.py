@@ -186,7 +186,10 @@ def test_what_larger_catalogues_need_follows_from_what_was_measured() -> None:
         "10 million tracks *",
         "100 million tracks *",
     ]
-    prepare, run = "`prepare` on 2 cores, at the speed for 50 buckets", "`run`, core time of the slower engine"
+    prepare, run = (
+        "`prepare` on 2 cores, at the speed for 50 buckets",
+        "`run`, core time of the slower engine",
+    )
     assert cells[2:] == [
         ["daily rows, billion", "tracks x 720", "0.00072", "7.2", "72"],
         ["store for them, GB", "daily rows x 5.00 bytes", "0.0036", "36", "360"],
