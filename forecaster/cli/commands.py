@@ -13,6 +13,7 @@ from forecaster.cli.options import (
     ID,
     FloatRange,
     IntRange,
+    data_dir_option,
     option,
     out_option,
     source_option,
@@ -38,7 +39,7 @@ COMMANDS = (
             help="Number of tracks in the sample catalogue.",
             show_default="300",
         ),
-        options.DATA_DIR,
+        data_dir_option("always used"),
         out_option("CSV or Parquet file for the one track.", default="track_<id>_forecast.csv"),
     ),
     Command(

@@ -150,13 +150,17 @@ SPEAKING = (
 )
 """Every command has these."""
 
-DATA_DIR = option(
-    "--data-dir",
-    shared=True,
-    type=DIRECTORY,
-    help="Directory of the embedded server, which is used if no database is configured.",
-    show_default="forecaster in your data home",
-)
+
+def data_dir_option(used: str) -> Option:
+    """--data-dir DIRECTORY, and when the embedded server is used."""
+    return option(
+        "--data-dir",
+        shared=True,
+        type=DIRECTORY,
+        help=f"Directory of the embedded server, which is {used}.",
+        show_default="forecaster in your data home",
+    )
+
 
 DATABASE = (
     option(
@@ -167,7 +171,7 @@ DATABASE = (
         help="Database, as postgresql://USER:PASSWORD@HOST:PORT/DATABASE.",
         show_default="PGHOST and the like, else the embedded server",
     ),
-    DATA_DIR,
+    data_dir_option("used if no database is configured"),
     option("--schema", shared=True, default="public", show_default=True, help="Schema of the tables."),
     option(
         "--stall-timeout",
