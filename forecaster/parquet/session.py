@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -20,13 +19,12 @@ from forecaster.errors import (
 )
 from forecaster.files.paths import check_name
 from forecaster.model.features import looks_ahead
-from forecaster.parquet.buckets import BucketCatalogue, BucketSink, chosen, done_before
+from forecaster.parquet.buckets import BucketCatalogue, BucketSink, chosen, done_before, work_on
 from forecaster.parquet.catalogue import Catalogue, find_catalogue
 from forecaster.parquet.layout import STREAMS, Bucket
 from forecaster.parquet.sink import Manifest, Sink
-from forecaster.run.batch import Done, History, Work
+from forecaster.run.batch import Done
 from forecaster.run.config import RunConfig
-from forecaster.run.forecast import forecast
 from forecaster.run.report import TRACKS, Report
 from forecaster.run.session import Opened
 
@@ -65,11 +63,6 @@ class Files:
                 f"the sink {self.sink} is a URL: expected a directory",
                 hint="give a directory: complete files are renamed, which an object store cannot do",
             )
-
-
-def _unknown_size(_bucket: Bucket) -> int:
-    """Return 0: the number of tracks in a bucket is unknown before it is read."""
-    return 0
 
 
 @dataclass(frozen=True)
@@ -112,8 +105,7 @@ class FilesSession:
         with stages.stage("connect"):
             plan = planned(self.files, self.config)
             self._begin(plan)
-        compute = partial(forecast, parameters=self.config.parameters)
-        work: Work[Bucket, History] = Work(plan.catalogue, compute, plan.sink, None, _unknown_size)
+        work = work_on(plan.catalogue, plan.sink)
 
         def batches(_places: Callable[[], int | None]) -> Sequence[Bucket]:
             return plan.wanted

@@ -22,7 +22,6 @@ from forecaster.postgres.rights import warnings_of_hidden_rows
 from forecaster.postgres.rows import fit_or_refuse, uuid_bytes
 from forecaster.postgres.session import DatabaseSession, Pending, Shared
 from forecaster.postgres.tables import Tables
-from forecaster.process.signals import Cancel
 from forecaster.run.batch import Computed, Done, Fit, Work, done_of
 from forecaster.run.report import ARTISTS
 from forecaster.tables import MLDR_TABLE, TO_RATE
@@ -129,15 +128,6 @@ class ListenerCatalogue:
         """Read all records of the artists."""
         return ArtistListeners(artist_ids, read_listeners(self.source, artist_ids))
 
-    @property
-    def cancel(self) -> Cancel:
-        """Return what ends the reads in progress, by the name of their connections."""
-        return self.source.cancel
-
-    def travelling(self, *, encrypted: bool) -> "ListenerCatalogue":  # noqa: ARG002 - never supported
-        """Raise `InvalidOptionError`: MLDR is computed in one process."""
-        raise InvalidOptionError("MLDR is computed in one process")
-
 
 def rate(batch: ArtistListeners, fit: Fit, stages: "Stages", /) -> Computed:
     """Compute the MLDR of a batch of artists, and fit the rows to the table."""
@@ -202,12 +192,3 @@ class RateSink:
                 error, "start again: each artist has its MLDR or none, and the next run completes the rest"
             ) from None
         return done_of(computed, taken=stored.taken, results=stored.rows)
-
-    @property
-    def cancel(self) -> Cancel | None:
-        """Return what interrupts the write in progress."""
-        return Cancel([self.writer.adbc_cancel], lambda: None) if self.writer else None
-
-    def travelling(self) -> "RateSink":
-        """Raise `InvalidOptionError`: MLDR is computed in one process."""
-        raise InvalidOptionError("MLDR is computed in one process")

@@ -125,14 +125,25 @@ class Forecasts:
         sink = ForecastSink(
             dsn, source.tables, horizon, shared.created_at, config.replace, config.dry_run, writer
         )
+        compute = partial(forecast, parameters=config.parameters)
+
+        def elsewhere(_encrypted: bool) -> Work[pl.Series, History]:  # noqa: FBT001 - it holds no secret
+            without = replace(dsn, password=None)
+            catalogue = TrackCatalogue(replace(source, dsn=without), is_elsewhere=True)
+            its_own = replace(sink, dsn=without, writer=None, is_elsewhere=True)
+            return Work(catalogue, compute, its_own, None, len)
+
         return Work(
             TrackCatalogue(source),
-            partial(forecast, parameters=config.parameters),
+            compute,
             sink,
             shared.report.stages,
             len,
             overlaps=True,
             at_once=CONNECTIONS_AT_ONCE // _PER_BATCH,
+            cancel_read=source.cancel,
+            cancel_write=Cancel([writer.adbc_cancel], lambda: None) if writer else None,
+            elsewhere=elsewhere,
             # Each worker has the password in its own environment: it is not sent over the network.
             secrets=(("PGPASSWORD", dsn.password),) if dsn.password else (),
         )
@@ -188,16 +199,6 @@ class TrackCatalogue:
         return History(history.records, facts, mldr, history.duplicates)
 
     @property
-    def cancel(self) -> Cancel:
-        """Return what ends the reads in progress, by the name of their connections."""
-        return self.source.cancel
-
-    def travelling(self, *, encrypted: bool) -> "TrackCatalogue":  # noqa: ARG002 - it then holds no secret
-        """Return a copy without the password, for another process."""
-        without = replace(self.source, dsn=replace(self.source.dsn, password=None))
-        return TrackCatalogue(without, is_elsewhere=True)
-
-    @property
     def _with_password(self) -> Source:
         return replace(self.source, dsn=with_own_password(self.source.dsn, os.environ))
 
@@ -238,15 +239,6 @@ class ForecastSink:
             else:
                 done = self._stored(self.writer, computed)
         return replace(done, stages=self._measured(stages))
-
-    @property
-    def cancel(self) -> Cancel | None:
-        """Return what interrupts the write in progress."""
-        return Cancel([self.writer.adbc_cancel], lambda: None) if self.writer else None
-
-    def travelling(self) -> "ForecastSink":
-        """Return a copy without password and connection, for another process."""
-        return replace(self, dsn=replace(self.dsn, password=None), writer=None, is_elsewhere=True)
 
     @contextmanager
     def _connected(self) -> "Iterator[ForecastSink]":

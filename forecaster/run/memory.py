@@ -8,12 +8,11 @@ from functools import partial
 
 import polars as pl
 
-from forecaster.errors import InvalidOptionError, NoForecastError
+from forecaster.errors import NoForecastError
 from forecaster.frames.casting import Fitted
 from forecaster.frames.schemas import conform
 from forecaster.model.features import looks_ahead
 from forecaster.model.mldr import newest_mldr
-from forecaster.process.signals import Cancel
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.config import RunConfig
 from forecaster.run.forecast import fit_made, forecast, history_of
@@ -21,8 +20,6 @@ from forecaster.run.report import TRACKS, Report
 from forecaster.run.session import Opened
 from forecaster.run.stages import Stages
 from forecaster.tables import RATES, STREAMS
-
-_HERE = "a catalogue in memory exists in this process only"
 
 
 @dataclass
@@ -63,13 +60,11 @@ class MemorySession:
         report.started_at = self.created_at.isoformat()
 
     @contextmanager
-    def opened(self, *, repeats: bool) -> Iterator[Opened]:
+    def opened(self, *, repeats: bool) -> Iterator[Opened]:  # noqa: ARG002 - it stays in this process
         """Find the pending tracks; frames need no lock.
 
         Raises `InvalidOptionError` for an engine that executes batches in other processes.
         """
-        if repeats:
-            raise InvalidOptionError(_HERE)
         with self.report.stages.stage("read"):
             todo = self._find() if self.todo is None else self.todo
         mldr = newest_mldr(conform(self.memory.mldr.lazy(), RATES.frame, name="mldr"))
@@ -129,15 +124,6 @@ class MemoryCatalogue:
         rows = self.daily.filter(pl.col("cm_track_id").is_in(track_ids.implode()))
         return history_of(rows, self.mldr)
 
-    @property
-    def cancel(self) -> Cancel | None:
-        """None: a read returns by itself."""
-        return None
-
-    def travelling(self, *, encrypted: bool) -> "MemoryCatalogue":  # noqa: ARG002 - never sent
-        """Raise `InvalidOptionError`: frames in memory are not sent to other processes."""
-        raise InvalidOptionError(_HERE)
-
 
 @dataclass(frozen=True)
 class MemorySink:
@@ -167,12 +153,3 @@ class MemorySink:
                 rows = pl.concat([before.filter(stays), rows])
             self.memory.forecasts = rows.sort("cm_track_id", "month")
         return done_of(computed)
-
-    @property
-    def cancel(self) -> Cancel | None:
-        """None: a write returns by itself."""
-        return None
-
-    def travelling(self) -> "MemorySink":
-        """Raise `InvalidOptionError`: frames in memory are not sent to other processes."""
-        raise InvalidOptionError(_HERE)
