@@ -35,7 +35,7 @@ class Session(Protocol):
         ...
 
     def count(self, batch: Any, done: Done, /) -> None:  # noqa: ANN401 - each session has its own type
-        """Add the outcome of a batch, which is then no longer pending."""
+        """Add the outcome of a batch to the report; if it is stored, it is no longer pending."""
         ...
 
     def fail(self, batch: Any, error: Exception, /) -> None:  # noqa: ANN401
