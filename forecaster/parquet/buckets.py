@@ -138,11 +138,6 @@ class BucketSink:
                     # Check again: another process may have computed it in the meantime.
                     yield self.done(bucket, asked) or OneBucket(self, asked, start)
 
-    def store(self, bucket: Bucket, computed: Computed, stages: "Stages", /) -> Done:
-        """Store a bucket, and hold it while it is stored."""
-        with self.held(bucket) as sink:
-            return sink if isinstance(sink, Done) else sink.store(bucket, computed, stages)
-
     def done(self, bucket: Bucket, asked: Mapping[str, Any], /) -> Done | None:
         """Return the outcome of a bucket whose forecasts are complete; None if it has to be computed."""
         if self.directory is None or self.directory.problem(bucket, asked):

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +15,6 @@ from forecaster.errors import (
     BucketsFailedError,
     InvalidOptionError,
     LockedError,
-    NoForecastError,
 )
 from forecaster.files.paths import check_name
 from forecaster.model.features import looks_ahead
@@ -26,6 +25,7 @@ from forecaster.parquet.sink import Manifest, Sink
 from forecaster.run.batch import Done
 from forecaster.run.config import RunConfig
 from forecaster.run.report import TRACKS, Report
+from forecaster.run.selection import limited, named
 from forecaster.run.session import Opened
 
 _NAMED = 5  # maximum number of failed buckets that the error names
@@ -107,12 +107,9 @@ class FilesSession:
             self._begin(plan)
         work = work_on(plan.catalogue, plan.sink)
 
-        def batches(_places: Callable[[], int | None]) -> Sequence[Bucket]:
-            return plan.wanted
-
         try:
             with stages.stage("buckets"):
-                yield Opened(work, batches)
+                yield Opened(work, lambda _places: plan.wanted)
         finally:
             report.skipped = with_skipped(report, self.directory, self.in_sink)
             report.warnings += stray(self.directory, self.files, len(plan.buckets))
@@ -333,12 +330,5 @@ def _selected(catalogue: Catalogue, config: RunConfig) -> list[int]:
     files = catalogue.all_files
     daily = files.conformed()
     tracks = files.collect(daily.select("cm_track_id").drop_nulls().unique())["cm_track_id"].sort()
-    if config.ids:
-        wanted = pl.Series(config.ids, dtype=pl.Int64).unique().sort()
-        if len(unknown := wanted.filter(~wanted.is_in(tracks.implode()))):
-            raise NoForecastError(
-                f"no streams of these tracks: {', '.join(map(str, unknown))}",
-                hint="check the ids, and --source",
-            )
-        tracks = wanted
-    return (tracks if config.limit is None else tracks.head(config.limit)).to_list()
+    found = named(config, tracks, rows="streams of these tracks", hint="check the ids, and --source")
+    return limited(config, found).to_list()

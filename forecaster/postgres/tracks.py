@@ -12,7 +12,6 @@ import polars as pl
 
 from forecaster.errors import (
     ConnectionLostError,
-    NoForecastError,
     SchemaMismatchError,
     StalledError,
     WriteRefusedError,
@@ -32,6 +31,7 @@ from forecaster.process.signals import Cancel, both
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.forecast import forecast
 from forecaster.run.report import TRACKS
+from forecaster.run.selection import limited, named
 from forecaster.tables import FORECAST_TABLE, TO_FORECAST
 
 if TYPE_CHECKING:
@@ -91,12 +91,13 @@ class Forecasts:
             lambda: source.tracks(wanted), lambda: source.stored(wanted), cancel=source.cancel
         )
         if first:
-            _refuse_unknown(among, tracks)
+            hint = "check the ids and --schema, or load streams with `forecaster load`"
+            tracks = named(config, tracks, rows="streams of these tracks", hint=hint)
         with_forecast = stored["cm_track_id"].drop_nulls()
         if not config.replace:
             tracks = tracks.filter(~tracks.is_in(with_forecast.implode()))
         without_track = source.rows_without_track() if everything else 0
-        pending.todo = tracks.head(config.limit) if config.limit and first else tracks
+        pending.todo = limited(config, tracks) if first else tracks
         if first:
             report.pending = len(pending.todo)
             report.unusable_rows += without_track
@@ -156,14 +157,6 @@ class Forecasts:
                 f"tracks that get no new forecast and keep the stored one: {len(kept):,}, "
                 f"the first is {kept[0]}"
             )
-
-
-def _refuse_unknown(wanted: pl.Series, tracks: pl.Series) -> None:
-    if len(unknown := wanted.filter(~wanted.is_in(tracks.implode())).unique().sort()):
-        raise NoForecastError(
-            f"no streams of these tracks: {', '.join(map(str, unknown))}",
-            hint="check the ids and --schema, or load streams with `forecaster load`",
-        )
 
 
 def _state_of(

@@ -127,7 +127,7 @@ class Store(Protocol[Batch_contra]):
         ...
 
 
-class Sink(Store[Batch_contra], Protocol[Batch_contra]):
+class Sink(Protocol[Batch_contra]):
     """The destination of the results."""
 
     def fit(self, rows: pl.DataFrame, /) -> tuple[Fitted, dict[int, str]]:
@@ -180,6 +180,11 @@ class Work(Generic[Batch, Read]):
                 return held
             stages = self.stages or Stages(announced=False)
             return held.store(batch, self.computed(self.read(batch, stages), stages), stages)
+
+    def stored(self, batch: Batch, computed: Computed, stages: Stages) -> Done:
+        """Store a batch that was computed before it is held."""
+        with self.sink.held(batch) as held:
+            return held if isinstance(held, Done) else held.store(batch, computed, stages)
 
     def read(self, batch: Batch, stages: Stages) -> Read:
         """Read the input of a batch, and measure the time."""

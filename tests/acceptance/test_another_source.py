@@ -1,7 +1,7 @@
 """Another source is a class of one's own: here SQLite in memory, of which the product knows nothing."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -54,10 +54,10 @@ class SqliteSession:
         source, sink = SqliteCatalogue(self.connection), SqliteSink(self.connection, datetime.now(UTC))
         work = Work(source, compute, sink, self.report.stages, len)
 
-        def batches(_places: Callable[[], int | None]) -> Sequence[pl.Series]:
+        def cut(_places: int | None) -> Sequence[pl.Series]:
             return [todo.slice(start, 100) for start in range(0, len(todo), 100)]
 
-        yield Opened(work, batches)
+        yield Opened(work, cut)
 
     def count(self, _batch: pl.Series, done: Done, /) -> None:
         self.report.add(done)

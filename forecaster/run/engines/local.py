@@ -56,7 +56,7 @@ def _overlapping(work: Work[Batch, Any], batches: Sequence[Batch]) -> Iterator[t
                 computed = work.computed(read, stages)
                 while len(behind) > _WAITING:
                     yield _first(behind)
-                write = writing.submit(work.sink.store, batch, computed, stages)
+                write = writing.submit(work.stored, batch, computed, stages)
                 behind.append(_Behind(batch, done_of(computed, results=0, is_stored=False), write))
             while behind:
                 yield _first(behind)

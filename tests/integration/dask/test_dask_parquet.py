@@ -48,7 +48,7 @@ class TestBuckets:
 
     def test_only_names_travel(self, catalogue: Path, tmp_path: Path) -> None:
         where, config = Files(str(catalogue), tmp_path / "sink"), RunConfig()
-        with where.session(config, Report()).opened(repeats=True) as (work, _):
+        with where.session(config, Report()).opened(repeats=True) as (work, *_):
             assert work.elsewhere
             job = work.elsewhere(False)  # noqa: FBT003
         assert len(pickle.dumps((job, Bucket(3, BUCKETS)))) < 2_000
