@@ -112,7 +112,7 @@ class _Rates:
         )
         yield _Need("buckets", f"tracks / {self.tracks_per_bucket:,.0f}", tracks / self.tracks_per_bucket)
         yield _Need(
-            f"`prepare` on {self.cores} cores, in {self.buckets_prepared:,} buckets",
+            f"`prepare` on {self.cores} cores, at the speed for {self.buckets_prepared:,} buckets",
             f"daily rows / {self.rows_prepared / 1e6:.2f} {a_second}",
             rows / self.rows_prepared / 3600,
             is_hours=True,

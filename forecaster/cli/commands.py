@@ -169,7 +169,7 @@ COMMANDS = (
         "dump",
         """Forecast one track into a file and show how it is computed.
 
-        Print every number that the forecast follows from. Store nothing in the database.
+        Print every number behind the forecast. Store nothing in the database.
 
         \b
         Example:
@@ -295,8 +295,8 @@ COMMANDS = (
             "--as-of",
             type=DAY,
             metavar="DATE",
-            help="Last day that the stored forecasts knew. A row that was restated later counts as later; "
-            "give this option where created_at means something else.",
+            help="Last day that the stored forecasts knew. A row that was restated later counts as later. "
+            "Needed if created_at is not the time when a row was stored.",
             show_default="each track's last date among the rows that existed, by created_at, when its "
             "forecast was stored",
         ),

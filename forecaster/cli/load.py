@@ -1,13 +1,15 @@
 """`forecaster load`: load streams, decay rates and listeners from files."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from forecaster.cli.output import Output
 from forecaster.cli.where import Where
-from forecaster.errors import InvalidOptionError
+from forecaster.errors import InvalidOptionError, WriteRefusedError
 from forecaster.files.intake import Intake, read_listeners, read_mldr, read_streams
 from forecaster.files.parts import read_parts
 from forecaster.files.paths import counted
@@ -55,11 +57,22 @@ def load(given: Given, new_only: bool, where: Where, output: Output) -> None:
         read = _read(given)
     for name, intake in read.items():
         say_what_is_not_loaded(given.paths[name], intake)
-    with where.database() as dsn, output.doing("write"):
+    with where.database() as dsn, output.doing("write"), _hint_on_totals(read.get("streams")):
         rows = {name: intake.rows for name, intake in read.items()}
         loaded = load_rows(dsn, where.schema, **rows, new_only=new_only)
     output.warn(loaded.warnings)
     _finish(loaded, output, new_only=new_only)
+
+
+@contextmanager
+def _hint_on_totals(streams: Intake | None) -> Iterator[None]:
+    """Say on a refusal that the rows of an export of totals belong together."""
+    try:
+        yield
+    except WriteRefusedError as error:
+        if streams and streams.of_totals:
+            error.hint = f"{error.hint}; do not remove rows from an export of totals (Date, Value)"
+        raise
 
 
 def _read(given: Given) -> dict[str, Intake]:

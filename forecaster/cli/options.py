@@ -253,7 +253,7 @@ REPORTING = (
         metavar="SECONDS",
         default=0,
         show_default=True,
-        help="Wait up to SECONDS for another run.",
+        help="Wait up to SECONDS for another run to finish.",
     ),
     option(
         "--report",

@@ -6,7 +6,7 @@ import click
 
 from forecaster.cli.app import main
 from forecaster.cli.commands import COMMANDS
-from forecaster.cli.options import SPEAKING
+from forecaster.cli.options import DATABASE, SPEAKING
 
 _HEAD = """\
 # Command reference
@@ -16,10 +16,16 @@ _HEAD = """\
 Each option can also be set by an environment variable. An option on the command line takes precedence.
 [Exit codes](errors.md#exit-codes) are the same for all commands.
 
+`-h` or `--help` shows the help of the program or of a command, `forecaster --version` the version.
+Two tables at the end hold what many commands share: the [options of every
+command](#options-of-every-command) and the [database options](#database-options).
+
 | command | what it does |
 |---|---|"""
 
 _EVERYWHERE = {option.name for option in SPEAKING}
+_OF_DATABASE = {option.name for option in DATABASE}
+_WITH_DATABASE = "It also takes the [database options](#database-options)."
 _COLUMNS = "| option | meaning | default | variable |\n|---|---|---|---|"
 
 
@@ -34,10 +40,19 @@ def reference() -> str:
         "\n\n".join(_section(command, click.Context(command, program, info_name=command.name)))
         for command in COMMANDS
     )
-    everywhere = _table((option for option in COMMANDS[0].params if option.name in _EVERYWHERE), program)
-    return (
-        "\n\n".join([f"{_HEAD}\n{listed}", *sections, f"## Options of every command\n\n{everywhere}"]) + "\n"
-    )
+    return "\n\n".join([f"{_HEAD}\n{listed}", *sections, *_shared(program)]) + "\n"
+
+
+def _shared(program: click.Context) -> Iterator[str]:
+    """Yield the tables of the options that commands share."""
+    command = next(filter(_has_database, COMMANDS))
+    for heading, names in (("Options of every command", _EVERYWHERE), ("Database options", _OF_DATABASE)):
+        yield f"## {heading}"
+        yield _table((option for option in command.params if option.name in names), program)
+
+
+def _has_database(command: click.Command) -> bool:
+    return {option.name for option in command.params} >= _OF_DATABASE
 
 
 def _section(command: click.Command, ctx: click.Context) -> Iterator[str]:
@@ -45,9 +60,12 @@ def _section(command: click.Command, ctx: click.Context) -> Iterator[str]:
     yield f"## forecaster {command.name}"
     yield f"Usage: `{' '.join([ctx.command_path, *command.collect_usage_pieces(ctx)])}`"
     yield from map(_paragraph, f"{command.help}".split("\n\n"))
-    own = [option for option in command.params if option.name not in _EVERYWHERE]
+    shared = _EVERYWHERE | (_OF_DATABASE if _has_database(command) else set())
+    own = [option for option in command.params if option.name not in shared]
     if any(isinstance(option, click.Option) for option in own):
         yield _table(own, ctx)
+    if _has_database(command):
+        yield _WITH_DATABASE
 
 
 def _paragraph(text: str) -> str:

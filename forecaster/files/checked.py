@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
 
 from forecaster.errors import BadFileError
-from forecaster.files.dialect import Forms, advice_on_first_line
+from forecaster.files.dialect import MOST_ABOVE, Forms, advice_on_first_line
 from forecaster.files.formats import format_of
 from forecaster.files.forms import ALSO_CALLED, Field
 from forecaster.files.listing import refuse_deletions, refuse_tables
@@ -91,7 +92,7 @@ class CheckedFile:
         if doubtful := doubtful_comma(values):
             raise BadFileError(
                 f"{self.path}: {values.name} has {shortened(repr(doubtful))}, whose comma may be "
-                "decimal or between thousands; no row was read",
+                "decimal or between thousands; nothing was stored",
                 hint="write decimal numbers with a point, and thousands without separators",
             )
         return self._noted(values, values.str.replace(",", ".", literal=True), "read with decimal commas")
@@ -102,7 +103,7 @@ class CheckedFile:
             if not self._is_text:
                 refuse_deletions(str(self.path), self.columns, lacks=True)
             raise BadFileError(
-                f"{self.path} lacks the column {', '.join(missing)}; it has "
+                f"{self.path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has "
                 f"{listed(self.names or self.frame.columns)}",
                 hint="; ".join([*self._advice(missing), self.wanted]),
             )
@@ -119,6 +120,7 @@ class CheckedFile:
             for column in missing
             for name in self.frame.columns
             if name not in missing and plain_name(name) in {plain_name(column), *ALSO_CALLED.get(column, ())}
+            if name != name_for(column, name)
         ]
         if renames:
             return [f"rename {', '.join(renames)}, if that is what it holds"]
@@ -126,9 +128,20 @@ class CheckedFile:
             return ["if it is about one track, give --track-id and --artist-id"]
         if len(self.columns) == 1 and self._is_text:
             return ["the column names must be separated by commas"]
-        if frozenset().union(*self.forms).isdisjoint(self.columns) and self._is_text:
-            return [advice_on_first_line(self.frame.columns)]
+        if self._known_names.isdisjoint(self.columns) and self._is_text:
+            advice = advice_on_first_line(self.frame.columns, has_lines_above=self._has_names_below())
+            return [advice] if advice else []
         return []
+
+    @property
+    def _known_names(self) -> frozenset[str]:
+        return frozenset().union(*self.forms)
+
+    def _has_names_below(self) -> bool:
+        """Whether one of the first rows has a name of a column."""
+        known = {*map(plain_name, self._known_names), *chain.from_iterable(ALSO_CALLED.values())}
+        values = chain.from_iterable(self.frame.head(MOST_ABOVE).iter_rows())
+        return any(plain_name(value or "") in known for value in values)
 
     def _conversions(self, form: Mapping[str, Field], schema: pl.Schema) -> dict[str, pl.Expr]:
         read = {column: form[column].read(pl.col(column), dtype) for column, dtype in schema.items()}
@@ -196,7 +209,7 @@ class CheckedFile:
         """Raise `BadFileError` with the `lines` about the first offenders, if there is any."""
         if total:
             more = [f"and {total - len(lines):,} more"] if total > len(lines) else []
-            message = f"{self.path}: {counted(total, noun)} {problem}; no row was read"
+            message = f"{self.path}: {counted(total, noun)} {problem}; nothing was stored"
             raise BadFileError("\n  ".join([message, *lines, *more]), hint=hint)
 
     def place(self, *rows: int) -> str:

@@ -16,7 +16,7 @@ _FIRST_LINE = "the first line must have the column names: remove the lines above
 _NO_NAMES = "the first line has values: add a line of column names above it"
 
 _SEPARATORS = {",": "','", ";": "';' (semicolon)", "\t": "tab", "|": "'|'"}
-_HEAD, _MOST_ABOVE = 2**16, 50  # bytes and lines in which the column names are looked for
+_HEAD, MOST_ABOVE = 2**16, 50  # bytes and lines in which the column names are looked for
 _LONGEST_SHOWN = 40
 _OTHER_FORMATS = {
     "a zip archive or an Excel workbook": rb"PK\x03\x04",
@@ -52,10 +52,12 @@ def refuse_other_formats(data: bytes, path: Path) -> None:
             )
 
 
-def advice_on_first_line(names: Sequence[str]) -> str:
-    """Advise on a first line without any known name."""
+def advice_on_first_line(names: Sequence[str], *, has_lines_above: bool = True) -> str | None:
+    """Advise on a first line without any known name; None if it may be that of the column names."""
     values = sum(_is_number(re.sub("[-/: ]", "", name)) for name in names)
-    return _NO_NAMES if 2 * values > len(names) else _FIRST_LINE
+    if 2 * values > len(names):
+        return _NO_NAMES
+    return _FIRST_LINE if has_lines_above else None
 
 
 def as_utf8(data: bytes, path: Path) -> bytes:
@@ -86,7 +88,7 @@ def dialect_of(data: bytes, path: Path, forms: Forms) -> Dialect:
 
 
 def _head(data: bytes) -> list[bytes]:
-    return data[:_HEAD].splitlines(keepends=True)[:_MOST_ABOVE]
+    return data[:_HEAD].splitlines(keepends=True)[:MOST_ABOVE]
 
 
 def _named(line: bytes) -> str | None:

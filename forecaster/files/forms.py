@@ -109,7 +109,7 @@ def _field(column: Column) -> Field:
 def _expected(column: Column) -> tuple[str, Reader]:
     """What a value has to be for the column that `init` makes, and how it is read."""
     if column.dtype == pl.Date:
-        return "a day like 2024-01-31, without a time but midnight", _day
+        return "a day like 2024-01-31", _day
     if column.dtype.is_float():
         return "a finite number", _finite_number
     if column.least == 0:

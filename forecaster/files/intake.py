@@ -36,6 +36,8 @@ class Intake:
     """row (counted from 1), date, reason: the records of an export whose daily streams are not known."""
     notes: tuple[str, ...] = ()
     """How the file was read, where that may be wrong."""
+    of_totals: bool = False
+    """Whether a day's streams are its total so far less that of the day before."""
 
 
 def read_streams(path: Path, /, *, track_id: int | None = None, artist_id: int | None = None) -> Intake:
@@ -57,6 +59,7 @@ def read_streams(path: Path, /, *, track_id: int | None = None, artist_id: int |
     missing, or that the file has itself.
     """
     file = _with_daily_streams(CheckedFile.of(path, STREAMS_FORMS, wanted=STREAMS_WANTED))
+    _check_not_rates(file)
     given = {"cm_track_id": track_id, "cm_artist_id": artist_id}
     ids = {column: _checked_id(column, value) for column, value in given.items() if value is not None}
     if _is_export(file):
@@ -134,6 +137,13 @@ def _with_daily_streams(file: CheckedFile) -> CheckedFile:
     return replace(file, frame=renamed, names=tuple(file.frame.columns))
 
 
+def _check_not_rates(file: CheckedFile) -> None:
+    if "mldr" in file.columns and file.columns.isdisjoint({"date", "daily_streams"}):
+        raise BadFileError(
+            f"{file.path} has no streams: this looks like decay rates", hint="give it with --mldr"
+        )
+
+
 def _is_export(file: CheckedFile) -> bool:
     return {"Date", "Value"} <= file.columns and "date" not in file.columns
 
@@ -191,7 +201,7 @@ def _streams_of_export(file: CheckedFile, ids: Mapping[str, int]) -> Intake:
             f"{file.path} has no day whose streams are known: the day before is always missing"
         )
     left_out = records.filter(~is_known).select(pl.col("row").cast(pl.Int64), "date", "reason")
-    return Intake(rows, file.ignored(EXPORT_FORM), left_out, tuple(file.notes))
+    return Intake(rows, file.ignored(EXPORT_FORM), left_out, tuple(file.notes), of_totals=True)
 
 
 def _check_never_falls(file: CheckedFile, records: pl.DataFrame) -> None:

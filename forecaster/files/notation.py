@@ -43,8 +43,8 @@ def advice_on_numbers(values: Iterable[object], *, is_decimal: bool) -> str | No
     texts = [value for value in values if isinstance(value, str)]
     if thousands := next(filter(_THOUSANDS.fullmatch, texts), None):
         shown = thousands.translate(_BLANKS)[:_LONGEST_SHOWN]
-        others = ", and write decimal numbers with a point" if is_decimal else ""
-        return f"remove the thousands separators, as in {shown!r}{others}"
+        others = ", and decimal numbers with a point" if is_decimal else ""
+        return f"write {_without_separators(thousands)[:_LONGEST_SHOWN]}, not {shown!r}{others}"
     decimals = [*filter(None, map(_DECIMAL.fullmatch, texts))]
     if is_decimal and decimals:
         return "write decimal numbers with a point"
@@ -52,6 +52,13 @@ def advice_on_numbers(values: Iterable[object], *, is_decimal: bool) -> str | No
     if broken:
         return f"{broken[:_LONGEST_SHOWN]!r} is not a whole number, and only whole numbers can be stored"
     return "write whole numbers, without decimals" if decimals else None
+
+
+def _without_separators(number: str) -> str:
+    """Write a number without separators of thousands. After a last one of another kind are decimals."""
+    *thousands, last = re.findall(_SEPARATOR, number)
+    whole, _, decimals = number.rpartition(last) if {last} < {last, *thousands} else (number, "", "")
+    return ".".join(filter(None, (re.sub(_SEPARATOR, "", whole), decimals)))
 
 
 def advice_on_days(values: Iterable[object]) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from forecaster.errors import BadFileError, InvalidOptionError
-from forecaster.files.formats import table_endings
+from forecaster.files.formats import format_names, table_endings
 from forecaster.files.intake import Intake
 from forecaster.files.listing import Place, is_mark, refuse_tables
 from forecaster.files.messages import SHOWN
@@ -24,8 +24,9 @@ def read_parts(path: Path, read: Callable[[Path], Intake], /, *, key: Sequence[s
     No two rows of it have the same `key`. What else is in it is named in the notes, except what other
     programs leave next to their data. Raises `InvalidOptionError` for a directory that has other directories
     in it or no table, `BadFileError` for two rows that are in two files and for a table of Delta Lake and
-    its like, and what `read` raises.
+    its like or a path that does not exist, and what `read` raises.
     """
+    _check_exists(path)
     if not os.path.isdir(path):  # noqa: PTH112 - raises nothing
         return read(path)
     files, others = _listed(path)
@@ -40,6 +41,15 @@ def read_parts(path: Path, read: Callable[[Path], Intake], /, *, key: Sequence[s
         pl.concat([intake.left_out for intake in intakes]),
         (*notes, *([passed_over] if others else [])),
     )
+
+
+def _check_exists(path: Path) -> None:
+    with refusing(path, "read"):
+        if not path.exists():
+            raise BadFileError(
+                f"{path} does not exist",
+                hint=f"give the path of a {format_names()} file, or of a directory of such files",
+            )
 
 
 def _listed(directory: Path) -> tuple[list[Path], list[Path]]:
@@ -96,7 +106,7 @@ def _refuse_doubled(
     more = [f"and {len(doubled) - len(lines):,} more"] if len(doubled) > len(lines) else []
     problem = f"{directory}: {counted(len(doubled), 'duplicate')} by {' and '.join(key)} in different files"
     raise BadFileError(
-        "\n  ".join([f"{problem}; no row was read", *lines, *more]),
+        "\n  ".join([f"{problem}; nothing was stored", *lines, *more]),
         hint="keep each row in one file only",
     )
 

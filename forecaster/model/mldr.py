@@ -27,7 +27,8 @@ _REASONS_BEFORE_FIT: Mapping[str, Reason] = {
         pl.col("records") < RECORDS_MIN,
     ),
     "too_few_months": Reason(
-        f"each seventh of its days, from the first on, lies in fewer than {MONTHS_MIN} calendar months",
+        f"every seventh of its days counts (the 1st, 8th, 15th), and these lie in fewer than {MONTHS_MIN} "
+        "calendar months",
         pl.col("months") < MONTHS_MIN,
     ),
     "too_many_months": Reason(

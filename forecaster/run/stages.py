@@ -51,7 +51,8 @@ class Stages:
             seconds = time.perf_counter() - start
             self.active[name] -= 1
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-            counted = f", {stage.count:,} {self.unit}" if stage.count else ""
+            unit = self.unit.removesuffix("s") if stage.count == 1 else self.unit
+            counted = f", {stage.count:,} {unit}" if stage.count else ""
             log.debug("%s: %.3f s%s", name, seconds, counted, extra={"stage": name})
 
     def checkpoint(self, name: str, frame: pl.LazyFrame, /) -> pl.LazyFrame:

@@ -129,8 +129,7 @@ def _refuse(known: Mapping[str, pl.DataFrame], given: Mapping[str, pl.DataFrame]
             raise WriteRefusedError(
                 f"{len(again)} of {len(given[table])} rows are already in {table}, the first for "
                 f"{noun} {again[who][0]} on {again['date'][0]}; nothing was stored",
-                hint="load only the other days with --new-only. "
-                "Do not remove rows from an export of totals (Date, Value).",
+                hint="load only the other days with --new-only",
             )
 
 

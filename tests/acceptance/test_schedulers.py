@@ -41,7 +41,12 @@ class TestSchedulers:
         spec = yaml.safe_load(fenced("yaml", "kind: Job"))["spec"]
         [container] = spec["template"]["spec"]["containers"]
         assert (spec["completionMode"], spec["completions"]) == ("Indexed", 64)
-        assert 63 in self.started(place, container["command"], JOB_COMPLETION_INDEX="63")
+        [volume] = container["volumeMounts"]
+        assert [volume["name"]] == [one["name"] for one in spec["template"]["spec"]["volumes"]]
+        variables = {
+            one["name"]: one["value"].replace(volume["mountPath"], str(place)) for one in container["env"]
+        }
+        assert 63 in self.started(place, container["command"], JOB_COMPLETION_INDEX="63", **variables)
 
     def test_aws_batch(self, place: Path, tmp_path: Path) -> None:
         aws = tmp_path / "aws"

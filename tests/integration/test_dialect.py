@@ -83,9 +83,7 @@ def test_a_comma_that_may_be_either_is_refused(tmp_path: Path, values: list[str]
 def test_separators_of_thousands_are_named(tmp_path: Path, value: str) -> None:
     error = refusal(saved(tmp_path / "t.csv", f"date,daily_streams\n2024-01-01,{value}\n"))
     assert "row 1 (line 2): daily_streams is" in str(error)
-    assert re.fullmatch(
-        r"remove the thousands separators, as in (['\"])-?[0-9 ,.'\u2019]+\1", error.hint or ""
-    )
+    assert re.fullmatch(r"write -?[0-9]+, not (['\"])-?[0-9 ,.'\u2019]+\1", error.hint or "")
 
 
 def test_whole_numbers_may_have_decimal_commas(tmp_path: Path) -> None:
@@ -232,7 +230,7 @@ def test_a_day_in_two_files_of_a_directory_is_refused(tmp_path: Path) -> None:
         saved(tmp_path / name, STREAMS)
     with pytest.raises(BadFileError) as error:
         parts(tmp_path)
-    assert "2 duplicates by cm_track_id and date in different files; no row was read" in str(error.value)
+    assert "2 duplicates by cm_track_id and date in different files; nothing was stored" in str(error.value)
     assert "cm_track_id 1, date 2024-02-29: a.csv row 1 and b.csv row 1" in str(error.value)
 
 

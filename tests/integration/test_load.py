@@ -184,14 +184,32 @@ def test_many_restated_days_are_counted_and_the_first_are_listed(embedded_databa
     assert warning.endswith("track 1 on 2024-01-06: 10 stored, 11 in the file; and 2 more")
 
 
-def test_the_hint_of_a_refusal_names_the_switch_and_loses_no_day(embedded_database: Dsn) -> None:
+def test_the_hint_of_a_refusal_names_the_switch(embedded_database: Dsn) -> None:
     initialise(embedded_database)
     load(embedded_database, "public", streams=daily())
     with pytest.raises(WriteRefusedError) as caught:
         load(embedded_database, "public", streams=daily(days=6))
-    assert caught.value.hint is not None
-    assert "--new-only" in caught.value.hint
-    assert "Do not remove rows from an export" in caught.value.hint
+    assert caught.value.hint == "load only the other days with --new-only"
+
+
+def test_rows_of_an_export_of_totals_belong_together(
+    called: Cli, embedded_database: Dsn, tmp_path: Path
+) -> None:
+    initialise(embedded_database)
+    export = tmp_path / "export.csv"
+    export.write_text('Date,Value\n"Jan 1, 2024",10\n"Jan 2, 2024",25\n')
+    words = (
+        "load",
+        str(export),
+        "--track-id",
+        "1",
+        "--artist-id",
+        "7",
+        "--database-url",
+        embedded_database.uri,
+    )
+    assert called(*words).returncode == 0
+    assert "--new-only; do not remove rows from an export of totals (Date, Value)" in called(*words).stderr
 
 
 def test_two_loads_at_once_store_a_day_once_where_no_key_keeps_them_out(embedded_database: Dsn) -> None:

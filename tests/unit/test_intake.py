@@ -11,6 +11,7 @@ from polars.testing import assert_frame_equal
 
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.files.intake import read_mldr, read_streams
+from forecaster.files.notation import advice_on_numbers
 from forecaster.files.tables import write_table
 from tests.intake import DAY, GOOD, HEADER, STREAMS_SCHEMA, frame_file, refusal, saved
 
@@ -132,7 +133,7 @@ def test_types_that_cannot_work_are_refused(tmp_path: Path, column: str, values:
 
 def test_all_missing_columns_are_named(tmp_path: Path) -> None:
     (message,) = refusal(saved(tmp_path, "Date,DAILY_STREAMS, cm_track_id", "1,2,3"))
-    assert "lacks the column cm_track_id, cm_artist_id, date, daily_streams;" in message
+    assert "lacks the columns cm_track_id, cm_artist_id, date, daily_streams;" in message
     assert "it has 'Date', 'DAILY_STREAMS', ' cm_track_id'" in message
     (message,) = refusal(saved(tmp_path, ",".join(f"column{n}" for n in range(1_000))))
     assert message.endswith("'column19', and 980 more")
@@ -166,7 +167,7 @@ def test_a_value_that_cannot_be_stored_is_named(tmp_path: Path, column: str, tex
     values = ["8", "2", "2024-02-29", "3", "4"]
     values[HEADER.split(",").index(column)] = text if '"' in text or "," not in text else f'"{text}"'
     first, place = refusal(saved(tmp_path, HEADER, *GOOD, ",".join(values)))
-    assert "1 value that cannot be stored; no row was read" in first
+    assert "1 value that cannot be stored; nothing was stored" in first
     number = len(GOOD) + 1
     shown = repr(text.strip('"')) if text.strip('"') else "empty"
     assert place.startswith(f"row {number} (line {number + 1}): {column} is {shown}, expected an? "[:-4])
@@ -276,3 +277,38 @@ def test_decay_rates_need_an_artist_each(tmp_path: Path) -> None:
     write_table(pl.DataFrame({"cm_artist_id": [1], "mldr": [True]}), tmp_path / "t.parquet")
     with pytest.raises(BadFileError, match="mldr is Boolean, expected a finite number"):
         read_mldr(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize(
+    ("header", "message", "hint"),
+    [
+        ("cm_artist_id,mldr", "has no streams: this looks like decay rates", "^give it with --mldr$"),
+        (
+            "day,cm_artist_id,cm_track_id,streams",
+            "lacks the columns date, daily_streams;",
+            "^rename 'day' to 'date',",
+        ),
+        (
+            "cm_track_id,cm_artist_id,streams",
+            "lacks the columns date, daily_streams;",
+            "^expected are cm_track_id",
+        ),
+        ("song,sum,note", "lacks the columns cm_track_id", "^expected are cm_track_id"),
+    ],
+)
+def test_what_to_do_about_other_columns(tmp_path: Path, header: str, message: str, hint: str) -> None:
+    with pytest.raises(BadFileError, match=message) as error:
+        read_streams(saved(tmp_path, header, *["1,2,x,3"[: 2 * len(header.split(",")) - 1]] * 2))
+    assert re.search(hint, error.value.hint or "")
+    assert "'streams' to" not in (error.value.hint or "")
+
+
+def test_what_to_write_instead_of_separators_of_thousands() -> None:
+    for value, instead in (
+        ("1,234", "1234"),
+        ("-12.345.678", "-12345678"),
+        ("1.234,50", "1234.50"),
+        ("1,234,567.8", "1234567.8"),
+    ):
+        advice = advice_on_numbers([value], is_decimal=True)
+        assert advice == f"write {instead}, not {value!r}, and decimal numbers with a point"
