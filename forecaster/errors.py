@@ -46,7 +46,7 @@ class InvalidOptionError(ForecasterError):
 
 
 class DatabaseUnreachableError(ForecasterError):
-    """The database cannot be reached. A retry makes sense: the server may be starting or unreachable."""
+    """The database cannot be reached. A retry makes sense: server or network may be down for a while."""
 
     exit_code = 3
 
@@ -64,7 +64,7 @@ class LockedError(ForecasterError):
 
 
 class DatabaseError(ForecasterError):
-    """The server refused a statement, or a write was cut off. A retry makes sense after the hint."""
+    """The server refused a statement, or a write was cut off. Follow the hint, then retry."""
 
 
 class ConnectionLostError(DatabaseError):
@@ -93,7 +93,7 @@ class WriteRefusedError(ForecasterError):
 
 
 class BadFileError(ForecasterError):
-    """A file cannot be read or written, or holds rows that cannot be stored. Mend the file, then retry."""
+    """A file cannot be read or written, or holds rows that cannot be stored. Correct the file, then retry."""
 
 
 class BucketsFailedError(ForecasterError):
@@ -107,7 +107,7 @@ class EngineError(ForecasterError):
 
 
 class WorkerError(ForecasterError):
-    """A worker failed at a task, or too many workers were lost at it. A retry makes sense after the hint."""
+    """A worker failed at a task, or too many workers were lost at it. Follow the hint, then retry."""
 
 
 class NoForecastError(ForecasterError):
@@ -115,7 +115,7 @@ class NoForecastError(ForecasterError):
 
 
 class EmbeddedServerError(ForecasterError):
-    """The embedded PostgreSQL server could not be started. A retry makes sense after the hint."""
+    """The embedded PostgreSQL server could not be started. Follow the hint, then retry."""
 
     exit_code = 3
 

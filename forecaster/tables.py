@@ -52,6 +52,8 @@ class Column:
     """The table whose ids it holds; None if it holds other values."""
     is_counted: bool = False
     """Whether it holds the daily count: streams or listeners."""
+    is_streams: bool = False
+    """Whether it holds forecast streams: stored as integers, read as floats."""
     least: int | None = None
     """The least value that a file may have; None: no limit."""
     meaning: str = ""
@@ -131,6 +133,10 @@ class Table:
     def made(self) -> Mapping[str, ColumnInfo]:
         """The columns as `init` creates them, with the types that rows have to fit."""
         return {column.name: ColumnInfo(column.made_as or "bigint") for column in self.columns}
+
+    def rounded_streams(self) -> pl.Expr:
+        """The columns with forecast streams, rounded to integers."""
+        return pl.col([column.name for column in self.columns if column.is_streams]).round()
 
     def reference_to(self, other: str) -> str | None:
         """The column that references the other table; None if there is no such column."""
@@ -315,6 +321,7 @@ FORECASTS = Table(
             types=("integer", "bigint", "numeric", "double precision"),
             made_as="bigint",
             constraint="NOT NULL CHECK (forecasted_value >= 0)",
+            is_streams=True,
             meaning="streams in that month of 30 days",
         ),
         Column(
@@ -355,7 +362,8 @@ FORECASTS = Table(
 TABLES: Mapping[str, Table] = {table.name: table for table in (STREAMS, RATES, FORECASTS, LISTENERS)}
 """All tables by name, in the order in which `init` creates them."""
 
-STREAMS_TABLE, MLDR_TABLE, FORECAST_TABLE, LISTENERS_TABLE = TABLES
+STREAMS_TABLE, MLDR_TABLE = STREAMS.name, RATES.name
+FORECAST_TABLE, LISTENERS_TABLE = FORECASTS.name, LISTENERS.name
 
 TO_FORECAST: tuple[str, ...] = (STREAMS_TABLE, MLDR_TABLE, FORECAST_TABLE)
 """The tables that a run needs."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,11 @@ from forecaster.parquet.layout import Bucket, bucket_of
 from forecaster.parquet.lock import locked
 from forecaster.parquet.sink import Manifest, Sink
 from forecaster.process.secrets import masked
-from forecaster.run.batch import Computed, Done, History, done_of
-from forecaster.run.forecast import fit_made, history_of
+from forecaster.run.batch import Computed, Done, History, Work, done_of
+from forecaster.run.forecast import fit_made, forecast, history_of
 from forecaster.run.report import as_json, by_reason, versions
 
 if TYPE_CHECKING:
-    from forecaster.process.signals import Cancel
     from forecaster.run.stages import Stages
 
 
@@ -53,22 +53,16 @@ class BucketCatalogue:
         mldr = self.files.newest_mldr(bucket, daily["cm_artist_id"])
         return history_of(daily, mldr.lazy())
 
-    @property
-    def cancel(self) -> "Cancel | None":
-        """None: a read returns by itself."""
-        return None
-
-    def travelling(self, *, encrypted: bool) -> "BucketCatalogue":
-        """Return itself. Raises `InvalidOptionError` if a secret in a name would be sent unencrypted."""
+    def refuse_secrets(self) -> None:
+        """Raise `InvalidOptionError` if a name contains a secret: it would be sent unencrypted."""
         for option, where in (("--source", self.files.streams), ("--mldr", self.files.mldr)):
-            if not encrypted and masked(where) != where:
+            if masked(where) != where:
                 raise InvalidOptionError(
                     f"{option} contains a signature or a password, which would be sent to the workers "
                     "unencrypted",
                     hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what the store needs, where "
                     "the workers run; or use a scheduler at tls://",
                 )
-        return self
 
     def fingerprints(self, bucket: Bucket, /) -> dict[str, Any]:
         """Fingerprints of the bucket's input: the selected tracks, and the files."""
@@ -144,20 +138,6 @@ class BucketSink:
                     # Check again: another process may have computed it in the meantime.
                     yield self.done(bucket, asked) or OneBucket(self, asked, start)
 
-    def store(self, bucket: Bucket, computed: Computed, stages: "Stages", /) -> Done:
-        """Store a bucket, and hold it while it is stored."""
-        with self.held(bucket) as sink:
-            return sink if isinstance(sink, Done) else sink.store(bucket, computed, stages)
-
-    @property
-    def cancel(self) -> "Cancel | None":
-        """None: a write returns by itself."""
-        return None
-
-    def travelling(self) -> "BucketSink":
-        """Return itself: it has only names."""
-        return self
-
     def done(self, bucket: Bucket, asked: Mapping[str, Any], /) -> Done | None:
         """Return the outcome of a bucket whose forecasts are complete; None if it has to be computed."""
         if self.directory is None or self.directory.problem(bucket, asked):
@@ -218,6 +198,23 @@ class OneBucket:
             versions=versions(),
             files=files,
         )
+
+
+def work_on(catalogue: BucketCatalogue, sink: BucketSink) -> Work[Bucket, History]:
+    """Read the rows of a bucket, forecast its tracks, and store them in files."""
+    compute = partial(forecast, parameters=sink.parameters)
+
+    def elsewhere(encrypted: bool) -> Work[Bucket, History]:  # noqa: FBT001 - the only argument
+        if not encrypted:
+            catalogue.refuse_secrets()
+        return Work(catalogue, compute, sink, None, _unknown_size)
+
+    return Work(catalogue, compute, sink, None, _unknown_size, elsewhere=elsewhere)
+
+
+def _unknown_size(_bucket: Bucket) -> int:
+    """The number of tracks in a bucket is not known before it is read."""
+    return 0
 
 
 def done_before(manifest: Manifest, *, left_alone: bool) -> Done:

@@ -2,11 +2,10 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -16,18 +15,17 @@ from forecaster.errors import (
     BucketsFailedError,
     InvalidOptionError,
     LockedError,
-    NoForecastError,
 )
 from forecaster.files.paths import check_name
 from forecaster.model.features import looks_ahead
-from forecaster.parquet.buckets import BucketCatalogue, BucketSink, chosen, done_before
+from forecaster.parquet.buckets import BucketCatalogue, BucketSink, chosen, done_before, work_on
 from forecaster.parquet.catalogue import Catalogue, find_catalogue
 from forecaster.parquet.layout import STREAMS, Bucket
 from forecaster.parquet.sink import Manifest, Sink
-from forecaster.run.batch import Done, History, Work
+from forecaster.run.batch import Done
 from forecaster.run.config import RunConfig
-from forecaster.run.forecast import forecast
 from forecaster.run.report import TRACKS, Report
+from forecaster.run.selection import limited, named
 from forecaster.run.session import Opened
 
 _NAMED = 5  # maximum number of failed buckets that the error names
@@ -65,11 +63,6 @@ class Files:
                 f"the sink {self.sink} is a URL: expected a directory",
                 hint="give a directory: complete files are renamed, which an object store cannot do",
             )
-
-
-def _unknown_size(_bucket: Bucket) -> int:
-    """Return 0: the number of tracks in a bucket is unknown before it is read."""
-    return 0
 
 
 @dataclass(frozen=True)
@@ -112,15 +105,11 @@ class FilesSession:
         with stages.stage("connect"):
             plan = planned(self.files, self.config)
             self._begin(plan)
-        compute = partial(forecast, parameters=self.config.parameters)
-        work: Work[Bucket, History] = Work(plan.catalogue, compute, plan.sink, None, _unknown_size)
-
-        def batches(_places: Callable[[], int | None]) -> Sequence[Bucket]:
-            return plan.wanted
+        work = work_on(plan.catalogue, plan.sink)
 
         try:
             with stages.stage("buckets"):
-                yield Opened(work, batches)
+                yield Opened(work, lambda _places: plan.wanted)
         finally:
             report.skipped = with_skipped(report, self.directory, self.in_sink)
             report.warnings += stray(self.directory, self.files, len(plan.buckets))
@@ -341,12 +330,5 @@ def _selected(catalogue: Catalogue, config: RunConfig) -> list[int]:
     files = catalogue.all_files
     daily = files.conformed()
     tracks = files.collect(daily.select("cm_track_id").drop_nulls().unique())["cm_track_id"].sort()
-    if config.ids:
-        wanted = pl.Series(config.ids, dtype=pl.Int64).unique().sort()
-        if len(unknown := wanted.filter(~wanted.is_in(tracks.implode()))):
-            raise NoForecastError(
-                f"no streams of these tracks: {', '.join(map(str, unknown))}",
-                hint="check the ids, and --source",
-            )
-        tracks = wanted
-    return (tracks if config.limit is None else tracks.head(config.limit)).to_list()
+    found = named(config, tracks, rows="streams of these tracks", hint="check the ids, and --source")
+    return limited(config, found).to_list()

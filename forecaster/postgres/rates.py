@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import polars as pl
 
-from forecaster.errors import ConnectionLostError, InvalidOptionError, NoForecastError, StalledError
+from forecaster.errors import ConnectionLostError, InvalidOptionError, StalledError
 from forecaster.frames.casting import Fitted
 from forecaster.frames.collecting import collect
 from forecaster.frames.schemas import RATELESS
@@ -22,9 +22,9 @@ from forecaster.postgres.rights import warnings_of_hidden_rows
 from forecaster.postgres.rows import fit_or_refuse, uuid_bytes
 from forecaster.postgres.session import DatabaseSession, Pending, Shared
 from forecaster.postgres.tables import Tables
-from forecaster.process.signals import Cancel
 from forecaster.run.batch import Computed, Done, Fit, Work, done_of
 from forecaster.run.report import ARTISTS
+from forecaster.run.selection import named
 from forecaster.tables import MLDR_TABLE, TO_RATE
 
 if TYPE_CHECKING:
@@ -72,20 +72,15 @@ class Rates:
         if pending.todo is not None:
             return pending.todo
         report.warnings += warnings_of_hidden_rows(source.tables, *TO_RATE)
-        found, wanted = artists(source), pl.Series(config.ids, dtype=pl.Int64)
-        if len(unknown := wanted.filter(~wanted.is_in(found.implode())).unique().sort()):
-            raise NoForecastError(
-                f"no listeners of these artists: {', '.join(map(str, unknown))}",
-                hint="check the ids and --schema, or load listeners with `forecaster load --listeners FILE`",
-            )
-        todo = found.filter(found.is_in(wanted.implode())) if len(wanted) else found
+        hint = "check the ids and --schema, or load listeners with `forecaster load --listeners FILE`"
+        todo = named(config, artists(source), rows="listeners of these artists", hint=hint)
         with_rate = rated(source)
         if config.replace:
             pending.replaced = with_rate.filter(with_rate.is_in(todo.implode()))
         else:
             todo = todo.filter(~todo.is_in(with_rate.implode()))
         report.pending, pending.todo = len(todo), todo
-        report.unusable_rows = unusable_rows(source, todo, without_artist=wanted.is_empty())
+        report.unusable_rows = unusable_rows(source, todo, without_artist=not config.ids)
         return todo
 
     def count_unusable(self, _source: Source, _todo: pl.Series, _config: "RunConfig", /) -> int:
@@ -128,15 +123,6 @@ class ListenerCatalogue:
     def read(self, artist_ids: pl.Series, /) -> ArtistListeners:
         """Read all records of the artists."""
         return ArtistListeners(artist_ids, read_listeners(self.source, artist_ids))
-
-    @property
-    def cancel(self) -> Cancel:
-        """Return what ends the reads in progress, by the name of their connections."""
-        return self.source.cancel
-
-    def travelling(self, *, encrypted: bool) -> "ListenerCatalogue":  # noqa: ARG002 - never supported
-        """Raise `InvalidOptionError`: MLDR is computed in one process."""
-        raise InvalidOptionError("MLDR is computed in one process")
 
 
 def rate(batch: ArtistListeners, fit: Fit, stages: "Stages", /) -> Computed:
@@ -202,12 +188,3 @@ class RateSink:
                 error, "start again: each artist has its MLDR or none, and the next run completes the rest"
             ) from None
         return done_of(computed, taken=stored.taken, results=stored.rows)
-
-    @property
-    def cancel(self) -> Cancel | None:
-        """Return what interrupts the write in progress."""
-        return Cancel([self.writer.adbc_cancel], lambda: None) if self.writer else None
-
-    def travelling(self) -> "RateSink":
-        """Raise `InvalidOptionError`: MLDR is computed in one process."""
-        raise InvalidOptionError("MLDR is computed in one process")

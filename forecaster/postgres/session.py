@@ -1,6 +1,6 @@
 """A run on a database: its connections, rights, lock and snapshot, and the pending tracks or artists."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -115,12 +115,13 @@ class DatabaseSession:
                 todo = self.task.find(source, self.config, self.pending, self.report)
             work = self.task.work(source, writer, self.config, Shared(self.created_at, self.report))
 
-            def batches(places: Callable[[], int | None]) -> Sequence[pl.Series]:
-                return slices(todo, self.task.batch_size(len(todo), source, places())) if len(todo) else []
+            def cut(places: int | None) -> Sequence[pl.Series]:
+                size = self.task.batch_size(len(todo), source, places)
+                return slices(todo, size) if len(todo) else []
 
             if len(todo):
                 stack.enter_context(self._counting(source, todo))
-            yield Opened(work, batches)
+            yield Opened(work, cut, needs_places=len(todo) > 0)
 
     def count(self, batch: pl.Series, done: Done, /) -> None:
         """Add the counts of a batch to the report."""

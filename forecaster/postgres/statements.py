@@ -2,7 +2,7 @@
 
 from forecaster.model.features import WINDOW
 from forecaster.postgres.tables import Tables
-from forecaster.tables import FORECAST_TABLE, MLDR_TABLE, STREAMS_TABLE
+from forecaster.tables import FORECAST_TABLE, FORECASTS, MLDR_TABLE, STORED_FORECASTS, STREAMS_TABLE
 
 # As in the schema of the model, an age that does not fit in 32 bits counts as unknown.
 _DAYS_FROM_RELEASE = (
@@ -204,14 +204,19 @@ def forecasts(tables: Tables, ids: str | None) -> str:
     """The stored forecast rows that name a track and a month, of these tracks or of all, ordered by both."""
     among = "true" if ids is None else f"s.cm_track_id = ANY ({ids})"
     return f"""
-        SELECT s.cm_track_id::bigint AS cm_track_id, s.cm_artist_id::bigint AS cm_artist_id,
-               s.month::bigint AS month,
-               {tables.as_float(FORECAST_TABLE, "forecasted_value")} AS forecasted_value,
-               s.segment_used::bigint AS segment_used, s.time_used::bigint AS time_used,
-               {_microseconds(tables.instant(FORECAST_TABLE))} AS created_at
+        SELECT {", ".join(_stored(tables, name) for name in STORED_FORECASTS)}
         FROM {tables.name(FORECAST_TABLE)} s
         WHERE s.cm_track_id IS NOT NULL AND s.month IS NOT NULL AND {among}
-        ORDER BY 1, 3, 7"""
+        ORDER BY s.cm_track_id, s.month, {tables.instant(FORECAST_TABLE)}"""
+
+
+def _stored(tables: Tables, name: str) -> str:
+    """A stored column: streams as a float, the instant in microseconds, all others as bigint."""
+    [column] = [column for column in FORECASTS.columns if column.name == name]
+    if name == "created_at":
+        return f"{_microseconds(tables.instant(FORECAST_TABLE))} AS created_at"
+    value = tables.as_float(FORECAST_TABLE, name) if column.is_streams else f"s.{name}::bigint"
+    return f"{value} AS {name}"
 
 
 def cutoffs_by_index(tables: Tables, ids: str) -> str:

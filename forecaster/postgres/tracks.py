@@ -12,7 +12,6 @@ import polars as pl
 
 from forecaster.errors import (
     ConnectionLostError,
-    NoForecastError,
     SchemaMismatchError,
     StalledError,
     WriteRefusedError,
@@ -32,6 +31,7 @@ from forecaster.process.signals import Cancel, both
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.forecast import forecast
 from forecaster.run.report import TRACKS
+from forecaster.run.selection import limited, named
 from forecaster.tables import FORECAST_TABLE, TO_FORECAST
 
 if TYPE_CHECKING:
@@ -91,12 +91,13 @@ class Forecasts:
             lambda: source.tracks(wanted), lambda: source.stored(wanted), cancel=source.cancel
         )
         if first:
-            _refuse_unknown(among, tracks)
+            hint = "check the ids and --schema, or load streams with `forecaster load`"
+            tracks = named(config, tracks, rows="streams of these tracks", hint=hint)
         with_forecast = stored["cm_track_id"].drop_nulls()
         if not config.replace:
             tracks = tracks.filter(~tracks.is_in(with_forecast.implode()))
         without_track = source.rows_without_track() if everything else 0
-        pending.todo = tracks.head(config.limit) if config.limit and first else tracks
+        pending.todo = limited(config, tracks) if first else tracks
         if first:
             report.pending = len(pending.todo)
             report.unusable_rows += without_track
@@ -125,14 +126,25 @@ class Forecasts:
         sink = ForecastSink(
             dsn, source.tables, horizon, shared.created_at, config.replace, config.dry_run, writer
         )
+        compute = partial(forecast, parameters=config.parameters)
+
+        def elsewhere(_encrypted: bool) -> Work[pl.Series, History]:  # noqa: FBT001 - it holds no secret
+            without = replace(dsn, password=None)
+            catalogue = TrackCatalogue(replace(source, dsn=without), is_elsewhere=True)
+            its_own = replace(sink, dsn=without, writer=None, is_elsewhere=True)
+            return Work(catalogue, compute, its_own, None, len)
+
         return Work(
             TrackCatalogue(source),
-            partial(forecast, parameters=config.parameters),
+            compute,
             sink,
             shared.report.stages,
             len,
             overlaps=True,
             at_once=CONNECTIONS_AT_ONCE // _PER_BATCH,
+            cancel_read=source.cancel,
+            cancel_write=Cancel([writer.adbc_cancel], lambda: None) if writer else None,
+            elsewhere=elsewhere,
             # Each worker has the password in its own environment: it is not sent over the network.
             secrets=(("PGPASSWORD", dsn.password),) if dsn.password else (),
         )
@@ -145,14 +157,6 @@ class Forecasts:
                 f"tracks that get no new forecast and keep the stored one: {len(kept):,}, "
                 f"the first is {kept[0]}"
             )
-
-
-def _refuse_unknown(wanted: pl.Series, tracks: pl.Series) -> None:
-    if len(unknown := wanted.filter(~wanted.is_in(tracks.implode())).unique().sort()):
-        raise NoForecastError(
-            f"no streams of these tracks: {', '.join(map(str, unknown))}",
-            hint="check the ids and --schema, or load streams with `forecaster load`",
-        )
 
 
 def _state_of(
@@ -186,16 +190,6 @@ class TrackCatalogue:
         if source.tables.type(FORECAST_TABLE, "training_data_id") == "uuid":
             facts = facts.with_columns(uuid_bytes(pl.col("training_data_id")))
         return History(history.records, facts, mldr, history.duplicates)
-
-    @property
-    def cancel(self) -> Cancel:
-        """Return what ends the reads in progress, by the name of their connections."""
-        return self.source.cancel
-
-    def travelling(self, *, encrypted: bool) -> "TrackCatalogue":  # noqa: ARG002 - it then holds no secret
-        """Return a copy without the password, for another process."""
-        without = replace(self.source, dsn=replace(self.source.dsn, password=None))
-        return TrackCatalogue(without, is_elsewhere=True)
 
     @property
     def _with_password(self) -> Source:
@@ -238,15 +232,6 @@ class ForecastSink:
             else:
                 done = self._stored(self.writer, computed)
         return replace(done, stages=self._measured(stages))
-
-    @property
-    def cancel(self) -> Cancel | None:
-        """Return what interrupts the write in progress."""
-        return Cancel([self.writer.adbc_cancel], lambda: None) if self.writer else None
-
-    def travelling(self) -> "ForecastSink":
-        """Return a copy without password and connection, for another process."""
-        return replace(self, dsn=replace(self.dsn, password=None), writer=None, is_elsewhere=True)
 
     @contextmanager
     def _connected(self) -> "Iterator[ForecastSink]":

@@ -118,18 +118,6 @@ class Catalogue(Protocol[Batch_contra, Read_co]):
         """Read the input of a batch. Raises `ConnectionLostError` if a retry makes sense."""
         ...
 
-    @property
-    def cancel(self) -> Cancel | None:
-        """How to make a running read return; None: it returns by itself."""
-        ...
-
-    def travelling(self, *, encrypted: bool) -> "Catalogue[Batch_contra, Read_co]":
-        """Return a copy without secrets, to send to another process.
-
-        Raises `InvalidOptionError` if that is impossible, or a secret would be sent while not `encrypted`.
-        """
-        ...
-
 
 class Store(Protocol[Batch_contra]):
     """Stores a batch that no other process can store at the same time."""
@@ -139,7 +127,7 @@ class Store(Protocol[Batch_contra]):
         ...
 
 
-class Sink(Store[Batch_contra], Protocol[Batch_contra]):
+class Sink(Protocol[Batch_contra]):
     """The destination of the results."""
 
     def fit(self, rows: pl.DataFrame, /) -> tuple[Fitted, dict[int, str]]:
@@ -154,15 +142,6 @@ class Sink(Store[Batch_contra], Protocol[Batch_contra]):
 
         Raises `LockedError` if another process holds it.
         """
-        ...
-
-    @property
-    def cancel(self) -> Cancel | None:
-        """How to make a running write return; None: it returns by itself."""
-        ...
-
-    def travelling(self) -> "Sink[Batch_contra]":
-        """Return a copy without secrets and connections, to send to another process."""
         ...
 
 
@@ -182,6 +161,15 @@ class Work(Generic[Batch, Read]):
     """Whether batches may be read and stored while another one is computed."""
     at_once: int | None = None
     """Maximum number of batches that all workers together process at once; None: no limit."""
+    cancel_read: Cancel | None = None
+    """How to make a running read return; None: it returns by itself."""
+    cancel_write: Cancel | None = None
+    """How to make a running write return; None: it returns by itself."""
+    elsewhere: "Callable[[bool], Work[Batch, Read]] | None" = None
+    """Makes a copy without secrets and connections, to send to other processes; None: impossible.
+
+    Takes whether what is sent is encrypted. Raises `InvalidOptionError` for a secret that must not be sent.
+    """
     secrets: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Environment variables that workers on this machine need."""
 
@@ -193,6 +181,11 @@ class Work(Generic[Batch, Read]):
             stages = self.stages or Stages(announced=False)
             return held.store(batch, self.computed(self.read(batch, stages), stages), stages)
 
+    def stored(self, batch: Batch, computed: Computed, stages: Stages) -> Done:
+        """Store a batch that was computed before it is held."""
+        with self.sink.held(batch) as held:
+            return held if isinstance(held, Done) else held.store(batch, computed, stages)
+
     def read(self, batch: Batch, stages: Stages) -> Read:
         """Read the input of a batch, and measure the time."""
         with stages.stage("read") as stage:
@@ -202,11 +195,6 @@ class Work(Generic[Batch, Read]):
     def computed(self, read: Read, stages: Stages) -> Computed:
         """Compute the results of a batch."""
         return self.compute(read, self.sink.fit, stages)
-
-    def travelling(self, *, encrypted: bool) -> "Work[Batch, Read]":
-        """Return a copy to send to another process. Raises `InvalidOptionError` like the catalogue."""
-        catalogue = self.catalogue.travelling(encrypted=encrypted)
-        return Work(catalogue, self.compute, self.sink.travelling(), None, self.size)
 
 
 class Engine(Protocol):

@@ -50,7 +50,7 @@ def forecast(history: History, fit: Fit, stages: Stages, /, *, parameters: Param
         rows = project(forecastable(tracks), horizon=parameters.horizon)
         is_ahead = pl.col("last_date") > pl.lit(parameters.as_of, dtype=pl.Date)
         counts = tracks.select(pl.len(), ahead=is_ahead.sum())
-        frames = [rows.with_columns(pl.col("forecasted_value").round()), skipped(tracks), counts]
+        frames = [rows.with_columns(FORECASTS.rounded_streams()), skipped(tracks), counts]
         forecasts, left_out, counted = collect_all(frames)
         fitted, refused = fit(forecasts)
         stage.count, looking_ahead = counted.row(0)

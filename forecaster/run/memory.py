@@ -1,6 +1,6 @@
 """A catalogue and its forecasts in memory: the twin of database and files, for tests and notebooks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -8,21 +8,18 @@ from functools import partial
 
 import polars as pl
 
-from forecaster.errors import InvalidOptionError, NoForecastError
 from forecaster.frames.casting import Fitted
 from forecaster.frames.schemas import conform
 from forecaster.model.features import looks_ahead
 from forecaster.model.mldr import newest_mldr
-from forecaster.process.signals import Cancel
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.config import RunConfig
 from forecaster.run.forecast import fit_made, forecast, history_of
 from forecaster.run.report import TRACKS, Report
+from forecaster.run.selection import limited, named
 from forecaster.run.session import Opened
 from forecaster.run.stages import Stages
 from forecaster.tables import RATES, STREAMS
-
-_HERE = "a catalogue in memory exists in this process only"
 
 
 @dataclass
@@ -63,13 +60,11 @@ class MemorySession:
         report.started_at = self.created_at.isoformat()
 
     @contextmanager
-    def opened(self, *, repeats: bool) -> Iterator[Opened]:
+    def opened(self, *, repeats: bool) -> Iterator[Opened]:  # noqa: ARG002 - it stays in this process
         """Find the pending tracks; frames need no lock.
 
         Raises `InvalidOptionError` for an engine that executes batches in other processes.
         """
-        if repeats:
-            raise InvalidOptionError(_HERE)
         with self.report.stages.stage("read"):
             todo = self._find() if self.todo is None else self.todo
         mldr = newest_mldr(conform(self.memory.mldr.lazy(), RATES.frame, name="mldr"))
@@ -78,10 +73,10 @@ class MemorySession:
         catalogue = MemoryCatalogue(self.daily, mldr)
         work = Work(catalogue, compute, sink, self.report.stages, len, overlaps=True)
 
-        def batches(_places: Callable[[], int | None]) -> Sequence[pl.Series]:
+        def cut(_places: int | None) -> Sequence[pl.Series]:
             return [todo.slice(start, self.memory.batch) for start in range(0, len(todo), self.memory.batch)]
 
-        yield Opened(work, batches)
+        yield Opened(work, cut)
 
     def count(self, batch: pl.Series, done: Done, /) -> None:
         """Add the outcome of a batch to the report."""
@@ -101,16 +96,11 @@ class MemorySession:
         yield from looks_ahead(self.report.looking_ahead, self.config.parameters.as_of)
 
     def _find(self) -> pl.Series:
-        config, wanted = self.config, pl.Series(self.config.ids, dtype=pl.Int64)
-        tracks = self.daily["cm_track_id"].drop_nulls().unique().sort()
-        if len(unknown := wanted.filter(~wanted.is_in(tracks.implode())).unique().sort()):
-            raise NoForecastError(
-                f"no streams of these tracks: {', '.join(map(str, unknown))}", hint="check the ids"
-            )
-        tracks = tracks.filter(tracks.is_in(wanted.implode())) if len(wanted) else tracks
+        config, known = self.config, self.daily["cm_track_id"].drop_nulls().unique().sort()
+        tracks = named(config, known, rows="streams of these tracks", hint="check the ids")
         if not config.replace:
             tracks = tracks.filter(~tracks.is_in(self.memory.forecast_tracks().implode()))
-        self.todo = tracks if config.limit is None else tracks.head(config.limit)
+        self.todo = limited(config, tracks)
         self.report.pending = len(self.todo)
         if not config.ids:
             self.report.unusable_rows += self.daily["cm_track_id"].null_count()
@@ -128,15 +118,6 @@ class MemoryCatalogue:
         """Read the cleaned records of the tracks."""
         rows = self.daily.filter(pl.col("cm_track_id").is_in(track_ids.implode()))
         return history_of(rows, self.mldr)
-
-    @property
-    def cancel(self) -> Cancel | None:
-        """None: a read returns by itself."""
-        return None
-
-    def travelling(self, *, encrypted: bool) -> "MemoryCatalogue":  # noqa: ARG002 - never sent
-        """Raise `InvalidOptionError`: frames in memory are not sent to other processes."""
-        raise InvalidOptionError(_HERE)
 
 
 @dataclass(frozen=True)
@@ -167,12 +148,3 @@ class MemorySink:
                 rows = pl.concat([before.filter(stays), rows])
             self.memory.forecasts = rows.sort("cm_track_id", "month")
         return done_of(computed)
-
-    @property
-    def cancel(self) -> Cancel | None:
-        """None: a write returns by itself."""
-        return None
-
-    def travelling(self) -> "MemorySink":
-        """Raise `InvalidOptionError`: frames in memory are not sent to other processes."""
-        raise InvalidOptionError(_HERE)

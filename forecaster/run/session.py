@@ -15,8 +15,10 @@ class Opened(NamedTuple):
     """The work of an open session."""
 
     work: Work[Any, Any]
-    batches: Callable[[Callable[[], int | None]], Sequence[Any]]
-    """Cuts the work into batches; takes a function that tells how many the engine executes at once."""
+    cut: Callable[[int | None], Sequence[Any]]
+    """Cuts the work into batches; takes how many the engine executes at once, None in this process."""
+    needs_places: bool = False
+    """Whether the size of the batches depends on that number. Else `cut` gets None."""
 
 
 class Session(Protocol):
@@ -35,7 +37,7 @@ class Session(Protocol):
         ...
 
     def count(self, batch: Any, done: Done, /) -> None:  # noqa: ANN401 - each session has its own type
-        """Add the outcome of a batch, which is then no longer pending."""
+        """Add the outcome of a batch to the report; if it is stored, it is no longer pending."""
         ...
 
     def fail(self, batch: Any, error: Exception, /) -> None:  # noqa: ANN401
@@ -86,12 +88,11 @@ def run(
 
 def _attempt(session: Session, engine: Engine, report: Report) -> None:
     """Execute the batches that are still pending."""
-    with session.opened(repeats=engine.repeats) as (work, cut):
-
-        def places() -> int | None:
+    with session.opened(repeats=engine.repeats) as (work, cut, needs_places):
+        places = None
+        if needs_places:
             with report.stages.stage("connect"):
-                return engine.places(work)
-
+                places = engine.places(work)
         with closing(_executed(engine, work, cut(places))) as outcomes:
             for batch, outcome in outcomes:
                 if isinstance(outcome, Exception):

@@ -10,6 +10,7 @@ import polars as pl
 from forecaster.model import Forecasts, build_forecasts
 from forecaster.model.mldr import artist_rates
 from forecaster.model.parameters import Parameters
+from forecaster.tables import FORECASTS
 
 NO_DAYS, NO_RATE = "no_days_before_cutoff", "no_mldr_at_cutoff"
 PAST_REASONS: Mapping[str, str] = {
@@ -72,7 +73,7 @@ def build_past(
     as_of = before.group_by("cm_track_id").agg(as_of=pl.col("date").max())
     forecasts = (
         built.forecasts.join(as_of, on="cm_track_id", maintain_order="left")
-        .with_columns(pl.col("forecasted_value").round(), cutoff=pl.lit(cutoff))
+        .with_columns(FORECASTS.rounded_streams(), cutoff=pl.lit(cutoff))
         .drop("training_data_id")
     )
     is_unknown = (pl.col("reason") == "no_mldr") & _has_a_later_rate(rates)

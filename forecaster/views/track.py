@@ -16,6 +16,7 @@ from forecaster.model.projection import project
 from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES, SEGMENT_STARTS, base_rate
 from forecaster.postgres.catalogue import Source, open_source
 from forecaster.postgres.dsn import Dsn
+from forecaster.tables import FORECASTS
 
 _AT_ONCE = 500  # pending tracks read at once when searching for one that can be forecast
 _SHOWN_MONTHS = 6
@@ -134,7 +135,7 @@ def _diagnosis(source: Source, track: pl.DataFrame, parameters: Parameters) -> D
     base = track.select(base_rate(pl.col("influence_range"), j).alias(str(j)) for j in segments).row(0)
     forecasts = (
         project(track.lazy(), horizon=parameters.horizon)
-        .with_columns(pl.col("forecasted_value").round().cast(pl.Int64, strict=False))
+        .with_columns(FORECASTS.rounded_streams().cast(pl.Int64, strict=False))
         .collect()
     )
     if forecasts["forecasted_value"].null_count():

@@ -1,7 +1,7 @@
 """Another source is a class of one's own: here SQLite in memory, of which the product knows nothing."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +11,6 @@ import polars as pl
 from polars.testing import assert_frame_equal
 
 from forecaster.frames.casting import Fitted
-from forecaster.process.signals import Cancel
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.config import RunConfig
 from forecaster.run.forecast import fit_made, forecast, history_of
@@ -55,10 +54,10 @@ class SqliteSession:
         source, sink = SqliteCatalogue(self.connection), SqliteSink(self.connection, datetime.now(UTC))
         work = Work(source, compute, sink, self.report.stages, len)
 
-        def batches(_places: Callable[[], int | None]) -> Sequence[pl.Series]:
+        def cut(_places: int | None) -> Sequence[pl.Series]:
             return [todo.slice(start, 100) for start in range(0, len(todo), 100)]
 
-        yield Opened(work, batches)
+        yield Opened(work, cut)
 
     def count(self, _batch: pl.Series, done: Done, /) -> None:
         self.report.add(done)
@@ -86,13 +85,6 @@ class SqliteCatalogue:
         unnamed = rows.with_columns(id=pl.lit(None, pl.Int64), created_at=pl.lit(None, pl.Datetime("us")))
         return history_of(unnamed, read(self.connection, "SELECT cm_artist_id, mldr FROM rates").lazy())
 
-    @property
-    def cancel(self) -> Cancel | None:
-        return None
-
-    def travelling(self, *, encrypted: bool) -> "SqliteCatalogue":
-        raise NotImplementedError
-
 
 @dataclass(frozen=True)
 class SqliteSink:
@@ -112,13 +104,6 @@ class SqliteSink:
             rows = computed.fitted.rows.select(FORECASTS).rows()
             self.connection.executemany("INSERT INTO forecasts VALUES (?, ?, ?, ?, ?, ?)", rows)
         return done_of(computed)
-
-    @property
-    def cancel(self) -> Cancel | None:
-        return None
-
-    def travelling(self) -> "SqliteSink":
-        raise NotImplementedError
 
 
 def read(connection: sqlite3.Connection, sql: str) -> pl.DataFrame:

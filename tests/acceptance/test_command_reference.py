@@ -1,6 +1,6 @@
 """The page of all commands shows what the program says about them.
 
-`UPDATE_COMMANDS=1 pytest tests/acceptance/test_command_reference.py` rewrites it.
+`UPDATE_README=1 pytest tests/acceptance/test_command_reference.py` rewrites it.
 """
 
 import os
@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "commands.md"
 
 
 def test_the_page_is_what_the_program_says() -> None:
-    if os.environ.get("UPDATE_COMMANDS"):
+    if os.environ.get("UPDATE_README"):
         PAGE.write_text(reference())
     assert PAGE.read_text() == reference()
 

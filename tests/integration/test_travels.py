@@ -4,7 +4,6 @@ import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from distributed.protocol import pickle as dask_pickle
 
 from forecaster.errors import InvalidOptionError, WorkerError
 from forecaster.model.parameters import Parameters
-from forecaster.parquet.buckets import BucketCatalogue, BucketSink
+from forecaster.parquet.buckets import BucketCatalogue, BucketSink, work_on
 from forecaster.parquet.catalogue import Catalogue
 from forecaster.parquet.layout import Bucket
 from forecaster.postgres.catalogue import open_source
@@ -23,7 +22,6 @@ from forecaster.run.batch import History, Work
 from forecaster.run.config import RunConfig
 from forecaster.run.engines.cluster import _outcome
 from forecaster.run.engines.dask import Dask
-from forecaster.run.forecast import forecast
 from forecaster.run.report import Report
 from forecaster.run.session import run
 from forecaster.setup.load import load
@@ -75,7 +73,7 @@ def test_a_password_in_the_task_would_be_seen(embedded_database: Dsn) -> None:
 def work_of(mldr: str) -> Work[Bucket, History]:
     catalogue = BucketCatalogue(Catalogue("/data/streams", mldr, None), None)
     sink = BucketSink(catalogue, None, Parameters(), datetime.now(UTC))
-    return Work(catalogue, partial(forecast, parameters=Parameters()), sink, None, lambda _: 0)
+    return work_on(catalogue, sink)
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "127.0.0.1:1"])
@@ -87,7 +85,7 @@ def test_a_signature_is_not_sent_in_clear(address: str, mldr: str) -> None:
 
 
 def test_a_job_without_one_has_nothing_to_hide() -> None:
-    data = _dumps(work_of("s3://bucket/mldr"))
+    data = _dumps(replace(work_of("s3://bucket/mldr"), elsewhere=None))
     assert b"f00ba5" not in data
 
 

@@ -110,6 +110,13 @@ def test_the_document_has_the_same_parts_in_the_same_order() -> None:
     assert listed == [part for part in ORDER if not part.startswith("__")]
 
 
+def test_every_file_that_it_names_is_there() -> None:
+    root = PACKAGE.parent
+    named = set(re.findall(r"`((?:tests|forecaster|docs|benchmarks)/[\w./]+)`", ARCHITECTURE))
+    assert len(named) > 10
+    assert sorted(path for path in named if not (root / path).exists()) == []
+
+
 def test_every_function_on_a_route_is_there() -> None:
     """docs/architecture.md lists them as `module.function`, or `module.Class.method`."""
     routes = re.findall(ROUTE, ARCHITECTURE, re.MULTILINE)

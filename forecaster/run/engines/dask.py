@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
+from forecaster.errors import InvalidOptionError
 from forecaster.run.batch import Batch, Done, Work
 from forecaster.run.engines.cluster import connected, each, threads
 
@@ -50,10 +51,14 @@ class Dask:
     ) -> Iterator[tuple[Batch, Done | Exception]]:
         """Yield each batch with its outcome, or its error, as soon as it is known.
 
-        Raises `InvalidOptionError` for work with a secret that would be sent unencrypted.
+        Raises `InvalidOptionError` for work that stays in this process, or with a secret that would be sent
+        unencrypted.
         """
-        encrypted = self.scheduler is None or self.scheduler.startswith(_ENCRYPTED)
-        task = work.travelling(encrypted=encrypted)
+        if work.elsewhere is None:
+            raise InvalidOptionError(
+                "this place can be used in this process only", hint="use the local engine"
+            )
+        task = work.elsewhere(self.scheduler is None or self.scheduler.startswith(_ENCRYPTED))
         yield from each(self._connected(work), task, batches, at_once=work.at_once)
 
     def _connected(self, work: Work[Any, Any]) -> "Client":

@@ -56,7 +56,7 @@ def _overlapping(work: Work[Batch, Any], batches: Sequence[Batch]) -> Iterator[t
                 computed = work.computed(read, stages)
                 while len(behind) > _WAITING:
                     yield _first(behind)
-                write = writing.submit(work.sink.store, batch, computed, stages)
+                write = writing.submit(work.stored, batch, computed, stages)
                 behind.append(_Behind(batch, done_of(computed, results=0, is_stored=False), write))
             while behind:
                 yield _first(behind)
@@ -66,7 +66,7 @@ def _overlapping(work: Work[Batch, Any], batches: Sequence[Batch]) -> Iterator[t
         except Exception:
             # A write in progress is not interrupted. If it fails, its error counts: a write must not be
             # retried, while a read may be.
-            cancel_all(ahead, work.catalogue.cancel or Cancel([], lambda: None))
+            cancel_all(ahead, work.cancel_read or Cancel([], lambda: None))
             yield from _settled(behind)
             raise
         except BaseException:
@@ -110,5 +110,5 @@ def _is_stored(write: "Future[Done]") -> bool:
 
 def _both(work: Work[Any, Any]) -> Cancel:
     """Cancel both a read and a write in progress."""
-    known = [cancel for cancel in (work.catalogue.cancel, work.sink.cancel) if cancel]
+    known = [cancel for cancel in (work.cancel_read, work.cancel_write) if cancel]
     return Cancel([ask for cancel in known for ask in cancel.asks], lambda: [c.cut() for c in known])

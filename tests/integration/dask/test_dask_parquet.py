@@ -48,8 +48,9 @@ class TestBuckets:
 
     def test_only_names_travel(self, catalogue: Path, tmp_path: Path) -> None:
         where, config = Files(str(catalogue), tmp_path / "sink"), RunConfig()
-        with where.session(config, Report()).opened(repeats=True) as (work, _):
-            job = work.travelling(encrypted=False)
+        with where.session(config, Report()).opened(repeats=True) as (work, *_):
+            assert work.elsewhere
+            job = work.elsewhere(False)  # noqa: FBT003
         assert len(pickle.dumps((job, Bucket(3, BUCKETS)))) < 2_000
 
     def test_names_relative_to_where_the_client_is(

@@ -48,7 +48,8 @@ from tests.tables import golden_mldr, golden_streams, initialise, load_golden
 def as_a_worker_gets_it(source: Source, *, replaces: bool) -> Work[pl.Series, History]:
     shared = Shared(datetime.now(UTC), Report())
     work = Forecasts().work(source, None, RunConfig(replace=replaces), shared)
-    return work.travelling(encrypted=False)
+    assert work.elsewhere
+    return work.elsewhere(False)  # noqa: FBT003
 
 
 class TestTables:
