@@ -78,7 +78,8 @@ def table_endings() -> tuple[str, ...]:
 
 def format_names() -> str:
     """Name all formats: "CSV or Parquet"."""
-    return " or ".join(dict.fromkeys(form.name for form in FORMATS))
+    *others, last = dict.fromkeys(form.name for form in FORMATS)
+    return f"{', '.join(others)} or {last}"
 
 
 def format_of(path: Path, /) -> Format:

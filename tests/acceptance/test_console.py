@@ -107,7 +107,7 @@ def test_an_error_is_a_paragraph_and_a_traceback_only_where_it_is_asked_for(
         assert said.count("Error:") == 1
         paragraph = said[said.index("Error:") :]
         assert "\n\n" not in paragraph
-        assert "`forecaster init` creates" in paragraph.splitlines()[-1]
+        assert "create missing tables with `forecaster init`" in paragraph.splitlines()[-1]
     said = called("run", "-vv", env=env).stderr
     assert "Traceback" in said
     assert "SchemaMismatchError" in said

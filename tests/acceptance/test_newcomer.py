@@ -93,6 +93,7 @@ def test_a_format_of_files(
     exported = called("export", *where, "--out", "forecasts.jsonl", cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr
     assert len(pl.read_ndjson(tmp_path / "forecasts.jsonl")) == 24
+    (tmp_path / "streams.json").touch()
     unknown = called("load", "streams.json", *where, cwd=tmp_path)
     assert "known are .csv, .csv.gz, .parquet, .jsonl" in unknown.stderr
 
