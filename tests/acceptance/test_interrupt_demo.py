@@ -1,8 +1,8 @@
 """Ctrl-C and SIGTERM end the embedded server with the command that uses it."""
 
 import fcntl
+import os
 import random
-import re
 import signal
 import time
 from contextlib import AbstractContextManager
@@ -43,8 +43,7 @@ class TestEmbeddedServer:
         with (short_dir / "start.lock").open("a") as start_lock:
             fcntl.flock(start_lock, fcntl.LOCK_EX)
             with demo(short_dir) as process:
-                waits = re.compile(rf"-> FLOCK .* {process.pid} ")
-                until(lambda: waits.search(Path("/proc/locks").read_text()), process)
+                until(lambda: "start.lock" in opened(process), process)
                 ended, seconds = interrupt(process, signum)
         assert_interrupted(ended, signum)
         assert seconds < GRACE
@@ -58,6 +57,12 @@ class TestEmbeddedServer:
                 until_it_handles_signals(process)
                 time.sleep(chance.uniform(0, 3))
                 assert_all_gone(process, SIGNALS[number % 2], short_dir)
+
+
+def opened(process: Process) -> set[str]:
+    """The names of the files that a process has open."""
+    found = Path(f"/proc/{process.pid}/fd").iterdir()
+    return {Path(os.path.realpath(descriptor)).name for descriptor in found}
 
 
 def demo(data_dir: Path, before: str = "") -> AbstractContextManager[Process]:
