@@ -11,7 +11,7 @@ __all__ = ["ForecasterError", "Forecasts", "build_forecasts"]
 
 
 def __getattr__(name: str) -> object:
-    """Import the model on first use: it needs Polars, which takes time and which --help does not need."""
+    """Import the model on first use: importing Polars takes time, and --help does not need it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from forecaster import model  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The program: the group of all commands, and the errors of a wrong call."""
+"""The program: the group of all commands, and its usage errors."""
 
 import json
 import os
@@ -42,7 +42,7 @@ class Group(click.Group):
 
 
 def _wants_json_lines(arguments: Sequence[str], environ: Mapping[str, str]) -> bool:
-    """Whether --log-format json was given, on a command line that cannot be parsed."""
+    """Whether --log-format json was given on a command line that cannot be parsed."""
     pairs = pairwise(arguments)
     typed = "--log-format=json" in arguments or ("--log-format", "json") in pairs
     return typed or environ.get("FORECASTER_LOG_FORMAT") == "json"

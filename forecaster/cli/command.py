@@ -27,8 +27,8 @@ Body = Callable[..., None]
 class Command(click.Command):
     """A command whose body, the function `forecaster.cli.NAME.NAME`, is imported when the command runs.
 
-    The file of the body imports Polars and the drivers at its top. The help, the completion in a shell and
-    the message on a wrong call do not need them, and do not wait for them.
+    The file of the body imports Polars and the drivers at its top. Help, shell completion and usage errors do
+    not need them, so they do not wait for them.
     """
 
     def __init__(self, name: str, text: str, *parameters: click.Parameter) -> None:
@@ -61,7 +61,7 @@ class Command(click.Command):
 
 
 def arguments(body: Body, values: Mapping[str, object]) -> dict[str, object]:
-    """Return the arguments of a body, from the values of the options by name.
+    """Build the arguments of a body from the values of the options by name.
 
     A parameter that is a dataclass is built from the options that have the names of its fields. So are
     fields that are dataclasses themselves. A field without an option keeps its default.
@@ -85,7 +85,7 @@ def _value(name: str, kind: object, values: Mapping[str, object]) -> object:
 
 
 def _output(ctx: click.Context) -> Output:
-    """Remove the options of the output from the others, and return the output."""
+    """Remove the output options from the others, and return the output that they ask for."""
     own = {name: ctx.params.pop(name) for name in ("verbose", "quiet", "log_format")}
     ctx.color = color_of(ctx.params.pop("color"))
     console = Console(**own, color=ctx.color)

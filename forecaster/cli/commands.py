@@ -396,4 +396,4 @@ COMMANDS = (
         click.Argument(["shell"], type=click.Choice(["bash", "zsh", "fish"])),
     ),
 )
-"""In the order of a first use. The program's help sorts them by name."""
+"""In the order in which a new user needs them. The program's help sorts them by name."""

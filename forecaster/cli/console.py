@@ -36,7 +36,7 @@ class Console:
     quiet: bool = False
     log_format: LogFormat = "text"
     color: bool | None = None
-    """None: in colour if the stream is a terminal."""
+    """None: in colour only on a terminal."""
 
     @property
     def is_interactive(self) -> bool:
@@ -58,14 +58,14 @@ class Console:
 
 
 def color_of(choice: Color, environ: Mapping[str, str] = os.environ) -> bool | None:
-    """Whether to use colours; None: if the stream is a terminal. Only auto reads NO_COLOR and TERM=dumb."""
+    """Whether to use colours; None: only on a terminal. Only auto reads NO_COLOR and TERM=dumb."""
     if choice != "auto":
         return choice == "always"
     return False if environ.get("NO_COLOR") or environ.get("TERM") == "dumb" else None
 
 
 class _Stderr(logging.Handler):
-    """Write through click, which removes colours where there should be none."""
+    """Write through click, which removes colours where they are not wanted."""
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(self.format(record), err=True)

@@ -1,4 +1,4 @@
-"""`forecaster demo`: try it on a sample catalogue in an embedded server."""
+"""`forecaster demo`: try the program on a sample catalogue in an embedded server."""
 
 import shlex
 from pathlib import Path
@@ -34,7 +34,7 @@ def demo(tracks: int | None, data_dir: Path | None, out: Path | None, output: Ou
 
 
 def _next(where: str) -> str:
-    """Commands to try after this."""
+    """List commands to try next."""
     return f"""
 Next:
   forecaster run{where} --schema {SCHEMA}

@@ -13,7 +13,7 @@ _COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
 def doctor(parameters: Parameters, where: Where, output: Output) -> None:
-    """Print each finding, and exit with the code that a run would have."""
+    """Print each finding, and exit with the exit code of a run."""
     with where.database() as dsn, output.doing("examine"):
         examination = examine(dsn, where.schema, parameters, options=where.options(dsn))
     for finding in examination.findings:

@@ -1,4 +1,4 @@
-"""`forecaster dump`: forecast one track into a file and show how."""
+"""`forecaster dump`: forecast one track into a file and show how it is computed."""
 
 from pathlib import Path
 

@@ -23,7 +23,7 @@ from forecaster.views.page import render
 
 @dataclass(frozen=True)
 class Asked:
-    """What to compare with what."""
+    """The forecasts to score, and the streams to compare them with."""
 
     actuals: str | None
     cutoffs: tuple[date, ...]
@@ -45,7 +45,7 @@ class Asked:
         return Parameters(self.horizon or Parameters.horizon, self.age_from, self.as_of, self.influence)
 
     def on(self, dsn: Dsn, schema: str) -> BacktestConfig:
-        """Return what `backtest` takes."""
+        """Build the configuration that `backtest` takes."""
         return BacktestConfig(
             dsn,
             schema,
@@ -77,7 +77,7 @@ def evaluate(asked: Asked, out: Path | None, page: Path | None, where: Where, ou
 
 
 def _check_not_typed(*options: str) -> None:
-    """Raise `InvalidOptionError` for an option of forecasts that are not made."""
+    """Raise `InvalidOptionError` for an option that only matters with --cutoff, if no forecasts are made."""
     for name in options:
         if was_typed(name):
             raise InvalidOptionError(

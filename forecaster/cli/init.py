@@ -6,7 +6,7 @@ from forecaster.setup.init import initialise
 
 
 def init(where: Where, output: Output) -> None:
-    """Create them, and say which."""
+    """Create the missing tables, and print their names."""
     with where.database() as dsn:
         result = initialise(dsn, where.schema)
     output.warn(result.warnings)

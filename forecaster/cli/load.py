@@ -31,7 +31,7 @@ class Given:
 
     @property
     def paths(self) -> dict[str, Path]:
-        """The given files, by what they hold."""
+        """The given files by their content: streams, MLDR or listeners."""
         paths = {"streams": self.streams, "mldr": self.mldr, "listeners": self.listeners}
         return {name: path for name, path in paths.items() if path}
 
@@ -66,7 +66,7 @@ def load(given: Given, new_only: bool, where: Where, output: Output) -> None:
 
 @contextmanager
 def _hint_on_totals(streams: Intake | None) -> Iterator[None]:
-    """Say on a refusal that the rows of an export of totals belong together."""
+    """If a load is refused, add a hint that the rows of an export of totals belong together."""
     try:
         yield
     except WriteRefusedError as error:
@@ -90,7 +90,7 @@ def _read(given: Given) -> dict[str, Intake]:
 
 
 def say_what_is_not_loaded(path: Path, intake: Intake) -> None:
-    """Log how a file was read, if that could be wrong, and what is left out."""
+    """Log how a file was read, if that could be wrong, and what was left out."""
     for note in intake.notes:
         log.warning("%s: %s", path, note)
     if intake.ignored:

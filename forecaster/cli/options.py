@@ -1,4 +1,4 @@
-"""The kinds of options, and those that several commands have."""
+"""Types of options, and the options that several commands share."""
 
 import re
 from datetime import date, datetime
@@ -9,7 +9,7 @@ import click
 
 
 class _Id(click.ParamType[int]):
-    """The id of a track or an artist, of 64 bits. The help shows no range, as it does of an IntRange."""
+    """The 64-bit id of a track or an artist. Unlike for an IntRange, the help shows no range."""
 
     name = "integer"
 
@@ -34,7 +34,7 @@ class _Day(click.ParamType[date]):
 
 
 class _Bucket(click.ParamType[tuple[int, int]]):
-    """A bucket as K/N: which one, of how many."""
+    """A bucket as K/N: number K of N."""
 
     name = "K/N"
 
@@ -50,13 +50,13 @@ class _Bucket(click.ParamType[tuple[int, int]]):
 
 
 class IntRange(click.IntRange):
-    """An integer in a range. The message on anything else calls it an integer, not a range."""
+    """An integer in a range. The error message for another value says integer, not range."""
 
     name = "integer"
 
 
 class FloatRange(click.FloatRange):
-    """A number in a range. The message on anything else calls it a number, not a range."""
+    """A number in a range. The error message for another value says number, not range."""
 
     name = "number"
 
@@ -74,8 +74,8 @@ FILE_OR_DIRECTORY = click.Path(path_type=Path)
 class Option(click.Option):
     """An option that can also be set by an environment variable, which the help shows.
 
-    The variable is FORECASTER_ and the option's name if the option means the same in all commands.
-    Otherwise the command's name comes between: a value for one command must not change another.
+    If the option means the same in all commands, the variable is FORECASTER_ and the option's name. Otherwise
+    the command's name comes between the two: a value for one command must not change another.
     """
 
     def __init__(self, *arguments: Any, shared: bool = False, **attributes: Any) -> None:  # noqa: ANN401
@@ -83,7 +83,7 @@ class Option(click.Option):
         self.is_shared = shared
 
     def belong_to(self, command: str) -> None:
-        """Name the variable, now that the command is known."""
+        """Set the name of the variable, now that the command is known."""
         if self.envvar is None:
             longest = max((name for name in self.opts if name.startswith("--")), key=len)
             of = "" if self.is_shared else f"{command}_"
@@ -96,13 +96,13 @@ class Option(click.Option):
 def option(*names: str, shared: bool = False, **attributes: object) -> Option:
     """Declare an option; `shared` if it means the same in all commands that have it.
 
-    A name without dashes is that of the field or parameter that receives the value.
+    A name without dashes names the field or parameter that receives the value.
     """
     return Option(names, shared=shared, **attributes)
 
 
 def was_typed(name: str) -> bool:
-    """Whether the option was given on the command line, not by a variable."""
+    """Whether the option was given on the command line, not by an environment variable."""
     source = click.get_current_context().get_parameter_source(name)
     return source is click.core.ParameterSource.COMMANDLINE
 
@@ -113,12 +113,12 @@ def out_option(text: str, *, required: bool = False, default: str | None = None)
 
 
 def track_option(text: str, *, required: bool = False, default: str | None = None) -> Option:
-    """--track-id ID, of one track."""
+    """--track-id ID, for one track."""
     return option("--track-id", type=ID, metavar="ID", required=required, show_default=default, help=text)
 
 
 def source_option(text: str, *, default: str | None = None) -> Option:
-    """--source DIR, of Parquet files."""
+    """--source DIR, for Parquet files."""
     return option("--source", shared=True, metavar="DIR|GLOB|URL", show_default=default, help=text)
 
 
@@ -152,7 +152,7 @@ SPEAKING = (
 
 
 def data_dir_option(used: str) -> Option:
-    """--data-dir DIRECTORY, and when the embedded server is used."""
+    """--data-dir DIRECTORY; the help says when the embedded server is used."""
     return option(
         "--data-dir",
         shared=True,

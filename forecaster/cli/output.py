@@ -1,4 +1,4 @@
-"""Print progress and result of a command: as text, or as one JSON document."""
+"""Print the progress and the result of a command, as text or as one JSON document."""
 
 import time
 from abc import ABC, abstractmethod
@@ -42,7 +42,7 @@ class Output(ABC):
 
     @abstractmethod
     def finish(self, table: Mapping[str, str], /, *, seconds: float | None = None, **counts: object) -> None:
-        """Print a table of what was done, and one last line that grep can find.
+        """Print a table of what was done, and a last line in a fixed form, for grep.
 
         `seconds` defaults to the time since the command began.
         """

@@ -57,7 +57,7 @@ def doing(stage: str, console: Console, *, heartbeat: float = HEARTBEAT) -> Iter
 
 @contextmanager
 def _looking(look: Callable[[], None]) -> Iterator[None]:
-    """Call `look` repeatedly in its own thread, and once at the end."""
+    """Call `look` repeatedly in a separate thread, and once at the end."""
     over = threading.Event()
 
     def again_and_again() -> None:
@@ -129,7 +129,7 @@ def _picture(report: "Report", console: Console) -> Iterator[Callable[[], None]]
 
 
 def _update(bars: "Progress", tasks: Mapping[str, "TaskID"], report: "Report") -> None:
-    """Move each bar to where its stage is. To connect is not counted: its bar is empty or full."""
+    """Move each bar to the progress of its stage. Connecting has no count: its bar is empty or full."""
     for stage, task in tasks.items():
         if stage == "connect":
             is_over = report.stages.active.get(stage) == 0

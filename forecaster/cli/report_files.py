@@ -1,4 +1,4 @@
-"""Write the report of a run, and what it skipped, however it ends."""
+"""Write the report of a run and its skipped tracks, however the run ends."""
 
 import signal
 from collections.abc import Iterator

@@ -21,7 +21,7 @@ from forecaster.run.session import run as run_pending
 
 @dataclass(frozen=True)
 class Spread:
-    """Which engine does it."""
+    """The execution engine that the options name."""
 
     engine: Literal["local", "dask"]
     scheduler: str | None
@@ -31,7 +31,7 @@ class Spread:
             raise InvalidOptionError("--scheduler needs --engine dask")
 
     def chosen(self) -> AbstractContextManager[Engine]:
-        """The engine, connected for as long as the block lasts."""
+        """Yield the engine, connected for the duration of the block."""
         return Dask(self.scheduler) if self.engine == "dask" else nullcontext(Local())
 
 

@@ -52,7 +52,7 @@ def show(result: Backtest, output: Output, *, is_part: bool) -> None:
 
 
 def _totals(result: Backtest, whole: Mapping[str, float], *, is_part: bool) -> dict[str, str]:
-    """Rows of the last table. Those that count nothing are left out."""
+    """List the rows of the last table, without those whose count is 0."""
     scored = result.evaluation
     rows = {
         "tracks and cutoffs": f"{whole['series']:,}",

@@ -89,7 +89,7 @@ def fail_if_refused(report: Report, what: str, *, holder: str = "the table") -> 
 
 
 def _outcome(report: Report) -> dict[str, str]:
-    """Rows of the table that every run has."""
+    """List the rows that the summary of every run has."""
     stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in report.stages.seconds.items())
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.skipped_by_reason.items())
     return {

@@ -26,6 +26,6 @@ def show_track(
 
 
 def finish_track(diagnosis: Diagnosis, output: Output) -> None:
-    """Print the last line: the track, its months, their total."""
+    """Print the last line: the track, the number of months, and the total."""
     months = diagnosis.forecasts["forecasted_value"]
     output.finish({}, track=diagnosis.track["cm_track_id"], months=len(months), streams=months.sum())

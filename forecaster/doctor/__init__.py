@@ -27,9 +27,10 @@ _OTHERWISE = "look into the log of the server"
 def examine(dsn: Dsn, schema: str, parameters: Parameters, *, options: str | None = None) -> Examination:
     """Check everything that a run with these parameters depends on. Change nothing.
 
-    `options`: what commands in the fixes need to find the same tables. None: --schema, where it takes it.
+    `options`: the options that commands in the fixes need to find the same tables. None: only --schema, and
+    not if it is public.
 
-    A check that fails is a finding as well, and ends only the checks that need it. Raises no
+    A check that fails is a finding, too; only the checks that need it are left out. Raises no
     `ForecasterError`.
     """
     result = Examination(f"{dsn}", schema)
@@ -77,7 +78,7 @@ def _look(context: Context, check: Check) -> None:
 
 
 def _to_paste(fix: str) -> str | None:
-    """SQL ends in a semicolon, so that several can be pasted one after the other."""
+    """End SQL in a semicolon, so that several fixes can be pasted one after the other."""
     return f"{fix};" if _SQL.match(fix) and not fix.endswith(";") else fix or None
 
 

@@ -1,4 +1,4 @@
-"""The checks of an examination. Each one registers itself where it is defined."""
+"""The registry of checks. Each check registers itself where it is defined."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Check:
     """A registered check."""
 
     about: str
-    """What its findings are about, in a few words."""
+    """The subject of its findings, in a few words."""
     order: int
     function: Function
 
@@ -25,8 +25,8 @@ _REGISTERED: list[Check] = []
 def check(about: str, /, *, order: int) -> Callable[[Function], Function]:
     """Register a function as a check.
 
-    Checks are made in ascending `order`, which is that in which a run would meet the problems. A check may
-    use what earlier ones put into the context: from 10 on that both drivers connect, from 50 on the tables.
+    Checks run in ascending `order`: the order in which a run would meet the problems. A check may use what
+    earlier ones put into the context. From 10 on, both drivers connect; from 50 on, the tables are known.
     """
 
     def register(function: Function) -> Function:

@@ -1,4 +1,4 @@
-"""What checks share: two connections, and the answers so far."""
+"""The state that checks share: two connections, and the answers so far."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -40,72 +40,72 @@ _NOT_TABLES = "vmf"  # views, materialised ones, foreign tables
 
 @dataclass(frozen=True)
 class Server:
-    """The server as a connection of ours sees it."""
+    """The server as one of our connections sees it."""
 
     version: str
     number: int
-    """Of the version: that of the release times 10,000, and so on."""
+    """`server_version_num`: the major version times 10,000, plus the minor one."""
     user: str
     database: str
     encrypted: bool
     protocol: str | None
-    """Of the encryption."""
+    """The TLS version of an encrypted connection."""
     offers_tls: bool
     standby: bool
     read_only: bool
-    """Whether transactions are, unless they say otherwise."""
+    """Whether transactions are read-only by default."""
     read_only_by: str
-    """Where that is set, as `pg_settings.source` has it."""
+    """Where this default is set: `pg_settings.source`."""
 
 
 @dataclass(frozen=True)
 class Relation:
-    """What the catalogue says of a table, besides its columns and indexes."""
+    """Facts about a table from the system catalogue, other than its columns and indexes."""
 
     kind: str
     rows: float
-    """As the server estimates them; -1 if it does not."""
+    """The server's estimate of the number of rows; -1 without one."""
     oid: int
     usable: bool
-    """Whether the user may use its schema."""
+    """Whether the user has USAGE on its schema."""
     has_partial: bool
-    """Whether there is an index of some of its rows."""
+    """Whether it has a partial index."""
 
     @property
     def is_table(self) -> bool:
-        """Whether it can have indexes and a unique key of its own."""
+        """Whether it can have indexes and a unique key."""
         return self.kind not in _NOT_TABLES
 
 
 @dataclass
 class Context:
-    """The state that checks share. Answers of the server are kept."""
+    """The state that checks share. It caches the answers of the server."""
 
     dsn: Dsn
     parameters: Parameters
     reader: Connection
-    """Its transaction is what the source sees, and nothing else is asked on it."""
+    """Its transaction holds the snapshot of the source. It runs no other statements."""
     connection: Connection
     result: Examination
     tables: Tables
-    """Without any table until they were looked at."""
+    """Empty until the check of the tables has read them."""
     options: str | None = None
-    """What commands need to find the same tables; None: --schema, where it takes it."""
+    """The options that commands need to find the same tables; None: --schema, unless it is public."""
     has_connectorx: bool = False
-    """Whether it was seen to connect."""
+    """Whether connectorx has connected."""
 
     def query(self, sql: str, *parameters: str | int) -> pl.DataFrame:
-        """The rows of a statement."""
+        """Run a statement and return its rows."""
         return query(self.connection, sql, parameters)
 
     def command(self, words: str) -> str:
-        """A command for this schema."""
+        """Write a command with the options for these tables."""
         schema = self.tables.schema
         with_schema = "" if schema == "public" else f" --schema {shlex.quote(schema)}"
         return f"forecaster {words}{with_schema if self.options is None else self.options}"
 
     def fits(self, table: str) -> bool:
-        """Say whether it exists and fits."""
+        """Whether the table exists and fits."""
         try:
             self.tables.check(table)
         except SchemaMismatchError:
@@ -128,7 +128,7 @@ class Context:
 
     @property
     def can_count(self) -> bool:
-        """Whether everything can be read that a run reads."""
+        """Whether everything that a run reads can be read."""
         return self.has_connectorx and self.readable == set(TO_FORECAST)
 
     @cached_property
@@ -138,23 +138,23 @@ class Context:
 
     @property
     def user(self) -> str:
-        """Quoted, for SQL."""
+        """The user's name, quoted for SQL."""
         return quote_identifier(self.server.user)
 
     @property
     def database(self) -> str:
-        """Quoted, for SQL."""
+        """The name of the database, quoted for SQL."""
         return quote_identifier(self.server.database)
 
     @cached_property
     def relations(self) -> dict[str, Relation]:
-        """Those of the tables that there are, whether they fit or not."""
+        """The tables that exist, whether they fit or not."""
         found = self.query(_RELATIONS, self.tables.schema, *TO_FORECAST)
         return {table: Relation(*facts) for table, *facts in found.iter_rows()}
 
     @property
     def names(self) -> dict[str, str]:
-        """For the statements about the streams table, which has to fit."""
+        """The names for statements on the streams table, which has to fit."""
         return {
             "table": self.tables.name(STREAMS_TABLE),
             "day": self.tables.day(STREAMS_TABLE),

@@ -1,4 +1,4 @@
-"""Findings, and the examination that consists of them."""
+"""A finding, and the examination that collects all findings."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -6,7 +6,7 @@ from typing import Any, Literal
 Level = Literal["ok", "warning", "error"]
 
 Seen = tuple[Level, str, str | None]
-"""What a check yields: level, what was found, and the fix."""
+"""What a check yields: level, finding, and fix."""
 
 
 @dataclass(frozen=True)
@@ -14,14 +14,14 @@ class Finding:
     """The result of one check."""
 
     about: str
-    """In a few words."""
+    """The subject, in a few words."""
     level: Level
     found: str
     """The state, in a sentence."""
     fix: str | None = None
     """A command or SQL to paste, or other advice; None if nothing is to be done."""
     exit_code: int = 1
-    """What `run` would end with, if it is an error."""
+    """The exit code of `run`, if it is an error."""
 
 
 @dataclass
@@ -37,11 +37,11 @@ class Examination:
     counts: dict[str, int] = field(default_factory=dict)
     """Tracks, rows and artists, as far as they could be counted."""
     skipped_by_reason: dict[str, int] = field(default_factory=dict)
-    """Of the pending tracks those that a run would skip, most frequent reason first."""
+    """Number of pending tracks that a run would skip, by reason, most frequent first."""
 
     @property
     def exit_code(self) -> int:
-        """What `run` would end with for the first error; 0 without one."""
+        """The exit code of `run` for the first error; 0 without one."""
         return next((finding.exit_code for finding in self.findings if finding.level == "error"), 0)
 
     def to_dict(self) -> dict[str, Any]:

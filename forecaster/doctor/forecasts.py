@@ -13,8 +13,8 @@ from forecaster.postgres.lock import holder
 from forecaster.postgres.stored import describe_irregular, has_key, missing_key
 from forecaster.tables import FORECAST_TABLE
 
-_NAMED_TRACKS = 10  # of more than so many, a command does not name each
-# What `describe_irregular` says of those that it has counted.
+_NAMED_TRACKS = 10  # if there are more tracks, a command does not name them
+# The sentences of `describe_irregular` about tracks that it has counted.
 _LEFT_AS_THEY_ARE = re.compile(r"; they are left as they are.*", re.DOTALL)
 _MENDS_ONE = re.compile(r"`(?P<mend>forecaster .+) --track-id -?\d+`", re.DOTALL)
 
@@ -42,7 +42,7 @@ def key(context: Context) -> Iterator[Seen]:
 
 
 def _replacing(context: Context, doubled: pl.Series) -> str:
-    """The command that replaces the forecasts of all these tracks, at the length that most have."""
+    """Write the command that replaces the forecasts of these tracks, at the horizon that most tracks have."""
     tracks = context.stored.filter(pl.col("cm_track_id").is_not_null())
     first, *_ = filter(None, map(_MENDS_ONE.search, describe_irregular(tracks, context.tables.schema)))
     ids = doubled if len(doubled) <= _NAMED_TRACKS else doubled.clear()
@@ -51,7 +51,7 @@ def _replacing(context: Context, doubled: pl.Series) -> str:
 
 @check("stored forecasts", order=140)
 def stored(context: Context) -> Iterator[Seen]:
-    """Check that each track has all its months, and each row a track."""
+    """Check that each track has all its months, and that each row names a track."""
     if FORECAST_TABLE not in context.readable:
         return
     irregular = list(describe_irregular(context.stored, context.tables.schema))

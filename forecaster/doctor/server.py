@@ -1,4 +1,4 @@
-"""Checks of the server, and of what lies between it and this program."""
+"""Checks of the server, and of the connection to it."""
 
 import ipaddress
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def version(context: Context) -> Iterator[Seen]:
 
 
 def of_version(server: Server) -> Seen:
-    """Judge it."""
+    """Judge the version."""
     release = server.number // 10_000
     move = f"move the database to PostgreSQL {_GOOD} or newer ({_TESTED})"
     named = f"PostgreSQL {server.version}"
@@ -53,12 +53,12 @@ def of_version(server: Server) -> Seen:
 
 @check("encryption", order=30)
 def encryption(context: Context) -> Iterator[Seen]:
-    """Check that others cannot read what is sent."""
+    """Check that others on the network cannot read the traffic."""
     yield of_encryption(context.server, context.dsn)
 
 
 def of_encryption(server: Server, dsn: Dsn) -> Seen:
-    """Judge it."""
+    """Judge the encryption."""
     parameters = dict(dsn.parameters)
     if server.encrypted:
         verified = "is" if "sslrootcert" in parameters else "is not"
@@ -85,18 +85,18 @@ def _is_local(host: str) -> bool:
 
 @check("pooler", order=40)
 def pooler(context: Context) -> Iterator[Seen]:
-    """Check that a connection keeps its server process when another one is busy in between."""
+    """Check that a connection keeps its server process while another connection is used."""
     try:
         pids = _pids_in_turn(context)
     except ConnectionLostError:
         raise
-    except DatabaseError:  # another process does not know the statement that was prepared in the first
+    except DatabaseError:  # another server process does not have the prepared statement
         pids = ()
     yield of_pooler(pids)
 
 
 def _pids_in_turn(context: Context) -> tuple[int, ...]:
-    """The server processes that serve a connection, another one, and the first again."""
+    """Return the pids of the server processes of one connection, of another, and of the first again."""
     mine = "SELECT pg_backend_pid() AS pid"
     with connect(context.dsn, like=context.connection) as one:
         one.adbc_connection.set_autocommit(enabled=True)  # else the next transaction begins at once
@@ -106,7 +106,7 @@ def _pids_in_turn(context: Context) -> tuple[int, ...]:
 
 
 def of_pooler(pids: tuple[int, ...]) -> Seen:
-    """Judge by the processes that served two connections in turn; none if that failed."""
+    """Judge by the pids of `_pids_in_turn`; empty if a statement failed."""
     match pids:
         case (before, between, after) if before == after != between:
             return "ok", "none, or one in session mode: each connection keeps its server process", None

@@ -1,4 +1,4 @@
-"""Checks of the streams and the decay rates: what a run would read, and what would become of it."""
+"""Checks of the streams and the decay rates: what a run would read, and what it would skip."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _DUPLICATES = """
     SELECT coalesce(sum(d.rows - 1), 0)::bigint AS rows
     FROM (SELECT count(*) AS rows FROM {table} s WHERE s.cm_track_id IS NOT NULL AND s.date IS NOT NULL
           GROUP BY s.cm_track_id, {day} HAVING count(*) > 1) d"""
-# What is left is the row that a run goes by: the newest of those that are records.
+# The row that a run uses stays: the newest of those that are records.
 _DELETE_DUPLICATES = (
     "DELETE FROM {table} s USING (SELECT s.tableoid AS part, s.ctid AS place, row_number() OVER "
     "(PARTITION BY s.cm_track_id, {day} ORDER BY {unusable}, {newest}) AS nth FROM {table} s "
@@ -44,7 +44,7 @@ _LISTENED = "SELECT count(DISTINCT cm_artist_id) FROM {table} WHERE cm_artist_id
 
 @check("key of the streams", order=110)
 def key(context: Context) -> Iterator[Seen]:
-    """Check that tracks are read by index, and find what is in the way of the key."""
+    """Check that tracks are read by index, and find what prevents the key."""
     if not context.fits(STREAMS_TABLE):
         return
     if Source(context.dsn, context.tables, snapshot="").reads_by_index:
@@ -74,7 +74,7 @@ def key(context: Context) -> Iterator[Seen]:
 
 @check("tracks", order=160)
 def tracks(context: Context) -> Iterator[Seen]:
-    """Count the tracks, what would become of the pending ones, and the rows that are left out."""
+    """Count the tracks, the pending ones that a run would forecast or skip, and the rows left out."""
     if not context.can_count:
         return
     # The transaction idles while the model is computed.
@@ -99,7 +99,7 @@ def tracks(context: Context) -> Iterator[Seen]:
 
 
 def _run_model(context: Context, source: Source, pending: pl.Series) -> None:
-    """Compute the model as far as it says why a track is skipped, and count."""
+    """Compute the model up to the reasons to skip a track, and count the tracks."""
     mldr, duplicates = source.mldr(), 0
     reasons: Counter[str | None] = Counter()
     for start in range(0, len(pending), CHUNK):
@@ -139,7 +139,7 @@ def _daily_rows(context: Context) -> Seen:
     if counts["unusable_rows"]:
         shows = f"{found}; the statement shows what to complete or delete"
         return "warning", shows, _NOT_RECORDS.format(**context.names)
-    return "ok", found, None  # duplicate ones are what the key of the streams is about
+    return "ok", found, None  # duplicate rows are a matter of the key of the streams
 
 
 @check("decay rates", order=170)
@@ -173,7 +173,7 @@ def decay_rates(context: Context) -> Iterator[Seen]:
 
 
 def _with_listeners(context: Context, artists: pl.Series) -> int:
-    """Of how many artists there are listeners to compute a rate from."""
+    """Count the artists with listeners, from which a rate can be computed."""
     if not context.fits(LISTENERS_TABLE) or context.lacking({LISTENERS_TABLE: ("SELECT",)}):
         return 0
     table = context.tables.name(LISTENERS_TABLE)
@@ -182,7 +182,7 @@ def _with_listeners(context: Context, artists: pl.Series) -> int:
 
 
 def _artists(context: Context) -> pl.Series:
-    """Those that the tracks are of."""
+    """Find the artists of the tracks."""
     if context.source.reads_by_index:
         sql = _ARTISTS_BY_INDEX.format(**context.names, tracks=integer_array(context.streamed))
     else:

@@ -21,7 +21,7 @@ from forecaster.tables import (
     TO_FORECAST,
 )
 
-_MANY_ROWS = 10_000_000  # from here on it takes seconds to count the rows that are not records
+_MANY_ROWS = 10_000_000  # from this number on, counting the rows that are not records takes seconds
 
 _ELSEWHERE = """
     SELECT n.nspname::text AS schema
@@ -39,7 +39,7 @@ _SEQUENCES = """
     WHERE v.adrelid = $1::int8::oid
       AND CASE WHEN q.relkind = 'S' THEN NOT has_sequence_privilege(q.oid, 'USAGE, UPDATE') END
     ORDER BY 1"""
-# Such as fire, or are applied, when rows are stored or deleted.
+# Those that fire, or are applied, when rows are stored or deleted.
 _TRIGGERS = """
     SELECT 'TRIGGER' AS kind, t.tgname::text AS name
     FROM pg_catalog.pg_trigger t
@@ -65,12 +65,12 @@ _NEEDS: tuple[tuple[str, Mapping[str, tuple[str, ...]], Level], ...] = (
     ("replace forecasts", {FORECAST_TABLE: ("DELETE",)}, "warning"),
     ("load files (a run does not need them)", dict.fromkeys((STREAMS_TABLE, MLDR_TABLE), ("INSERT",)), "ok"),
 )
-"""What for, the rights that it takes, and how bad it is to lack them."""
+"""Purpose, the rights that it needs, and the level of a finding if they are missing."""
 
 
 @check("tables", order=50)
 def contract(context: Context) -> Iterator[Seen]:
-    """Check that all that a run needs exist and fit; from here on the context has them."""
+    """Check that all tables that a run needs exist and fit; put them into the context."""
     context.tables = tables = read_tables(context.connection, context.tables.schema)
     try:
         tables.check(*TO_FORECAST)
@@ -154,7 +154,7 @@ def triggers(context: Context) -> Iterator[Seen]:
 
 @check("indexes", order=130)
 def indexes(context: Context) -> Iterator[Seen]:
-    """Look for invalid indexes, and for the one that a large table needs."""
+    """Look for invalid indexes, and for the partial index that a large table needs."""
     schema = context.tables.schema
     invalid = context.query(_INVALID_INDEXES, schema, *TO_FORECAST).rows()
     for table, name, is_partitioned in invalid:
