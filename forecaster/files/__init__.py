@@ -1,1 +1,1 @@
-"""Tables in and out of files, and parsing of what services export."""
+"""Read tables from files and write them, and parse the exports of music services."""

@@ -1,4 +1,4 @@
-"""A file as it was read: its checks, and errors that name its rows."""
+"""The contents of a file with its checks, and errors that name its rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,22 +30,22 @@ from forecaster.files.tables import read_form
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """A file as it was read: its checks, and errors that name its rows."""
+    """The contents of a file with its checks, and errors that name its rows."""
 
     path: Path
     frame: pl.DataFrame
     wanted: str
-    """What columns it should have."""
+    """A hint that says which columns it should have."""
     forms: Forms = ()
-    """The same, as sets."""
+    """The columns that it may have, as sets."""
     lines_above: int = 0
     names: tuple[str, ...] = ()
-    """Those of the columns in the file, where they are other ones here."""
+    """The column names in the file, if columns were renamed."""
     notes: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, path: Path, forms: Forms, *, wanted: str) -> "CheckedFile":
-        """Read a file. Raises `BadFileError` for one that belongs to a table of Delta Lake and its like."""
+        """Read a file. Raises `BadFileError` for a file of a table of Delta Lake, Hudi or Iceberg."""
         if not format_of(path).is_text:
             refuse_tables(str(path.absolute()))
         file = read_form(path, forms)
@@ -53,11 +53,11 @@ class CheckedFile:
 
     @property
     def columns(self) -> frozenset[str]:
-        """Those of the file."""
+        """The names of its columns."""
         return frozenset(self.frame.columns)
 
     def ignored(self, form: Mapping[str, Field]) -> tuple[str, ...]:
-        """Return the columns that the form does not have."""
+        """List the columns that the form does not have."""
         return tuple(column for column in self.frame.columns if column not in form)
 
     def read(self, form: Mapping[str, Field]) -> pl.DataFrame:
@@ -70,7 +70,7 @@ class CheckedFile:
         return values
 
     def _usual(self, values: pl.Series, field: Field) -> pl.Series:
-        """The values as we write them, where they can mean nothing else."""
+        """Convert values to the usual notation, where only one meaning is possible."""
         if values.dtype != pl.String:
             return values
         if field.is_decimal:
@@ -86,9 +86,9 @@ class CheckedFile:
         return usual
 
     def _with_points(self, values: pl.Series) -> pl.Series:
-        """Numbers with a decimal comma, if that can be nothing else, with a point."""
+        """Replace decimal commas by points, where a comma can only be decimal."""
         if not has_decimal_commas(values):
-            return values  # those with a comma next to some with a point are refused, with their rows
+            return values  # a mix of commas and points is refused, with the rows
         if doubtful := doubtful_comma(values):
             raise BadFileError(
                 f"{self.path}: {values.name} has {shortened(repr(doubtful))}, whose comma may be "
@@ -111,7 +111,7 @@ class CheckedFile:
             raise BadFileError(f"{self.path} has no rows")
 
     def _advice(self, missing: Sequence[str]) -> list[str]:
-        """What to rename, or what else may be wrong with the names."""
+        """Suggest columns to rename, or say what else may be wrong with the names."""
         of_paths = [name for name in missing if any(part.startswith(f"{name}=") for part in self.path.parts)]
         if of_paths:
             return [f"{', '.join(of_paths)} is only in the path: write it into the file"]
@@ -138,7 +138,7 @@ class CheckedFile:
         return frozenset().union(*self.forms)
 
     def _has_names_below(self) -> bool:
-        """Whether one of the first rows has a name of a column."""
+        """Whether one of the first rows contains a known column name."""
         known = {*map(plain_name, self._known_names), *chain.from_iterable(ALSO_CALLED.values())}
         values = chain.from_iterable(self.frame.head(MOST_ABOVE).iter_rows())
         return any(plain_name(value or "") in known for value in values)
@@ -206,14 +206,14 @@ class CheckedFile:
     def refuse(
         self, noun: str, problem: str, total: int, lines: list[str], *, hint: str | None = None
     ) -> None:
-        """Raise `BadFileError` with the `lines` about the first offenders, if there is any."""
+        """Raise `BadFileError` if `total` is not 0; `lines` describe the first offenders."""
         if total:
             more = [f"and {total - len(lines):,} more"] if total > len(lines) else []
             message = f"{self.path}: {counted(total, noun)} {problem}; nothing was stored"
             raise BadFileError("\n  ".join([message, *lines, *more]), hint=hint)
 
     def place(self, *rows: int) -> str:
-        """Name rows, counted from 1 after the header, and their lines if these are certain."""
+        """Name rows, counted from 1 after the header, and their lines if they are certain."""
         place = numbered("row", rows)
         return (
             f"{place} ({numbered('line', [row + 1 + self.lines_above for row in rows])})"
@@ -234,7 +234,7 @@ class CheckedFile:
 
 
 def _plain(values: pl.Series) -> pl.Series:
-    """The same without what no reader has to know: other kinds of text, and text that is empty."""
+    """Convert all types of text to String, and empty text to NULL, so that readers need not handle them."""
     if values.dtype in (pl.Categorical, pl.Enum, pl.Null):
         return values.cast(pl.String)
     if values.dtype == pl.String and (values == "").any():

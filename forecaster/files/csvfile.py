@@ -1,4 +1,4 @@
-"""CSV in: every value as text, and an error that names the row."""
+"""Read CSV: every value as text, and errors that name the row."""
 
 import csv
 import gzip
@@ -21,7 +21,7 @@ from forecaster.files.dialect import (
 )
 from forecaster.files.paths import counted
 
-# gzip makes rows of numbers some 5 to 50 times smaller, and nothing more than 1,032 times.
+# gzip makes rows of numbers some 5 to 50 times smaller, and any data at most 1,032 times.
 _MOST_PACKED, _ALWAYS_UNPACKED = 200, 100_000_000
 
 
@@ -72,12 +72,12 @@ def _check_text(data: bytes, path: Path) -> None:
 
 
 def _rows(data: bytes, path: Path, dialect: Dialect, forms: Forms) -> pl.DataFrame:
-    """By pyarrow, because Polars fills up a short line with NULLs and does not say so."""
+    """Read the rows by pyarrow, because Polars silently fills up a short line with NULLs."""
     columns = _column_names(data, path, dialect, forms)
     if len(columns) > 1:  # else an empty line at the end is a NULL
         data = data.rstrip(b"\r\n") + b"\n"
     ragged: list[pa_csv.InvalidRow] = []
-    # Refuses other column names than these, should the two readers ever differ.
+    # `concat` fails if the two readers find different column names.
     nothing = pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
     try:
         table = _table(data, columns, ragged, dialect.separator)
@@ -85,7 +85,7 @@ def _rows(data: bytes, path: Path, dialect: Dialect, forms: Forms) -> pl.DataFra
     except pa.ArrowInvalid as error:
         if not ragged:
             raise
-        number = ragged[0].number  # of the rows, of which the header is the first
+        number = ragged[0].number  # counts the header as the first row
         line = f" (line {number + dialect.above})" if b'"' not in data else ""
         is_longer = ragged[0].actual_columns > len(columns)
         raise BadFileError(
@@ -97,7 +97,7 @@ def _rows(data: bytes, path: Path, dialect: Dialect, forms: Forms) -> pl.DataFra
         ) from error
 
 
-# By whether the row is too long.
+# Hints: True for a row that is too long, False for one that is too short.
 _RAGGED = {
     True: "a value with a {0} in it needs quotes, and a decimal number a point",
     False: "an empty value still needs its {0}; remove lines that are not rows",
@@ -109,18 +109,18 @@ def _has_a_known_name(columns: list[str], forms: Forms) -> bool:
 
 
 def _table(data: bytes, columns: list[str], ragged: list[pa_csv.InvalidRow], separator: str, /) -> pa.Table:
-    """All values as text. Fails at a row longer or shorter than `columns`, and adds it to `ragged`."""
+    """Read all values as text. Fail at a row longer or shorter than `columns`, and add it to `ragged`."""
 
     def fail(row: pa_csv.InvalidRow) -> str:
         ragged.append(row)
         return "error"
 
-    # At once: a streaming reader that is given up half-way can abort the process at its end.
+    # Not streaming: a streaming reader that is given up half-way can abort the process at exit.
     return pa_csv.read_csv(
         pa.BufferReader(data),
-        pa_csv.ReadOptions(use_threads=False),  # with threads it does not number the rows
+        pa_csv.ReadOptions(use_threads=False),  # with threads, errors have no row number
         # Where two blocks of 1 MB meet inside of quotes, CR LF may lose its LF (apache/arrow issue 51368).
-        # No column that is used has line ends in it.
+        # No column that is used contains line ends.
         pa_csv.ParseOptions(
             delimiter=separator,
             newlines_in_values=True,
@@ -137,9 +137,9 @@ def _table(data: bytes, columns: list[str], ragged: list[pa_csv.InvalidRow], sep
 
 
 def _column_names(data: bytes, path: Path, dialect: Dialect, forms: Forms) -> list[str]:
-    """The first row, by Python's reader. It checks all quotes as well.
+    """Read the first row by Python's reader, which also checks all quotes.
 
-    pyarrow reads `"1"2` as 12, and what follows a quote that is never closed as one value.
+    pyarrow reads `"1"2` as 12, and everything after a quote that is never closed as one value.
     """
     text = io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="")
     reader = csv.reader(text, strict=True, delimiter=dialect.separator)

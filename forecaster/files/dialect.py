@@ -1,4 +1,4 @@
-"""How a CSV was written: its encoding, separator, and the lines above its column names."""
+"""The dialect of a CSV: its encoding, separator, and the lines above its column names."""
 
 import codecs
 import csv
@@ -10,13 +10,13 @@ from pathlib import Path
 from forecaster.errors import BadFileError
 
 Forms = Sequence[frozenset[str]]
-"""Sets of column names. A line that has all names of any of them is that of the column names."""
+"""Sets of column names. A line with all names of one of the sets is the line of column names."""
 
 _FIRST_LINE = "the first line must have the column names: remove the lines above them"
 _NO_NAMES = "the first line has values: add a line of column names above it"
 
 _SEPARATORS = {",": "','", ";": "';' (semicolon)", "\t": "tab", "|": "'|'"}
-_HEAD, MOST_ABOVE = 2**16, 50  # bytes and lines in which the column names are looked for
+_HEAD, MOST_ABOVE = 2**16, 50  # bytes and lines in which to look for the column names
 _LONGEST_SHOWN = 40
 _OTHER_FORMATS = {
     "a zip archive or an Excel workbook": rb"PK\x03\x04",
@@ -30,18 +30,18 @@ _OTHER_FORMATS = {
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV was written, and notes on what is unusual."""
+    """How a CSV was written, and notes on anything unusual."""
 
     separator: str = ","
     above: int = 0
-    """Lines before that of the column names."""
+    """Number of lines above the column names."""
     size_above: int = 0
-    """Bytes of these lines."""
+    """Size of these lines in bytes."""
     notes: tuple[str, ...] = ()
 
 
 def refuse_other_formats(data: bytes, path: Path) -> None:
-    """Raise `BadFileError` for data that begins like another format."""
+    """Raise `BadFileError` for data that begins like a file of another format."""
     for name, beginning in _OTHER_FORMATS.items():
         if re.match(beginning, data):
             raise BadFileError(
@@ -53,7 +53,7 @@ def refuse_other_formats(data: bytes, path: Path) -> None:
 
 
 def advice_on_first_line(names: Sequence[str], *, has_lines_above: bool = True) -> str | None:
-    """Advise on a first line without any known name; None if it may be that of the column names."""
+    """Advise on a first line without a known name; None if it may be the line of column names."""
     values = sum(_is_number(re.sub("[-/: ]", "", name)) for name in names)
     if 2 * values > len(names):
         return _NO_NAMES
@@ -61,7 +61,7 @@ def advice_on_first_line(names: Sequence[str], *, has_lines_above: bool = True) 
 
 
 def as_utf8(data: bytes, path: Path) -> bytes:
-    """Return the text in UTF-8 without a byte order mark. UTF-16 is recognised by its mark."""
+    """Convert the text to UTF-8 without a byte order mark. UTF-16 is recognised by its mark."""
     if not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.removeprefix(codecs.BOM_UTF8)
     try:
@@ -71,9 +71,9 @@ def as_utf8(data: bytes, path: Path) -> bytes:
 
 
 def dialect_of(data: bytes, path: Path, forms: Forms) -> Dialect:
-    """Look for the column names of one of the forms; without them the first line is that of the names.
+    """Look for the column names of one of the forms; without them, take the first line.
 
-    Raises `BadFileError` where a line above them may be a row.
+    Raises `BadFileError` if a line above them may be a row.
     """
     lines = _head(data)
     named = _named(lines[0]) if lines else None
@@ -92,7 +92,7 @@ def _head(data: bytes) -> list[bytes]:
 
 
 def _named(line: bytes) -> str | None:
-    """The separator that Excel's own first line names, as `sep=;`."""
+    """Return the separator that a first line from Excel names, such as `sep=;`."""
     key, equals, value = line.decode(errors="replace").rstrip("\r\n").strip('"').partition("=")
     return value if equals and key.lower() == "sep" and value in _SEPARATORS else None
 
@@ -110,7 +110,7 @@ def _place(
 
 
 def _likely(lines: Sequence[bytes], separators: Sequence[str]) -> str:
-    """Of those that separate anything in the first line the first, which is the comma."""
+    """Return the first separator that occurs in the first line; the comma without any."""
     line = lines[0] if lines else b""
     return next((s for s in separators if len(_values(line, s)) > 1), separators[0])
 

@@ -15,15 +15,15 @@ from forecaster.errors import BadFileError
 from forecaster.files.atomic import sync_directory
 from forecaster.files.paths import check_name, refuse_planted_links, refusing
 
-_TRIES, _PAUSE = 20, 0.05  # seconds; in all less than a signal leaves to clean up in
+_TRIES, _PAUSE = 20, 0.05  # seconds; in total less than the time to clean up after a signal
 
 
 @contextmanager
 def new_directory(out: Path, *, replaces: Collection[str] | None) -> Iterator[Path]:
     """Yield a directory to fill. At the end of the block it replaces `out`; on failure it is removed.
 
-    `out` may be an empty directory; one that holds just the names that it `replaces` is replaced, by two
-    renames; between them no directory has the name. Raises `BadFileError` for any other.
+    `out` may be an empty directory. A directory that holds exactly the names in `replaces` is replaced by two
+    renames, between which no directory has the name. Raises `BadFileError` for any other directory.
     """
     check_name(out)
     refuse_planted_links(out)
@@ -44,7 +44,7 @@ def new_directory(out: Path, *, replaces: Collection[str] | None) -> Iterator[Pa
 
 
 def _check(out: Path, target: Path, replaces: Collection[str] | None) -> None:
-    """Check early that a new directory can be made there."""
+    """Check early that a new directory can be created at the target."""
     if target.exists() and not target.is_dir():
         raise BadFileError(f"{out} exists but is not a directory", hint="choose another name")
     if not target.parent.is_dir():
@@ -68,10 +68,10 @@ def _check(out: Path, target: Path, replaces: Collection[str] | None) -> None:
 
 @contextmanager
 def _held(directory: Path) -> Iterator[None]:
-    """The directory is in use for as long as this process lives."""
+    """Mark the directory as in use for the duration of the block, or until this process ends."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        with suppress(OSError):  # where the file system has no locks, what is left behind stays
+        with suppress(OSError):  # without locks in the file system, an abandoned directory stays
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
@@ -88,7 +88,7 @@ def _remove(directory: Path) -> None:
 
 
 def _remove_if_abandoned(directory: Path) -> None:
-    """Remove what a process that was killed has left behind; nothing else that goes by such a name."""
+    """Remove a directory that a killed process has left; leave one that is still in use."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
@@ -105,7 +105,7 @@ def _take_the_place(temporary: Path, target: Path, *, replace: bool) -> None:
     if target.is_dir():
         shutil.copymode(target, temporary)
     try:
-        temporary.rename(target)  # an empty directory gives way
+        temporary.rename(target)  # this replaces an empty directory
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise

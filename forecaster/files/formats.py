@@ -15,7 +15,7 @@ from forecaster.files.csvfile import read_csv, read_packed_csv
 from forecaster.files.dialect import Dialect, Forms
 from forecaster.files.paths import check_name, counted
 
-_OF_TEXT = (".tsv", ".tab", ".txt")  # endings of tables and of all else
+_OF_TEXT = (".tsv", ".tab", ".txt")  # endings of tables, but also of other files
 
 
 @dataclass(frozen=True)
@@ -24,22 +24,22 @@ class Format:
 
     name: str
     ending: str
-    """In small letters. It counts in any case."""
+    """In lower case. Names of files may have it in upper or lower case."""
     read: Callable[[Path, Forms], tuple[pl.DataFrame, Dialect]]
-    """Of a CSV the rows whose column names are those of one of the forms. Other formats ignore the forms and
-    return `Dialect()`."""
+    """Reads a file; in a CSV it looks for the column names of one of the forms. Other formats ignore the
+    forms and return `Dialect()`."""
     write: Callable[[pl.DataFrame, BinaryIO], None]
     is_text: bool
-    """Whether a row is a line, which errors then name, and values come as String."""
+    """Whether each row is a line of text: then errors name lines, and values are read as String."""
 
 
 def _read_parquet(path: Path, _forms: Forms) -> tuple[pl.DataFrame, Dialect]:
     from pyarrow.parquet import ParquetFile  # noqa: PLC0415 - takes long, and a CSV does without
 
     check_name(path)
-    with path.open("rb") as file, contextlib.suppress(ValueError, pa.ArrowException):  # which Polars will say
-        ParquetFile(file)  # refuses levels so many that Polars would overflow the stack
-    whole = pl.scan_parquet(path, glob=False)  # a name with [ or * in it is a name
+    with path.open("rb") as file, contextlib.suppress(ValueError, pa.ArrowException):  # Polars reports these
+        ParquetFile(file)  # refuses too many levels, at which Polars would overflow the stack
+    whole = pl.scan_parquet(path, glob=False)  # [ or * in a name is not a pattern
     rows, columns = whole.select(pl.len()).collect().item(), len(whole.collect_schema())
     needed, memory = 8 * rows * columns, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory:
@@ -68,7 +68,7 @@ FORMATS: tuple[Format, ...] = (
     Format("CSV", ".csv.gz", read_packed_csv, _write_packed_csv, is_text=True),
     Format("Parquet", ".parquet", _read_parquet, _write_parquet, is_text=False),
 )
-"""Every format. Reading, writing, the files of a directory and endings in messages follow from here."""
+"""Every format. Reading, writing, directories and the endings in messages use these rows."""
 
 
 def table_endings() -> tuple[str, ...]:
@@ -83,7 +83,7 @@ def format_names() -> str:
 
 
 def format_of(path: Path, /) -> Format:
-    """Return the format that the path's ending says. Raises `InvalidOptionError` for an unknown ending."""
+    """Find the format by the path's ending. Raises `InvalidOptionError` for an unknown ending."""
     name = path.name.lower()
     for form in FORMATS:
         if name.endswith(form.ending):

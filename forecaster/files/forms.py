@@ -1,4 +1,4 @@
-"""The columns of the files that come in, and how their values are read."""
+"""The columns of input files, and how their values are read."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from forecaster.tables import LISTENERS, RATES, STREAMS, Column, Table
 
 FIRST_DAY, LAST_DAY = ((day - date(1970, 1, 1)).days for day in (date.min, date.max))
 TICKS_PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
-# From here on a float may stand for more than one integer.
+# From this number on, a float may stand for more than one integer.
 INEXACT_FROM: Mapping[DataTypeClass, int] = {pl.Float64: 2**53, pl.Float32: 2**24}
 
 _ISO_DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T]00:00(:00(\.0+)?)?(Z|[+-]00(:?00)?)?)?$"
 _EXPORT_DAY = r"^[A-Z][a-z]{2} [0-9]{1,2}, [0-9]{4}$"
 
 Reader = Callable[[pl.Expr, DataType], pl.Expr | None]
-"""A column and its type -> its values, NULL for one that cannot be used; None if none of this type can."""
+"""A column and its type -> its values, NULL where invalid; None if the type cannot be used."""
 
 
 def _integer(column: pl.Expr, dtype: DataType) -> pl.Expr | None:
@@ -57,7 +57,7 @@ def _day(column: pl.Expr, dtype: DataType) -> pl.Expr | None:
     if dtype == pl.Date:
         return _in_calendar(column.to_physical())
     if isinstance(dtype, pl.Datetime) and dtype.time_zone in (None, "UTC"):
-        # On integers, because Polars panics over a datetime that its calendar does not have.
+        # By integers, because Polars panics at a datetime outside its calendar.
         ticks, per_day = column.to_physical(), TICKS_PER_DAY[dtype.time_unit]
         return _in_calendar(pl.when(ticks % per_day == 0).then(ticks // per_day))
     return None
@@ -73,13 +73,13 @@ def _day_of_export(column: pl.Expr, dtype: DataType) -> pl.Expr | None:
 
 
 def _in_calendar(days: pl.Expr) -> pl.Expr:
-    """Days since 1970 as a date, if in the years 1 to 9999. The stand-ins for infinity are not."""
+    """Convert days since 1970 to a date; NULL outside the years 1 to 9999, such as for infinity."""
     return pl.when(days.is_between(FIRST_DAY, LAST_DAY)).then(days).cast(pl.Int32).cast(pl.Date)
 
 
 @dataclass(frozen=True)
 class Field:
-    """A column of a file: how its values are read, and what an error says they should have been."""
+    """A column of a file: how its values are read, and what an error says about the expected values."""
 
     expected: str
     read: Reader
@@ -90,7 +90,7 @@ class Field:
 
 
 def form_of(table: Table) -> Mapping[str, Field]:
-    """What a file of rows of a table has: all that rows of ours bring, but their instant."""
+    """Describe the columns of a file for a table: those that this program stores, without created_at."""
     return {column.name: _field(column) for column in table.given}
 
 
@@ -107,7 +107,7 @@ def _field(column: Column) -> Field:
 
 
 def _expected(column: Column) -> tuple[str, Reader]:
-    """What a value has to be for the column that `init` makes, and how it is read."""
+    """Describe the values for a column as `init` creates it, and choose their reader."""
     if column.dtype == pl.Date:
         return "a day like 2024-01-31", _day
     if column.dtype.is_float():
@@ -147,7 +147,7 @@ STREAMS_FORMS: Forms = [
 LISTENERS_FORMS: Forms = [
     frozenset(names) for names in (("date", "monthly_listeners"), ("Date", "Monthly Listeners"))
 ]
-# Other names for our columns, in small letters and with _ for blanks.
+# Other names for our columns, in lower case and with _ for blanks.
 ALSO_CALLED: Mapping[str, frozenset[str]] = {
     "cm_track_id": frozenset({"track_id", "trackid", "chartmetric_track_id"}),
     "cm_artist_id": frozenset({"artist_id", "artistid", "chartmetric_artist_id"}),

@@ -1,4 +1,4 @@
-"""Rows of a file -> rows that the source tables can hold, every row checked before the first one is used."""
+"""Rows of a file -> rows that the source tables can hold. Every row is checked before any is used."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ _SURELY_TOTALS = 30  # days
 
 @dataclass(frozen=True)
 class Intake:
-    """The contents of a file for a source table. Everything is in rows, ignored or left_out."""
+    """The contents of a file for a source table. Everything read is in rows, ignored or left_out."""
 
     rows: pl.DataFrame
     """The rows of the table, in its types."""
@@ -35,28 +35,28 @@ class Intake:
     left_out: pl.DataFrame
     """row (counted from 1), date, reason: the records of an export whose daily streams are not known."""
     notes: tuple[str, ...] = ()
-    """How the file was read, where that may be wrong."""
+    """How the file was read, if that may be wrong."""
     of_totals: bool = False
-    """Whether a day's streams are its total so far less that of the day before."""
+    """Whether the streams of a day were computed from totals so far."""
 
 
 def read_streams(path: Path, /, *, track_id: int | None = None, artist_id: int | None = None) -> Intake:
     """Daily streams from a CSV or Parquet file, in the form of the source table or of an export.
 
     The table's form: cm_track_id, cm_artist_id, date, daily_streams and, if known, days_from_release.
-    `track_id` and `artist_id` are for a file that lacks these columns. Where daily_streams is missing,
-    `streams` is the same: a song's timeline of Spotify for Artists has `date` and `streams`, in any case.
+    `track_id` and `artist_id` are for a file that lacks these columns. The timeline of a song from Spotify
+    for Artists is read, too: its columns are `date` and `streams`, in upper or lower case.
 
     The form of a music analytics service's export: Date, Value (all streams so far) and, if known, Days from
-    release (1 on the first day). It needs `track_id` and `artist_id`. A day's streams are its Value less that
-    of the day before; on the day of release, if the file begins with it, they are its Value. Where the day
-    before is not in the file they are not known: such a record is left out, because to spread the difference
+    release (1 on the first day). It needs `track_id` and `artist_id`. The streams of a day are its Value
+    minus that of the day before; on the day of release, if the file begins with it, they are its Value. If the day
+    before is not in the file, the streams are not known, and the record is left out: spreading the difference
     over the days of a gap would invent records.
 
     The rows: cm_track_id, cm_artist_id, date, daily_streams (NULL where empty), days_from_release (NULL where
-    not known; as in the file, not recounted); in the order of the file, of an export in that of its dates.
-    Raises `BadFileError` that lists the rows that cannot be used, `InvalidOptionError` for ids that are
-    missing, or that the file has itself.
+    not known; as in the file, not recounted). They are in the order of the file; those of an export are
+    ordered by date. Raises `BadFileError` that lists the invalid rows, and `InvalidOptionError` for ids that
+    are missing, or given although the file has them.
     """
     file = _with_daily_streams(CheckedFile.of(path, STREAMS_FORMS, wanted=STREAMS_WANTED))
     _check_not_rates(file)
@@ -94,7 +94,7 @@ def read_listeners(path: Path, /, *, artist_id: int | None = None) -> Intake:
     """Monthly listeners from a CSV or Parquet file, in the form of the source table or of an export.
 
     The table's form: cm_artist_id, date, monthly_listeners. The form of a music analytics service's export:
-    Date, Monthly Listeners. `artist_id` is for a file that does not name the artist, as an export.
+    Date, Monthly Listeners. `artist_id` is for a file that does not name the artist, such as an export.
 
     The rows: cm_artist_id, date, monthly_listeners (NULL where empty), in the order of the file.
     Raises like `read_streams`.
@@ -123,8 +123,8 @@ def read_listeners(path: Path, /, *, artist_id: int | None = None) -> Intake:
 
 
 def _with_daily_streams(file: CheckedFile) -> CheckedFile:
-    """`date` and `streams`, in any case, by the names of the table, unless they are of an artist."""
-    names = {name.lower(): name for name in sorted(file.columns)}  # of two the one in small letters
+    """Rename `date` and `streams`, in upper or lower case, as in the table; refuse streams of an artist."""
+    names = {name.lower(): name for name in sorted(file.columns)}  # of two equal names, the one in lower case
     if "daily_streams" in file.columns or not {"date", "streams"} <= names.keys() or _is_export(file):
         return file
     if "followers" in names:
@@ -149,7 +149,7 @@ def _is_export(file: CheckedFile) -> bool:
 
 
 def _notes_of_totals(rows: pl.DataFrame) -> list[str]:
-    """Note streams of one track that rise every day: they are hardly those of single days."""
+    """Note if the streams of one track rise every day: they are probably totals so far."""
     if "cm_track_id" in rows.columns or rows.height < _SURELY_TOTALS:
         return []
     rises = rows.sort("date")["daily_streams"].drop_nulls().diff().drop_nulls() > 0

@@ -1,4 +1,4 @@
-"""JSON that others may have written: whatever is wrong with it is one error that names the file."""
+"""Read JSON that other programs may have written: any problem is one error that names the file."""
 
 import json
 import os
@@ -13,9 +13,9 @@ _WRONG = "is not what this version of forecaster writes"
 
 
 def read_json(path: Path, /, *, most: int, wrong: str = _WRONG, hint: str | None = None) -> Any:  # noqa: ANN401 - as the file says
-    """What a file of at most so many bytes holds; None if there is no file.
+    """Read a file of at most `most` bytes; None if there is no file.
 
-    Raises `BadFileError` for what is not a regular file, is too large, or is not JSON.
+    Raises `BadFileError` if it is not a regular file, is too large, or is not JSON.
     """
     try:
         with refusing(path, "read"):
@@ -28,10 +28,10 @@ def read_json(path: Path, /, *, most: int, wrong: str = _WRONG, hint: str | None
 
 
 def parse(text: bytes | str, where: Path | str, /, *, wrong: str = _WRONG, hint: str | None = None) -> Any:  # noqa: ANN401
-    """What a JSON text holds. Raises `BadFileError` for an invalid one, or one nested too deeply."""
+    """Parse a JSON text. Raises `BadFileError` if it is invalid or nested too deeply."""
     try:
         said = json.loads(text)
-    except (ValueError, RecursionError):  # also for bytes that are not text, or an endless number
+    except (ValueError, RecursionError):  # also for bytes that are not text, or a number with too many digits
         said = None
     if said is None:
         raise BadFileError(f"{where} {wrong}", hint=hint)
@@ -39,7 +39,7 @@ def parse(text: bytes | str, where: Path | str, /, *, wrong: str = _WRONG, hint:
 
 
 def _read(path: Path, most: int) -> bytes:
-    # Without waiting for a writer, if it is a pipe.
+    # O_NONBLOCK: if it is a pipe, do not wait for a writer.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise BadFileError(f"{path} exists but is not a regular file", hint="remove it")

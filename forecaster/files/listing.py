@@ -1,4 +1,4 @@
-"""Which files a directory, a pattern or a URL means: one rule for all three."""
+"""Find the files that a directory, a pattern or a URL means, by one rule for all three."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from forecaster.process.secrets import one_line
 from forecaster.process.signals import interruptible
 
 ENDINGS = (".parquet", ".parq", ".pq")
-"""What the name of a Parquet file ends in, in any case; a name without any ending is one too."""
+"""Endings of Parquet files, in upper or lower case. A name without an ending counts, too."""
 
 EXPORT_HINT = "export the table as it is now to Parquet files in another directory, and name that"
 STORE_HINT = "check the address, and what the store needs, such as AWS_REGION"
@@ -37,38 +37,38 @@ _MARKS = (
     ".keep",
     ".gitkeep",
 )
-# A version's number, or that and a UUID: other programs have files of metadata as well.
+# A version, or a number and a UUID: other programs have files of metadata as well.
 _OF_ICEBERG = re.compile(r"(?:v\d+|\d+-[0-9a-f-]{32,36})(?:\.\w+)?\.metadata\.json(?:\.gz)?", re.IGNORECASE)
 _OF_DELETIONS = {"file_path", "pos"}  # columns of a file that an Iceberg table keeps next to its data
-_NOT_LISTED = ("http", "https")  # schemes of servers that hold files, and tell no list of them
+_NOT_LISTED = ("http", "https")  # schemes of servers that cannot list their files
 
 States = frozenset[int]
-"""How many parts of a pattern the names so far may have matched."""
+"""The numbers of parts of a pattern that the names so far may have matched."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a place holds."""
+    """The names in a place: those that are read, and those that are not."""
 
     where: str
     read: list[str] = field(default_factory=list)
-    """Each file once."""
+    """The files to read, each one once."""
     passed_over: list[str] = field(default_factory=list)
-    """What could hold data, but is not named as a Parquet file is; a directory ends in a slash."""
+    """Names that may hold data, but are not names of Parquet files; a directory ends in a slash."""
     again: list[str] = field(default_factory=list)
-    """Other names of what is read."""
+    """Other names of files that are read."""
     links: list[str] = field(default_factory=list)
-    """Directories that are read by way of a link."""
+    """Links to directories that are read."""
 
     def would_read(self, directory: Path) -> bool:
-        """Whether what is written into a directory would be read too, if only by way of a link."""
+        """Whether files written into the directory would be read, too, even through a link."""
         place = place_of(self.where)
         return not is_url(self.where) and any(
             place.may_mean(directory, by=Path(by)) for by in (place.base, *self.links)
         )
 
     def warnings(self) -> list[str]:
-        """What a user should know of that which is not read."""
+        """Warn about names that are not read."""
         told = []
         if self.passed_over:
             first = one_line(min(self.passed_over))
@@ -86,19 +86,19 @@ class Listing:
 
 @dataclass(frozen=True)
 class Place:
-    """A directory, or the URL of one, and which of the names below it are meant."""
+    """A directory or its URL, and a pattern that says which names below it are meant."""
 
     base: str
     pattern: tuple[str, ...] = ()
-    """The parts of a pattern: `**` is any number of names, and what lies below a match is meant too."""
+    """The parts of a pattern: `**` is any number of names. Everything below a match is meant, too."""
 
     @property
     def start(self) -> States:
-        """Before the first name."""
+        """The states before the first name."""
         return self._closed({0})
 
     def step(self, states: States, name: str) -> States:
-        """After one more name; empty if neither it nor anything below it is meant."""
+        """Return the states after one more name; empty if neither it nor anything below it is meant."""
         end = len(self.pattern)
         stay = {i for i in states if i == end or self.pattern[i] == "**"}
         go_on = {i + 1 for i in states if i < end and _fits(name, self.pattern[i])}
@@ -109,7 +109,7 @@ class Place:
         return len(self.pattern) in states
 
     def may_mean(self, path: Path, *, by: Path) -> bool:
-        """Whether anything in a directory is meant, if it lies in the base or in a link below it."""
+        """Whether anything in a directory may be meant; `by`: the base, or a link below it."""
         root, path = by.resolve(), path.resolve()
         if not path.is_relative_to(root):
             return False
@@ -119,11 +119,11 @@ class Place:
         return bool(states)
 
     def is_hidden(self, name: str) -> bool:
-        """Whether it is in the making, given up, or of another program; unless the pattern says so too."""
+        """Whether the name begins with . or _, unless a part of the pattern begins so, too."""
         return name.startswith(_HIDDEN) and not any(part.startswith(name[0]) for part in self.pattern)
 
     def is_parquet(self, name: str) -> bool:
-        """Whether it is the name of a Parquet file."""
+        """Whether the name is that of a Parquet file."""
         ending = PurePosixPath(name).suffix
         asked = PurePosixPath(self.pattern[-1]).suffix if self.pattern else ""
         return not ending or ending.lower() in ENDINGS or (ending == asked and not is_pattern(asked))
@@ -136,9 +136,9 @@ class Place:
 
 
 def list_files(where: str) -> Listing:
-    """The files that a directory, a pattern, a file, or the URL of one means.
+    """List the files that a directory, a pattern, a file, or a URL of one of them means.
 
-    Raises `BadFileError` for what cannot be listed, and for a table of which only some files count.
+    Raises `BadFileError` if they cannot be listed, and for a table of Delta Lake, Hudi or Iceberg.
     """
     found = _at_url(where) if is_url(where) else _in_directory(where)
     for names in (found.read, found.passed_over, found.again):
@@ -149,36 +149,36 @@ def list_files(where: str) -> Listing:
 
 
 def is_url(where: str) -> bool:
-    """Whether it names a place in an object store."""
+    """Whether the name is a URL, of a place in an object store."""
     return "://" in where
 
 
 def is_pattern(where: str) -> bool:
-    """Whether it names several files by signs that stand for others."""
+    """Whether the name contains wildcards."""
     return any(sign in where for sign in _WILD)
 
 
 def names_files(where: str) -> bool:
-    """Whether it is a pattern or one file, and no directory."""
+    """Whether the name is a pattern or that of a file, not of a directory."""
     return is_pattern(where) or where.lower().endswith(ENDINGS)
 
 
 def is_mark(name: str) -> bool:
-    """Whether other programs write such a file next to their data: it never has rows, and is not named."""
+    """Whether it is a file that other programs write next to their data. It never has rows; no warning."""
     return any(fnmatchcase(name, mark) for mark in _MARKS)
 
 
 def place_of(where: str) -> Place:
-    """A pattern's fixed beginning, and the rest; all of it for a directory."""
+    """Split a pattern into its fixed beginning and the rest. For a directory, there is no rest."""
     if not is_url(where) and os.path.exists(where):  # noqa: PTH110 - raises nothing
-        return Place(where)  # also if there are signs of patterns in its name
+        return Place(where)  # even if its name contains wildcards
     parts = where.split("/")
     first = next((i for i, part in enumerate(parts) if is_pattern(part)), len(parts))
     return Place("/".join(parts[:first]) or "/", tuple(parts[first:]))
 
 
 def refuse_tables(where: str) -> None:
-    """Raise `BadFileError` for what lies in a table of which only some files count: its log says which."""
+    """Raise `BadFileError` for files in a table of Delta Lake, Hudi or Iceberg, whose log says which count."""
     base = place_of(where).base
     if is_url(where):
         _refuse_table_at_url(base)
@@ -192,7 +192,7 @@ def _fits(name: str, part: str) -> bool:
 
 
 def _folded(name: str) -> str:
-    """With the ending of a Parquet file in small letters, as it counts in any case."""
+    """Write the ending of a Parquet file in lower case, to compare names."""
     stem, dot, ending = name.rpartition(".")
     return f"{stem}{dot}{ending.lower()}" if f".{ending.lower()}" in ENDINGS else name
 
@@ -203,7 +203,7 @@ def _pass_over(found: Listing, path: str, name: str) -> None:
 
 
 def _table(names: Sequence[str]) -> str | None:
-    """The format of the table that a file or directory of such a path belongs to."""
+    """Return the format of the table that a path with these names belongs to; None without a table."""
     if "_delta_log" in names:
         return "Delta Lake"
     if any(name.startswith(".hoodie") for name in names):
@@ -239,7 +239,7 @@ def _in_directory(where: str) -> Listing:
 
 
 def _is_there(where: str) -> bool:
-    """Whether there is something of the name, if only a link; one that may not be looked at is an error."""
+    """Whether the name exists, even as a dangling link. A lack of permission is an error."""
     try:
         os.lstat(where)
     except FileNotFoundError:
@@ -248,7 +248,7 @@ def _is_there(where: str) -> bool:
 
 
 def _walk(place: Place, found: Listing) -> None:
-    """Go through everything that is meant; links are followed, and nothing is read twice."""
+    """Walk through everything that is meant; follow links, and read nothing twice."""
     seen: set[tuple[object, ...]] = set()
     pending = [(place.base, place.start)]
     while pending:
@@ -267,7 +267,7 @@ def _walk(place: Place, found: Listing) -> None:
             is_directory = stat.S_ISDIR(state.st_mode)
             if not is_directory and not (place.means(after) and _is_data(place, entry, state, found)):
                 continue
-            # A directory by way of another name may be meant in another way.
+            # Another name of a directory may match another part of the pattern.
             key = (state.st_dev, state.st_ino, after if is_directory else None)
             if key in seen:
                 found.again.append(entry.path)
@@ -280,7 +280,7 @@ def _walk(place: Place, found: Listing) -> None:
 
 
 def _entries(directory: str) -> list[os.DirEntry[str]]:
-    """What is in a directory, links last: what has a name of its own goes by it."""
+    """List a directory, links last, so that a file is read by its own name, not by a link."""
     with refusing(directory, "listed"), os.scandir(directory) as listed:
         entries = sorted(listed, key=lambda entry: (entry.is_symlink(), entry.name))
     for entry in entries:
@@ -298,11 +298,11 @@ def _is_data(place: Place, entry: os.DirEntry[str], state: os.stat_result, found
         raise BadFileError(
             f"{entry.path} is neither a file nor a directory", hint="move it to another directory"
         )
-    return bool(state.st_size or PurePosixPath(entry.name).suffix)  # else a mark without anything in it
+    return bool(state.st_size or PurePosixPath(entry.name).suffix)  # else a mark, without content
 
 
 def refuse_deletions(path: str, names: Collection[str], *, lacks: bool) -> None:
-    """Raise `BadFileError` for a file of deletions; one that `lacks` a column tells it by its footer."""
+    """Raise `BadFileError` for a delete file of Iceberg; if it `lacks` a column, read the footer, too."""
     if {*names} >= _OF_DELETIONS or (lacks and "delete-type" in pl.read_parquet_metadata(path)):
         raise BadFileError(
             f"{path} lists rows that an Apache Iceberg table has deleted from other files", hint=EXPORT_HINT
@@ -310,7 +310,7 @@ def refuse_deletions(path: str, names: Collection[str], *, lacks: bool) -> None:
 
 
 def refuse_table_around(path: Path) -> None:
-    """Raise `BadFileError` for a directory that is such a table, or lies in one."""
+    """Raise `BadFileError` for a directory that is a table of these formats, or lies in one."""
     for directory in (path, *path.parents):
         there = [name for name in ("_delta_log", ".hoodie") if os.path.isdir(directory / name)]  # noqa: PTH112 - raises nothing
         _refuse(str(directory), _table(there) or _iceberg(str(directory)))
@@ -333,7 +333,7 @@ def _at_url(where: str) -> Listing:
     except BadFileError:
         if place.pattern or not names_files(where):
             raise
-        names = []  # who may read a file may not be allowed to list it
+        names = []  # a user who may read a file may not be allowed to list it
     if not names and not place.pattern and names_files(where):
         return Listing(where, [where])
     for name in names:
@@ -369,7 +369,7 @@ def _refuse_table_at_url(base: str) -> None:
         directory = f"{scheme}://{'/'.join(parts[:end])}"
         signs = ("_delta_log/*", ".hoodie/*", "metadata/*.metadata.json*")
         there: Iterable[str] = ()
-        # Who may list a place may not be allowed to list what is around it.
+        # A user who may list a place may not be allowed to list its parents.
         with suppress(BadFileError), refusing(directory, "read"):
             there = _expand([f"{directory}/{sign}" for sign in signs])
         for path in there:
@@ -377,15 +377,15 @@ def _refuse_table_at_url(base: str) -> None:
 
 
 def _expand(patterns: Sequence[str]) -> list[str]:
-    """Each object that matches, as Polars lists them: with the credentials by which it reads them."""
-    # With a schema, so that none of them is read.
+    """List the matching objects by Polars, with the credentials with which it reads them."""
+    # The schema is given, so that no file is read for it.
     scan = pl.scan_parquet(list(patterns), schema={"cm_track_id": pl.Int64}, hive_partitioning=False)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # on the store's region, which is found out
+        warnings.simplefilter("ignore", UserWarning)  # about the store's region, which is found automatically
         try:
-            # Not documented, but made for other engines: the only way to what Polars found.
+            # Not documented, but meant for other engines: the only way to get the paths that Polars found.
             node = interruptible(lambda: scan._ldf.visit().view_current_node(), cancel=None)  # noqa: SLF001
-            # A frame of no rows stands for no objects.
+            # A frame without rows means that there are no objects.
             return [] if type(node).__name__ == "DataFrameScan" else list(map(str, node.paths))
         except (AttributeError, TypeError) as error:
             raise ForecasterError(

@@ -1,4 +1,4 @@
-"""What errors say of the columns and values of a file."""
+"""Texts for errors about the columns and values of a file."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,20 +9,20 @@ from forecaster.files.forms import FIRST_DAY, INEXACT_FROM, LAST_DAY, TICKS_PER_
 from forecaster.files.notation import advice_on_days, advice_on_numbers
 
 SHOWN = 5
-"""How many offenders an error lists. How many there are in all it always says."""
+"""How many offenders an error lists, at most. It always gives their total number."""
 
 _LONGEST_SHOWN = 40  # characters of a value
 _MOST_COLUMNS = 20
 
 
 def shown(value: pl.Series) -> str:
-    """The one value of the series, as the file has it."""
+    """Show the only value of the series as it is in the file."""
     if value.null_count():
         return "empty"
     if isinstance(value.dtype, (pl.Date, pl.Datetime)):
         per_day = 1 if isinstance(value.dtype, pl.Date) else TICKS_PER_DAY[value.dtype.time_unit]
         if not FIRST_DAY <= value.to_physical().item() // per_day <= LAST_DAY:
-            return "not in the calendar"  # Polars panics over its text
+            return "not in the calendar"  # Polars panics when it formats it
     text = value.cast(pl.String).item()
     inexact_from = INEXACT_FROM.get(value.dtype.base_type())
     if inexact_from is not None and inexact_from <= abs(value.item()) < math.inf:
@@ -31,19 +31,19 @@ def shown(value: pl.Series) -> str:
 
 
 def plain_name(name: str) -> str:
-    """Write a name in small letters, with _ for blanks."""
+    """Write a name in lower case, with _ for blanks."""
     return "_".join(name.lower().split())
 
 
 def name_for(column: str, name: str) -> str:
-    """What to rename it to: a song's own timeline has `streams`."""
+    """Return the name to rename a column to: `streams` also stands for `daily_streams`."""
     return "streams" if column == "daily_streams" and plain_name(name) != column else column
 
 
 def advice_on_values(
     form: Mapping[str, Field], raw: pl.DataFrame, places: Sequence[tuple[int, str]]
 ) -> str | None:
-    """What to write instead of the values at these rows and columns."""
+    """Advise what to write instead of the values at these rows and columns."""
     advice: dict[str, None] = {}
     for column in dict.fromkeys(column for _, column in places):
         values = [
@@ -59,13 +59,13 @@ def advice_on_values(
 
 
 def listed(columns: Sequence[str]) -> str:
-    """List columns, or the first of many."""
+    """List the columns; of many, only the first ones."""
     more = [f"and {len(columns) - _MOST_COLUMNS:,} more"] if len(columns) > _MOST_COLUMNS else []
     return ", ".join([*(shortened(repr(column)) for column in columns[:_MOST_COLUMNS]), *more])
 
 
 def numbered(noun: str, numbers: Sequence[int]) -> str:
-    """List numbers after their noun, or the first of many."""
+    """List the numbers after their noun; of many, only the first ones."""
     more = ["..."] if len(numbers) > SHOWN else []
     return f"{noun}{'s' if len(numbers) > 1 else ''} {', '.join([*map(str, numbers[:SHOWN]), *more])}"
 

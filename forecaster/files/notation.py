@@ -1,11 +1,11 @@
-"""Numbers and days as people and spreadsheets write them: read where that is certain, else what to write."""
+"""Numbers and days as people and spreadsheets write them: read them if unambiguous, else advise."""
 
 import re
 from collections.abc import Iterable
 
 import polars as pl
 
-_SEPARATOR = "[.,'_ \u00a0\u2009\u202f\u2019]"  # whatever stands between thousands somewhere
+_SEPARATOR = "[.,'_ \u00a0\u2009\u202f\u2019]"  # separators of thousands, from all countries
 _BLANKS = str.maketrans("\u00a0\u2009\u202f", "   ")
 
 _WITH_COMMA = r"^[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?$"
@@ -21,7 +21,7 @@ _LONGEST_SHOWN = 40
 
 
 def has_decimal_commas(values: pl.Series) -> bool:
-    """Say whether any number has a comma, and none has a point."""
+    """Whether some numbers have a comma, and no value has a point."""
     return bool(values.str.contains(_WITH_COMMA).any() and not values.str.contains(".", literal=True).any())
 
 
@@ -32,7 +32,7 @@ def doubtful_comma(values: pl.Series) -> str | None:
 
 
 def whole_with_points(values: pl.Series) -> pl.Series | None:
-    """Whole numbers that are written as `1000,0` with a point; None if there are none."""
+    """Replace the comma of whole numbers like `1000,0` by a point; None without such numbers."""
     if not values.str.contains(_WHOLE_WITH_COMMA).any():
         return None
     return values.str.replace(_WHOLE_WITH_COMMA, "${1}.0")
@@ -55,7 +55,7 @@ def advice_on_numbers(values: Iterable[object], *, is_decimal: bool) -> str | No
 
 
 def _without_separators(number: str) -> str:
-    """Write a number without separators of thousands. After a last one of another kind are decimals."""
+    """Write a number without separators of thousands. A different last separator is the decimal point."""
     *thousands, last = re.findall(_SEPARATOR, number)
     whole, _, decimals = number.rpartition(last) if {last} < {last, *thousands} else (number, "", "")
     return ".".join(filter(None, (re.sub(_SEPARATOR, "", whole), decimals)))
@@ -65,7 +65,7 @@ def advice_on_days(values: Iterable[object]) -> str | None:
     """Advise what to write instead of days that cannot be read; name their format where it is certain."""
     texts = [value for value in values if isinstance(value, str)]
     found = [*filter(None, map(_DAY_OR_MONTH.match, texts))]
-    # With dots the day is always first.
+    # With dots, the day always comes first.
     day_first = any(day[2] == "." or int(day[1]) > _MOST_MONTHS for day in found)
     month_first = any(int(day[3]) > _MOST_MONTHS for day in found)
     if day_first != month_first:

@@ -1,4 +1,4 @@
-"""A directory of files as one: all that are tables, in the order of their names, and nothing else."""
+"""Read a directory of files as one file: all tables in it, in the order of their names."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -19,12 +19,12 @@ _FILE, _ROW = "_file", "_row"
 
 
 def read_parts(path: Path, read: Callable[[Path], Intake], /, *, key: Sequence[str]) -> Intake:
-    """Read a file or, of a directory, every file in it that ends like a table, as one.
+    """Read a file, or all tables in a directory as one file.
 
-    No two rows of it have the same `key`. What else is in it is named in the notes, except what other
-    programs leave next to their data. Raises `InvalidOptionError` for a directory that has other directories
-    in it or no table, `BadFileError` for two rows that are in two files and for a table of Delta Lake and
-    its like or a path that does not exist, and what `read` raises.
+    A table is a file with the ending of a format. Notes name the other files, except those that other
+    programs leave next to their data. Raises `InvalidOptionError` for a directory that contains directories or no
+    table; `BadFileError` for a path that does not exist, for a table of Delta Lake, Hudi or Iceberg, and for
+    a `key` that is in two files; and what `read` raises.
     """
     _check_exists(path)
     if not os.path.isdir(path):  # noqa: PTH112 - raises nothing
@@ -75,7 +75,7 @@ def _listed(directory: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _refuse_line_ends(files: Iterable[Path]) -> None:
-    """In any word about such a file its name could begin a line of ours."""
+    """Refuse names with line ends: in a message, such a name could begin a line of its own."""
     for file in files:
         if not {"\n", "\r"}.isdisjoint(file.name):
             raise BadFileError(f"the name {one_line(str(file))} contains a line end", hint="rename the file")

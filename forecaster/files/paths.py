@@ -1,4 +1,4 @@
-"""Names of files: which are refused, and what an error says of a file that fails."""
+"""Paths of files: refuse unsafe ones, and turn failures into errors that name the file."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from polars.exceptions import PanicException, PolarsError
 
 from forecaster.errors import BadFileError
 
-# Of what Polars says of a store that it cannot reach, its own settings tell a user nothing.
+# When a store cannot be reached, Polars also prints its settings, which do not help a user.
 _OF_STORE = re.compile(
     r"object-store error: .{1,2000}, retry_timeout: \S{1,20}\s{1,9}- (.*?)(?: \((?:location|path): .*)?\Z"
 )
@@ -54,8 +54,8 @@ def check_name(name: Path | str) -> None:
 def refuse_planted_links(path: Path) -> None:
     """Raise `BadFileError` for a link on the way to `path` that somebody else may have put there.
 
-    As the kernel's `protected_symlinks` has it: in a sticky directory that all may write to, a link counts
-    only if it belongs to this user, to the owner of the directory, or to root.
+    The rule is that of the kernel's `protected_symlinks`: in a sticky directory that everybody may write to,
+    a link is followed only if it belongs to this user, to the owner of the directory, or to root.
     """
     file_itself(path)
 
@@ -80,7 +80,7 @@ def file_itself(path: Path) -> Path:
 
 
 def is_trusted(entry: Path) -> bool:
-    """Say whether nobody else can have put this link or file where it is."""
+    """Whether nobody else can have created this link or file."""
     directory = entry.parent.stat()
     is_for_all = directory.st_mode & stat.S_ISVTX and directory.st_mode & stat.S_IWOTH
     return not is_for_all or entry.lstat().st_uid in (os.geteuid(), directory.st_uid, 0)

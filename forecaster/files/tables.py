@@ -1,4 +1,4 @@
-"""Tables in and out: whole files or none, and an error that names the row."""
+"""Read and write tables: whole files or nothing, and errors that name the row."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +18,17 @@ class TableFile:
 
     rows: pl.DataFrame
     lines_above: int = 0
-    """Lines of a CSV before that of its column names."""
+    """Number of lines above the column names of a CSV."""
     notes: tuple[str, ...] = ()
     """Guesses about the file, which may be wrong."""
 
 
 def read_table(path: Path, /) -> pl.DataFrame:
-    """Read all rows of a file: of a CSV every column as String, an empty value as NULL; of Parquet as typed.
+    """Read all rows of a file. Parquet has types; in a CSV every column is String, and an empty value NULL.
 
-    Raises `BadFileError` for a file that does not exist, is damaged or not what its ending says, or is a CSV
-    with a row that has more or fewer values than there are columns, and `InvalidOptionError` for an unknown
-    ending.
-    Only an empty line is a row of NULLs, and none at the end of a CSV with several columns.
+    Raises `InvalidOptionError` for an unknown ending, and `BadFileError` for a file that does not exist, is
+    damaged, or is not what its ending says, and for a CSV in which a row has more or fewer values than there
+    are columns. An empty line is a row of NULLs, except at the end of a CSV with several columns.
     """
     return read_form(path, ()).rows
 
@@ -37,7 +36,7 @@ def read_table(path: Path, /) -> pl.DataFrame:
 def read_form(path: Path, forms: Forms, /) -> TableFile:
     """Read a file as `read_table` does; a CSV may have another separator, and lines above the column names.
 
-    They are recognised by the names that the `forms` want.
+    Both are recognised by the column names of the `forms`.
     """
     form = format_of(path)
     with refusing(path, "read", hint="it is damaged, incomplete, or not what its ending says"):
@@ -51,7 +50,7 @@ def read_form(path: Path, forms: Forms, /) -> TableFile:
 def check_output_path(path: Path, /, *, any_ending: bool = False) -> None:
     """Check early that a table can be written to `path`. Write nothing.
 
-    Raises `InvalidOptionError` for an ending that names no format, and what `check_target` raises.
+    Raises `InvalidOptionError` for an unknown ending, and what `check_target` raises.
     """
     if path.name and not any_ending:
         format_of(path)
@@ -61,8 +60,8 @@ def check_output_path(path: Path, /, *, any_ending: bool = False) -> None:
 def write_table(frame: pl.DataFrame, path: Path, /) -> None:
     """Write all rows, in the format of the path's ending. On failure the path stays as it was.
 
-    Raises `InvalidOptionError` and `BadFileError` like `check_output_path`, and `BadFileError` for a write
-    that fails on the way.
+    Raises `InvalidOptionError` and `BadFileError` like `check_output_path`, and `BadFileError` if writing
+    fails.
     """
     check_output_path(path)
     with replacing(path) as file:

@@ -1,1 +1,1 @@
-"""Schemas of the frames that modules exchange, and casting of rows to the types of columns."""
+"""Schemas of the frames that modules exchange; cast rows to the types of columns; collect frames."""

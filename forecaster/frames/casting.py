@@ -72,10 +72,10 @@ def fit(
     """Cast rows to the types of the columns of the same names, with the same values.
 
     A value that a column cannot hold exactly (too large, a fraction, not finite) is a problem of its row, and
-    so is a NULL where a value is required. Some conversions are allowed to lose precision, because such a
-    column is made for it: a float becomes the nearest value of a real column and is rounded to the scale of a
-    numeric column, and an instant becomes its day in a date column. Raises `WriteRefusedError` for a column
-    whose type cannot hold this kind of values at all.
+    so is a NULL where a value is required. Some conversions may lose precision, because such a column is
+    meant for it: a float becomes the nearest value of a real column and is rounded to the scale of a numeric
+    column, and an instant becomes its day in a date column. Raises `WriteRefusedError` for a column whose
+    type cannot hold values of this kind at all.
     """
     fitted: dict[str, pl.Series] = {}
     problems: dict[str, pl.Series] = {}
