@@ -49,9 +49,9 @@ def read_streams(path: Path, /, *, track_id: int | None = None, artist_id: int |
 
     The form of a music analytics service's export: Date, Value (all streams so far) and, if known, Days from
     release (1 on the first day). It needs `track_id` and `artist_id`. The streams of a day are its Value
-    minus that of the day before; on the day of release, if the file begins with it, they are its Value. If the day
-    before is not in the file, the streams are not known, and the record is left out: spreading the difference
-    over the days of a gap would invent records.
+    minus that of the day before; on the day of release, if the file begins with it, they are its Value. If
+    the day before is not in the file, the streams are not known, and the record is left out: spreading the
+    difference over the days of a gap would invent records.
 
     The rows: cm_track_id, cm_artist_id, date, daily_streams (NULL where empty), days_from_release (NULL where
     not known; as in the file, not recounted). They are in the order of the file; those of an export are

@@ -178,7 +178,7 @@ def place_of(where: str) -> Place:
 
 
 def refuse_tables(where: str) -> None:
-    """Raise `BadFileError` for files in a table of Delta Lake, Hudi or Iceberg, whose log says which count."""
+    """Raise `BadFileError` for files of a table of Delta Lake, Hudi or Iceberg: its log says which count."""
     base = place_of(where).base
     if is_url(where):
         _refuse_table_at_url(base)

@@ -22,9 +22,9 @@ def read_parts(path: Path, read: Callable[[Path], Intake], /, *, key: Sequence[s
     """Read a file, or all tables in a directory as one file.
 
     A table is a file with the ending of a format. Notes name the other files, except those that other
-    programs leave next to their data. Raises `InvalidOptionError` for a directory that contains directories or no
-    table; `BadFileError` for a path that does not exist, for a table of Delta Lake, Hudi or Iceberg, and for
-    a `key` that is in two files; and what `read` raises.
+    programs leave next to their data. Raises `InvalidOptionError` for a directory that contains directories,
+    or no table; `BadFileError` for a path that does not exist, for a table of Delta Lake, Hudi or Iceberg,
+    and for a `key` that is in two files; and what `read` raises.
     """
     _check_exists(path)
     if not os.path.isdir(path):  # noqa: PTH112 - raises nothing

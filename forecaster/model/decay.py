@@ -7,7 +7,7 @@ import polars as pl
 Array = npt.NDArray[np.float64]
 
 RATE_MAX = 100.0
-"""Largest k. Streams that fall by more than exp(-100) per month are zero, so nothing is lost by stopping."""
+"""Largest k. Streams that fall by more than exp(-100) per month are zero, so a larger k changes nothing."""
 
 _GRID = np.concatenate([[0.0], np.geomspace(1e-7, RATE_MAX, 128)])
 _HALVINGS = 50  # from a bracket of relative width 0.18 to far below 1e-12
@@ -47,9 +47,9 @@ def _fit_struct(points: pl.Series) -> pl.Series:
 def fit_decay_rates(x: Array, y: Array) -> Array:
     """Fit k >= 0 of y = S0 exp(-k x), S0 >= 0, by least squares, for every row at once.
 
-    `x`, `y`: (n, 3), ages in months ascending and streams >= 0. Returns (n,). Every other row (NaN,
-    negative streams) gets some finite k. Given k the best S0 is linear, so with z = x - x[0], e = exp(-k z),
-    A = sum(y e) and C = sum(e^2) what is left is to maximise A^2 / C over k alone.
+    `x`, `y`: (n, 3), ages in months, ascending, and streams >= 0. Returns (n,). An invalid row (NaN, negative
+    streams) gets some finite k. For a given k, the best S0 follows by linear least squares. With
+    z = x - x[0], e = exp(-k z), A = sum(y e) and C = sum(e^2), it remains to maximise A^2 / C over k alone.
     """
     scale = np.abs(y).max(axis=1, keepdims=True, initial=0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -63,14 +63,14 @@ def fit_decay_rates(x: Array, y: Array) -> Array:
 
 
 def _through_two_ages(z2: Array, y: Array) -> Array:
-    """Exact: the two older points have the same age, so their mean and the newest are met."""
+    """Fit exactly: the two older points have the same age, so the curve meets their mean and the newest."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         k = np.log((y[:, 0] + y[:, 1]) / 2 / y[:, 2]) / z2
     return np.clip(np.nan_to_num(k, nan=0.0, posinf=RATE_MAX, neginf=0.0), 0.0, RATE_MAX)
 
 
 def _through_three_ages(z1: Array, z2: Array, y: Array) -> Array:
-    """Scan a geometric grid for the best bracket of a maximum, then halve it on the slope's sign."""
+    """Scan a geometric grid for the best bracket of a maximum, then bisect it by the sign of the slope."""
     rises, explained = _on_grid(z1, z2, y)
     # A maximum lies between a point where the curve rises and the next one where it does not. At the cap the
     # curve may still rise; at 0 it may already fall, which is a maximum of its own because k >= 0.
@@ -90,10 +90,10 @@ def _through_three_ages(z1: Array, z2: Array, y: Array) -> Array:
 
 
 def _on_grid(z1: Array, z2: Array, y: Array) -> tuple[npt.NDArray[np.bool_], Array]:
-    """Whether A^2 / C rises, and what it is, for every row (n) and every k of the grid: two arrays (n, 129).
+    """For every row (n) and every k of the grid, compute whether A^2 / C rises, and A^2 / C: two (n, 129).
 
-    Both are linear in y but for the square, with weights that only the ages decide. Of these there are few: a
-    track of 11 months or more has the same as any other.
+    Except for the square, both are linear in y. The weights depend only on the ages, of which there are few
+    combinations: all tracks of 11 months or more have the same one.
     """
     ages, which = np.unique(np.stack([z1, z2], axis=1), axis=0, return_inverse=True)
     rises = np.empty((len(y), len(_GRID)), dtype=bool)
@@ -109,7 +109,7 @@ def _on_grid(z1: Array, z2: Array, y: Array) -> tuple[npt.NDArray[np.bool_], Arr
 
 
 def _explained(k: Array, z1: Array, z2: Array, y0: Array, y1: Array, y2: Array) -> Array:
-    """A^2 / C: the part of sum(y^2) that k explains."""
+    """Compute A^2 / C: the part of sum(y^2) that k explains."""
     e1, e2 = np.exp(-k * z1), np.exp(-k * z2)
     a = y0 + y1 * e1 + y2 * e2
     result: Array = a * a / (1 + e1 * e1 + e2 * e2)
@@ -117,7 +117,7 @@ def _explained(k: Array, z1: Array, z2: Array, y0: Array, y1: Array, y2: Array) 
 
 
 def _slope(k: Array, z1: Array, z2: Array, y0: Array, y1: Array, y2: Array) -> Array:
-    """Sign of d(A^2 / C)/dk, multiplied out so that the terms that cancel are never formed."""
+    """Compute the sign of d(A^2 / C)/dk, multiplied out, without the terms that cancel."""
     e1, e2 = np.exp(-k * z1), np.exp(-k * z2)
     return (
         y0 * (z1 * e1 * e1 + z2 * e2 * e2)

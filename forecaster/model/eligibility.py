@@ -1,4 +1,4 @@
-"""Why a track gets no forecast: each reason with its condition, in the order in which they are tried."""
+"""Why a track gets no forecast: each reason with its condition, in the order of the checks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import polars as pl
 
 @dataclass(frozen=True, eq=False)
 class Reason:
-    """A reason against a result. Registries map its name to it, and the first one that applies is given."""
+    """A reason for having no result. Registries map names to reasons; the first that applies is given."""
 
     meaning: str
     """A clause about one track or artist, to follow a colon."""
@@ -37,7 +37,7 @@ REASONS: Mapping[str, Reason] = {
 }
 """Every reason to skip a track. Conditions may use all columns of `build_tracks` but `reason`.
 
-A new reason is a new row here. Reports, the doctor, a track's diagnosis and the page show it without more.
+To add a reason, add a row here. Reports, the doctor, the diagnosis of a track and the page then show it.
 """
 
 

@@ -20,7 +20,7 @@ def clean(daily: pl.LazyFrame, /) -> pl.LazyFrame:
     Newest: largest `created_at`, then largest `id`; the values themselves decide where both are equal.
     """
     records = daily.filter(STREAMS.is_record())
-    # Sorting all rows is slow, and hardly any track needs it: only those in which a date occurs twice.
+    # Sorting all rows is slow, and few tracks need it: only those in which a date occurs twice.
     doubled = (
         records.group_by("cm_track_id")
         .agg(doubled=pl.len() > pl.col("date").n_unique())
@@ -38,14 +38,14 @@ def clean(daily: pl.LazyFrame, /) -> pl.LazyFrame:
 def usable_records(daily: pl.LazyFrame, /) -> pl.LazyFrame:
     """Select what the recent sums need of the cleaned daily streams: (track, day) rows, in any order.
 
-    cm_track_id, day (orders a track's records; nothing else is read from it), daily_streams.
+    cm_track_id, day (used only to order a track's records), daily_streams.
     """
     return daily.select("cm_track_id", pl.col("date").to_physical().alias("day"), "daily_streams")
 
 
 def track_facts(daily: pl.LazyFrame, /) -> pl.LazyFrame:
     """Collect the `TRACK_FACTS` of the cleaned daily streams: one row per track, without sums of streams."""
-    # Order is asked for inside each aggregation: whatever the input order and the engine, it holds.
+    # Each aggregation sorts, so that neither the order of the input nor the engine matters.
     artists = pl.col("cm_artist_id").sort_by("date")
     return daily.group_by("cm_track_id").agg(
         cm_artist_id=artists.last(),
@@ -84,7 +84,7 @@ def track_features(
 
 
 def looks_ahead(tracks: int, as_of: date | None) -> Iterator[str]:
-    """Explain what it means that this many tracks have streams after the as-of date."""
+    """Warn that this many tracks have streams after the as-of date, and say what it means."""
     if tracks and as_of:
         yield (
             f"tracks with streams after --as-of {as_of}: {tracks:,}; these streams count as well, because "
@@ -111,5 +111,5 @@ def _day_number(column: str) -> pl.Expr:
 
 
 def _finite(total: pl.Expr) -> pl.Expr:
-    """The sum of finite streams, which may be too large for a float."""
+    """Keep a sum of streams finite, even if it is too large for a float."""
     return total.clip(upper_bound=sys.float_info.max)

@@ -17,9 +17,9 @@ WINDOW = 4  # kept values that are averaged
 RECORDS_MIN = 3
 MONTHS_MIN = 2
 MONTHS_MAX = 1_200
-"""Most calendar months: a hundred years are one wrong date, not a history."""
+"""Largest number of calendar months: a history of more than a hundred years has a wrong date."""
 RATE_MAX = 100.0
-"""Largest rate, up or down. No counts of listeners fall by more than exp(-100) a month, but to zero."""
+"""Largest rate, up or down. Listeners that fall by more than exp(-100) a month are zero."""
 
 _REASONS_BEFORE_FIT: Mapping[str, Reason] = {
     "too_few_records": Reason(
@@ -51,13 +51,13 @@ _REASONS_AFTER_FIT: Mapping[str, Reason] = {
     ),
 }
 RATE_REASONS: Mapping[str, Reason] = {**_REASONS_BEFORE_FIT, **_REASONS_AFTER_FIT}
-"""Every reason to compute no rate of an artist: those before the fit may use the columns of `_history` and
-`months`; those after it the `mldr` that `fit_rates` returned. The first one that applies is given."""
+"""Every reason for an artist to have no rate. Reasons before the fit may use the columns of `_history` and
+`months`, those after it the `mldr` that `fit_rates` returned. The first one that applies is given."""
 
 _BLOCK = 1_024  # artists in one padded array
 _GRID = np.concatenate([[0.0], np.geomspace(1e-4, RATE_MAX, 128)])
-_LOST_IN_ROUNDING = 15.0  # beyond it exp(-2 b) is hardly more than a float's last digit beside 1
-_STEPS = 60  # so many halvings alone reach a float's precision; Newton needs about five
+_LOST_IN_ROUNDING = 15.0  # above this b, adding exp(-2 b) to 1 hardly changes a float
+_STEPS = 60  # enough for bisection alone to reach the precision of a float; Newton needs about five
 
 
 def newest_mldr(artist_mldr: pl.LazyFrame, /) -> pl.LazyFrame:
@@ -92,7 +92,7 @@ def artist_rates(listeners: pl.LazyFrame, /) -> pl.LazyFrame:
 
 
 def _history() -> dict[str, pl.Expr]:
-    """What is needed of an artist's records; `kept_months` are calendar months since the first one."""
+    """Aggregate an artist's records to what the rate needs; `kept_months` count from the first month."""
     date, listeners = pl.col("date"), pl.col("monthly_listeners").cast(pl.Float64)
     kept = date.sort().gather_every(KEEP_EVERY)
     month = kept.dt.year().cast(pl.Int64) * 12 + kept.dt.month()
@@ -107,7 +107,7 @@ def _history() -> dict[str, pl.Expr]:
 
 
 def _rate() -> pl.Expr:
-    """What `fit_rates` returns for each artist; NaN for those who are left out."""
+    """Compute `fit_rates` for each artist; NaN for those with a reason to have no rate."""
     return pl.struct("kept", "kept_months", "months", "reason").map_batches(
         _rates_of_struct, return_dtype=pl.Float64, is_elementwise=True
     )
@@ -128,9 +128,9 @@ def _rates_of_struct(histories: pl.Series) -> pl.Series:
 
 
 def _monthly_sums(artists: pl.DataFrame) -> Array:
-    """(months, artists): the sums of the kept values' means, in a unit of each artist's own; 0 past its last.
+    """Sum the means of the kept values per month: (months, artists), 0 after an artist's last month.
 
-    The unit is a power of two, so that no sum is too large for a float and every number keeps its digits.
+    Each artist has its own unit, a power of two: no sum is too large for a float, and no digit is lost.
     """
     kept, month = artists["kept"].explode().to_numpy(), artists["kept_months"].explode().to_numpy()
     counts = artists["kept"].list.len().to_numpy().astype(np.intp)
@@ -149,10 +149,10 @@ def _monthly_sums(artists: pl.DataFrame) -> Array:
 
 
 def without_anomalies(sums: Array, months: npt.NDArray[np.int64], /) -> Array:
-    """Replace each month outside 1.5 interquartile ranges, but the first and the last of an artist.
+    """Replace each month outside 1.5 interquartile ranges, except the first and the last of an artist.
 
-    `sums`: (months, artists), of which an artist's first `months[artist]` count. What replaces a month is
-    the mean of the one before it, as already replaced, and the one after it.
+    `sums`: (months, artists), of which an artist's first `months[artist]` count. A month is replaced by the
+    mean of the month before it (already replaced) and the month after it.
     """
     height = len(sums)
     counts = np.arange(height)[:, None] < months
@@ -168,7 +168,7 @@ def without_anomalies(sums: Array, months: npt.NDArray[np.int64], /) -> Array:
 
 
 def _quantile(ordered: Array, months: npt.NDArray[np.int64], q: float) -> Array:
-    """Of each column's first `months` values, interpolated between its neighbours in order."""
+    """Compute the quantile of each column's first `months` values, by linear interpolation."""
     place = (months - 1) * q
     below = place.astype(np.intp)
     column = np.arange(ordered.shape[1])
@@ -178,15 +178,15 @@ def _quantile(ordered: Array, months: npt.NDArray[np.int64], q: float) -> Array:
 
 
 def fit_rates(y: Array, months: npt.NDArray[np.int64], /) -> Array:
-    """Least-squares b of y = a exp(-b t), t = 0, 1, 2 ..., for every column at once.
+    """Fit b of y = a exp(-b t), t = 0, 1, 2, ..., by least squares, for every column at once.
 
     `y`: (months, n), not negative, of which a column's first `months[column]` (at least 2) count and all
     others are 0. Returns (n,), per month: NaN where y is zero throughout, +inf or -inf where the best curve
     falls or rises by more than exp(100) a month.
 
-    Given b the best a is linear, so with w = exp(-b t), A = sum(y w) and C = sum(w^2) what is left is to
-    maximise A^2 / C over b. A growing curve is a decaying one with time turned round, so that no w is larger
-    than 1: column n + i is column i backwards, and all b are >= 0.
+    For a given b, the best a follows by linear least squares. With w = exp(-b t), A = sum(y w) and
+    C = sum(w^2), it remains to maximise A^2 / C over b. A growing curve is a decaying one with time reversed,
+    so that no w is larger than 1: column n + i is column i backwards, and all b are >= 0.
     """
     n = y.shape[1]
     top = y.max(axis=0, initial=0.0)
@@ -196,7 +196,7 @@ def fit_rates(y: Array, months: npt.NDArray[np.int64], /) -> Array:
     y, ones = both[:, column], (np.arange(len(y))[:, None] < months[column]).astype(np.float64)
     rate = _turning_points(y, ones, low, high)
     explained = _moments(np.exp(-rate), y)[0] ** 2 / _moments(np.exp(-2 * rate), ones)[0]
-    # The first of equals: a decay before a growth.
+    # Of equal ones the first: decay before growth.
     order = np.lexsort((-explained, column % n))
     _, first = np.unique(column[order] % n, return_index=True)
     best = order[first]
@@ -205,14 +205,14 @@ def fit_rates(y: Array, months: npt.NDArray[np.int64], /) -> Array:
 
 
 def _both_ways(y: Array, months: npt.NDArray[np.int64]) -> Array:
-    """(months, 2n): every column as it is, then every column backwards from its last month."""
+    """Return (months, 2n): every column as it is, then every column backwards from its last month."""
     source = months - 1 - np.arange(len(y))[:, None]
     backwards = np.take_along_axis(y, np.maximum(source, 0), axis=0)
     return np.concatenate([y, np.where(source >= 0, backwards, 0.0)], axis=1)
 
 
 def _brackets(y: Array, months: npt.NDArray[np.int64]) -> tuple[Indices, Array, Array]:
-    """Where maxima of A^2 / C over b >= 0 lie: their column, and a b below and above each.
+    """Bracket the maxima of A^2 / C over b >= 0: return their columns, and a b below and above each.
 
     A^2 / C rises with b where the mean age weighted by w^2 is greater than the one weighted by y w.
     """
@@ -237,9 +237,9 @@ def _brackets(y: Array, months: npt.NDArray[np.int64]) -> tuple[Indices, Array, 
 
 
 def _turning_points(y: Array, ones: Array, low: Array, high: Array) -> Array:
-    """The b between `low` and `high` at which A^2 / C turns, by Newton's method kept inside the bracket.
+    """Find the maximum of A^2 / C between `low` and `high`, by Newton's method kept inside the bracket.
 
-    Solved is log(mean age by w^2 / mean age by y w) = 0: nearly straight in b, however steep the curve.
+    It solves log(mean age by w^2 / mean age by y w) = 0, nearly linear in b, however steep the curve.
     """
     rate = (low + high) / 2
     moving = np.ones(len(rate), dtype=bool)
@@ -260,17 +260,17 @@ def _turning_points(y: Array, ones: Array, low: Array, high: Array) -> Array:
 
 
 def _mean_and_variance(x: Array, weights: Array) -> tuple[Array, Array]:
-    """Of the age t with the weights `weights[t]` x^t, per column."""
+    """Compute mean and variance of the age t with the weights `weights[t]` x^t, per column."""
     total, first, second = _moments(x, weights)
     mean = first / total
     return mean, second / total + mean - mean * mean
 
 
 def _moments(x: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """Sums over t of `weights[t]` x^t times 1, t and t (t - 1), per column.
+    """Sum `weights[t]` x^t times 1, t and t (t - 1) over t, per column.
 
-    By Horner's rule, month after month: zeros past a column's last month leave every digit as it is, so a
-    column's result does not depend on those beside it.
+    By Horner's rule, month by month: zeros after a column's last month change no digit, so the result of a
+    column does not depend on the other columns.
     """
     total, first, second = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
     for weight in weights[::-1]:

@@ -12,7 +12,7 @@ from forecaster.model.segments import (
 )
 
 FACTOR_MAX = 1e9
-"""Largest artist factor. At the lowest base rate it leaves exp(-4e6) of the streams: zero already."""
+"""Largest artist factor. Even at the lowest base rate it leaves exp(-4e6) of the streams: zero."""
 
 
 def with_multiplier(tracks: pl.LazyFrame, /, *, influence: float | None) -> pl.LazyFrame:
@@ -23,7 +23,7 @@ def with_multiplier(tracks: pl.LazyFrame, /, *, influence: float | None) -> pl.L
     """
     own = (pl.col("streams_30") * INFLUENCE_PER_STREAM).clip(0, INFLUENCE_MAX)
     used_range = (
-        # `first` makes it a scalar, which fits a frame of any height, none included.
+        # `first` makes it a scalar, which fits a frame of any height, even 0.
         influence_range(own)
         if influence is None
         else influence_range(pl.lit(min(influence, INFLUENCE_MAX))).first()
@@ -41,5 +41,5 @@ def with_multiplier(tracks: pl.LazyFrame, /, *, influence: float | None) -> pl.L
 
 
 def _months_per_decay(month: pl.Expr) -> pl.Expr:
-    """Sum of 1 / base rate over the months before `month`."""
+    """Sum 1 / base rate over the months before `month`."""
     return summed_before(month, pl.col("influence_range"), values=1 / BASE_RATES, starts=SEGMENT_STARTS)

@@ -15,7 +15,7 @@ DAYS_PER_MONTH = 30
 
 @dataclass(frozen=True)
 class Parameters:
-    """What a forecast depends on besides the data.
+    """What a forecast depends on, apart from the data.
 
     Raises `InvalidOptionError` on creation if a value cannot be used.
     """
@@ -25,7 +25,7 @@ class Parameters:
     age_from: AgeFrom = "release"
     """Where a track's age comes from: its `days_from_release`, or its first date."""
     as_of: date | None = None
-    """The day ages are measured on. None: each track's own last date, so that the data alone decides."""
+    """The day on which ages are measured. None: the last date of each track."""
     influence: float | None = None
     """One influence for all tracks. None: each track's own, min(10 x streams_30, 5,000,000)."""
 

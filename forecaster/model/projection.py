@@ -30,5 +30,5 @@ def project(tracks: pl.LazyFrame, /, *, horizon: int) -> pl.LazyFrame:
 
 
 def _decay_before(month: pl.Expr) -> pl.Expr:
-    """Sum of the base rates over the months before `month`."""
+    """Sum the base rates over the months before `month`."""
     return summed_before(month, pl.col("influence_range"), values=BASE_RATES, starts=FORECAST_SEGMENT_STARTS)

@@ -30,7 +30,7 @@ INFLUENCE_EDGES: tuple[int, ...] = (
     0, 10_000, 30_000, 50_000, 75_000, 110_000, 160_000, 250_000, 410_000, 950_000,
 )  # fmt: skip
 
-# A lifecycle segment is a row. Whatever counts or lists segments follows from here.
+# A lifecycle segment is a row. Everything that counts or lists segments uses these rows.
 _SEGMENTS: tuple[_Segment, ...] = (
     _Segment(1, 0.06741191851584262, (
         .094000, .089111, .084222, .079333, .074444, .069556, .064667, .059778, .054889, .050000)),
@@ -89,9 +89,9 @@ def summed_before(
 ) -> pl.Expr:
     """Sum `values[range, segment(t)]` over all whole months 1 <= t < `month`.
 
-    `values` is (ranges, segments). The sum is piecewise linear in the month, so it needs one look-up
-    of the segment's first sum and slope however far away the month is; the sum over the months a <= t < b
-    is the difference of two of these.
+    `values` is (ranges, segments). The sum is piecewise linear in the month, so one look-up of the segment's
+    first sum and slope suffices, however far away the month is. The sum over the months a <= t < b is the
+    difference of two such sums.
     """
     lengths = np.diff(np.array(starts))
     at_start = np.concatenate(

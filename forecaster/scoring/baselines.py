@@ -1,4 +1,4 @@
-"""Simple forecasts that a model has to beat. All follow from the days up to the origin."""
+"""Simple forecasts that a model has to beat, computed from the days up to the origin."""
 
 from collections.abc import Mapping
 
@@ -35,9 +35,9 @@ def history(forecasts: pl.DataFrame, days: Days, /) -> pl.DataFrame:
     """Summarise each series that has a record on or before its as-of date; later records are not used.
 
     series, cm_track_id, cutoff, as_of;
-    months_since_release: as the forecast has it (`time_used`), else since the first known day; at least 1;
+    months_since_release: that of the forecast (`time_used`), else since the first known day; at least 1;
     streams_30, streams_90, streams_365: sums of the last records;
-    mean_12: mean of the last up to 12 whole totals of 30 records, NULL without one;
+    mean_12: mean of at most the last 12 whole totals of 30 records, NULL without one;
     scale, scale_squared: mean absolute and mean squared difference of neighbours among all whole totals,
     NULL for fewer than two; k, pooled_k: decay per month;
     influence_range (1 to 10); volume_decile (1 to 10, 1 for the smallest `streams_365`).
@@ -77,7 +77,7 @@ def history(forecasts: pl.DataFrame, days: Days, /) -> pl.DataFrame:
 
 
 def with_baselines(windows: pl.DataFrame, history: pl.DataFrame, /) -> pl.DataFrame:
-    """Add one column per baseline to the forecast months, and what `history` has of their series."""
+    """Add one column per baseline to the forecast months, and the columns of `history` for their series."""
     month = pl.col("month")
     known = history.drop("cm_track_id", "cutoff", "as_of", "months_since_release")
     return windows.join(known, on="series", how="inner", maintain_order="left").with_columns(
@@ -92,8 +92,8 @@ def pooled_rates(totals: Floats, /) -> Floats:
     """Fit b of y = S0 exp(-b x), x = 0, 1, ..., by least squares, for each row of `totals`.
 
     `totals`: (n, months), oldest first. Returns (n,), -1 <= b <= 1; 0 for a row of zeros.
-    As in `forecaster.model.decay`, what is left to maximise is A^2 / C, with A = sum(y e) and C = sum(e^2):
-    a grid finds its highest part, the slope's sign the top.
+    As in `forecaster.model.decay`, it remains to maximise A^2 / C, with A = sum(y e) and C = sum(e^2): a grid
+    finds the bracket of the maximum, and the sign of the slope the maximum in it.
     """
     x = np.arange(totals.shape[1], dtype=np.float64)
     y = totals / np.maximum(np.abs(totals).max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
@@ -114,7 +114,7 @@ def _dot(left: Floats, right: Floats) -> Floats:
 
 
 def _recent_sums(first: Integers, end: Integers, days: Days) -> list[pl.Series]:
-    """streams_30, streams_90 and streams_365 of the rows from `first` up to, but without, `end`."""
+    """Sum streams_30, streams_90 and streams_365 of the rows from `first` up to, but without, `end`."""
     return [
         pl.Series(f"streams_{records}", days.totals(np.maximum(end - records, first), end))
         for records in (DAYS_PER_MONTH, 3 * DAYS_PER_MONTH, WINDOW)
@@ -122,7 +122,7 @@ def _recent_sums(first: Integers, end: Integers, days: Days) -> list[pl.Series]:
 
 
 def _whole_totals(series: pl.DataFrame, end: Integers, records: Integers, days: Days) -> pl.DataFrame:
-    """The whole totals of 30 records back from the row `end`, newest first.
+    """Compute the whole totals of 30 records, backwards from the row `end`, newest first.
 
     series, cutoff, back (0 for the newest), months (how many the series has), total.
     """
@@ -138,7 +138,7 @@ def _whole_totals(series: pl.DataFrame, end: Integers, records: Integers, days: 
 
 
 def _of_totals(totals: pl.DataFrame) -> pl.DataFrame:
-    """One row per series: mean_12, scale, scale_squared."""
+    """Aggregate the totals to one row per series: mean_12, scale, scale_squared."""
     back, total = pl.col("back"), pl.col("total")
     step = pl.when(back > 0).then(total - total.shift())  # the one before is the next newer one
     return (
@@ -153,7 +153,7 @@ def _of_totals(totals: pl.DataFrame) -> pl.DataFrame:
 
 
 def _pooled(totals: pl.DataFrame) -> pl.DataFrame:
-    """One row per cutoff at which a track has twelve whole totals: cutoff, pooled_k."""
+    """Fit one rate per cutoff at which a track has twelve whole totals: cutoff, pooled_k."""
     by_month = (
         totals.filter((pl.col("months") >= _MONTHS) & (pl.col("back") < _MONTHS))
         .group_by("cutoff", "back", maintain_order=True)

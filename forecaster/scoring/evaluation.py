@@ -23,16 +23,16 @@ GROUPS: Mapping[str, str] = {
     "by_volume": "volume_decile",
     "by_cutoff": "cutoff",
 }
-"""The groupings, and the column that each is by."""
+"""The groupings, and the column of each."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How good forecasts were. `METRICS` says what the scores are; one that is not defined is NULL.
+    """The scores of forecasts. `METRICS` defines the scores; one that is not defined for a row is NULL.
 
-    The columns that all frames but `series` have: series, windows (how many), and the metrics of series and
-    of scores, by name (`skill` against `best_baseline`, in the same months).
-    In a group that has only some months of a series, all scores are of these months.
+    All frames except `series` have these columns: series and windows (their numbers), and the metrics of
+    series and of scores, by name (`skill` against `best_baseline`, in the same months).
+    If a group has only some months of a series, all its scores are of these months.
     """
 
     overall: pl.DataFrame
@@ -47,7 +47,7 @@ class Evaluation:
     by_volume: pl.DataFrame
     """By `volume_decile` (1 to 10, 10 the largest) of the streams of the last 365 records at the origin."""
     by_cutoff: pl.DataFrame
-    """By `cutoff`, also those of which no month counts; NULL, the forecasts without one, is first."""
+    """By `cutoff`, even if no month counts. NULL stands for forecasts without a cutoff, and is first."""
     series: pl.DataFrame
     """One row per track and cutoff, ordered by both: cm_track_id, cutoff, as_of, segment_used (of its first
     month that counts), influence_range, volume_decile, months (that count), forecast_total, actual_total,
@@ -55,15 +55,15 @@ class Evaluation:
     windows_scored: int
     """Forecast months that count."""
     left_out: Mapping[str, int]
-    """Those that do not, by reason: each of `LEFT_OUT`, 0 included."""
+    """Forecast months that do not count, by reason: each of `LEFT_OUT`, even if its number is 0."""
     best_baseline: str
-    """The one with the smallest WAPE overall."""
+    """The baseline with the smallest WAPE overall."""
     worst_cutoff: date | None
-    """The one with the largest WAPE, the earliest of equal ones. None if that is the one without a date, or
-    if no cutoff has a WAPE."""
+    """The cutoff with the largest WAPE, the earliest of equal ones. None if that is the NULL cutoff, or if no
+    cutoff has a WAPE."""
 
     def to_dict(self, *, series: bool = False) -> dict[str, Json]:
-        """Everything in JSON types, a frame as a list of its rows; of `series` only on request."""
+        """Return everything in JSON types, a frame as a list of its rows; `series` only on request."""
         frames = ["overall", *GROUPS, *(["series"] if series else [])]
         return {
             "windows_scored": self.windows_scored,
@@ -79,18 +79,17 @@ def evaluate(
 ) -> Evaluation:
     """Score forecasts against the streams of the days that came after their as-of dates.
 
-    `forecasts`: one row per track, cutoff and month with cm_track_id, cutoff (date, NULL is a label of its
-    own), as_of (date, the last one that the forecast knew), month (1 to 400), forecasted_value, segment_used
+    `forecasts`: one row per track, cutoff and month with cm_track_id, cutoff (date; NULL counts as a value),
+    as_of (date, the last one that the forecast knew), month (1 to 400), forecasted_value, segment_used
     and, if known, time_used: the track's age in months, for the baseline `own_exponential`.
-    `daily`: one row per track and date with cm_track_id, date, daily_streams. Up to an as-of date they are
-    what the baselines and the scales know.
-    `actuals`: the same of the days after the as-of dates, on which alone they count; without, `daily` has
-    these days as well.
-    `cutoffs`: others than those of the forecasts that shall have their row in `by_cutoff`.
-    The order of rows is of no importance, but days ordered by track and date are read faster.
+    `daily`: one row per track and date with cm_track_id, date, daily_streams. The baselines and the scales
+    use the days up to an as-of date.
+    `actuals`: the same columns; only days after the as-of dates count. None: `daily` has these days, too.
+    `cutoffs`: further cutoffs, without forecasts, that get a row in `by_cutoff`.
+    Rows may be in any order, but days ordered by track and date are read faster.
 
-    Raises `NoForecastError` if there is nothing to score, `SchemaMismatchError` for missing columns, wrong
-    types, a forecast month or a day that is there twice.
+    Raises `NoForecastError` if there is nothing to score, and `SchemaMismatchError` for missing columns,
+    wrong types, and a forecast month or a day that occurs twice.
     """
     after = daily if actuals is None else actuals
     months, unusable = read_forecasts(forecasts.lazy(), daily.lazy(), after.lazy())
@@ -119,7 +118,7 @@ def _scored(windows: pl.DataFrame, left_out: Mapping[str, int], cutoffs: pl.Seri
     )
     groups = (scores(plan, model=FORECASTER, by=column) for column in GROUPS.values())
     compared = [with_comparison(frame, best=best) for frame in (overall, *groups)]
-    # The streaming engine adds up in an order of its own, each time another one.
+    # The streaming engine adds up in another order each time, which changes the last digits.
     first, *grouped, series = pl.collect_all([*compared, series_scores(plan)], engine="in-memory")
     frames = dict(zip(GROUPS, grouped, strict=True))
     frames["by_cutoff"] = _with_all(frames["by_cutoff"], cutoffs)
@@ -135,7 +134,7 @@ def _scored(windows: pl.DataFrame, left_out: Mapping[str, int], cutoffs: pl.Seri
 
 
 def _with_all(by_cutoff: pl.DataFrame, cutoffs: pl.Series) -> pl.DataFrame:
-    """With a row for each of the cutoffs: where no month counts, there is nothing to count."""
+    """Add a row for each cutoff that has none, because none of its months counts."""
     return (
         cutoffs.to_frame()
         .join(by_cutoff, on="cutoff", how="left", nulls_equal=True, maintain_order="left")

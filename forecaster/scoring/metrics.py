@@ -21,11 +21,11 @@ class Metric:
     """A score: how it is computed, and how it is shown."""
 
     heading: str | None
-    """Of its column in tables; None for what only data and files have."""
+    """Of its column in tables; None for a metric that only data and files have."""
     formula: str
     """One line. `SYMBOLS` says what the letters are."""
     value: pl.Expr
-    """Where it is not defined it may be NaN or infinite: results have NULL there."""
+    """Where it is not defined, it may be NaN or infinite; results have NULL there."""
     form: str = ".1%"
     """Format of a value in tables, as `format` takes it."""
     of: Literal["series", "scores", "months"] = "series"
@@ -142,7 +142,7 @@ def scores(windows: pl.LazyFrame, /, *, model: str, by: str) -> pl.LazyFrame:
 
 
 def _per_series(windows: pl.LazyFrame, *, model: str, by: str) -> pl.LazyFrame:
-    """One row per group and series: sums and means over its months in the group."""
+    """Aggregate to one row per group and series: sums and means over its months in the group."""
     forecast, actual = pl.col(model), pl.col("actual")
     error, size = forecast - actual, forecast.abs() + actual.abs()
     return windows.group_by(by, "series", maintain_order=True).agg(
@@ -177,13 +177,13 @@ def _values(of: str) -> dict[str, pl.Expr]:
 
 def best_baseline(windows: pl.DataFrame, /) -> str:
     """Return the baseline with the smallest WAPE over all months; the first of equal ones."""
-    # All have the same denominator, and the errors can be compared even where that is 0.
+    # All have the same denominator, so errors can be compared even if it is 0.
     errors = windows.select((pl.col(name) - pl.col("actual")).abs().sum() for name in BASELINES)
     return min(BASELINES, key=lambda name: float(errors[name].item()))
 
 
 def series_scores(windows: pl.LazyFrame, /) -> pl.LazyFrame:
-    """Score each series: one row, ordered by track and cutoff, with the error of its forecast.
+    """Score each series: one row per series, ordered by track and cutoff, with the error of its forecast.
 
     cm_track_id, cutoff, as_of, segment_used (of the first month that counts), influence_range, volume_decile,
     months (that count), forecast_total, actual_total, error_share, wape.

@@ -17,7 +17,7 @@ PAST_REASONS: Mapping[str, str] = {
     NO_DAYS: "the track has no record before the cutoff",
     NO_RATE: "the artist has a decay rate, but none that was known at the cutoff",
 }
-"""Why a track has no forecast at a cutoff, besides the model's reasons. Said of one track."""
+"""Why a track has no forecast at a cutoff, in addition to the model's reasons. Clauses about one track."""
 
 
 @dataclass(frozen=True)
@@ -25,27 +25,27 @@ class Rates:
     """Decay rates at a cutoff. Both frames: cm_artist_id, mldr."""
 
     known: pl.DataFrame
-    """Those that were known by then."""
+    """Rates that were known at the cutoff."""
     later: pl.DataFrame
-    """Those of the other artists that are known now, and may know later days."""
+    """Rates of the other artists that are known now. They may depend on later days."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the tracks at a cutoff."""
+    """The forecasts and the skipped tracks at a cutoff."""
 
     forecasts: pl.DataFrame
     """One row per track and month."""
     skipped: Mapping[str, int]
-    """Tracks without a forecast, by reason."""
+    """Number of tracks without a forecast, by reason."""
     by_later_rate: int
-    """Tracks that are forecast by a rate that may know later days."""
+    """Number of tracks forecast with a rate that may depend on later days."""
 
 
 def rates_at(
     cutoff: date, /, *, stored_then: pl.DataFrame, stored_now: pl.DataFrame, listeners: pl.DataFrame | None
 ) -> Rates:
-    """Each artist's rate by the listeners before the cutoff, else the one that was stored by then."""
+    """Compute each artist's rate from the listeners before the cutoff; else take the one stored by then."""
     known = stored_then
     if listeners is not None:
         computed = artist_rates(listeners.lazy().filter(pl.col("date") < cutoff))
@@ -57,10 +57,11 @@ def rates_at(
 def build_past(
     days: pl.DataFrame, rates: Rates, /, *, cutoff: date, parameters: Parameters, later_rates: bool
 ) -> Forecasts:
-    """Forecast from the days before the cutoff. Lazy, as `build_forecasts`.
+    """Forecast from the days before the cutoff. Lazy, like `build_forecasts`.
 
-    Adds to the forecasts `cutoff` and `as_of`, the track's last day before it. `later_rates` lets the later
-    rates stand in where none is known; without it, these tracks have the reason `NO_RATE`.
+    Adds to the forecasts `cutoff` and `as_of`, the track's last day before it. With
+    `later_rates`, a later rate replaces one that is not known; without it, these tracks have the reason
+    `NO_RATE`.
     """
     before = days.lazy().filter(pl.col("date") < cutoff)
     built = build_forecasts(
@@ -82,7 +83,7 @@ def build_past(
 
 
 def outcome(forecasts: pl.DataFrame, skipped: pl.DataFrame, rates: Rates, /, *, tracks: int) -> Outcome:
-    """Count what became of so many tracks; the two frames are those of `build_past`, collected."""
+    """Count the outcome of `tracks` tracks; the two frames are those of `build_past`, collected."""
     counts = Counter(dict(skipped["reason"].value_counts().iter_rows()))
     counts[NO_DAYS] = tracks - forecasts["cm_track_id"].n_unique() - len(skipped)
     by_later_rate = forecasts.filter(_has_a_later_rate(rates))["cm_track_id"].n_unique()

@@ -1,4 +1,4 @@
-"""Forecast months against the days that came after: which months are over and whole, and their streams."""
+"""Forecast months and the days that came after: which months are complete, and their streams."""
 
 import sys
 from collections.abc import Mapping
@@ -53,16 +53,16 @@ class Days:
     """All known days as arrays, ordered by track and date. Rows are counted from 0."""
 
     tracks: Integers
-    """The distinct tracks, ascending. Elsewhere a track is its position in here."""
+    """The distinct tracks, ascending. Elsewhere, a track is given by its position in this array."""
     starts: Integers
     """First row of each track, and the number of rows."""
     keys: Integers
     """Track and day of each row as one number, ascending."""
     streams: Floats
-    """Of each row, and a zero that no row has."""
+    """The streams of each row, and a zero at the end."""
 
     def numbers(self, tracks: Integers) -> tuple[Integers, Bools]:
-        """Return each track's position, and whether it is known (if not, the position is another's)."""
+        """Return each track's position, and whether it is known (if not, the position is that of another)."""
         position = np.minimum(np.searchsorted(self.tracks, tracks), len(self.tracks) - 1)
         return position, self.tracks[position] == tracks
 
@@ -76,13 +76,13 @@ class Days:
         return np.searchsorted(self.keys, _keys(track, day), side="right")
 
     def is_over(self, track: Integers, day: Integers) -> Bools:
-        """Say whether the last known day of the track is this day or later."""
+        """Whether the last known day of the track is this day or later."""
         over: Bools = self.keys[self.starts[track + 1] - 1] >= _keys(track, day)
         return over
 
     def totals(self, first: Integers, end: Integers) -> Floats:
         """Sum the streams of the rows from `first` up to, but without, `end`."""
-        # Each sum is made of its own terms: differences of running sums would lose the small tracks' digits.
+        # Each sum is computed from its terms: differences of running sums would lose digits of small tracks.
         with np.errstate(over="ignore", invalid="ignore"):
             sums = np.add.reduceat(self.streams, np.stack([first, end], axis=1).ravel())[::2]
         return np.where(end > first, sums, 0.0).clip(-LARGEST, LARGEST)
@@ -91,9 +91,9 @@ class Days:
 def read_forecasts(forecasts: pl.LazyFrame, *days: pl.LazyFrame) -> tuple[pl.DataFrame, int]:
     """Read the usable forecast months, ordered by track, cutoff and month; count the others.
 
-    Adds `series`: the number, from 0, of the track and cutoff (and as-of date).
-    Raises `SchemaMismatchError` for columns of any frame, those of `days` too, and for a month that is there
-    twice, `NoForecastError` without rows.
+    Adds `series`: a number, from 0, for each track and cutoff (and as-of date).
+    Raises `SchemaMismatchError` for columns of any frame, including those of `days`, and for a month that
+    occurs twice; `NoForecastError` without rows.
     """
     names = ("daily", "actuals")[: len(days)]
     check(
@@ -120,7 +120,7 @@ def read_forecasts(forecasts: pl.LazyFrame, *days: pl.LazyFrame) -> tuple[pl.Dat
             f"forecasts: month {month} of track {track}{at} occurs more than once",
             hint="one row per track, cutoff and month is expected",
         )
-    # A track is never NULL here, so the first row differs from the none before it.
+    # A track is never NULL here, so the first row always differs.
     differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in identity)
     usable = usable.with_columns(series=differs.cum_sum().cast(pl.Int64) - 1)
     return usable, len(everything) - len(usable)
@@ -129,7 +129,7 @@ def read_forecasts(forecasts: pl.LazyFrame, *days: pl.LazyFrame) -> tuple[pl.Dat
 def read_days(daily: pl.LazyFrame, /, *, name: str = "daily") -> Days:
     """Read the known days. A row with a NULL, or with streams that are not finite, is not a record.
 
-    Raises `NoForecastError` without any, `SchemaMismatchError` for two rows for one track and day.
+    Raises `NoForecastError` without any record, `SchemaMismatchError` for two rows for one track and day.
     """
     records = conform(daily, DAILY, name=name).filter(STREAMS.is_record())
     frame = records.with_columns(day=pl.col("date").to_physical().cast(pl.Int64)).collect()
@@ -157,14 +157,14 @@ def _keys(track: Integers, day: Integers) -> Integers:
 
 
 def _is_ordered(frame: pl.DataFrame) -> bool:
-    """Whether the rows ascend by track and day, no two the same."""
+    """Whether the rows ascend by track and day, without duplicates."""
     track, day = frame["cm_track_id"].to_numpy(), frame["day"].to_numpy()
     ascends = (track[1:] > track[:-1]) | ((track[1:] == track[:-1]) & (day[1:] > day[:-1]))
     return bool(ascends.all())
 
 
 def _check_unique(frame: pl.DataFrame, name: str) -> None:
-    """Raise if two neighbours of the sorted rows have the same track and day."""
+    """Raise `SchemaMismatchError` if two sorted rows have the same track and day."""
     same = pl.all_horizontal(pl.col(key) == pl.col(key).shift() for key in ("cm_track_id", "day"))
     twice = frame.filter(same)
     if len(twice):
@@ -178,7 +178,7 @@ def _check_unique(frame: pl.DataFrame, name: str) -> None:
 def with_actuals(forecasts: pl.DataFrame, known: Days, days: Days, /) -> pl.DataFrame:
     """Add the `actual` streams of each forecast month, and the `reason` why a month does not count.
 
-    Month h is the 30 `days` after as_of + 30 (h - 1); `known` are those that origins know. `reason` is one
+    Month h is the 30 `days` after as_of + 30 (h - 1); `known` are the days up to the origins. `reason` is one
     of `LEFT_OUT`; NULL where the month counts.
     """
     tracks = forecasts["cm_track_id"].to_numpy()
