@@ -1,4 +1,4 @@
-"""A picture as an Altair chart, and its looks."""
+"""A picture as an Altair chart, with a light or a dark look."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -51,8 +51,8 @@ def _look(background: str, ink: str, muted: str, grid: str, colors: tuple[str, s
     }
 
 
-# Of Okabe and Ito's palette, which can be told apart whatever one's sight: blue, vermilion; and a grey. On a
-# dark page its lighter ones: sky blue, orange.
+# From the palette of Okabe and Ito, which suits all kinds of colour vision: blue and vermilion, with a grey.
+# On a dark page its lighter colours: sky blue and orange.
 LOOKS: Mapping[str, Mapping[str, Any]] = {
     "light": _look("#FFFFFF", "#222222", "#555555", "#E4E4E4", ("#0072B2", "#D55E00", "#5A5A5A")),
     "dark": _look("#1A1D21", "#E5E7EA", "#A6AEB8", "#2D3238", ("#56B4E9", "#E69F00", "#B4BAC2")),
@@ -61,7 +61,7 @@ LOOKS: Mapping[str, Mapping[str, Any]] = {
 
 
 def figure(picture: Picture) -> "alt.LayerChart":
-    """The chart, without a look. It fits any width; the one set here is for files."""
+    """Build the chart, without a look. It fits any width; the width set here is for files."""
     import altair as alt  # noqa: PLC0415 - in an extra
 
     layers = (*_segments(picture), *_as_of(picture), _lines(picture), *_points(picture))
@@ -76,7 +76,7 @@ def figure(picture: Picture) -> "alt.LayerChart":
 
 
 def _segments(picture: Picture) -> "tuple[alt.Chart, alt.Chart]":
-    """The bands of the lifecycle segments, and their labels above the plot."""
+    """Draw the bands of the lifecycle segments, and their labels above the plot."""
     import altair as alt  # noqa: PLC0415 - in an extra
 
     first, last = picture.span
@@ -108,7 +108,7 @@ def _segments(picture: Picture) -> "tuple[alt.Chart, alt.Chart]":
 
 
 def _as_of(picture: Picture) -> "tuple[alt.Chart, alt.Chart]":
-    """The rule between history and forecast, and its label, which stays within the plot."""
+    """Draw the rule between history and forecast, and its label, which stays within the plot."""
     import altair as alt  # noqa: PLC0415 - in an extra
 
     first, last = picture.span
@@ -150,7 +150,7 @@ def _lines(picture: Picture) -> "alt.Chart":
 
 
 def _points(picture: Picture) -> "list[alt.Chart]":
-    """What the pointer finds: each window and month. The points of a long forecast are invisible."""
+    """Draw a point with a tooltip for each window and month. The points of a long forecast are invisible."""
     import altair as alt  # noqa: PLC0415 - in an extra
 
     def points(frame: pl.DataFrame, name: str, opacity: float, *shown: str) -> "alt.Chart":
@@ -195,9 +195,9 @@ def _tooltip(*columns: str) -> "list[alt.Tooltip]":
 
 
 def _time(column: str, span: tuple[int, int] | None = None) -> "alt.X":
-    """The axis of days, in UTC, so that a day is the same in any time zone.
+    """Describe the axis of days, in UTC, so that a day is the same in any time zone.
 
-    One layer says what the first and the last day are: of more than one Vega-Lite warns.
+    Only one layer sets the first and the last day: Vega-Lite warns about more than one.
     """
     import altair as alt  # noqa: PLC0415 - in an extra
 
@@ -211,7 +211,7 @@ def _time(column: str, span: tuple[int, int] | None = None) -> "alt.X":
 def _streams(picture: Picture) -> "alt.Y":
     import altair as alt  # noqa: PLC0415 - in an extra
 
-    # No stream is in parts, and what the SI calls G is a billion.
+    # Streams are whole numbers, and G of the SI is shown as B, a billion.
     label = "datum.value % 1 ? '' : replace(format(datum.value, '~s'), 'G', 'B')"
     axis = alt.Axis(labelExpr=label, tickMinStep=1, tickCount=6, domain=False, ticks=False)
     scale = alt.Scale(zero=True) if picture.extent != (0.0, 1.0) else alt.Scale(domain=[0, 1])
@@ -219,7 +219,7 @@ def _streams(picture: Picture) -> "alt.Y":
 
 
 def _data(frame: pl.DataFrame) -> "alt.InlineData":
-    """The rows, with each date as its first millisecond in UTC."""
+    """Convert rows for Vega-Lite, with each date as its first millisecond in UTC."""
     import altair as alt  # noqa: PLC0415 - in an extra
 
     return alt.InlineData(values=frame.with_columns(pl.col(pl.Date).dt.epoch("ms")).to_dicts())

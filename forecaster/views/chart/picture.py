@@ -88,7 +88,7 @@ def picture(diagnosis: Diagnosis, history: pl.DataFrame) -> Picture:
 
 
 def flowed(parts: Iterable[str], between: str, width: int) -> list[str]:
-    """Fit the parts into as few lines as possible; break only parts that are longer than a line."""
+    """Fit the parts into as few lines as possible; break a part only if it is longer than a line."""
     lines: list[str] = []
     for part in parts:
         if lines and len(lines[-1]) + len(between) + len(part) <= width:
@@ -117,14 +117,14 @@ def _forecast(diagnosis: Diagnosis) -> pl.DataFrame:
 
 
 def _base_curve(diagnosis: Diagnosis) -> pl.DataFrame:
-    """The forecast without the adjustment to artist and track: month, base_streams."""
+    """Forecast without the adjustment to artist and track: month, base_streams."""
     track = pl.LazyFrame([dict(diagnosis.track)]).with_columns(multiplier=1.0)
     curve = project(track, horizon=len(diagnosis.forecasts))
     return curve.select("month", base_streams=pl.col("forecasted_value").round()).collect()
 
 
 def _windows(history: pl.DataFrame, last: date, windows: int) -> pl.DataFrame:
-    """The last `windows` windows of 30 days up to the day `last`."""
+    """Sum the last `windows` windows of 30 days up to the day `last`."""
     days_ago = (last - pl.col("date")).dt.total_days()
     streams = (
         history.group_by((days_ago // DAYS_PER_MONTH).alias("ago"))

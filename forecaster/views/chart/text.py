@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 _LEAST_WIDTH = 20
 _PLOT_ROWS = 10  # of the plot, at least
-_RATE_ROWS = 3  # of rates that are told in full, at most
+_RATE_ROWS = 3  # of rates that are written in full, at most
 _LEGEND_GAP, _COLUMN_GAP = "  ", "   "
 _MARKS = {HISTORY: "braille", BASE: "·", FORECAST: "•"}
 _PLAIN_MARKS = {HISTORY: "#", BASE: ".", FORECAST: "o"}
 _LEGEND = {HISTORY: "⠒⠒", FORECAST: "••", BASE: "··"}
 _COLORS = {HISTORY: 33, BASE: 246, FORECAST: 208}  # blue, grey and orange, of the terminal's 256
 _BORDER = "│"
-# Where an encoding lacks any of the characters that are drawn with.
+# For encodings that lack a character of the drawing.
 _PLAIN = str.maketrans("⠒•·┊│─┌┐└┘├┤┬┴┼┆╎", "#o.:|-+++++++++::")
 _COLUMNS_PER_DATE, _ROWS_PER_NUMBER = 20, 4
-_DATES = {40: "%Y-%m-%d", 24: "%Y-%m", 0: "%Y"}  # what is told of a date, by the columns it takes at least
+_DATES = {40: "%Y-%m-%d", 24: "%Y-%m", 0: "%Y"}  # format of a date, by the least number of columns for it
 _UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -107,9 +107,9 @@ def _draw_series(picture: Picture, figure: "plotext.figure", marks: Mapping[str,
 
 
 def _segments(picture: Picture, frame: str) -> str:
-    """The numbers of the segments between their borders, placed as in the plot with this upper edge.
+    """Write the numbers of the segments between their borders, aligned with the plot below this edge.
 
-    Leaves out a number that does not fit into its segment.
+    Leave out a number that does not fit into its segment.
     """
     left, columns = frame.index("┌") + 1, frame.index("┐") - frame.index("┌") - 1
     first, last = picture.span
@@ -124,7 +124,7 @@ def _segments(picture: Picture, frame: str) -> str:
 
 
 def _rates(picture: Picture, width: int) -> list[str]:
-    """The rates of each segment: in full if they take a few lines, else in a list under a heading."""
+    """Write the rates of each segment: in full if they take few lines, else in a list under a heading."""
     rates = picture.bands.select("segment", "base_rate", "rate").rows()
     full = [
         f"segment {number}: base rate {base:.4f}, rate {rate:.4f} per month" for number, base, rate in rates
@@ -144,13 +144,13 @@ def _in_columns(cells: Sequence[str], width: int) -> list[str]:
 
 
 def _dates(first: int, last: int, count: int) -> pl.Series:
-    """`count` days after the first, evenly spread, ending with the last."""
+    """Choose `count` days after the first, evenly spread, ending with the last."""
     steps = pl.int_range(count + 1, eager=True)
     return (first + (last - first) * steps // count).cast(pl.Int32).cast(pl.Date)
 
 
 def _ticks(lowest: float, highest: float, count: int) -> list[float]:
-    """About `count` round numbers from the lowest to the highest, at least 1 apart."""
+    """Choose about `count` round numbers from the lowest to the highest, at least 1 apart."""
     rough = highest / count - lowest / count  # their difference could be infinite
     power = 10.0 ** math.floor(math.log10(rough))
     step = max(1.0, next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough))

@@ -109,8 +109,8 @@ def _with_look(picture: Picture) -> "alt.LayerChart":
 
 
 def _page(picture: Picture) -> bytes:
-    """A page without anything outside it."""
-    # Nothing that would lead to a page elsewhere.
+    """Build a page that needs no other file."""
+    # No link that leads to another page.
     actions = {"export": True, "source": False, "compiled": False, "editor": False}
     page = _PAGE.format(
         title=picture.title,
@@ -126,9 +126,9 @@ def _page(picture: Picture) -> bytes:
     return page.encode()
 
 
-@functools.cache  # it takes longer than all else of a page
+@functools.cache  # it takes longer than the rest of a page
 def _library() -> str:
-    """The script that draws, in the version that the charts are written for."""
+    """Read the script that draws, in the version that the charts are written for."""
     import altair as alt  # noqa: PLC0415 - in an extra
     import vl_convert  # noqa: PLC0415 - in an extra
 

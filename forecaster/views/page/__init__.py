@@ -1,4 +1,4 @@
-"""One HTML page of a whole catalogue: no network, no library in it, the data compressed inside it."""
+"""One HTML page of a whole catalogue: it needs no network and no library, and holds its data compressed."""
 
 import base64
 import gzip
@@ -33,7 +33,7 @@ _COMMAND = re.compile("`([^`]+)`")
 
 
 def render(catalogue: "Catalogue", evaluation: "Evaluation | None" = None) -> str:
-    """Render the page; the same arguments give the same bytes. Leaves out values above 1e30 and not finite.
+    """Render the page; the same arguments give the same bytes. Leave out values above 1e30 or not finite.
 
     A track's chart has at most `POINTS` months, the same for all tracks, rounded to four digits. Totals are
     integers, exact below 2^63. Of more than `LARGEST_TRACKS` tracks, the page lists those with the largest
@@ -73,12 +73,12 @@ def _template() -> Template:
 
 
 def _json(value: object) -> str:
-    """JSON that cannot end a script element."""
+    """Write JSON that cannot end a script element."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _compressed(text: str) -> str:
-    # The highest level takes seven times as long to save a twentieth. No time: it would differ.
+    # The highest level would take seven times as long to save 5 %. A time stamp would change the bytes.
     return _base64(gzip.compress(text.encode(), compresslevel=6, mtime=0))
 
 

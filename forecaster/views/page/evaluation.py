@@ -1,4 +1,4 @@
-"""What the page shows of an evaluation."""
+"""The data of an evaluation that the page shows."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ _GROUP_SCORES = ("series", "windows", "wape", "bias", "within_20", "skill")
 
 
 def evaluated(evaluation: "Evaluation") -> dict[str, object]:
-    """An evaluation as the script reads it: frames as columns, and the words for their names."""
+    """Convert an evaluation for the script: frames as columns, and the text for each name."""
     worst = evaluation.worst_cutoff
     return {
         "overall": _scores(evaluation.overall),

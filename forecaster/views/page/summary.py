@@ -1,4 +1,4 @@
-"""What the page shows of all tracks together."""
+"""The data of the page on all tracks together."""
 
 import polars as pl
 
@@ -10,7 +10,7 @@ _PENDING = "no forecast yet; the next run can make one"
 
 
 def counts(tracks: pl.DataFrame) -> dict[str, int]:
-    """Number of tracks: all, and by state; and the forecast streams of all."""
+    """Count the tracks, in total and by state, and sum their forecast streams."""
     forecast = tracks.filter(is_forecast()).height
     pending = tracks.filter(state="pending").height
     total = tracks["total"].sum()
@@ -24,7 +24,7 @@ def counts(tracks: pl.DataFrame) -> dict[str, int]:
 
 
 def horizons(months: pl.Series) -> str:
-    """How many months the forecasts cover, in words; empty without any."""
+    """Say how many months the forecasts cover; empty without forecasts."""
     known = months.drop_nulls()
     if known.is_empty():
         return ""
@@ -35,7 +35,7 @@ def horizons(months: pl.Series) -> str:
 
 
 def summary(tracks: pl.DataFrame, totals: pl.DataFrame) -> dict[str, object]:
-    """Sums over all tracks, as the script reads them."""
+    """Compute the sums over all tracks, as the script reads them."""
     return {
         "tracks": tracks.height,
         "total": tracks["total"].sum(),
@@ -51,7 +51,7 @@ def summary(tracks: pl.DataFrame, totals: pl.DataFrame) -> dict[str, object]:
 
 
 def totals(tracks: pl.DataFrame) -> pl.DataFrame:
-    """One row per forecast month: month, streams, whole (the same as integers), tracks."""
+    """Sum to one row per forecast month: month, streams, whole (the same as integers), tracks."""
     length = pl.col("forecast").list.len().cast(pl.Int64)
     return (
         tracks.filter(is_forecast())
@@ -64,7 +64,7 @@ def totals(tracks: pl.DataFrame) -> pl.DataFrame:
 
 
 def _groups(tracks: pl.DataFrame, column: str, numbers: range) -> dict[str, list[object]]:
-    """Tracks, forecast streams and streams of the last 30 records per number; last, those without one."""
+    """Sum tracks, forecast streams and recent streams per group number; the last row is for no number."""
     known = pl.when(pl.col(column).is_in(numbers)).then(column).alias("number")
     sums = tracks.group_by(known, maintain_order=True).agg(
         tracks=pl.len(),
@@ -85,7 +85,7 @@ def _groups(tracks: pl.DataFrame, column: str, numbers: range) -> dict[str, list
 
 
 def _states(tracks: pl.DataFrame) -> list[dict[str, object]]:
-    """The reasons for having no forecast: name, meaning, tracks, and stored (of these, with an older one)."""
+    """List the reasons for no forecast: name, meaning, tracks, stored (those with an older forecast)."""
     without = dict(tracks["state"].value_counts().iter_rows())
     stored = dict(tracks.filter(is_forecast())["reason"].drop_nulls().value_counts().iter_rows())
     meanings = {name: reason.meaning for name, reason in REASONS.items()}

@@ -1,4 +1,4 @@
-"""The tracks of the page: cleaned, and as the columns that the script reads."""
+"""The tracks of the page: clean them, and convert them to the columns that the script reads."""
 
 import polars as pl
 from polars import selectors
@@ -13,12 +13,12 @@ LARGEST_INTEGER = 2.0**63
 TIME_FORMAT = "%Y-%m-%d %H:%M UTC"
 
 _FLOAT_EXACT = 2.0**53
-_LARGEST = 1e30  # no streams; the sums of larger ones could be infinite, here and in JavaScript
+_LARGEST = 1e30  # larger values cannot be streams, and their sums could be infinite, here and in JavaScript
 _YEAR = 12
 
 
 def cleaned(tracks: pl.DataFrame) -> pl.DataFrame:
-    """Set numbers that are not finite or too large to NULL; add `whole`, the total as integer, and `state`.
+    """Set numbers that are too large or not finite to NULL; add `whole`, the total as integer, and `state`.
 
     The state is forecast, stale, pending, or the reason for having no forecast.
     """
@@ -47,26 +47,26 @@ def _usable(numbers: pl.Expr) -> pl.Expr:
 
 
 def is_forecast() -> pl.Expr:
-    """True for tracks with a stored forecast."""
+    """Expression: whether a track has a stored forecast."""
     return (pl.col("forecast").list.len() > 0).fill_null(value=False)
 
 
 def integer(values: pl.Expr) -> pl.Expr:
-    """The values as integers; NULL where they are too large."""
+    """Convert values to integers; NULL where they are too large."""
     return values.round().cast(pl.Int64, strict=False)
 
 
 def digits(total: str, whole: str) -> pl.Expr:
-    """A total as text where an integer holds all of its digits and a float does not; else NULL.
+    """Write a total as text where an integer holds all of its digits and a float does not; else NULL.
 
-    Of a column of floats, and one of integers that is wrong where it is too small for the total.
+    Takes the column as floats and as integers; an integer is wrong where it cannot hold the total.
     """
     is_between = pl.col(total).is_between(_FLOAT_EXACT, LARGEST_INTEGER, closed="left")
     return pl.when(is_between).then(pl.col(whole).cast(pl.String))
 
 
 def largest(tracks: pl.DataFrame) -> pl.DataFrame:
-    """The tracks to list, sorted by id."""
+    """Choose the tracks to list, sorted by id."""
     order = ("total", "streams_30", "cm_track_id")
     return (
         tracks.sort(order, descending=[True, True, False], nulls_last=True)
@@ -76,7 +76,7 @@ def largest(tracks: pl.DataFrame) -> pl.DataFrame:
 
 
 def drawn_months(months: int) -> list[int]:
-    """All months, or `POINTS` of them with both ends: denser at the start, where a forecast curves."""
+    """Choose all months, or `POINTS` of them with both ends: denser at the start, where the curve bends."""
     if months <= POINTS:
         return [*range(1, months + 1)]
     steps = (step / (POINTS - 1) for step in range(POINTS))
@@ -84,7 +84,7 @@ def drawn_months(months: int) -> list[int]:
 
 
 def rows(tracks: pl.DataFrame, months: list[int]) -> dict[str, list[object]]:
-    """The columns that the script reads. Ids are text: they may exceed what JavaScript counts exactly."""
+    """Build the columns that the script reads. Ids are text: they may be too large for JavaScript."""
     drawn = pl.element().round_sig_figs(4)
     places = pl.lit([month - 1 for month in months], dtype=pl.List(pl.Int64))
     return tracks.select(
@@ -115,16 +115,16 @@ def rows(tracks: pl.DataFrame, months: list[int]) -> dict[str, list[object]]:
 
 
 def _late() -> pl.Expr:
-    """Days of streams after the last day that the forecast used; 0 without both dates."""
+    """Count the days of streams after the last day that the forecast used; 0 unless both dates are known."""
     # A Duration would overflow between the first and the last days that a Date can hold.
     as_of, cutoff = (pl.col(name).to_physical().cast(pl.Int64) for name in ("as_of", "cutoff"))
     return pl.when(is_forecast()).then(as_of - cutoff).fill_null(0)
 
 
 def _change() -> pl.Expr:
-    """The change from the last twelve sums to the next twelve months, as a share.
+    """Compute the change from the last twelve sums to the next twelve months, as a share.
 
-    NULL without both, and where newer streams exist.
+    NULL unless both are known, and where newer streams exist.
     """
     past, ahead = (
         pl.when(year.list.len() == _YEAR).then(year.list.sum())
