@@ -1,4 +1,4 @@
-"""Each table as one object: DDL, contract, frames, file forms and the tables of the manual follow from it."""
+"""Each table as one object; DDL, contract, frames, file forms and tables of the manual follow from it."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace

@@ -37,7 +37,7 @@ def chosen(track_ids: tuple[int, ...] | None) -> str | None:
 
 @dataclass(frozen=True)
 class BucketCatalogue:
-    """The source of the buckets of a catalogue in files. It has only names and ids, to be sent to workers."""
+    """The source of the buckets of a catalogue in files. It has only names and ids: it is sent to workers."""
 
     files: Catalogue
     track_ids: tuple[int, ...] | None
@@ -121,7 +121,7 @@ class BucketSink:
 
     @contextmanager
     def held(self, bucket: Bucket, /) -> "Iterator[OneBucket | Done]":
-        """Hold the bucket exclusively; yields its store, or its outcome if its forecasts are complete.
+        """Hold the bucket exclusively; yield its store, or its outcome if its forecasts are complete.
 
         Raises `LockedError` if another process computes the bucket.
         """
@@ -152,7 +152,7 @@ class BucketSink:
 
 @dataclass(frozen=True)
 class OneBucket:
-    """Stores a bucket that this process holds."""
+    """The store of a bucket that this process holds."""
 
     sink: BucketSink
     asked: dict[str, Any]
@@ -213,7 +213,7 @@ def work_on(catalogue: BucketCatalogue, sink: BucketSink) -> Work[Bucket, Histor
 
 
 def _unknown_size(_bucket: Bucket) -> int:
-    """The number of tracks in a bucket is not known before it is read."""
+    """Return 0: the number of tracks in a bucket is not known before it is read."""
     return 0
 
 

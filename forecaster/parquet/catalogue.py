@@ -35,7 +35,7 @@ from forecaster.process.signals import interruptible
 from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
 
 ROWS_PER_BUCKET = 10_000_000
-"""Default size of a bucket if their number is not given: so many daily rows take about 1 GB of memory."""
+"""Default number of daily rows per bucket, if the number of buckets is not given: about 1 GB of memory."""
 
 _NAMED = 5  # maximum number of directories that an error names
 _LOCAL = re.compile(r"\Afile:(?://(?:localhost)?)?(?=/)", re.IGNORECASE)
@@ -103,7 +103,7 @@ class Files:
         return conform(self.scan(), self.columns, name=self.where)
 
     def fingerprint(self) -> str:
-        """Hash of names, sizes and times of change; for a URL, of names and number of rows."""
+        """Hash names, sizes and times of change; for a URL, names and the number of rows."""
         paths = self.paths()
         in_paths = values_in_paths(paths, self.columns)
         if self.is_url:

@@ -53,14 +53,14 @@ class Bucket:
         return f"bucket={self.number}"
 
     def holds(self, track_id: pl.Expr, /) -> pl.Expr:
-        """Whether tracks belong to it."""
+        """Expression: whether a track belongs to the bucket."""
         return bucket_of(track_id, self.of) == self.number
 
 
 def bucket_of(track_id: pl.Expr, buckets: int, /) -> pl.Expr:
-    """Bucket of a track: ((id x 0x9E3779B97F4A7C15 mod 2^64) div 2^32) mod `buckets`, id mod 2^64.
+    """Bucket of a track: ((id x 0x9E3779B97F4A7C15 mod 2^64) div 2^32) mod `buckets`, with id mod 2^64.
 
-    Part of the contract with other programs that lay out or read buckets: it never changes.
+    The formula is part of the contract with other programs that lay out or read buckets. It never changes.
     """
     product = track_id.cast(pl.Int64).cast(pl.UInt64, wrap_numerical=True) * pl.lit(_MULTIPLIER, pl.UInt64)
     return ((product // 2**32) % buckets).cast(pl.Int64)

@@ -19,7 +19,7 @@ _MIDNIGHT = r"^(\d{4}-?\d{2}-?\d{2})(?:[ T]00:00:00(?:\.0+)?)?$"
 
 
 def values_in_paths(paths: Iterable[str], columns: Mapping[str, Kind]) -> dict[str, dict[str, str | None]]:
-    """Values of directories named COLUMN=VALUE, for columns of a single type; the innermost one counts."""
+    """Read the values of directories named COLUMN=VALUE, for columns of one type; the innermost counts."""
     in_paths: dict[str, dict[str, str | None]] = {}
     for path in paths:
         for part in path.split("/")[:-1]:

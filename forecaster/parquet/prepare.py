@@ -137,7 +137,7 @@ def _spread(rows: pl.LazyFrame, buckets: range, directory: Path) -> None:
 
 
 def _write(rows: pl.LazyFrame, directory: Path, key: str, *, keep: bool) -> None:
-    """Write rows into hive-partitioned files without the key, streaming; `keep`: not only temporarily."""
+    """Write rows into hive-partitioned files without the key, streaming; `keep`: the files are the result."""
     written = rows.sink_parquet(
         pl.PartitionBy(
             directory, key=key, include_key=False, approximate_bytes_per_file=_KEPT if keep else _READ_ONCE
@@ -163,8 +163,8 @@ def _spread_rates(
 ) -> int:
     """Write the newest MLDR of its own artists into each bucket; return how many artists have one.
 
-    If each bucket read all MLDR, they would soon be most of what it reads. They are joined for some buckets
-    at a time, which limits both the artists in memory and the passes over the MLDR.
+    If each bucket read the MLDR of all artists, they would soon be most of its input. They are joined for
+    some buckets at a time, which limits both the artists in memory and the passes over the MLDR.
     """
     for start in range(0, buckets, _AT_ONCE):
         some = [Bucket(number, buckets) for number in range(start, min(start + _AT_ONCE, buckets))]

@@ -1,4 +1,4 @@
-"""A run on files: find the buckets of a catalogue, which of them are complete, and stray files."""
+"""A run on files: find the buckets of a catalogue, the complete ones among them, and stray files."""
 
 import os
 import time
@@ -198,7 +198,7 @@ def planned(files: Files, config: RunConfig) -> Plan:
 
 
 def check(files: Files, config: RunConfig | None = None, report: Report | None = None) -> Report:
-    """Check each wanted bucket of the sink; add the complete ones to the report, the others are `failed`.
+    """Check each wanted bucket of the sink; add the complete ones to the report, the others as `failed`.
 
     Raises what `planned` raises. Computes and writes nothing.
     """
@@ -270,7 +270,7 @@ def unseen(sink: Sink | None, bucket: Bucket, done: Done) -> Exception | None:
 
 
 def _stays(sink: Sink | None, bucket: Bucket) -> str:
-    """Say whether the sink still has earlier forecasts of a bucket that failed."""
+    """Whether the sink still has earlier forecasts of a bucket that failed."""
     is_there = sink is not None and os.path.exists(sink.forecasts(bucket))  # noqa: PTH110 - raises nothing
     return "; its forecasts of an earlier run are still in the sink" if is_there else ""
 

@@ -57,13 +57,13 @@ _LOST = re.compile(
     r"timed out in bb8|timed out waiting|connection refused|unexpected(?:ly)? (?:EOF|closed)|end of file",
     re.IGNORECASE,
 )
-# Each of these would end the transaction that holds the snapshot. Lifting them delays nobody: no other work
-# waits for that transaction.
+# Each of these timeouts could end the transaction that holds the snapshot. Without them nothing is delayed,
+# because no other work waits for that transaction.
 _LIFTED_TIMEOUTS = ("idle_in_transaction_session_timeout", "transaction_timeout")
 
 
 def export_snapshot(connection: Connection) -> str:
-    """Export the snapshot of a repeatable-read transaction. The returned name is valid while that is open."""
+    """Export the snapshot of a repeatable-read transaction. Its name is valid until the transaction ends."""
     # The transaction is idle while others read: timeouts of idle transactions must not end it.
     limits = ", ".join(f"'{name}'" for name in _LIFTED_TIMEOUTS)
     sql = f"""
@@ -116,7 +116,7 @@ class Source:
 
     @property
     def cancel(self) -> Cancel:
-        """Return what ends the reads in progress."""
+        """Return how to end the reads in progress."""
         return Cancel([partial(end_connections, self.dsn, self.name)], partial(hang_up, self.dsn))
 
     def tracks(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.Series:

@@ -1,4 +1,4 @@
-"""Conditions that the server reports, told apart by SQLSTATE, as messages may be in any language."""
+"""Conditions that the server reports, identified by SQLSTATE, because messages may be in any language."""
 
 from collections.abc import Mapping
 
@@ -53,7 +53,7 @@ _HINTS: Mapping[str, str] = {
 
 
 def hint_for(state: str) -> str | None:
-    """Suggest what to do about a condition; None where only the message can say it."""
+    """Suggest what to do about a condition; None if only the message can tell."""
     return _HINTS.get(state)
 
 

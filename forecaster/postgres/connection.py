@@ -85,8 +85,8 @@ def connect(
 ) -> Iterator[Connection]:
     """Open a connection with one transaction. At the end, roll back what was not committed.
 
-    With `like`, a connection to the same database, it opens sooner: the driver need not ask the server
-    about its types again.
+    With `like`, a connection to the same database, it opens faster: the driver need not ask the server for
+    its types again.
 
     Raises `DatabaseUnreachableError` if no connection can be made, `DatabaseError` for a statement that the
     server refuses.
@@ -179,7 +179,7 @@ def end_connections(dsn: Dsn, application_name: str) -> None:
 
 
 def watch(dsn: Dsn) -> Watch:
-    """Return what waits for a call of a driver, and gives up once the server does nothing more for us."""
+    """Return a function that waits for a call of a driver, and gives up if the server does nothing for us."""
     return Watch(dsn, partial(_at_work, dsn), partial(_end_ours, dsn))
 
 
@@ -192,10 +192,10 @@ def _asking(dsn: Dsn) -> Iterator[Connection]:
 
 
 def _at_work(dsn: Dsn) -> bool:
-    """Whether a session of ours does anything but wait for us. Waiting for a lock counts as doing something.
+    """Whether one of our sessions does anything except wait for us. Waiting for a lock counts as work.
 
-    Where the bytes on the network are not counted, sending and receiving rows counts too: the network may
-    just be slow.
+    Where the bytes on the network cannot be counted, sending and receiving rows also counts as work: the
+    network may just be slow.
     """
     is_slow = "false" if bytes_passed(dsn) else "state = 'active'"
     with _asking(dsn) as connection:
@@ -208,7 +208,7 @@ def _at_work(dsn: Dsn) -> bool:
 
 
 def _end_ours(dsn: Dsn) -> int:
-    """Have the server end our sessions; return how many it has ended."""
+    """Have the server end our sessions; return their number."""
     with _asking(dsn) as connection:
         sql = f"SELECT count(pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity WHERE {_OURS}"
         return int(query(connection, sql, (client_name(),)).item())
@@ -216,7 +216,7 @@ def _end_ours(dsn: Dsn) -> int:
 
 def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) -> pl.DataFrame:
     """Run one statement and return its rows."""
-    # Given Python's own values, pyarrow would convert them, and import pandas for it: a third of a second.
+    # pyarrow would import pandas to convert Python's own values, which takes a third of a second.
     row = pl.DataFrame({f"${number}": [value] for number, value in enumerate(parameters, 1)})
     bound = row.to_arrow() if parameters else None
     with connection.cursor() as cursor:
@@ -236,7 +236,7 @@ def execute(connection: Connection, sql: str) -> None:
 
 
 def commit(connection: Connection) -> None:
-    """Commit. A signal does not wait for the work that the server has to do for it."""
+    """Commit. A signal takes effect even while the server is still committing."""
     _call(connection, connection.commit, connection.adbc_cancel)
 
 

@@ -95,7 +95,7 @@ class Dsn:
     peer: str | None = None
     """The operating system user that must run a server on a Unix socket; None: any trusted user."""
     stall_timeout: float = STALL_TIMEOUT
-    """Seconds of silence after which a server that does nothing for us is given up; 0: no limit."""
+    """Give up a server that is silent for this many seconds and does nothing for us; 0: no limit."""
 
     def __post_init__(self) -> None:
         for name in ("host", "dbname", "user", "password", "peer"):
@@ -149,7 +149,7 @@ class Dsn:
         return f"postgresql://{user}{f':{password}' if password else ''}@{host}:{self.port}/{dbname}?{query}"
 
     def check_socket(self) -> None:
-        """Before connecting: raise `DatabaseUnreachableError` if another user's server may listen there."""
+        """Raise `DatabaseUnreachableError` if another user's server may listen on the socket."""
         if self.host.startswith("/"):
             from forecaster.postgres.sockets import check_socket  # noqa: PLC0415 - only where there are such sockets
 
@@ -351,7 +351,7 @@ def _os_user() -> str:
 
 
 def _filed_as(host: str) -> str:
-    """Return the name of the host in a password file."""
+    """Return the name under which a password file lists the host."""
     return "localhost" if host in _SOCKET_DIRECTORIES else host
 
 

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL server, in its own directory: for first steps and for tests."""
+"""The embedded PostgreSQL server, with its data in its own directory: for first steps and for tests."""
 
 import fcntl
 import grp
@@ -157,7 +157,7 @@ class _Server:
     def _create(self) -> None:
         with suppress(FileNotFoundError):
             self.pgdata.rmdir()  # fails if it is not empty: its content is not ours to replace
-        # Created under another name and renamed, so that a part is never taken for the whole. That name is
+        # Created under another name and renamed, so that an incomplete one is never used. That name is
         # new each time, because the initdb of a killed process may still be writing to the last one.
         for abandoned in self.pgdata.parent.glob("new-*"):
             shutil.rmtree(abandoned, ignore_errors=True)
@@ -296,7 +296,7 @@ def _make_directory(data_dir: Path, account: Account | None) -> None:
 
 
 def _is_of_this_user(group: int) -> bool:
-    """Whether nobody else is in the group: many systems give each user a group, and a umask of 002."""
+    """Whether nobody else is in the group: on many systems each user has a group, and a umask of 002."""
     users = pwd.getpwall()
     own = {user.pw_name for user in users if user.pw_uid == os.geteuid()}
     try:
@@ -342,7 +342,7 @@ def _server_account() -> Account | None:
 
 
 def _runnable(binaries: Path, data_dir: Path, account: Account | None) -> Path:
-    """Return `binaries`, or a copy if the server's user cannot run them: no existing directory is opened."""
+    """Return `binaries`, or a copy if the server's user cannot run them. Permissions stay as they are."""
     try:
         _run([binaries / "postgres", "--version"], account)
     except PermissionError:
@@ -394,7 +394,7 @@ def _start_lock(data_dir: Path) -> Iterator[None]:
 
 
 def _leave(users: IO[str]) -> bool:
-    """Release this process's share of the lock; return whether it was the last one."""
+    """Release this process's share of the lock; return whether no other process has one."""
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -34,7 +34,7 @@ def store_forecasts(
     """Store forecasts of whole tracks in one transaction, and commit it.
 
     With `replace`, the tracks' existing forecasts are deleted in the same transaction. Raises
-    `WriteRefusedError`, with nothing stored, if the table then holds anything else than what was written.
+    `WriteRefusedError`, with nothing stored, if the table then holds anything other than what was written.
     """
     write = _Write(connection, tables, forecasts.rows, horizon, replace)
     # A temporary table, which costs more, avoids conflicts with what another program stores in the meantime.
@@ -52,7 +52,7 @@ def store_forecasts(
 
 
 class _DisturbedError(WriteRefusedError):
-    """The table holds something else than what was written."""
+    """The table holds something other than what was written."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class _Write:
         return Stored(len(self.rows), [])
 
     def around_others(self) -> Stored:
-        """Store by way of a temporary table. Leave out tracks that have rows, of any writer."""
+        """Store through a temporary table. Leave out tracks that already have rows, whoever wrote them."""
         rows = with_ids(self.rows, self.tables, FORECAST_TABLE)
         columns = ", ".join(map(quote_identifier, rows.columns))
         execute(
@@ -105,7 +105,7 @@ class _Write:
         self._refuse(tracks.filter(~tracks.is_in(found.implode())))
 
     def _check_taken(self, tracks: pl.Series) -> None:
-        """Check that each of these tracks has rows of another writer and none of ours, of our instant."""
+        """Check that each of these tracks has rows of another writer, and none of this run."""
         ours = f"created_at IS NOT DISTINCT FROM (SELECT max(created_at) FROM pg_temp.{_STAGE})"
         found = query(self.connection, f"{self._stored(tracks)} GROUP BY 1 HAVING NOT bool_or({ours})")
         self._refuse(tracks.filter(~tracks.is_in(found["cm_track_id"].implode())))

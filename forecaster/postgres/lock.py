@@ -23,9 +23,9 @@ _LIFETIME = {
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
     "transaction_timeout": "0",
-    # Also while a statement of ours waits, for instance for a table that another program has locked.
+    # Even while one of our statements waits, for example for a table that another program has locked.
     "client_connection_check_interval": "1s",
-    # Also where the network drops everything: within two minutes, not after the system's two hours.
+    # Even if the network drops everything: within two minutes, not after the system's two hours.
     "tcp_keepalives_idle": "60",
     "tcp_keepalives_interval": "15",
     "tcp_keepalives_count": "4",
@@ -91,7 +91,7 @@ def holder(connection: Connection, table: str) -> str | None:
 
 
 def _tie_to_this_process(connection: Connection) -> None:
-    """Have the server end the session when this process ends, and not earlier."""
+    """Have the server end the session when this process ends, but not earlier."""
     settings = [f"('{name}', '{value}')" for name, value in _LIFETIME.items()]
     if not _set(connection, ", ".join(settings)):  # its operating system does not support all of them
         for setting in settings:

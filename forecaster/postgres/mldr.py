@@ -15,7 +15,7 @@ def store_rates(connection: Connection, tables: Tables, rates: Fitted, /, *, rep
 
     An artist that got an MLDR in the meantime keeps it. With `replace`, all existing rows of the artists are
     deleted first, in the same transaction. Raises `WriteRefusedError`, with nothing stored, if the table
-    then holds anything else than what was written.
+    then holds anything other than what was written.
     """
     ours = rates.rows["cm_artist_id"].cast(pl.Int64)
     if replace:

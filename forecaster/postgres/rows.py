@@ -41,7 +41,7 @@ def fit(rows: pl.DataFrame, tables: Tables, table: str) -> Fitted:
 def fit_or_refuse(
     rows: pl.DataFrame, tables: Tables, table: str, *, by: str
 ) -> tuple[Fitted, dict[int, str]]:
-    """Convert the rows of tracks, or artists, whose rows all fit; also return why the others do not."""
+    """Convert the rows of tracks or artists whose rows all fit; also return why the others do not."""
     return casting.fit_or_refuse(rows, lambda some: fit(some, tables, table), by=by)
 
 

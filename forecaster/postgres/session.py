@@ -64,7 +64,7 @@ class Task(Protocol):
     def work(
         self, source: Source, writer: Connection | None, config: RunConfig, shared: "Shared", /
     ) -> Work[pl.Series, Any]:
-        """Return what is done with every batch; without a writer, nothing is stored."""
+        """Return the work on each batch. Without a writer, it stores nothing."""
         ...
 
     def remarks(self, report: Report, kept: pl.Series, /) -> Iterator[str]:

@@ -45,8 +45,8 @@ def check_socket(directory: str, port: int, peer: str | None) -> None:
 def why_unsafe(path: Path) -> str | None:
     """Return why another user may have created or replaced the path; None if none can have.
 
-    Who can write to a restricted directory is trusted. In a directory that anyone can write to, such as the
-    one for temporary files, each part of the path must belong to root, this user or postgres.
+    Users who can write to a restricted directory are trusted. In a directory that anyone can write to, such
+    as the one for temporary files, each part of the path must belong to root, this user or postgres.
     """
     # Both a link and its target have an owner.
     paths = dict.fromkeys((path, Path(os.path.realpath(path))))

@@ -1,4 +1,4 @@
-"""Stalled servers: notice silence after a limit, ask what the server is doing, give it up if nothing."""
+"""Stalled servers: after a time of silence, ask what the server is doing; if nothing, give it up."""
 
 import ipaddress
 import os
@@ -53,7 +53,7 @@ class Watch:
 
     dsn: Dsn
     at_work: Callable[[], bool]
-    """Whether a session of ours does anything on the server, asked over a new connection."""
+    """Asks over a new connection whether one of our sessions does anything on the server."""
     end: Callable[[], int]
     """Ends our sessions, over a new connection; returns their number."""
 
@@ -88,10 +88,10 @@ class Watch:
                 # Twice, because a call may have several statements, and the server may be between two.
                 if self._in_time(self.at_work) or self._in_time(self.at_work) or result.done():
                     return
-                _give_up(self.dsn, error)  # before the end of a session looks like a lost connection
+                _give_up(self.dsn, error)  # first, because the end of a session looks like a lost connection
                 ended = self._in_time(self.end)
                 error.args = (f"{error}; sessions of this process ended on the server: {ended}",)
-            except TurnedAwayError:  # as with too many connections: it is up, and more is not known
+            except TurnedAwayError:  # for example too many connections: the server runs
                 _give_up(self.dsn, None)
                 return
             except (ForecasterError, TimeoutError):
@@ -119,7 +119,7 @@ def hang_up(dsn: Dsn, error: StalledError | None = None) -> None:
 
 
 def _give_up(dsn: Dsn, error: StalledError | None) -> list[_Call]:
-    """Set the error with which calls in progress fail, if they fail from now on; None removes it."""
+    """Set the error that calls in progress raise if they fail from now on; None removes it."""
     calls = [call for call in _calls if call.server == (dsn.host, dsn.port)]
     for call in calls:
         call.ended = error

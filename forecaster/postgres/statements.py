@@ -1,4 +1,4 @@
-"""The SQL statements that read the catalogue, one function each, of tables and ids as an SQL array."""
+"""The SQL statements that read the catalogue: one function each, of tables and an SQL array of ids."""
 
 from forecaster.model.features import WINDOW
 from forecaster.postgres.tables import Tables
@@ -12,7 +12,7 @@ _DAYS_FROM_RELEASE = (
 
 
 def epoch_day(date: str) -> str:
-    """SQL expression: days since 1970-01-01. Unlike dates, numbers have no limits at which a driver fails."""
+    """SQL expression: days since 1970-01-01. Unlike for dates, the drivers have no limits for numbers."""
     return f"({date} - DATE '1970-01-01')"
 
 
@@ -31,14 +31,14 @@ def _row_id(tables: Tables) -> str:
 
 
 def all_tracks(tables: Tables) -> str:
-    """The tracks that have a row of streams, by a scan of all rows: id."""
+    """Find the tracks that have a row of streams, by a scan of all rows: id."""
     streams = tables.name(STREAMS_TABLE)
     tracks = f"SELECT DISTINCT cm_track_id AS id FROM {streams} WHERE cm_track_id IS NOT NULL"
     return f"SELECT t.id::bigint AS id FROM ({tracks}) AS t"
 
 
 def all_tracks_by_index(tables: Tables) -> list[str]:
-    """The same by one index lookup per track, because PostgreSQL reads all rows for a DISTINCT.
+    """Find the same by one index lookup per track, because PostgreSQL reads all rows for a DISTINCT.
 
     Two queries: one for the lower half of the range between the first and the last id, one for the upper.
     """
@@ -59,7 +59,7 @@ def all_tracks_by_index(tables: Tables) -> list[str]:
 
 
 def tracks_among(tables: Tables, ids: str) -> str:
-    """The tracks among `ids` that have a row of streams: id."""
+    """Find the tracks among `ids` that have a row of streams: id."""
     return f"""
         SELECT t.id::bigint AS id
         FROM (SELECT DISTINCT id FROM unnest({ids}) AS t (id)
@@ -67,12 +67,12 @@ def tracks_among(tables: Tables, ids: str) -> str:
 
 
 def rows_without_track(tables: Tables) -> str:
-    """The number of rows that name no track: n."""
+    """Count the rows without a track: n."""
     return f"SELECT count(*)::bigint AS n FROM {tables.name(STREAMS_TABLE)} WHERE cm_track_id IS NULL"
 
 
 def unusable_rows(tables: Tables, ids: str) -> str:
-    """The number of rows of the tracks that are not records: n."""
+    """Count the rows of the tracks that are not records: n."""
     # Not by "= ANY (array)": a join with the few rows of the partial index is fast.
     return f"""
         SELECT count(*)::bigint AS n
@@ -82,7 +82,7 @@ def unusable_rows(tables: Tables, ids: str) -> str:
 
 
 def newest_rates(tables: Tables, *, condition: str = "true") -> str:
-    """Each artist's newest MLDR among the rows `s` that fulfil a condition: cm_artist_id, mldr."""
+    """Read each artist's newest MLDR among the rows `s` that fulfil a condition: cm_artist_id, mldr."""
     return f"""
         SELECT DISTINCT ON (cm_artist_id) s.cm_artist_id::bigint AS cm_artist_id,
                {tables.finite(MLDR_TABLE, "mldr")} AS mldr
@@ -92,7 +92,7 @@ def newest_rates(tables: Tables, *, condition: str = "true") -> str:
 
 
 def history_by_index(tables: Tables, ids: str) -> str:
-    """Last records and facts of each track. The cost per track does not grow with its history."""
+    """Read the last records and facts of each track. The cost per track does not grow with its history."""
     unusable = tables.unusable(STREAMS_TABLE)
     record = f"FROM {tables.name(STREAMS_TABLE)} s WHERE s.cm_track_id = t.id AND NOT {unusable}"
     # The aggregate takes rows in the order of its subquery: no plan puts a node between a LIMIT and an
@@ -116,7 +116,7 @@ def history_by_index(tables: Tables, ids: str) -> str:
 
 
 def history_in_one_pass(tables: Tables, ids: str) -> str:
-    """The same for tables without the key: sort all rows, and keep one of several for a day."""
+    """Read the same from tables without the key: sort all rows, and keep one row per day."""
     # The row order of `v` is that of its window, which the grouped aggregates above it keep. Of two
     # rows with equal `created_at` and `id`, the values decide, as in the model.
     return f"""
@@ -150,7 +150,7 @@ def history_in_one_pass(tables: Tables, ids: str) -> str:
 
 
 def days_of_one(tables: Tables, track_id: int) -> str:
-    """The days on which one track has a record, in order: day, daily_streams."""
+    """Read the days on which one track has a record, in order: day, daily_streams."""
     return f"""
         SELECT DISTINCT ON (1) {epoch_day(tables.day(STREAMS_TABLE))} AS day,
                {_streams(tables)} AS daily_streams
@@ -160,7 +160,7 @@ def days_of_one(tables: Tables, track_id: int) -> str:
 
 
 def days_by_index(tables: Tables, ids: str) -> str:
-    """Every record of the tracks, as arrays per track."""
+    """Read every record of the tracks, as arrays per track."""
     return f"""
         SELECT t.id AS cm_track_id, a.*
         FROM unnest({ids}) AS t (id)
@@ -172,7 +172,7 @@ def days_by_index(tables: Tables, ids: str) -> str:
 
 
 def days_in_one_pass(tables: Tables, ids: str) -> str:
-    """Every record of the tracks, as one row each."""
+    """Read every record of the tracks, as one row each."""
     rows = _day_rows(tables, f"s.cm_track_id = ANY ({ids})", one="DISTINCT ON (1, 3) ")
     return f"""{rows}
         ORDER BY 1, 3, {tables.newest_first(STREAMS_TABLE)}"""
@@ -187,7 +187,7 @@ def _day_rows(tables: Tables, condition: str, *, one: str = "") -> str:
 
 
 def rows(tables: Tables, ids: str) -> str:
-    """The tracks' rows as they are stored. A number or date that is not finite is NULL."""
+    """Read the tracks' rows as they are stored. A number or date that is not finite is NULL."""
     day = f"CASE WHEN isfinite(s.date) THEN {epoch_day(tables.day(STREAMS_TABLE))} END"
     us = f"""CASE s.created_at WHEN 'infinity' THEN {2**62} WHEN '-infinity' THEN {-(2**62)}
                   ELSE {_microseconds(tables.instant(STREAMS_TABLE))} END"""
@@ -201,7 +201,7 @@ def rows(tables: Tables, ids: str) -> str:
 
 
 def forecasts(tables: Tables, ids: str | None) -> str:
-    """The stored forecast rows that name a track and a month, of these tracks or of all, ordered by both."""
+    """Read the stored forecast rows with a track and a month, of these tracks or all, ordered by both."""
     among = "true" if ids is None else f"s.cm_track_id = ANY ({ids})"
     return f"""
         SELECT {", ".join(_stored(tables, name) for name in STORED_FORECASTS)}
@@ -211,7 +211,7 @@ def forecasts(tables: Tables, ids: str | None) -> str:
 
 
 def _stored(tables: Tables, name: str) -> str:
-    """A stored column: streams as a float, the instant in microseconds, all others as bigint."""
+    """SQL expression: a stored column; streams as a float, the instant in microseconds, others as bigint."""
     [column] = [column for column in FORECASTS.columns if column.name == name]
     if name == "created_at":
         return f"{_microseconds(tables.instant(FORECAST_TABLE))} AS created_at"
@@ -220,7 +220,7 @@ def _stored(tables: Tables, name: str) -> str:
 
 
 def cutoffs_by_index(tables: Tables, ids: str) -> str:
-    """For each track with a forecast: its last day, and its last day among the rows before the forecast."""
+    """Find for each track with a forecast its last day, overall and among the rows before the forecast."""
     last = (
         f"SELECT {epoch_day(f'max({tables.day(STREAMS_TABLE)})')} FROM {tables.name(STREAMS_TABLE)} s "
         f"WHERE s.cm_track_id = f.id AND NOT {tables.unusable(STREAMS_TABLE)}"
@@ -232,7 +232,7 @@ def cutoffs_by_index(tables: Tables, ids: str) -> str:
 
 
 def cutoffs_in_one_pass(tables: Tables, ids: str) -> str:
-    """The same for tables in which finding a track's last day would scan all rows."""
+    """Find the same in tables where finding a track's last day would scan all rows."""
     day, at = tables.day(STREAMS_TABLE), tables.instant(STREAMS_TABLE)
     return f"""
         SELECT f.id::bigint AS cm_track_id, {epoch_day(f"max({day})")} AS last_day,
@@ -250,7 +250,7 @@ def _made(tables: Tables, ids: str) -> str:
 
 
 def later_days(tables: Tables, ids: str) -> str:
-    """The days of the tracks, in a table of later streams: cm_track_id, date, daily_streams."""
+    """Read the days of the tracks from a table of later streams: cm_track_id, date, daily_streams."""
     return f"""
         SELECT DISTINCT ON (1, 2) s.cm_track_id::bigint AS cm_track_id,
                {epoch_day(tables.day(STREAMS_TABLE))} AS date, {_streams(tables)} AS daily_streams
@@ -260,7 +260,7 @@ def later_days(tables: Tables, ids: str) -> str:
 
 
 def counts_of_later_rows(tables: Tables, ids: str) -> str:
-    """The numbers of rows in that table: other_tracks, unusable (not records), usable."""
+    """Count the rows of that table: other_tracks, unusable (not records), usable."""
     unusable = tables.unusable(STREAMS_TABLE)
     return f"""
         SELECT count(*) FILTER (WHERE t.track IS NULL AND s.cm_track_id IS NOT NULL)::bigint AS other_tracks,

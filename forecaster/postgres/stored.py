@@ -17,10 +17,10 @@ NOT_GUARANTEED = (
 
 
 def stored_months(tables: Tables) -> str:
-    """SQL: per track the number of rows and of distinct months, the first and the last month.
+    """SQL: per track the numbers of rows and of distinct months, and the first and the last month.
 
-    A SELECT that ends with its WHERE, so that conditions can follow, and then GROUP BY 1. Rows that name no
-    track count for a track NULL.
+    The SELECT ends with its WHERE, so that the caller can append conditions, and then GROUP BY 1. Rows
+    without a track count as those of a track NULL.
     """
     # With the key, months are distinct, and nothing needs sorting.
     distinct = "" if has_key(tables) else "DISTINCT "
@@ -60,7 +60,7 @@ def missing_key(tables: Tables) -> Iterator[str]:
 
 
 def describe_irregular(stored: pl.DataFrame, schema: str, *, horizon: int | None = None) -> Iterator[str]:
-    """Describe, in a sentence each, rows without a track, and tracks with a month twice or months missing.
+    """Describe, in one sentence each, rows without a track, and tracks with a month twice or missing.
 
     `stored`: the rows that `stored_months` selects in that schema. Months are missing if they are not 1 to n,
     or if n is less than the `horizon`. Without a `horizon`, it is the number of months that most tracks have,

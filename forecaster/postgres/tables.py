@@ -1,4 +1,4 @@
-"""The tables on a server: what they are, and whether they fit."""
+"""The tables on a server: their columns and keys, and whether they fit."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -119,7 +119,7 @@ class Tables:
         return self.streams if table == STREAMS_TABLE else table
 
     def type(self, table: str, column: str) -> str:
-        """The type of a column."""
+        """The type of a column on the server."""
         return self.columns[table][column].type
 
     def id_type(self, table: str) -> str:
@@ -164,7 +164,7 @@ class Tables:
         return f"CASE WHEN {is_finite(f's.{column}')} THEN {self.as_float(table, column)} END"
 
     def newest_first(self, table: str, row: str = "s") -> str:
-        """ORDER BY terms that put the newest of several rows first, as far as the table's columns tell."""
+        """ORDER BY terms that put the newest of several rows first, by the columns that the table has."""
         return TABLES[table].newest_first(
             row, among=[name for name in self.columns[table] if self.fits(table, name)]
         )
@@ -174,7 +174,7 @@ class Tables:
         return TABLES[table].is_no_record(self.columns[table])
 
     def check(self, *tables: str, to_write: Collection[str] = (FORECAST_TABLE,)) -> None:
-        """Raise `SchemaMismatchError` that names all that is missing or does not fit.
+        """Raise `SchemaMismatchError` that names everything that is missing or does not fit.
 
         In the tables `to_write`, also columns that our rows cannot fill.
         """
@@ -246,7 +246,7 @@ class Tables:
 
 
 def read_tables(connection: Connection, schema: str, *, streams: str = STREAMS_TABLE) -> Tables:
-    """Read what the tables of a schema are; `streams`: the name of the table of streams.
+    """Read the description of the tables of a schema; `streams`: the name of the table of streams.
 
     Raises `SchemaMismatchError` for an invalid name. A missing table is not an error.
     """

@@ -239,11 +239,11 @@ class ForecastSink:
             yield replace(self, writer=writer)
 
     def _measured(self, stages: "Stages") -> dict[str, float]:
-        """Return the seconds that the run's own stopwatch has not measured."""
+        """Return the seconds that the stopwatch of the run has not measured."""
         return dict(stages.seconds) if self.is_elsewhere else {}
 
     def _once(self, writer: Connection, track_ids: pl.Series, computed: Computed) -> Done:
-        """Store what is not stored yet: a lost worker of this run may have stored tracks of the batch."""
+        """Store the tracks that are not stored yet: a lost worker of this run may have stored some."""
         try:
             return self._rest(writer, track_ids, computed)
         except WriteRefusedError:

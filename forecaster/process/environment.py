@@ -8,8 +8,7 @@ from typing import NamedTuple
 from forecaster.errors import ForecasterError, InvalidOptionError
 
 _FILES = 48
-"""Files and connections that are open at once. If one too few is allowed, the driver that reads panics and
-hangs."""
+"""Files and connections that are open at once. With a lower limit, the reading driver panics and hangs."""
 
 
 class _Rule(NamedTuple):

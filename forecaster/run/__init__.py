@@ -1,1 +1,1 @@
-"""Forecast and store: batch by batch, from any source, on any engine."""
+"""Forecast and store batch by batch, from any source, on any engine."""

@@ -1,4 +1,4 @@
-"""Select the tracks or artists of a run: those that it names, at most as many as it is limited to."""
+"""Select the tracks or artists of a run: those that it names, up to its limit."""
 
 import polars as pl
 
@@ -9,7 +9,7 @@ from forecaster.run.config import RunConfig
 def named(config: RunConfig, known: pl.Series, /, *, rows: str, hint: str) -> pl.Series:
     """Keep the known ids that the run names, or all if it names none.
 
-    Raises `NoForecastError` for an id that is not known; `rows` says what it has none of, in words.
+    Raises `NoForecastError` for an id that is not known; `rows` names, for the message, the rows it lacks.
     """
     wanted = pl.Series(config.ids, dtype=pl.Int64)
     if len(unknown := wanted.filter(~wanted.is_in(known.implode())).unique().sort()):
@@ -18,5 +18,5 @@ def named(config: RunConfig, known: pl.Series, /, *, rows: str, hint: str) -> pl
 
 
 def limited(config: RunConfig, ids: pl.Series, /) -> pl.Series:
-    """Keep at most as many ids as the run is limited to, in their order."""
+    """Keep the first ids, up to the limit of the run."""
     return ids if config.limit is None else ids.head(config.limit)

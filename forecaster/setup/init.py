@@ -14,7 +14,7 @@ from forecaster.tables import FORECAST_TABLE, TABLES
 
 @dataclass(frozen=True)
 class Initialised:
-    """What was created, and warnings of what was not."""
+    """What was created, and warnings about what was not."""
 
     created: list[str]
     warnings: list[str]

@@ -101,7 +101,7 @@ def _wait_for_other_loads(connection: Connection, tables: Tables, given: Iterabl
 
 
 def _known_days(connection: Connection, tables: Tables, table: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """Find the rows whose day is already in the table, ordered by owner and day; add the `stored` value.
+    """Find the rows whose day is already in the table, ordered by id and day; add the `stored` value.
 
     The key on owner and date would refuse these rows too, but not every existing table has that key.
     """
@@ -117,7 +117,7 @@ def _known_days(connection: Connection, tables: Tables, table: str, rows: pl.Dat
 
 
 def _integer(value: str) -> str:
-    """SQL expression: a column's value as a bigint, like in the rows to load; NULL if it cannot be one."""
+    """SQL expression: a column's value as a bigint, as in the rows to load; NULL if it cannot be one."""
     fits = f"s.{value} >= -{2**63} AND s.{value} < {2**63} AND s.{value} = floor(s.{value})"
     return f"CASE WHEN {fits} THEN s.{value}::bigint END"
 

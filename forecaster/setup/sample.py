@@ -69,7 +69,7 @@ _KINDS: tuple[_Kind, ...] = (
 
 @dataclass(frozen=True)
 class Truth:
-    """The only course that all tracks follow, so that the right forecast of them is known."""
+    """One course for all tracks, so that their correct forecast is known."""
 
     decay: float
     """Per month of 30 days; negative for growth."""
@@ -107,7 +107,7 @@ def sample_batches(
     With a `truth`, every track follows it from its first record on, at its own level.
     A track's history has `days` days, by default 90 to 3,000, 792 on average. The same seed gives the same
     rows, whatever the size of the batches.
-    Raises `InvalidOptionError` for less than one track, day or row, or days before the year 1.
+    Raises `InvalidOptionError` for fewer than one track, day or row, or days before the year 1.
     """
     _check_counts(tracks=tracks, days=1 if days is None else days, rows=rows)
     longest = _DAYS_MAX if days is None else days
@@ -146,7 +146,7 @@ def _check_counts(**counts: int) -> None:
 
 @dataclass(frozen=True)
 class _Catalogue:
-    """All that the streams follow from, except daily noise. Each array has one value per track."""
+    """Everything that determines the streams, except daily noise. Each array has one value per track."""
 
     artist: Integers
     days: Integers
@@ -171,7 +171,7 @@ class _Catalogue:
     """Streams that the release adds on its day, as a multiple of the track's streams."""
 
     def following(self, truth: Truth) -> "_Catalogue":
-        """Return the same tracks, all of which follow the truth."""
+        """Return the same tracks, but all of them follow the truth."""
         same = np.ones(len(self.days))
         return replace(
             self,
