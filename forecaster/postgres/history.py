@@ -55,7 +55,7 @@ def open_actuals(dsn: Dsn, schema: str, table: str) -> Iterator[Source]:
 
 
 def later_days(source: Source, track_ids: pl.Series) -> LaterDays:
-    """Read the days of the tracks. Of several rows for a day, the newest counts, if columns tell which one it is."""
+    """Read the days of the tracks. Of several rows for a day, the newest counts, if columns tell which."""
     tables, ids = source.tables, integer_array(track_ids)
     days = source.read(statements.later_days(tables, ids))
     counts = source.read(statements.counts_of_later_rows(tables, ids))
