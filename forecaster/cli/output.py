@@ -53,15 +53,15 @@ class Output(ABC):
 
 
 class ConsoleOutput(Output):
-    """Text; with -q only the last line."""
+    """Output as text; with -q only the last line."""
 
     def say(self, text: str, *, always: bool = False) -> None:
-        """Print it."""
+        """Print the text."""
         if always or not self.console.quiet:
             click.echo(text)
 
     def finish(self, table: Mapping[str, str], /, *, seconds: float | None = None, **counts: object) -> None:
-        """Print both; with -q only the line."""
+        """Print the table and the last line; with -q only the line."""
         if table:
             width = max(21, *(len(name) + 2 for name in table))
             self.say("\n".join(f"{name:<{width}}{shown(value)}" for name, value in table.items()))
@@ -74,7 +74,7 @@ class ConsoleOutput(Output):
 
 
 class JsonOutput(Output):
-    """One JSON document and no text."""
+    """Output as one JSON document, without text."""
 
     def say(self, text: str, *, always: bool = False) -> None:
         """Print nothing."""
@@ -83,5 +83,5 @@ class JsonOutput(Output):
         """Print nothing."""
 
     def document(self, result: Callable[[], str]) -> None:
-        """Print it."""
+        """Print the document."""
         click.echo(result())

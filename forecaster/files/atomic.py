@@ -1,4 +1,4 @@
-"""Files that are written completely or not at all, however the process ends."""
+"""Write files completely or not at all, however the process ends."""
 
 import contextlib
 import os
@@ -33,8 +33,8 @@ def write_bytes(data: bytes, path: Path, /) -> None:
 def check_target(path: Path, /) -> None:
     """Check early that a file can be written to `path`. Write nothing.
 
-    Raises `InvalidOptionError` for an empty path, `BadFileError` for a directory that is missing or cannot be
-    written to, and for a path that exists but is not a regular file.
+    Raises `InvalidOptionError` for an empty path, and `BadFileError` for a directory that is missing or not
+    writable, and for a path that exists but is not a regular file.
     """
     if not path.name:  # "" is the path "."
         raise InvalidOptionError(

@@ -1,4 +1,4 @@
-"""A directory that is made completely or not at all, however the process ends."""
+"""Create a directory completely or not at all, however the process ends."""
 
 import errno
 import fcntl

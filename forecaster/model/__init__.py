@@ -64,7 +64,7 @@ def build_forecasts(
 
 
 def records_and_facts(daily: pl.LazyFrame, cleaned: pl.LazyFrame, /) -> tuple[pl.LazyFrame, pl.LazyFrame]:
-    """Return `RECORDS` and `TRACK_FACTS` of daily streams, given as they came and cleaned."""
+    """Compute `RECORDS` and `TRACK_FACTS` from the daily streams, which are given as stored and cleaned."""
     # A track without a single usable record is still a track: it is skipped, not lost.
     every_track = daily.select("cm_track_id").drop_nulls().unique()
     facts = every_track.join(track_facts(cleaned), on="cm_track_id", how="left")
@@ -80,7 +80,7 @@ def build_tracks(
     *,
     checkpoint: Checkpoint = lambda _stage, frame: frame,
 ) -> pl.LazyFrame:
-    """Compute one row per track: all that its forecast, or its `reason` for having none, follows from.
+    """Compute one row per track: everything that decides its forecast, or its `reason` for having none.
 
     `records`, `facts` and `mldr`: `RECORDS`, `TRACK_FACTS` and `NEWEST_MLDR` of `forecaster.frames.schemas`.
     `checkpoint` is called with each finished stage ("features", "fit") and may collect it, to time it.

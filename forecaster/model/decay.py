@@ -90,7 +90,7 @@ def _through_three_ages(z1: Array, z2: Array, y: Array) -> Array:
 
 
 def _on_grid(z1: Array, z2: Array, y: Array) -> tuple[npt.NDArray[np.bool_], Array]:
-    """For every row (n) and every k of the grid, compute whether A^2 / C rises, and A^2 / C: two (n, 129).
+    """Compute whether A^2 / C rises, and its value, for each row (n) and k of the grid: two arrays (n, 129).
 
     Except for the square, both are linear in y. The weights depend only on the ages, of which there are few
     combinations: all tracks of 11 months or more have the same one.

@@ -269,11 +269,11 @@ def _check_length(data_dir: Path) -> None:
 
 
 def _make_directory(data_dir: Path, account: Account | None) -> None:
-    """Create the directory; one that exists must be closed to the files of other users."""
+    """Create the directory; other users must not be able to write to an existing one."""
     for directory in (*reversed(data_dir.parents), data_dir):
         if not directory.is_dir():
             directory.mkdir(0o755, exist_ok=True)
-            if account:  # a strict umask would lock the server's user out
+            if account:  # with a strict umask, the server's user could not enter it
                 directory.chmod(0o711)
     status = data_dir.stat()
     if status.st_uid != os.geteuid() or status.st_mode & stat.S_IWOTH:

@@ -69,7 +69,7 @@ _CONTROL = re.compile(
 def hide_password() -> None:
     """Restart the program with the URL in DATABASE_URL if the command line has one.
 
-    Every user of the machine can read a command line; the environment only its own user can.
+    Every user of the machine can read a command line; only its own user can read the environment.
     """
     arguments = without_url(sys.orig_argv, os.environ)
     if arguments:

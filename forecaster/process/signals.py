@@ -42,7 +42,7 @@ class Interrupted(BaseException):
 
 
 class Cancel(NamedTuple):
-    """How to make calls return that block outside of Python."""
+    """How to end calls that block outside of Python."""
 
     asks: Sequence[Callable[[], object]]
     """Functions that ask the other side to cancel. Each may block if the other side does not answer."""
@@ -74,9 +74,9 @@ def ended_by_signals(stderr: int = _STDERR) -> Iterator[None]:
     The last words are written to the descriptor `stderr`. If it is a second descriptor, the messages of
     libraries that are interrupted do not appear.
 
-    Python runs a signal handler only between two of its own instructions. If the main thread does not reach
-    one in time, because it is deep in a computation, the process ends without. Code that swallows the
-    exception, as a finaliser does, is interrupted again a moment later.
+    Python runs a signal handler only between two of its own instructions. If the main thread does not get
+    there in time, because it is deep in a computation, the process ends without the exception. Code that
+    swallows the exception, as a finaliser does, is interrupted again a moment later.
     """
     sys.unraisablehook = _unraisable
     woken, wakes = socket.socketpair()
@@ -124,7 +124,7 @@ def interruptible(
 
 
 def both(first: Callable[[], T], second: Callable[[], U], /, *, cancel: Cancel) -> tuple[T, U]:
-    """Make two calls at once that block outside of Python; `cancel` has to make both return."""
+    """Make two calls that block outside of Python, at the same time; `cancel` has to make both return."""
     with ThreadPoolExecutor(2) as threads:
         one, other = threads.submit(first), threads.submit(second)
         try:

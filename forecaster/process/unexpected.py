@@ -20,11 +20,11 @@ _SHORT_OF: Mapping[int | None, tuple[str, str]] = {
 
 
 class UnexpectedError(ForecasterError):
-    """A bug, or a machine that lacks memory, threads or files. A retry makes sense only on such a lack."""
+    """A bug, or a machine that lacks memory, threads or files. A retry only makes sense after such a lack."""
 
 
 def is_unexpected(error: BaseException) -> bool:
-    """Tell whether no command raises this on purpose. A panic of Rust is not an `Exception`."""
+    """Whether the error is one that no command raises on purpose. A panic of Rust is not an `Exception`."""
     meant = (click.ClickException, click.exceptions.Exit, click.Abort, OutputError)
     is_error = isinstance(error, Exception) or type(error).__name__ == "PanicException"
     return is_error and not isinstance(error, meant)

@@ -1,4 +1,4 @@
-"""Forecasts against the streams that came later. Pure: frames in, frames out."""
+"""Score forecasts against the streams that came later. Pure: frames in, frames out."""
 
 from forecaster.scoring.baselines import BASELINES
 from forecaster.scoring.evaluation import GROUPS, Evaluation, evaluate

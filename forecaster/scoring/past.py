@@ -1,4 +1,4 @@
-"""Forecasts as of earlier days, from what was known then. Pure: frames in, frames out."""
+"""Forecast as of earlier days, from the data that was known then. Pure: frames in, frames out."""
 
 from collections import Counter
 from collections.abc import Mapping
