@@ -45,6 +45,11 @@ class Cli(Protocol):
     ) -> subprocess.CompletedProcess[str]: ...
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each core: most tests wait for servers and other processes."""
+    return 2 * (os.cpu_count() or 1)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_of_the_developer() -> Iterator[None]:
     """No database that the person running the tests has set up is ever found, or written to."""
