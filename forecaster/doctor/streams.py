@@ -8,10 +8,10 @@ import polars as pl
 from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
+from forecaster.frames.collecting import collect
 from forecaster.model import build_tracks
 from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import integer_array
-from forecaster.process.signals import interruptible
 from forecaster.tables import LISTENERS_TABLE, MLDR_TABLE, STREAMS_TABLE
 from forecaster.views.catalogue import CHUNK
 
@@ -106,7 +106,7 @@ def _run_model(context: Context, source: Source, pending: pl.Series) -> None:
         history = source.history(pending.slice(start, CHUNK))
         built = build_tracks(history.records, history.facts, mldr, context.parameters)
         counted = built.group_by("reason").agg(tracks=pl.len())
-        reasons.update(dict(interruptible(counted.collect, cancel=None).iter_rows()))
+        reasons.update(dict(collect(counted).iter_rows()))
         duplicates += history.duplicates
     forecastable = reasons.pop(None, 0)
     context.result.skipped_by_reason = {
@@ -147,7 +147,7 @@ def decay_rates(context: Context) -> Iterator[Seen]:
     """Count the artists that have a usable decay rate."""
     if not context.can_count:
         return
-    rates = interruptible(context.source.mldr().collect, cancel=None)
+    rates = collect(context.source.mldr())
     artists = _artists(context)
     without = artists.filter(~artists.is_in(rates["cm_artist_id"].implode())).sort()
     useless = rates.filter(pl.col("mldr").is_null())["cm_artist_id"].sort()

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import polars as pl
 
 from forecaster.errors import NoForecastError
+from forecaster.frames.collecting import collect
 from forecaster.model import build_tracks
 from forecaster.model.features import WINDOW
 from forecaster.model.parameters import DAYS_PER_MONTH, Parameters
 from forecaster.postgres.catalogue import Source, open_source
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.stored import describe_irregular
-from forecaster.process.signals import interruptible
 
 CHUNK = 10_000
 """Number of tracks that are read at once."""
@@ -111,7 +111,7 @@ def _parts(source: Source, stored: pl.DataFrame, parameters: Parameters) -> Iter
         built = build_tracks(history.records, history.facts, mldr, parameters).select(_OF_TRACK)
         now = built.join(_totals(history.records), on="cm_track_id", how="left")
         then = _stored(source.forecasts(chunk), source.cutoffs(chunk))
-        yield interruptible(_joined(chunk, now, then).collect, cancel=None)
+        yield collect(_joined(chunk, now, then))
 
 
 def _stored(forecasts: pl.DataFrame, cutoffs: pl.DataFrame) -> pl.LazyFrame:
