@@ -14,7 +14,7 @@ from forecaster.postgres.connection import Connection, commit, connect, end_conn
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
 from forecaster.postgres.rights import check_rights
-from forecaster.postgres.runs import RunRecord, why_not_kept
+from forecaster.postgres.runs import NotKept, RunRecord, why_not_kept
 from forecaster.postgres.server import check_writable, server_state
 from forecaster.postgres.tables import Tables, read_tables
 from forecaster.process.signals import cancel_all, cancel_now, outcome
@@ -99,7 +99,7 @@ class DatabaseSession:
         self.goes_on = False
         """Whether other batches are processed after one that failed."""
         self.failure: Exception | None = None
-        self.why_not_kept: str | None = None
+        self.why_not_kept: NotKept | None = None
         """Why this run leaves no history; None if it does."""
         report.begin(task.subject)
         report.place = {"database": f"{dsn}", "schema": schema}
@@ -153,7 +153,7 @@ class DatabaseSession:
         replaced = self.pending.replaced
         yield from self.task.remarks(self.report, replaced.filter(replaced.is_in(got_none)).sort())
         if self.why_not_kept:
-            yield f"this run leaves no history, because {self.why_not_kept}"
+            yield f"this run leaves no history: {self.why_not_kept.why}; {self.why_not_kept.fix}"
 
     def _connected(self, stack: ExitStack, *, repeats: bool) -> tuple[Source, Connection | None]:
         config = self.config
