@@ -20,7 +20,7 @@ from forecaster.cli.options import (
     track_option,
 )
 
-COMMANDS = (
+_WORKING = (
     Command(
         "demo",
         """Try it on a sample catalogue in an embedded server.
@@ -382,6 +382,31 @@ COMMANDS = (
         option("--json", "as_json", is_flag=True, help="Print the findings as JSON, instead of text."),
         *options.TRACK_PARAMETERS,
         *options.DATABASE,
+    ),
+)
+
+COMMANDS = (
+    *_WORKING,
+    Command(
+        "config",
+        """Show the value of each option that counts, and where it comes from.
+
+        A value comes from an environment variable, from the configuration file, or is the default. With
+        COMMAND, list all its options. Without it, list what is set, and for which commands. No database is
+        needed, and secrets are masked.
+
+        \b
+        Examples:
+          forecaster config
+          forecaster config run --profile night
+        """,
+        click.Argument(
+            ["command"],
+            type=click.Choice([f"{command.name}" for command in _WORKING]),
+            metavar="[COMMAND]",
+            required=False,
+        ),
+        option("--json", "as_json", is_flag=True, help="Print all options as JSON, instead of a table."),
     ),
     Command(
         "completion",
