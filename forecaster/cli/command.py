@@ -48,7 +48,8 @@ class Command(click.Command):
         """Parse the command line on top of the configuration file. Help and completion need no file."""
         if not ctx.resilient_parsing:
             given, _, _ = self.make_parser(ctx).parse_args([*args])
-            if "help" not in given:
+            asks_for_help = self.get_help_option(ctx)
+            if asks_for_help is None or asks_for_help.name not in given:
                 self._configure(ctx, given)
         return super().parse_args(ctx, args)
 
