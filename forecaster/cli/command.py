@@ -17,6 +17,7 @@ from forecaster.cli.console import Console, color_of, log
 from forecaster.cli.options import SPEAKING, Option
 from forecaster.cli.output import ConsoleOutput, JsonOutput, Output
 from forecaster.cli.settings import commands_of, keep, kept, read_settings, unread_variables
+from forecaster.cli.settings_check import check_settings
 from forecaster.errors import ForecasterError
 from forecaster.process.environment import settle
 from forecaster.process.signals import Interrupted
@@ -59,7 +60,7 @@ class Command(click.Command):
         settings = read_settings(*(_given(options[name], ctx, given) for name in ("config", "profile")))
         if settings:
             keep(ctx, settings)
-            settings.check(ctx, commands_of(ctx))
+            check_settings(settings, ctx)
             ctx.default_map = {name: setting.typed for name, setting in settings.of(self).items()}
 
     def invoke(self, ctx: click.Context) -> None:

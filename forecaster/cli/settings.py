@@ -1,4 +1,4 @@
-"""The configuration file: find it, read it, check all of it, and pick what it says for a command."""
+"""The configuration file: find it, read it, and pick what it says for a command."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ from forecaster.cli.options import Option
 from forecaster.process.secrets import masked
 
 FILE_NAME = "forecaster.toml"
-_PROFILES = "profile"
+PROFILES = "profile"
 _KEY = "forecaster.settings"
 
 Table = Mapping[str, object]
@@ -52,7 +52,7 @@ class Settings:
     @property
     def profiles(self) -> Table:
         """The profiles that the file has, by name."""
-        return _table(self.content, _PROFILES)
+        return _table(self.content, PROFILES)
 
     def of(self, command: click.Command) -> dict[str, Setting]:
         """Return what counts for the command, by the names of its parameters."""
@@ -69,69 +69,9 @@ class Settings:
         yield "", self.content, False
         yield f"[{command}]", _table(self.content, command), True
         if self.profile:
-            name, profile = f"{_PROFILES}.{self.profile}", _table(self.profiles, self.profile)
+            name, profile = f"{PROFILES}.{self.profile}", _table(self.profiles, self.profile)
             yield f"[{name}]", profile, False
             yield f"[{name}.{command}]", _table(profile, command), True
-
-    def check(self, ctx: click.Context, commands: Commands) -> None:
-        """Raise `click.UsageError` for a key or a value that is wrong, in any section of the file."""
-        if self.profile and self.profile not in self.profiles:
-            there = f" (there are {', '.join(self.profiles)})" if self.profiles else ""
-            near = _nearest(self.profile, self.profiles)
-            raise self._wrong("", f'no profile "{self.profile}"{there}', near)
-        self._check_level(ctx, (), self.content, commands)
-        for name, profile in self.profiles.items():
-            if not isinstance(profile, dict):
-                raise self._wrong(_PROFILES, f'"{name}" is not a section: write [{_PROFILES}.{name}]')
-            self._check_level(ctx, (_PROFILES, name), profile, commands)
-
-    def _check_level(
-        self, ctx: click.Context, within: tuple[str, ...], level: Table, commands: Commands
-    ) -> None:
-        """Check the top of the file, or a profile: options of all commands, and sections of single ones."""
-        all_options = [option for command in commands.values() for option in options_of(command)]
-        shared = {option.key: option for option in all_options if option.is_shared}
-        for key, value in level.items():
-            if key in commands and isinstance(value, dict):
-                own = {option.key: option for option in options_of(commands[key])}
-                section = ".".join((*within, key))
-                for name, setting in value.items():
-                    self._check_value(ctx, section, name, setting, own)
-            elif key == _PROFILES and not within:
-                if not isinstance(value, dict):
-                    raise self._wrong("", f'"{key}" is not a section: write [{key}.NAME]')
-            elif isinstance(value, dict) and key not in shared:
-                name = ".".join((*within, key))
-                near = _nearest(key, [*commands, *([] if within else [_PROFILES])])
-                raise self._wrong("", f"no command for the section [{name}]", near)
-            else:
-                self._check_misplaced(within, key, shared, commands)
-                self._check_value(ctx, ".".join(within), key, value, shared)
-
-    def _check_misplaced(self, within: tuple[str, ...], key: str, shared: Table, commands: Commands) -> None:
-        """Raise for an option that differs between commands, and for a section written as a value."""
-        if key in shared:
-            return
-        owners = [name for name, of in commands.items() if key in {option.key for option in options_of(of)}]
-        sections = ", ".join(f"[{'.'.join((*within, name))}]" for name in owners)
-        if owners:
-            raise self._wrong(".".join(within), f'"{key}" belongs in the section of a command: {sections}')
-        if key in commands:
-            raise self._wrong(".".join(within), f'"{key}" is a section: write [{".".join((*within, key))}]')
-
-    def _check_value(
-        self, ctx: click.Context, section: str, key: str, value: object, options: Mapping[str, Option]
-    ) -> None:
-        if key not in options:
-            raise self._wrong(section, f'no option "{key}"', _nearest(key, options))
-        try:
-            options[key].type_cast_value(ctx, Setting(options[key], value, section).typed)
-        except click.BadParameter as error:
-            raise self._wrong(section, f"{key}: {error.message}") from None
-
-    def _wrong(self, section: str, found: str, nearest: str | None = None) -> click.UsageError:
-        where = f"{self.path}, [{section}]" if section else f"{self.path}"
-        return click.UsageError(f"{where}: {found}" + (f'; did you mean "{nearest}"?' if nearest else ""))
 
 
 def commands_of(ctx: click.Context) -> Commands:
@@ -190,13 +130,11 @@ def kept(ctx: click.Context) -> Settings | None:
 def unread_variables(commands: Commands, environ: Mapping[str, str]) -> Iterator[str]:
     """Yield a warning for each variable that has the prefix of the program and that no option reads."""
     prefix = "FORECASTER_"
-    known = {
-        f"{option.envvar}" for of in commands.values() for option in of.params if hasattr(option, "envvar")
-    }
+    known = {f"{option.envvar}" for of in commands.values() for option in of.params if option.envvar}
     by_end = {name.removeprefix(prefix): name for name in known}
     for name in sorted(environ):
         if name.startswith(prefix) and name not in known:
-            near = _nearest(name.removeprefix(prefix), by_end)
+            near = nearest(name.removeprefix(prefix), by_end)
             yield f"nothing reads the variable {name}" + (f"; did you mean {by_end[near]}?" if near else "")
 
 
@@ -251,7 +189,8 @@ def _table(table: Table, key: str) -> Table:
     return value if isinstance(value, dict) else {}
 
 
-def _nearest(name: str, names: Iterable[str]) -> str | None:
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the name that was probably meant, if any is near."""
     from difflib import get_close_matches  # noqa: PLC0415 - only after a mistake
 
     return next(iter(get_close_matches(name, [*names], n=1)), None)

@@ -7,6 +7,7 @@ import pytest
 
 from forecaster.cli import main
 from forecaster.cli.settings import Settings, options_of, unread_variables
+from forecaster.cli.settings_check import check_settings
 
 COMMANDS = main.commands
 
@@ -18,7 +19,7 @@ def settings(content: dict[str, object], profile: str | None = None) -> Settings
 def check(of: Settings) -> str:
     """Why the file is refused; empty if it is right."""
     try:
-        of.check(click.Context(main), COMMANDS)
+        check_settings(of, click.Context(main))
     except click.UsageError as error:
         return error.message
     return ""
