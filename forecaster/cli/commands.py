@@ -20,7 +20,7 @@ from forecaster.cli.options import (
     track_option,
 )
 
-_WORKING = (
+_CONFIGURED = (
     Command(
         "demo",
         """Try it on a sample catalogue in an embedded server.
@@ -384,9 +384,10 @@ _WORKING = (
         *options.DATABASE,
     ),
 )
+"""The commands that `config` explains."""
 
 COMMANDS = (
-    *_WORKING,
+    *_CONFIGURED,
     Command(
         "config",
         """Show the value of each option that counts, and where it comes from.
@@ -402,7 +403,7 @@ COMMANDS = (
         """,
         click.Argument(
             ["command"],
-            type=click.Choice([f"{command.name}" for command in _WORKING]),
+            type=click.Choice([f"{command.name}" for command in _CONFIGURED]),
             metavar="[COMMAND]",
             required=False,
         ),
@@ -421,4 +422,4 @@ COMMANDS = (
         click.Argument(["shell"], type=click.Choice(["bash", "zsh", "fish"])),
     ),
 )
-"""In the order in which a new user needs them. The program's help sorts them by name."""
+"""All commands, in the order in which a new user needs them. The program's help sorts them by name."""
