@@ -20,7 +20,7 @@ from forecaster.cli.options import (
     track_option,
 )
 
-COMMANDS = (
+_CONFIGURED = (
     Command(
         "demo",
         """Try it on a sample catalogue in an embedded server.
@@ -383,6 +383,32 @@ COMMANDS = (
         *options.TRACK_PARAMETERS,
         *options.DATABASE,
     ),
+)
+"""The commands that `config` explains."""
+
+COMMANDS = (
+    *_CONFIGURED,
+    Command(
+        "config",
+        """Show the value of each option that counts, and where it comes from.
+
+        A value comes from an environment variable, from the configuration file, or is the default. With
+        COMMAND, list all its options. Without it, list what is set, and for which commands. No database is
+        needed, and secrets are masked.
+
+        \b
+        Examples:
+          forecaster config
+          forecaster config run --profile night
+        """,
+        click.Argument(
+            ["command"],
+            type=click.Choice([f"{command.name}" for command in _CONFIGURED]),
+            metavar="[COMMAND]",
+            required=False,
+        ),
+        option("--json", "as_json", is_flag=True, help="Print all options as JSON, instead of a table."),
+    ),
     Command(
         "completion",
         """Print the script that completes words in a shell.
@@ -396,4 +422,4 @@ COMMANDS = (
         click.Argument(["shell"], type=click.Choice(["bash", "zsh", "fish"])),
     ),
 )
-"""In the order in which a new user needs them. The program's help sorts them by name."""
+"""All commands, in the order in which a new user needs them. The program's help sorts them by name."""
