@@ -81,11 +81,14 @@ def unusable_rows(tables: Tables, ids: str) -> str:
         JOIN unnest({ids}) AS t (id) ON t.id = s.cm_track_id"""
 
 
-def newest_rates(tables: Tables, *, condition: str = "true") -> str:
-    """Read each artist's newest MLDR among the rows `s` that fulfil a condition: cm_artist_id, mldr."""
+def newest_rates(tables: Tables, *, condition: str = "true", more: str = "") -> str:
+    """Read each artist's newest MLDR among the rows `s` that fulfil a condition: cm_artist_id, mldr.
+
+    `more`: further columns, each after a comma.
+    """
     return f"""
         SELECT DISTINCT ON (cm_artist_id) s.cm_artist_id::bigint AS cm_artist_id,
-               {tables.finite(MLDR_TABLE, "mldr")} AS mldr
+               {tables.finite(MLDR_TABLE, "mldr")} AS mldr{more}
         FROM {tables.name(MLDR_TABLE)} s
         WHERE s.cm_artist_id IS NOT NULL AND {condition}
         ORDER BY 1, {tables.newest_first(MLDR_TABLE)}"""
@@ -228,7 +231,7 @@ def cutoffs_by_index(tables: Tables, ids: str) -> str:
     return f"""
         SELECT f.id::bigint AS cm_track_id, ({last}) AS last_day,
                ({last} AND {tables.instant(STREAMS_TABLE)} <= f.made) AS known_day
-        FROM {_made(tables, ids)} ORDER BY 1"""
+        FROM {made(tables, ids)} ORDER BY 1"""
 
 
 def cutoffs_in_one_pass(tables: Tables, ids: str) -> str:
@@ -237,13 +240,14 @@ def cutoffs_in_one_pass(tables: Tables, ids: str) -> str:
     return f"""
         SELECT f.id::bigint AS cm_track_id, {epoch_day(f"max({day})")} AS last_day,
                {epoch_day(f"(max({day}) FILTER (WHERE {at} <= f.made))")} AS known_day
-        FROM {_made(tables, ids)}
+        FROM {made(tables, ids)}
         LEFT JOIN {tables.name(STREAMS_TABLE)} s
           ON s.cm_track_id = f.id AND NOT {tables.unusable(STREAMS_TABLE)}
         GROUP BY f.id ORDER BY 1"""
 
 
-def _made(tables: Tables, ids: str) -> str:
+def made(tables: Tables, ids: str) -> str:
+    """Find when the stored forecast of each track was made, as a table `f`: id, made."""
     return f"""(SELECT s.cm_track_id AS id, max({tables.instant(FORECAST_TABLE)}) AS made
                 FROM {tables.name(FORECAST_TABLE)} s
                 WHERE s.cm_track_id = ANY ({ids}) GROUP BY 1) f"""
