@@ -29,9 +29,9 @@ class Stored:
     forecasts: pl.DataFrame
     """One row per track, with the columns of `stored_months`."""
     freshness: pl.DataFrame | None
-    """One row per track: cm_track_id, `CAUSES` and is_other, all true or false; None if it was not found.
+    """One row per track: cm_track_id, made, `CAUSES` and is_other; None if it was not found.
 
-    is_other: it was made with other parameters, or has more months.
+    made: in microseconds, NULL if not finite; is_other: with other parameters, or with more months.
     """
 
     def stale(self, tracks: pl.Series, /) -> pl.DataFrame | None:
@@ -53,11 +53,11 @@ def read_stored(source: Source, track_ids: pl.Series | None, config: RunConfig, 
     tables, ids = source.tables, None if track_ids is None else integer_array(track_ids)
     newest = _newest_by_index(tables) if source.reads_by_index else _newest_in_one_pass(tables, ids)
     found = source.read(_stored_and_fresh(tables, ids, config, newest))
-    names = ["cm_track_id", *CAUSES, "is_other"]
-    forecasts, freshness = found.drop(names[1:]), found.select(names).drop_nulls("cm_track_id")
+    names = ["cm_track_id", "made", *CAUSES, "is_other"]
+    freshness = found.select(names).drop_nulls("cm_track_id")
     if config.refresh and source.reads_by_index:
         freshness = _with_restated(source, freshness)
-    return Stored(forecasts, freshness)
+    return Stored(found.drop(names[1:]), freshness)
 
 
 def counts(stale: pl.DataFrame | None, config: RunConfig, /) -> dict[str, int] | None:
@@ -98,15 +98,17 @@ def oldest_look_first(source: Source, track_ids: pl.Series, /) -> pl.Series:
 
 def _with_restated(source: Source, freshness: pl.DataFrame) -> pl.DataFrame:
     """Find, among the forecasts that are not stale already, those of which a day has been restated."""
-    fresh = freshness.filter(~pl.any_horizontal(*CAUSES))["cm_track_id"]
+    fresh = freshness.filter(~pl.any_horizontal(*CAUSES), pl.col("made").is_not_null())
     if fresh.is_empty():
         return freshness
-    restated = source.read(_restated(source.tables, integer_array(fresh)))["cm_track_id"]
-    return freshness.with_columns(restated=pl.col("cm_track_id").is_in(restated.implode()))
+    ids, since = integer_array(fresh["cm_track_id"]), fresh.select(pl.col("made").min()).item()
+    touched = source.read(_touched(source.tables, ids, since))
+    later = fresh.join(touched, on="cm_track_id").filter(pl.col("touched") > pl.col("made"))["cm_track_id"]
+    return freshness.with_columns(restated=pl.col("cm_track_id").is_in(later.implode()))
 
 
 def _stored_and_fresh(tables: Tables, ids: str | None, config: RunConfig, newest: str) -> str:
-    """SQL: the columns of `stored_months`, `CAUSES`, is_other; `newest`: a join that knows the streams.
+    """SQL: the columns of `stored_months`, `CAUSES`, is_other, made; `newest`: a join with the streams.
 
     A forecast without a row in the history is stale if the newest day, or the MLDR, was created later.
     """
@@ -115,6 +117,7 @@ def _stored_and_fresh(tables: Tables, ids: str | None, config: RunConfig, newest
     is_other = _is_other(config.parameters) if config.refresh else "false"
     return f"""
         SELECT f.cm_track_id, f.rows, f.months, f.first, f.last, {is_other} AS is_other,
+               CASE WHEN isfinite(f.made) THEN {statements.microseconds("f.made")} END AS made,
                coalesce(CASE WHEN h.last_date IS NULL THEN {_is_later("n.at")}
                              ELSE n.day <> h.last_date END, false) AS new_streams,
                coalesce(CASE WHEN h.run_id IS NULL THEN {_is_later("m.at")}
@@ -161,13 +164,16 @@ def _newest_in_one_pass(tables: Tables, ids: str | None) -> str:
         ) n ON n.track = f.cm_track_id"""
 
 
-def _restated(tables: Tables, ids: str) -> str:
-    """SQL: those of the tracks that have a row of streams which was created after their forecast."""
-    at = tables.instant(STREAMS_TABLE)
+def _touched(tables: Tables, ids: str, since: int) -> str:
+    """SQL: when a row of each track was created last, if after an instant in microseconds."""
+    # Not joined with the instant of each forecast, for which the server cannot plan.
+    at, epoch = tables.instant(STREAMS_TABLE), "timestamptz '1970-01-01 00:00:00+00'"
     return f"""
-        SELECT DISTINCT f.id::bigint AS cm_track_id FROM {statements.made(tables, ids)}
-        JOIN {tables.name(STREAMS_TABLE)} s ON s.cm_track_id = f.id
-        WHERE {_is_later(at)}"""
+        SELECT s.cm_track_id::bigint AS cm_track_id, {statements.microseconds(f"max({at})")} AS touched
+        FROM {tables.name(STREAMS_TABLE)} s
+        WHERE s.cm_track_id = ANY ({ids}) AND {at} <= now()
+          AND {at} > {epoch} + interval '{int(since)} microseconds'
+        GROUP BY 1"""
 
 
 def _is_later(at: str) -> str:

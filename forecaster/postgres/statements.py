@@ -16,7 +16,8 @@ def epoch_day(date: str) -> str:
     return f"({date} - DATE '1970-01-01')"
 
 
-def _microseconds(instant: str) -> str:
+def microseconds(instant: str) -> str:
+    """SQL expression: microseconds since 1970-01-01 in UTC."""
     return f"(extract(epoch FROM {instant}) * 1000000)::bigint"
 
 
@@ -193,7 +194,7 @@ def rows(tables: Tables, ids: str) -> str:
     """Read the tracks' rows as they are stored. A number or date that is not finite is NULL."""
     day = f"CASE WHEN isfinite(s.date) THEN {epoch_day(tables.day(STREAMS_TABLE))} END"
     us = f"""CASE s.created_at WHEN 'infinity' THEN {2**62} WHEN '-infinity' THEN {-(2**62)}
-                  ELSE {_microseconds(tables.instant(STREAMS_TABLE))} END"""
+                  ELSE {microseconds(tables.instant(STREAMS_TABLE))} END"""
     return f"""
         SELECT {_row_id(tables)}, s.cm_track_id::bigint AS cm_track_id,
                s.cm_artist_id::bigint AS cm_artist_id, {day} AS date,
@@ -217,7 +218,7 @@ def _stored(tables: Tables, name: str) -> str:
     """SQL expression: a stored column; streams as a float, the instant in microseconds, others as bigint."""
     [column] = [column for column in FORECASTS.columns if column.name == name]
     if name == "created_at":
-        return f"{_microseconds(tables.instant(FORECAST_TABLE))} AS created_at"
+        return f"{microseconds(tables.instant(FORECAST_TABLE))} AS created_at"
     value = tables.as_float(FORECAST_TABLE, name) if column.is_streams else f"s.{name}::bigint"
     return f"{value} AS {name}"
 
@@ -231,7 +232,7 @@ def cutoffs_by_index(tables: Tables, ids: str) -> str:
     return f"""
         SELECT f.id::bigint AS cm_track_id, ({last}) AS last_day,
                ({last} AND {tables.instant(STREAMS_TABLE)} <= f.made) AS known_day
-        FROM {made(tables, ids)} ORDER BY 1"""
+        FROM {_made(tables, ids)} ORDER BY 1"""
 
 
 def cutoffs_in_one_pass(tables: Tables, ids: str) -> str:
@@ -240,14 +241,13 @@ def cutoffs_in_one_pass(tables: Tables, ids: str) -> str:
     return f"""
         SELECT f.id::bigint AS cm_track_id, {epoch_day(f"max({day})")} AS last_day,
                {epoch_day(f"(max({day}) FILTER (WHERE {at} <= f.made))")} AS known_day
-        FROM {made(tables, ids)}
+        FROM {_made(tables, ids)}
         LEFT JOIN {tables.name(STREAMS_TABLE)} s
           ON s.cm_track_id = f.id AND NOT {tables.unusable(STREAMS_TABLE)}
         GROUP BY f.id ORDER BY 1"""
 
 
-def made(tables: Tables, ids: str) -> str:
-    """Find when the stored forecast of each track was made, as a table `f`: id, made."""
+def _made(tables: Tables, ids: str) -> str:
     return f"""(SELECT s.cm_track_id AS id, max({tables.instant(FORECAST_TABLE)}) AS made
                 FROM {tables.name(FORECAST_TABLE)} s
                 WHERE s.cm_track_id = ANY ({ids}) GROUP BY 1) f"""
