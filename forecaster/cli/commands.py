@@ -121,9 +121,10 @@ _CONFIGURED = (
         "run",
         """Forecast every pending track and store the result.
 
-        A track is pending if it has streams and no forecast. With --source and --sink the catalogue is read
-        from Parquet files and no database is used: all tracks are forecast, except those in buckets that
-        are already complete.
+        A track is pending if it has streams and no forecast; with --refresh, also if its forecast is stale:
+        if its streams or its artist's decay rate have changed since. With --source and --sink the catalogue
+        is read from Parquet files and no database is used: all tracks are forecast, except those in buckets
+        that are already complete and whose source has not changed.
 
         \b
         Exit code: 0 done (skipped tracks are not a failure), 1 failed, 2 wrong call,
@@ -133,6 +134,7 @@ _CONFIGURED = (
         \b
         Examples:
           forecaster run
+          forecaster run --refresh
           forecaster run --horizon 400 --influence 1000 --limit 100 --dry-run
           forecaster run --replace --track-id 42 --report report.json
           forecaster run --source catalogue --sink forecasts --engine dask
@@ -148,6 +150,11 @@ _CONFIGURED = (
         ),
         option("--limit", type=IntRange(1), metavar="N", help="Process at most N pending tracks."),
         option("--replace", is_flag=True, help="Also process tracks that have a forecast, and replace it."),
+        option(
+            "--refresh",
+            is_flag=True,
+            help="Also process tracks whose data has changed since their forecast, and replace it.",
+        ),
         option("--dry-run", is_flag=True, help="Do everything except write."),
         *options.FILES,
         option(

@@ -117,7 +117,7 @@ class RunRecord:
         if report.run is not None:
             query(writer, _filled(_AGAIN, tables), (report.run,))
         else:
-            selection = {**report.asked, "replace": report.replace}
+            selection = {**report.asked, "replace": report.replace, "refresh": report.refresh}
             values = (report.log_id, self.started_at, version("forecaster"), MODEL)
             after = (json.dumps(selection), self.horizon, socket.gethostname())
             report.run = int(query(writer, _filled(_BEGIN, tables), (*values, *after)).item())

@@ -81,6 +81,8 @@ class Shared:
 
     created_at: datetime
     report: Report
+    replaced: pl.Series = field(default_factory=lambda: pl.Series(dtype=pl.Int64))
+    """`replaced` of `Pending`."""
 
 
 class DatabaseSession:
@@ -119,11 +121,12 @@ class DatabaseSession:
                 source, writer = self._connected(stack, repeats=repeats)
             with self.report.stages.stage("read"):
                 todo = self.task.find(source, self.config, self.pending, self.report)
-            work = self.task.work(source, writer, self.config, Shared(self.created_at, self.report))
+            shared = Shared(self.created_at, self.report, self.pending.replaced)
+            work = self.task.work(source, writer, self.config, shared)
 
             def cut(places: int | None) -> Sequence[pl.Series]:
                 size = self.task.batch_size(len(todo), source, places)
-                return slices(todo, size) if len(todo) else []
+                return [batch for part in self._parts(todo) if len(part) for batch in slices(part, size)]
 
             if len(todo):
                 stack.enter_context(self._counting(source, todo))
@@ -154,6 +157,13 @@ class DatabaseSession:
         yield from self.task.remarks(self.report, replaced.filter(replaced.is_in(got_none)).sort())
         if self.why_not_kept:
             yield f"this run leaves no history: {self.why_not_kept.why}; {self.why_not_kept.fix}"
+
+    def _parts(self, todo: pl.Series) -> list[pl.Series]:
+        """Separate what a refresh replaces: a result that another program stores meanwhile stays."""
+        if not self.config.refresh:
+            return [todo]
+        is_replaced = todo.is_in(self.pending.replaced.implode())
+        return [todo.filter(~is_replaced), todo.filter(is_replaced)]
 
     def _connected(self, stack: ExitStack, *, repeats: bool) -> tuple[Source, Connection | None]:
         config = self.config
@@ -189,7 +199,7 @@ class DatabaseSession:
 
     @property
     def _rights(self) -> dict[str, tuple[str, ...]]:
-        write = ("INSERT", *(["DELETE"] if self.config.replace else []))
+        write = ("INSERT", *(["DELETE"] if self.config.replace or self.config.refresh else []))
         return dict.fromkeys(self.task.tables, ("SELECT",)) | {
             self.task.target: ("SELECT", *(() if self.config.dry_run else write))
         }
