@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -61,7 +62,7 @@ def main(nights: int, tracks: int, every: int, out: Path) -> None:
     Example:
       python -m benchmarks.nights --nights 3 --tracks 300
     """
-    with tempfile.TemporaryDirectory(prefix="fn") as directory, running_server(Path(directory)) as dsn:
+    with tempfile.TemporaryDirectory(prefix="fn") as directory, _server(Path(directory)) as dsn:
         fill(dsn, tracks)
         measured = []
         for night in _nights(dsn, nights):
@@ -79,6 +80,13 @@ def main(nights: int, tracks: int, every: int, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_text(json.dumps(result, indent=1), out / "nights.json")
     write_text(_markdown(result, every), out / "nights.md")
+
+
+@contextmanager
+def _server(directory: Path) -> Iterator[Dsn]:
+    directory.chmod(0o755)  # started by root, the server runs as another user
+    with running_server(directory / "server") as dsn:
+        yield dsn
 
 
 def _nights(dsn: Dsn, nights: int) -> Iterator[dict[str, Any]]:
