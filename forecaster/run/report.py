@@ -2,6 +2,7 @@
 
 import json
 import platform
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -71,6 +72,8 @@ class Report:
     """
 
     subject: Subject = TRACKS
+    log_id: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Names the run in the log: 8 hexadecimal digits."""
     stages: Stages = field(default_factory=Stages)
     place: Mapping[str, object] = field(default_factory=dict)
     """Where the run reads and stores, without passwords."""
@@ -163,6 +166,7 @@ class Report:
             **self._failed(),
             **self.place,
             **({} if self.buckets is None else {"buckets": self.buckets}),
+            "log_id": self.log_id,
             "replace": self.replace,
             "dry_run": self.dry_run,
             "started_at": self.started_at,

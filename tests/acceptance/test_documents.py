@@ -22,6 +22,7 @@ from forecaster.cli import main
 from forecaster.postgres.dsn import Dsn
 from tests.conftest import short_directory, with_command
 from tests.documents import CONSOLE, PAGES, README, ROOT, before, blocks, fenced, page_named
+from tests.logs import unmarked
 from tests.tables import initialise
 
 SHOWN_DATA_DIR = "~/.local/share/forecaster"
@@ -101,7 +102,10 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def output(command: str, home: Path, environment: dict[str, str]) -> str:
-    """Runs a command as a user would; what it prints on stdout and stderr."""
+    """Runs a command as a user would; what it prints on stdout and stderr.
+
+    A user has a terminal, where the lines do not end with the id of the run.
+    """
     ended = subprocess.run(
         command,
         shell=True,
@@ -113,7 +117,7 @@ def output(command: str, home: Path, environment: dict[str, str]) -> str:
         check=False,
     )
     assert ended.returncode == 0, f"{command}\n{ended.stdout}"
-    return ended.stdout.replace(environment["FORECASTER_DATA_DIR"], SHOWN_DATA_DIR)
+    return unmarked(ended.stdout).replace(environment["FORECASTER_DATA_DIR"], SHOWN_DATA_DIR)
 
 
 def update(page: Path, printed: dict[str, str]) -> None:
