@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from forecaster.cli.metrics import MetricsFile
 from forecaster.cli.output import Output
+from forecaster.cli.prometheus import MetricsFile
 from forecaster.errors import ForecasterError
 from forecaster.files.atomic import write_text
 from forecaster.files.tables import check_output_path, write_table

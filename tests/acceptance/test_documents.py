@@ -33,6 +33,7 @@ TESTED = {
     ("sh", "pip install '.[embedded,plot,term]'"): "test_package.py",
     ("sh", "ruff check"): "test_the_test_command_is_what_ci_runs",
     ("sh", "15 2 * * *"): "test_the_line_for_cron",
+    ("sh", "30 2 * * *"): "test_monitoring.py",
     ("sh", "aws batch"): "test_schedulers.py",
     ("sh", "#SBATCH"): "test_schedulers.py",
     ("yaml", "kind: Job"): "test_schedulers.py",

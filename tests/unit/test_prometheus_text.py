@@ -6,10 +6,10 @@ import polars as pl
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from forecaster.cli.metrics import METRICS, OUTCOMES, Ended, Metric, as_text
+from forecaster.cli.prometheus import METRICS, OUTCOMES, Ended, Metric, as_text
 from forecaster.model.eligibility import REASONS
 from forecaster.run.report import ARTISTS, Report
-from tests.metrics import samples
+from tests.prometheus import samples
 
 LABELS = {"command": "run", "file": "nightly"}
 

@@ -14,12 +14,12 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import read_tables
 from forecaster.setup.load import load
-from tests import metrics, sql
+from tests import prometheus, sql
 from tests.conftest import Cli
 from tests.faults import end_of, started
 from tests.interrupts import HEAVY, computes
-from tests.metrics import Samples
 from tests.parquet import write_catalogue
+from tests.prometheus import Samples
 from tests.tables import (
     create_tables,
     golden_listeners,
@@ -45,7 +45,7 @@ def test_a_run_that_is_done(called: Cli, embedded_database: Dsn, tmp_path: Path)
     load_golden(embedded_database)
     before = time.time()
     called("run", "--metrics", "m.prom", env={"DATABASE_URL": embedded_database.uri}, cwd=tmp_path)
-    got = metrics.read(tmp_path / "m.prom")
+    got = prometheus.read(tmp_path / "m.prom")
     assert (outcome(got), got["forecaster_run_exit_code", ""]) == ("done", 0)
     start, end = (got[f"forecaster_run_{when}_timestamp_seconds", ""] for when in ("start", "end"))
     assert before <= start < end <= time.time()
@@ -63,21 +63,21 @@ def test_a_failed_run_keeps_the_last_success(called: Cli, embedded_database: Dsn
     load_golden(embedded_database)
     env = {"DATABASE_URL": embedded_database.uri, "FORECASTER_RUN_METRICS": "m.prom"}
     called("run", "--dry-run", env=env, cwd=tmp_path)
-    assert last_success(metrics.read(tmp_path / "m.prom")) is None
+    assert last_success(prometheus.read(tmp_path / "m.prom")) is None
     called("run", env=env, cwd=tmp_path)
-    success = last_success(metrics.read(tmp_path / "m.prom"))
+    success = last_success(prometheus.read(tmp_path / "m.prom"))
     assert success
     for more, code in (NOWHERE, 3), ({"FORECASTER_SCHEMA": "nowhere"}, 4), (NOWHERE, 3):
         assert called("run", env=env | more, cwd=tmp_path).returncode == code
-        got = metrics.read(tmp_path / "m.prom")
+        got = prometheus.read(tmp_path / "m.prom")
         assert (outcome(got), got["forecaster_run_exit_code", ""]) == ("failed", code)
         assert last_success(got) == success < got["forecaster_run_start_timestamp_seconds", ""]
     assert "S3cr" not in (tmp_path / "m.prom").read_text()
     called("run", "--dry-run", env=env, cwd=tmp_path)
-    got = metrics.read(tmp_path / "m.prom")
+    got = prometheus.read(tmp_path / "m.prom")
     assert (outcome(got), last_success(got)) == ("done", success)
     called("run", env=env, cwd=tmp_path)
-    assert (last_success(metrics.read(tmp_path / "m.prom")) or 0) > success
+    assert (last_success(prometheus.read(tmp_path / "m.prom")) or 0) > success
 
 
 def test_what_failed_is_counted(called: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_what_failed_is_counted(called: Cli, embedded_database: Dsn, tmp_path: P
     load(embedded_database, "public", streams=streams.with_columns(huge), mldr=golden_mldr())
     env = {"DATABASE_URL": embedded_database.uri}
     assert called("run", "--metrics", "m.prom", env=env, cwd=tmp_path).returncode == 1
-    got = metrics.read(tmp_path / "m.prom")
+    got = prometheus.read(tmp_path / "m.prom")
     assert (outcome(got), last_success(got)) == ("failed", None)
     assert got["forecaster_run_tracks", "refused"] == 1
     assert got["forecaster_run_tracks", "forecast"] == 4
@@ -96,7 +96,7 @@ def test_what_failed_is_counted(called: Cli, embedded_database: Dsn, tmp_path: P
 def test_a_report_that_cannot_be_written_is_a_failure(called: Cli, tmp_path: Path) -> None:
     result = called("run", "--report", "missing/r.json", "--metrics", "m.prom", env=NOWHERE, cwd=tmp_path)
     assert result.returncode == 1
-    got = metrics.read(tmp_path / "m.prom")
+    got = prometheus.read(tmp_path / "m.prom")
     assert (outcome(got), got["forecaster_run_exit_code", ""]) == ("failed", 1)
 
 
@@ -123,7 +123,7 @@ def test_a_run_that_is_interrupted(embedded_database: Dsn, tmp_path: Path) -> No
                 assert process.poll() is None
             process.send_signal(signal.SIGTERM)
             assert end_of(process).code == 143
-    got = metrics.read(file)
+    got = prometheus.read(file)
     assert (outcome(got), got["forecaster_run_exit_code", ""]) == ("interrupted", 143)
 
 
@@ -136,7 +136,7 @@ def test_a_run_that_is_ended_by_force(embedded_database: Dsn, tmp_path: Path) ->
         computes(process)
         process.send_signal(signal.SIGINT)
         assert end_of(process).code == 130
-    got = metrics.read(file)
+    got = prometheus.read(file)
     assert (outcome(got), got["forecaster_run_exit_code", ""]) == ("interrupted", 130)
     assert got["forecaster_run_tracks_pending", ""] == 250
 
@@ -161,7 +161,7 @@ def test_others_may_read_it_as_far_as_the_umask_says(called: Cli, tmp_path: Path
 def test_a_file_of_something_else_is_replaced(called: Cli, tmp_path: Path, before: bytes) -> None:
     (tmp_path / "m.prom").write_bytes(before)
     called("run", "--metrics", "m.prom", env=NOWHERE, cwd=tmp_path)
-    got = metrics.read(tmp_path / "m.prom")
+    got = prometheus.read(tmp_path / "m.prom")
     assert (outcome(got), last_success(got)) == ("failed", None)
 
 
@@ -170,7 +170,7 @@ def test_rates(called: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
     load(embedded_database, "public", listeners=golden_listeners())
     env = {"DATABASE_URL": embedded_database.uri}
     called("mldr", "--metrics", "m.prom", env=env, cwd=tmp_path)
-    got = metrics.read(tmp_path / "m.prom")
+    got = prometheus.read(tmp_path / "m.prom")
     rated, skipped = (got["forecaster_run_artists", of] for of in ("rated", "skipped"))
     assert (outcome(got), rated + skipped) == ("done", got["forecaster_run_artists_pending", ""])
     assert rated == sql.rows(embedded_database, "SELECT count(*) FROM backtest_artist_mldr")[0][0] > 0
@@ -181,9 +181,9 @@ def test_buckets(called: Cli, tmp_path: Path) -> None:
     write_catalogue(tmp_path / "source")
     arguments = ("--source", "source", "--sink", "sink", "--metrics", "m.prom")
     called("shard", "0/2", *arguments, cwd=tmp_path)
-    half = metrics.read(tmp_path / "m.prom")
+    half = prometheus.read(tmp_path / "m.prom")
     assert 0 < half["forecaster_run_tracks", "forecast"] < 247
     called("run", *arguments, cwd=tmp_path)
-    got = metrics.read(tmp_path / "m.prom")
+    got = prometheus.read(tmp_path / "m.prom")
     assert got["forecaster_run_tracks", "forecast"] == 247
     assert got["forecaster_run_failed_buckets", ""] == 0

@@ -83,6 +83,13 @@ def _all_of(names: Iterable[str], counts: Values) -> Values:
     return dict.fromkeys(names, 0) | dict(counts)
 
 
+def _change(report: Report) -> float | None:
+    """Return the change of the total against the run before; None if one of them is not known."""
+    return (
+        report.total / report.total_before - 1 if report.total is not None and report.total_before else None
+    )
+
+
 def _of(subject: Subject, reasons: Iterable[str]) -> Iterator[Metric]:
     """Yield the metrics that count tracks, or artists."""
     unit, result = subject.unit, subject.result
@@ -170,6 +177,18 @@ METRICS: tuple[Metric, ...] = (
         lambda run: _one(run.report.rows if run.report.subject is TRACKS else None),
     ),
     Metric(
+        "forecaster_run_total_streams",
+        "Streams of all stored forecasts up to the horizon, after the run.",
+        "",
+        lambda run: _one(run.report.total),
+    ),
+    Metric(
+        "forecaster_run_total_change_ratio",
+        "Change of that total against the run before: 0.05 means 5 % more.",
+        "",
+        lambda run: _one(_change(run.report)),
+    ),
+    Metric(
         "forecaster_run_left_out_rows",
         "Daily rows left out, by reason: unusable, duplicate.",
         "reason",
@@ -189,6 +208,12 @@ METRICS: tuple[Metric, ...] = (
     ),
 )
 """Every metric, in the order of the file. A new row is also a row of the table in `docs/monitoring.md`."""
+
+
+def table() -> str:
+    """Return a Markdown table of all metrics."""
+    rows = (f"| `{one.name}` | {f'`{one.label}`' if one.label else ''} | {one.help} |" for one in METRICS)
+    return "\n".join(["| metric | label | meaning |", "|---|---|---|", *rows]) + "\n"
 
 
 def as_text(run: Ended, labels: Mapping[str, str]) -> str:
