@@ -65,7 +65,8 @@ class Metric:
             yield f"# HELP {self.name} {self.help}"
             yield f"# TYPE {self.name} gauge"
         for own, value in values.items():
-            yield f"{_series(self.name, labels | ({self.label: own} if self.label else {}))} {value!r}"
+            series = _series(self.name, {**labels, self.label: own} if self.label else labels)
+            yield f"{series} {value!r}"
 
 
 def _series(name: str, labels: Mapping[str, str]) -> str:
