@@ -274,7 +274,7 @@ class MetricsFile:
         """Return the last success that the run before has written; None if there is none."""
         start = f"{_series(_LAST_SUCCESS, self.labels)} "
         try:
-            lines = file_itself(path).read_text("utf-8").splitlines()
+            lines = file_itself(path).read_bytes().decode().split("\n")
             return next((float(line.removeprefix(start)) for line in lines if line.startswith(start)), None)
         except (OSError, ValueError):  # not there yet, not readable, or not ours
             return None

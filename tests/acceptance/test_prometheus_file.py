@@ -165,6 +165,20 @@ def test_a_file_of_something_else_is_replaced(called: Cli, tmp_path: Path, befor
     assert (outcome(got), last_success(got)) == ("failed", None)
 
 
+def test_any_name_of_a_file_keeps_the_last_success(
+    called: Cli, embedded_database: Dsn, tmp_path: Path
+) -> None:
+    initialise(embedded_database)
+    file = tmp_path / 'a "night"\\of\r\N{LINE SEPARATOR}runs.prom'
+    done = called("run", "--metrics", str(file), env={"DATABASE_URL": embedded_database.uri})
+    assert done.returncode == 0, done.stderr
+    success = last_success(prometheus.samples(file.read_bytes().decode()))
+    called("run", "--metrics", str(file), env=NOWHERE)
+    got = prometheus.samples(file.read_bytes().decode())
+    assert success
+    assert (outcome(got), last_success(got)) == ("failed", success)
+
+
 def test_rates(called: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
     initialise(embedded_database)
     load(embedded_database, "public", listeners=golden_listeners())
