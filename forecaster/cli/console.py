@@ -37,6 +37,8 @@ class Console:
     log_format: LogFormat = "text"
     color: bool | None = None
     """None: in colour only on a terminal."""
+    log_id: str = ""
+    """The id of the run, which each log record carries; on a terminal, it is logged once instead."""
 
     @property
     def is_interactive(self) -> bool:
@@ -44,10 +46,12 @@ class Console:
         can_move = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         return can_move and self.log_format == "text" and not self.quiet
 
-    def set_up(self, log_id: str = "") -> None:
-        """Send all log records to stderr from now on, in this format, each with the id of the run."""
+    def set_up(self) -> None:
+        """Send all log records to stderr from now on, in this format."""
         handler = _Stderr()
-        form = _Json(log_id) if self.log_format == "json" else _Text(log_id)
+        is_json = self.log_format == "json"
+        is_told_once = not is_json and sys.stderr.isatty()
+        form = _Json(self.log_id) if is_json else _Text("" if is_told_once else self.log_id)
         handler.setFormatter(form)
         if self.is_interactive:  # the bars show when a stage begins
             handler.addFilter(lambda record: not hasattr(record, "begins"))
@@ -56,13 +60,8 @@ class Console:
         loudest = logging.DEBUG if self.verbose else logging.INFO
         log.setLevel(logging.WARNING if self.quiet else loudest)
         set_last_words(form.last_words)
-
-    def name_run(self, log_id: str) -> None:
-        """Add the id of a run to each log record from now on; on a terminal, log it once instead."""
-        is_on_terminal = sys.stderr.isatty() and self.log_format == "text"
-        self.set_up("" if is_on_terminal else log_id)
-        if is_on_terminal:
-            log.info("run: %s", log_id)
+        if self.log_id and is_told_once:
+            log.info("run: %s", self.log_id)
 
 
 def color_of(choice: Color, environ: Mapping[str, str] = os.environ) -> bool | None:

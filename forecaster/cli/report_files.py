@@ -28,9 +28,9 @@ class ReportFiles:
     def written(self, command: str, report: Report, output: Output) -> Iterator[None]:
         """Write the files and the JSON after the block. If the block fails, the report contains the error.
 
-        Every log line has the id of the report from now on.
+        The report gets the id that the log lines have.
         """
-        output.console.name_run(report.log_id)
+        report.log_id = output.console.log_id or report.log_id
         metrics = MetricsFile(self.metrics, command)
 
         def end_by_force(signum: int) -> None:

@@ -62,6 +62,13 @@ def test_each_json_line_has_it(called: Cli, catalogue: Dsn, tmp_path: Path) -> N
         assert not MARK.search(result.stderr)
 
 
+def test_what_is_said_before_the_run_has_it(called: Cli, tmp_path: Path) -> None:
+    env = {"DATABASE_URL": "postgresql://127.0.0.1:1/music", "FORECASTER_RUN_REPROT": "r.json"}
+    result = called("run", "--report", "r.json", env=env, cwd=tmp_path)
+    [line] = [line for line in result.stderr.splitlines() if "FORECASTER_RUN_REPROT" in line]
+    assert line.endswith(f" [{log_id(tmp_path / 'r.json')}]")
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_the_last_words_have_it(catalogue: Dsn, tmp_path: Path, form: str) -> None:
     report = tmp_path / "r.json"
