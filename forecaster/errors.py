@@ -5,6 +5,7 @@ ForecasterError                    1
 ├── DatabaseUnreachableError       3
 │   ├── UnsafeSocketError          3
 │   └── TurnedAwayError            3
+├── PooledError                    3
 ├── StalledError                   3
 ├── SchemaMismatchError            4
 ├── LockedError                    5
@@ -69,6 +70,12 @@ class DatabaseError(ForecasterError):
 
 class ConnectionLostError(DatabaseError):
     """An open connection was lost while reading. A retry makes sense; a run does it by itself."""
+
+
+class PooledError(ForecasterError):
+    """A pooler hands out transactions, so that no lock would hold. A retry fails again: avoid the pooler."""
+
+    exit_code = 3
 
 
 class StalledError(ForecasterError):

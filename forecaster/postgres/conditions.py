@@ -10,6 +10,9 @@ QUERY_CANCELED = "57014"
 # A text that the database's encoding cannot hold: a character without equivalent, or an invalid character.
 NOT_IN_ENCODING = ("22P05", "22021")
 
+# A prepared statement is unknown, or known already, although this program prepared it, or did not.
+OF_A_POOLER = ("26000", "42P05")
+
 # The session is over: connection exceptions; the server shuts down, starts up, or has dropped the database;
 # the session, or its transaction, was idle or open for too long.
 _NO_CONNECTION = ("08000", "08001", "08003", "08004", "08006", "08007")

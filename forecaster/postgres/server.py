@@ -8,7 +8,7 @@ from forecaster.postgres.connection import Connection, query, quote_identifier
 _READ_ONLY = "default_transaction_read_only"
 _STATE = f"""
     SELECT current_setting('server_version') AS version, pg_is_in_recovery() AS standby,
-           current_setting('{_READ_ONLY}') = 'on' AS read_only"""
+           current_setting('{_READ_ONLY}') = 'on' AS read_only, pg_backend_pid() AS pid"""
 _BY = f"""
     SELECT source, current_user::text, current_database()::text FROM pg_catalog.pg_settings
     WHERE name = '{_READ_ONLY}'"""
@@ -22,6 +22,8 @@ class ServerState:
     standby: bool
     read_only: bool
     """Whether transactions are read-only by default."""
+    pid: int
+    """The server process of the connection."""
 
 
 def server_state(connection: Connection) -> ServerState:
@@ -45,7 +47,7 @@ def why_read_only(standby: bool, by: str, user: str, database: str) -> tuple[str
     if standby:
         return (
             "the server is a standby, which does not accept writes",
-            "connect to the primary server, or promote this one: SELECT pg_promote()",
+            "connect to the primary server",
         )
     return f"the server does not accept writes: {_READ_ONLY} is on, by {by}", _writable(by, user, database)
 

@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Protocol
 
 import polars as pl
 
+from forecaster.errors import PooledError
 from forecaster.postgres.catalogue import Source, export_snapshot, slices
-from forecaster.postgres.connection import Connection, commit, connect, end_connections
+from forecaster.postgres.connection import Connection, begin, connect, end_connections
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.lock import ENDS_WITHIN, take_lock
+from forecaster.postgres.lock import ENDS_WITHIN, release_lock, take_lock
 from forecaster.postgres.rights import check_rights
 from forecaster.postgres.server import check_writable, server_state
 from forecaster.postgres.tables import Tables, read_tables
@@ -149,7 +150,8 @@ class DatabaseSession:
 
     def _connected(self, stack: ExitStack, *, repeats: bool) -> tuple[Source, Connection | None]:
         config = self.config
-        reader = stack.enter_context(connect(self.dsn, repeatable_read=True))
+        # Without a transaction: a pooler that hands out transactions then gives its session to the writer.
+        reader = stack.enter_context(connect(self.dsn, begun=False))
         state = server_state(reader)
         if not config.dry_run:
             check_writable(reader, state)
@@ -157,16 +159,22 @@ class DatabaseSession:
         tables = read_tables(reader, self.schema)
         self.task.check(tables, repeats=repeats, dry_run=config.dry_run)
         check_rights(reader, tables, self._rights)
-        commit(reader)  # the snapshot must be younger than the lock
-        writer = None if config.dry_run else self._locked(stack, reader, tables)
-        return Source(self.dsn, tables, export_snapshot(reader)), writer
+        writer = None if config.dry_run else self._locked(stack, reader, tables, state.pid)
+        begin(reader)  # the snapshot must be younger than the lock
+        try:
+            snapshot = export_snapshot(reader, first=state.pid)
+        except PooledError:
+            if writer:
+                release_lock(writer, tables, table=self.task.target)
+            raise
+        return Source(self.dsn, tables, snapshot), writer
 
-    def _locked(self, stack: ExitStack, reader: Connection, tables: Tables) -> Connection:
+    def _locked(self, stack: ExitStack, reader: Connection, tables: Tables, pid: int) -> Connection:
         writer = stack.enter_context(connect(self.dsn, like=reader))
         if self.holder:  # the server may not have noticed that this connection is lost
             end_connections(self.dsn, self.holder)
         wait = max(self.config.wait, ENDS_WITHIN if self.holder else 0)
-        self.holder = take_lock(writer, tables, table=self.task.target, wait=wait)
+        self.holder = take_lock(writer, tables, table=self.task.target, wait=wait, besides=pid)
         return writer
 
     @property
