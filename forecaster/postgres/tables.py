@@ -212,7 +212,7 @@ class Tables:
         found = self.columns.get(table)
         if found is None:
             return [f"{self.title(table)}: the table is missing"]
-        optional = TABLES[table].may_be_missing
+        optional = ALL_TABLES[table].may_be_missing
         return [
             f"{self.title(table)}.{column}: is {found[column].type if column in found else 'missing'}, "
             f"expected {' or '.join(types)}"
