@@ -26,7 +26,8 @@ _CONNECTIONS = (
 )
 
 _HINTS: Mapping[str, str] = {
-    INSUFFICIENT_PRIVILEGE: 'grant the privilege to this user (docs/tables.md, "Privileges")',
+    INSUFFICIENT_PRIVILEGE: "grant the privilege to this user, or add a policy if row security refuses "
+    'rows (docs/tables.md, "Privileges")',
     UNIQUE_VIOLATION: "another program stored the same rows in the meantime: check them, and start again",
     QUERY_CANCELED: "statement_timeout of the server, the database or the user ended the statement, or "
     f"somebody cancelled it: {_LIFT.format('statement_timeout')}",
