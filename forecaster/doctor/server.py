@@ -7,29 +7,42 @@ from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context, Server
 from forecaster.doctor.findings import Seen
 from forecaster.errors import DatabaseError
+from forecaster.postgres.conditions import MORE_CONNECTIONS
 from forecaster.postgres.connection import connect, query
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.limits import AT_MOST, check_limit, connection_limit, needed
 from forecaster.postgres.pooling import check_sessions
 from forecaster.postgres.server import why_read_only
 
 _TESTED = "tested with 15 and 18"
 _LEAST, _GOOD = 12, 14  # versions
-# A run has up to six connections.
-_CONNECTION_LIMITS = (
-    "SELECT rolconnlimit, current_setting('max_connections') FROM pg_roles WHERE rolname = current_user"
-)
+_OWN = 2  # the connections of this examination
 
 
 @check("connection", order=10)
 def drivers(context: Context) -> Iterator[Seen]:
     """Connect both drivers, one with the snapshot of the other, as in a run."""
     yield "ok", f"ADBC connects as user {context.server.user!r}", None
+    if connection_limit(context.connection).left < 1:
+        return
     try:
         context.source.read("SELECT 1::bigint AS one")
     except DatabaseError as error:
-        raise DatabaseError(f"connectorx: {error}", hint=_CONNECTION_LIMITS) from None
+        raise DatabaseError(f"connectorx: {error}", hint=error.hint) from None
     context.has_connectorx = True
     yield "ok", "connectorx connects, and reads the snapshot of ADBC", None
+
+
+@check("connections", order=5)
+def connections(context: Context) -> Iterator[Seen]:
+    """Check that a run can have the connections that it needs."""
+    limit = connection_limit(context.connection)
+    check_limit(limit, needed(dry_run=False), own=_OWN)
+    if limit.left + _OWN < AT_MOST:
+        can = f"{limit.left + _OWN} can be had: {limit.what} is {limit.most}"
+        yield "warning", f"a run uses up to {AT_MOST}, and waits for some, as {can}", MORE_CONNECTIONS
+    else:
+        yield "ok", f"the up to {AT_MOST} that a run uses can be had", None
 
 
 @check("server version", order=20)

@@ -13,6 +13,7 @@ import adbc_driver_manager as adbc
 import polars as pl
 
 from forecaster.errors import (
+    ConnectionLimitError,
     ConnectionLostError,
     DatabaseError,
     DatabaseUnreachableError,
@@ -21,7 +22,7 @@ from forecaster.errors import (
 )
 from forecaster.frames.schemas import NEWEST_MLDR, RECORDS, TRACK_FACTS
 from forecaster.postgres import statements
-from forecaster.postgres.conditions import QUERY_CANCELED, hint_for
+from forecaster.postgres.conditions import MORE_CONNECTIONS, QUERY_CANCELED, hint_for
 from forecaster.postgres.connection import (
     Connection,
     client_name,
@@ -66,6 +67,8 @@ _LOST = re.compile(
 )
 # The name of a statement that connectorx has prepared: in quotes of any language.
 _PREPARED = re.compile(r"(?:\W|^)[^\w\s](?P<name>s\d+)[^\w\s]")
+# Its connection pool gives up after half a minute, and adds what the server said to the last attempt.
+_TURNED_AWAY = re.compile(r"timed out waiting for connection: db error: ")
 # Each of these timeouts could end the transaction that holds the snapshot. Without them nothing is delayed,
 # because no other work waits for that transaction.
 _LIFTED_TIMEOUTS = ("idle_in_transaction_session_timeout", "transaction_timeout")
@@ -274,8 +277,7 @@ class Source:
         message = f"reading from {self.dsn} failed: {reason}"
         said = _SERVER_SAYS.match(reason)
         if said is None:
-            kind = ConnectionLostError if _LOST.search(reason) else DatabaseError
-            return kind(message)
+            return _unsaid(reason, message)
         prepared = _PREPARED.search(reason)
         if prepared and prepared["name"] != self.tables.schema:
             return pooled(message)
@@ -304,6 +306,13 @@ class Source:
         except adbc.Error:
             pass
         return True
+
+
+def _unsaid(reason: str, message: str) -> ForecasterError:
+    """Return the error for words of the driver itself."""
+    if _TURNED_AWAY.search(reason):
+        return ConnectionLimitError(message, hint=MORE_CONNECTIONS)
+    return ConnectionLostError(message) if _LOST.search(reason) else DatabaseError(message)
 
 
 def _records(wire: pl.DataFrame) -> pl.LazyFrame:

@@ -7,6 +7,7 @@ import adbc_driver_manager as adbc
 INSUFFICIENT_PRIVILEGE = "42501"
 UNIQUE_VIOLATION = "23505"
 QUERY_CANCELED = "57014"
+TOO_MANY_CONNECTIONS = "53300"
 # A text that the database's encoding cannot hold: a character without equivalent, or an invalid character.
 NOT_IN_ENCODING = ("22P05", "22021")
 
@@ -20,9 +21,9 @@ _LOST = frozenset((*_NO_CONNECTION, "57P01", "57P02", "57P03", "57P04", "57P05",
 
 _LIFT = "lift {0} for one command with PGOPTIONS='-c {0}=0', or for the user with ALTER ROLE ... SET {0} = 0"
 _SPACE = "free disk space on the server, or move temp_tablespaces to another disk, and start again"
-_CONNECTIONS = (
+MORE_CONNECTIONS = (
     "wait until other sessions end, or raise max_connections or the CONNECTION LIMIT of the user or "
-    "database: a run uses up to six connections"
+    "database: a run uses up to six connections, and three more for each batch of a Dask worker"
 )
 
 _HINTS: Mapping[str, str] = {
@@ -44,7 +45,7 @@ _HINTS: Mapping[str, str] = {
     "40P01": "another program wrote at the same time: start again",
     "53100": _SPACE,
     "53200": "the server is out of memory: lower work_mem or max_connections, or give it more",
-    "53300": _CONNECTIONS,
+    TOO_MANY_CONNECTIONS: MORE_CONNECTIONS,
     "53400": "a limit of the server, such as temp_file_limit, is reached: raise it for this user, or give "
     'the table the key that makes sorting unnecessary (docs/tuning.md, "Tuning")',
     "57P01": "the server is shutting down, or somebody ended the session: start again once the server is up",

@@ -13,6 +13,7 @@ from forecaster.errors import PooledError
 from forecaster.postgres.catalogue import Source, export_snapshot, slices
 from forecaster.postgres.connection import Connection, begin, connect, end_connections
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.limits import Limit, check_limit, connection_limit, needed
 from forecaster.postgres.lock import ENDS_WITHIN, release_lock, take_lock
 from forecaster.postgres.rights import check_rights
 from forecaster.postgres.runs import RunRecord, why_not_kept
@@ -97,6 +98,8 @@ class DatabaseSession:
         """Whether the rows that are not records have been counted."""
         self.holder: str | None = None
         """Application name that last held the lock."""
+        self.limit: Limit | None = None
+        """The limit of connections when the run connected."""
         self.goes_on = False
         """Whether other batches are processed after one that failed."""
         self.failure: Exception | None = None
@@ -124,7 +127,10 @@ class DatabaseSession:
 
             def cut(places: int | None) -> Sequence[pl.Series]:
                 size = self.task.batch_size(len(todo), source, places)
-                return slices(todo, size) if len(todo) else []
+                batches = slices(todo, size) if len(todo) else []
+                if places is not None:
+                    self._check_workers(min(places, work.at_once or places, len(batches)))
+                return batches
 
             if len(todo):
                 stack.enter_context(self._counting(source, todo))
@@ -164,6 +170,8 @@ class DatabaseSession:
         if not config.dry_run:
             check_writable(reader, state)
         self.report.server = state.version
+        self.limit = connection_limit(reader)
+        check_limit(self.limit, needed(dry_run=config.dry_run), own=1)
         tables = read_tables(reader, self.schema)
         self.task.check(tables, repeats=repeats, dry_run=config.dry_run)
         check_rights(reader, tables, self._rights)
@@ -178,6 +186,11 @@ class DatabaseSession:
         if writer and self.task.leaves_history:
             self._keep_record(stack, writer, tables)
         return Source(self.dsn, tables, snapshot), writer
+
+    def _check_workers(self, batches: int) -> None:
+        """Raise `ConnectionLimitError` if the workers cannot have their connections."""
+        if self.limit and batches:
+            check_limit(self.limit, needed(dry_run=self.config.dry_run, batches=batches), own=1)
 
     def _locked(self, stack: ExitStack, reader: Connection, tables: Tables, pid: int) -> Connection:
         writer = stack.enter_context(connect(self.dsn, like=reader))

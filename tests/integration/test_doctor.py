@@ -31,7 +31,16 @@ WITHOUT_RATE = 38
 """The one artist of the golden catalogue that has none."""
 TEN = pl.col("cm_track_id") <= 10
 ABOUT = {
-    *("configuration", "versions", "connection", "server version", "encryption", "pooler", "tables"),
+    *(
+        "configuration",
+        "versions",
+        "connection",
+        "connections",
+        "server version",
+        "encryption",
+        "pooler",
+        "tables",
+    ),
     *("rights", "row security", "triggers", "read-only", "key of the streams", "key of the forecasts"),
     *("indexes", "stored forecasts", "lock", "tracks", "decay rates"),
 }
