@@ -10,9 +10,9 @@ from forecaster.errors import DatabaseError
 from forecaster.postgres.conditions import MORE_CONNECTIONS
 from forecaster.postgres.connection import connect, query
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.limits import AT_MOST, check_limit, connection_limit, needed
+from forecaster.postgres.limits import AT_MOST, check_limit, needed
 from forecaster.postgres.pooling import check_sessions
-from forecaster.postgres.server import why_read_only
+from forecaster.postgres.server import server_state, why_read_only
 
 _TESTED = "tested with 15 and 18"
 _LEAST, _GOOD = 12, 14  # versions
@@ -23,7 +23,7 @@ _OWN = 2  # the connections of this examination
 def drivers(context: Context) -> Iterator[Seen]:
     """Connect both drivers, one with the snapshot of the other, as in a run."""
     yield "ok", f"ADBC connects as user {context.server.user!r}", None
-    if connection_limit(context.connection).left < 1:
+    if server_state(context.connection).limit.left < 1:
         return
     try:
         context.source.read("SELECT 1::bigint AS one")
@@ -36,7 +36,7 @@ def drivers(context: Context) -> Iterator[Seen]:
 @check("connections", order=5)
 def connections(context: Context) -> Iterator[Seen]:
     """Check that a run can have the connections that it needs."""
-    limit = connection_limit(context.connection)
+    limit = server_state(context.connection).limit
     check_limit(limit, needed(dry_run=False), own=_OWN)
     if limit.left + _OWN < AT_MOST:
         can = f"{limit.left + _OWN} can be had: {limit.what} is {limit.most}"

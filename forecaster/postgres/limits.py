@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from forecaster.errors import ConnectionLimitError
 from forecaster.postgres.catalogue import CONNECTIONS
 from forecaster.postgres.conditions import MORE_CONNECTIONS
-from forecaster.postgres.connection import Connection, query
 
 AT_MOST = CONNECTIONS + 4
 """A run's own two, a read on several, the decay rates, and counting. With fewer, some of them wait."""
 
-# Whoever may not see the kind of a session takes it for a client. The smallest number left counts.
-_LEFT = """
+# What is limited, the number allowed, in use, and left: of the limit that leaves the fewest. Whoever may not
+# see the kind of a session takes it for a client.
+LEFT = """
     WITH me AS (
         SELECT r.oid AS role, r.rolname::text AS name, r.rolsuper, r.rolconnlimit, d.oid AS database,
                d.datname::text AS database_name, d.datconnlimit,
@@ -48,11 +48,6 @@ class Limit:
     used: int
     """Connections in use, with those of this process."""
     left: int
-
-
-def connection_limit(connection: Connection) -> Limit:
-    """Find the limit that leaves the fewest connections to this user in this database."""
-    return Limit(*query(connection, _LEFT).row(0))
 
 
 def needed(*, dry_run: bool, batches: int = 0) -> int:

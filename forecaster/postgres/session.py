@@ -13,7 +13,7 @@ from forecaster.errors import PooledError
 from forecaster.postgres.catalogue import Source, export_snapshot, slices
 from forecaster.postgres.connection import Connection, begin, connect, end_connections
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.limits import Limit, check_limit, connection_limit, needed
+from forecaster.postgres.limits import Limit, check_limit, needed
 from forecaster.postgres.lock import ENDS_WITHIN, release_lock, take_lock
 from forecaster.postgres.rights import check_rights
 from forecaster.postgres.runs import NotKept, RunRecord, why_not_kept
@@ -179,9 +179,10 @@ class DatabaseSession:
         state = server_state(reader)
         if not config.dry_run:
             check_writable(reader, state)
+        if not self.was_reached:  # later, the server may still count the connections that were lost
+            self.limit = state.limit
+            check_limit(self.limit, needed(dry_run=config.dry_run), own=1)
         self.report.server = state.version
-        self.limit = connection_limit(reader)
-        check_limit(self.limit, needed(dry_run=config.dry_run), own=1)
         tables = read_tables(reader, self.schema)
         self.task.check(tables, repeats=repeats, dry_run=config.dry_run)
         check_rights(reader, tables, self._rights)

@@ -11,8 +11,9 @@ from forecaster.errors import ConnectionLimitError
 from forecaster.postgres.catalogue import CONNECTIONS, Source
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.limits import Limit, check_limit, connection_limit, needed
+from forecaster.postgres.limits import Limit, check_limit, needed
 from forecaster.postgres.rates import ArtistRates
+from forecaster.postgres.server import server_state
 from forecaster.postgres.tables import Tables
 from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
@@ -71,7 +72,7 @@ def test_connections_of_others_are_in_use(user: Dsn) -> None:
         with pytest.raises(ConnectionLimitError, match=r"and 3 can be had: .* is 6, of which 3 are in use"):
             run(Database(user))
     with connect(replace(user, user="postgres")) as connection:
-        limit = connection_limit(connection)  # of the user and the database, none applies to a superuser
+        limit = server_state(connection).limit  # of the user and the database, none applies to a superuser
     assert limit.what.startswith("max_connections")
 
 
