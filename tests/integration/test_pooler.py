@@ -14,12 +14,13 @@ from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database
 from forecaster.run.report import Report
 from forecaster.run.session import run
+from forecaster.setup.load import load
 from tests import sql
 from tests.examinations import examined, is_well, the
 from tests.faults import FORECAST
 from tests.pooler import Pooler
 from tests.proxy import Proxy
-from tests.tables import golden_mldr, golden_streams, initialise, load
+from tests.tables import golden_mldr, golden_streams, initialise
 
 FEW = pl.col("cm_track_id") <= 3
 SAID = "a pooler in transaction mode is between this program and the server"
