@@ -317,7 +317,7 @@ def test_a_rate_that_the_column_cannot_hold_is_refused(called: Cli, loaded_embed
     load(loaded_embedded, "public", listeners=falling)
     result = called("mldr", env={"DATABASE_URL": loaded_embedded.uri})
     assert result.returncode == 1
-    assert "cannot hold the rates of 1 artists, the first is 950" in result.stderr
+    assert "the table refuses the rates of 1 artists, the first is 950 (mldr: a value" in result.stderr
     assert len(stored(loaded_embedded)) == 60
 
 
