@@ -26,6 +26,7 @@ SOME = "_some"
 
 _STAGE, _STORED, _REFUSED = (f"pg_temp.forecaster_{name}" for name in ("stage", "stored", "refused"))
 _CHANGED = "FC001"  # SQLSTATE of our own
+_FIRST_RANGES = 8  # so that a batch with a refused id is not stored as a whole again, in vain
 
 
 class DisturbedError(WriteRefusedError):
@@ -112,10 +113,10 @@ class Sift:
         )
 
     def _search(self, rows: pl.DataFrame) -> str:
-        """PL/pgSQL: store ranges of ids; halve a range that fails, until a single one fails: it is refused.
+        """PL/pgSQL: store ranges of ids; halve one that fails until a single id fails, which is refused.
 
-        The ranges are a stack of first and last positions. In the order of the ids, because two writers that
-        store in different orders would block each other.
+        After an id is refused, ranges start at one id and double: where many are refused, few are stored in
+        vain. In the order of the ids, because two writers in different orders would block each other.
         """
         taken = "false" if self.replace else self.taken
         return f"""
@@ -124,30 +125,30 @@ class Sift:
             _ids bigint[] := ARRAY(
                 SELECT t.id FROM (SELECT DISTINCT s.{self._key}::bigint AS id FROM {_STAGE} s) t
                 WHERE NOT ({taken}) ORDER BY 1);
-            _todo integer[] := ARRAY[1, cardinality(_ids)];
-            _first integer; _middle integer; _last integer; _some bigint[];
+            {SOME} bigint[];
+            _at integer := 1; -- the first that is not done
+            _end integer := 0; -- the last of a range that failed; before _at: there is none
+            _size integer := cardinality(_ids) / {_FIRST_RANGES} + 1;
             _state text; _message text; _detail text;
         BEGIN
-            WHILE cardinality(_todo) > 0 LOOP
-                _first := _todo[cardinality(_todo) - 1];
-                _last := _todo[cardinality(_todo)];
-                _todo := _todo[:cardinality(_todo) - 2];
-                {SOME} := _ids[_first:_last];
-                CONTINUE WHEN cardinality({SOME}) = 0;
+            WHILE _at <= cardinality(_ids) LOOP
+                {SOME} := _ids[_at:_at + _size - 1];
                 BEGIN
                     {self._attempt(rows)}
+                    _at := _at + cardinality({SOME});
                 EXCEPTION WHEN OTHERS OR ASSERT_FAILURE THEN
                     GET STACKED DIAGNOSTICS _state = RETURNED_SQLSTATE, _message = MESSAGE_TEXT,
                         _detail = PG_EXCEPTION_DETAIL;
                     IF NOT ({self._is_refusal}) THEN RAISE; END IF;
-                    IF _first < _last THEN
-                        _middle := (_first + _last) / 2;
-                        _todo := _todo || ARRAY[_middle + 1, _last, _first, _middle];
-                    ELSE
+                    _end := _at + cardinality({SOME}) - 1;
+                    IF _end = _at THEN
                         INSERT INTO {_REFUSED} SELECT t.id, _state, _message, _detail
                         FROM unnest({SOME}) AS t (id) WHERE NOT ({taken});
+                        _at := _at + 1;
+                        _size := 0;
                     END IF;
                 END;
+                _size := CASE WHEN _end < _at THEN greatest(2 * _size, 1) ELSE (_end - _at + 2) / 2 END;
             END LOOP;
         END"""
 
