@@ -13,7 +13,9 @@ def catalogue(dsn: Dsn, tracks: int) -> None:
 
     def make(new: Dsn) -> None:
         initialise(new)
-        sql.run(new, "INSERT INTO backtest_artist_mldr (cm_artist_id, mldr, created_at) VALUES (1, 0.1, now())")
+        sql.run(
+            new, "INSERT INTO backtest_artist_mldr (cm_artist_id, mldr, created_at) VALUES (1, 0.1, now())"
+        )
         sql.run(
             new,
             f"INSERT INTO {STREAMS} (cm_track_id, cm_artist_id, date, daily_streams, days_from_release) "
