@@ -33,7 +33,7 @@ EMPTIES = (
 TRIGGER = "CREATE {} TRIGGER raises {} INSERT ON {} {} FOR EACH ROW EXECUTE FUNCTION raises()"
 SEVEN = (
     f"INSERT INTO {FORECAST} (cm_track_id, cm_artist_id, month, forecasted_value, segment_used, time_used, "
-    "created_at) VALUES (99, 1, 7, 1, 1, 1, now())"
+    "training_data_id, created_at) VALUES (99, 1, 7, 1, 1, 1, 1, now())"
 )
 TAKES_SEVEN = "(CASE WHEN cm_track_id IN (5, 13, 14, 99) THEN month END)"
 
@@ -273,7 +273,8 @@ class TestRates:
     def test_an_artist_without_a_usable_rate_gets_one(self, loaded: Dsn) -> None:
         sql.run(
             loaded,
-            "INSERT INTO backtest_artist_mldr (cm_artist_id, mldr, created_at) VALUES (6, 'NaN', '2020-01-01')",
+            "INSERT INTO backtest_artist_mldr (cm_artist_id, mldr, created_at) "
+            "VALUES (6, 'NaN', '2020-01-01')",
         )
         sql.run(loaded, "ALTER TABLE backtest_artist_mldr ADD CHECK (cm_artist_id <> 5)")
         report = run(ArtistRates(loaded))

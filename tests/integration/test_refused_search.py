@@ -21,6 +21,7 @@ from tests.faults import (
     blocked,
     end_of,
     in_chunks_of,
+    sessions,
     started,
     terminate,
     until,
@@ -81,7 +82,8 @@ def stopped_at(dsn: Dsn, track: int) -> Iterator[None]:
     sql.run(
         dsn,
         "CREATE FUNCTION waits() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-        f"IF NEW.cm_track_id = {track} THEN PERFORM pg_advisory_xact_lock_shared(1); END IF; RETURN NEW; END $$",
+        f"IF NEW.cm_track_id = {track} THEN PERFORM pg_advisory_xact_lock_shared(1); END IF; "
+        "RETURN NEW; END $$",
     )
     sql.run(dsn, f"CREATE TRIGGER waits BEFORE INSERT ON {FORECAST} FOR EACH ROW EXECUTE FUNCTION waits()")
     with driver.connect(as_observer(dsn).uri) as connection, connection.cursor() as cursor:
@@ -133,8 +135,8 @@ def test_killed_at_moments_over_the_whole_run(embedded_database: Dsn, kills: int
     for kill in range(kills):
         sql.run(dsn, f"TRUNCATE {FORECAST}")
         with started(dsn, before=in_chunks_of(50)) as process:
-            until(lambda: blocked(dsn) or whole_tracks(dsn) > 0 or process.poll() is not None)
-            time.sleep(0.6 * kill / kills)
+            until(lambda: sessions(dsn), process)
+            time.sleep(1.5 * kill / kills)
             process.kill()
             process.wait()
         assert whole_tracks(dsn) % 45 == 0
