@@ -7,6 +7,7 @@ import polars as pl
 from forecaster.frames.casting import Fitted
 from forecaster.postgres.connection import Connection, commit, execute, integer_array, query
 from forecaster.postgres.rows import Stored, append
+from forecaster.postgres.runs import keep
 from forecaster.postgres.sifting import SOME, DisturbedError, Sift, store_or_sift
 from forecaster.postgres.stored import has_key, stored_months
 from forecaster.postgres.tables import Tables
@@ -14,15 +15,23 @@ from forecaster.tables import FORECAST_TABLE, FORECASTS
 
 
 def store_forecasts(
-    connection: Connection, tables: Tables, forecasts: Fitted, /, *, horizon: int, replace: bool
+    connection: Connection,
+    tables: Tables,
+    forecasts: Fitted,
+    /,
+    *,
+    horizon: int,
+    replace: bool,
+    history: pl.DataFrame | None = None,
 ) -> Stored:
     """Store forecasts of whole tracks in one transaction, and commit it.
 
     With `replace`, the tracks' existing forecasts are deleted in the same transaction. Tracks whose rows the
-    server refuses keep what they have. Raises `WriteRefusedError`, with nothing stored, if the table then
-    holds anything other than what was written.
+    server refuses keep what they have. In it, too, rows are added to the history: those of the tracks that are
+    stored or have no forecast. Raises `WriteRefusedError`, with nothing stored, if the table then holds
+    anything other than what was written.
     """
-    write = _Write(connection, tables, forecasts.rows, horizon, replace)
+    write = _Write(connection, tables, forecasts.rows, horizon, replace, history)
     return store_or_sift(connection, write.directly, write.sifted)
 
 
@@ -35,11 +44,15 @@ class _Write:
     rows: pl.DataFrame
     horizon: int
     replace: bool
+    history: pl.DataFrame | None
+    """Rows for the history, of tracks with and without a forecast; None: none is kept."""
 
     def directly(self) -> Stored:
-        self._make_room()
-        append(self.connection, self.tables, FORECAST_TABLE, self.rows)
-        self._check(self._tracks)
+        if len(self.rows):
+            self._make_room()
+            append(self.connection, self.tables, FORECAST_TABLE, self.rows)
+            self._check(self._tracks)
+        self._keep(self._tracks)
         commit(self.connection)
         return Stored(len(self.rows), [])
 
@@ -50,8 +63,15 @@ class _Write:
         got = [*sifted.stored, *sifted.refused]
         taken = self._tracks.filter(~self._tracks.is_in(got))
         self._check_taken(taken)
+        self._keep(sifted.stored)
         commit(self.connection)
         return Stored(len(sifted.stored) * self.horizon, taken.to_list(), sifted.refused)
+
+    def _keep(self, stored: pl.Series) -> None:
+        """Add the history of the tracks that are stored, and of those without a forecast."""
+        if self.history is not None:
+            is_stored = pl.col("cm_track_id").is_in(stored.implode())
+            keep(self.connection, self.tables, self.history.filter(is_stored | pl.col("months").is_null()))
 
     @property
     def _sift(self) -> Sift:

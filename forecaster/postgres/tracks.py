@@ -18,12 +18,14 @@ from forecaster.errors import (
 )
 from forecaster.frames.casting import Fitted
 from forecaster.model.features import looks_ahead
+from forecaster.postgres import freshness
 from forecaster.postgres.catalogue import CONNECTIONS, Source
 from forecaster.postgres.connection import Connection, commit, connect, not_again, statement_errors
 from forecaster.postgres.dsn import Dsn, with_own_password
 from forecaster.postgres.forecasts import store_forecasts
 from forecaster.postgres.rights import warnings_of_hidden_rows
 from forecaster.postgres.rows import fit_or_refuse, uuid_bytes
+from forecaster.postgres.runs import history_rows, kept_tracks
 from forecaster.postgres.session import DatabaseSession, Pending, Shared
 from forecaster.postgres.stored import describe_irregular, has_key, missing_key, stored_at
 from forecaster.postgres.tables import Tables
@@ -71,6 +73,7 @@ class Forecasts:
     subject: ClassVar = TRACKS
     tables: ClassVar = TO_FORECAST
     target: ClassVar = FORECAST_TABLE
+    leaves_history: ClassVar = True
 
     def check(self, tables: Tables, /, *, repeats: bool, dry_run: bool) -> None:
         """Raise `SchemaMismatchError` for tables that do not fit."""
@@ -88,21 +91,27 @@ class Forecasts:
         first, everything = pending.todo is None, pending.todo is None and among.is_empty()
         wanted = None if everything else among
         tracks, stored = both(
-            lambda: source.tracks(wanted), lambda: source.stored(wanted), cancel=source.cancel
+            lambda: source.tracks(wanted),
+            lambda: freshness.read_stored(source, wanted, config),
+            cancel=source.cancel,
         )
         if first:
             hint = "check the ids and --schema, or load streams with `forecaster load`"
             tracks = named(config, tracks, rows="streams of these tracks", hint=hint)
-        with_forecast = stored["cm_track_id"].drop_nulls()
+        with_forecast, stale = stored.forecasts["cm_track_id"].drop_nulls(), stored.stale(tracks)
         if not config.replace:
-            tracks = tracks.filter(~tracks.is_in(with_forecast.implode()))
+            again = stale["cm_track_id"] if config.refresh and stale is not None else with_forecast.clear()
+            stays = with_forecast.filter(~with_forecast.is_in(again.implode()))
+            tracks = tracks.filter(~tracks.is_in(stays.implode()))
         without_track = source.rows_without_track() if everything else 0
-        pending.todo = limited(config, tracks) if first else tracks
+        pending.todo = _first_of(source, tracks, config) if first else tracks
         if first:
             report.pending = len(pending.todo)
             report.unusable_rows += without_track
+            report.stale = freshness.counts(stale, config)
             pending.replaced = with_forecast.filter(with_forecast.is_in(pending.todo.implode()))
-            report.warnings += _state_of(source, stored, pending.replaced, config)
+            report.warnings += _state_of(source, stored.forecasts, pending.replaced, config)
+            report.warnings += freshness.remarks(stored, stale, config)
         return pending.todo
 
     def count_unusable(self, source: Source, todo: pl.Series, _config: "RunConfig", /) -> int:
@@ -123,8 +132,17 @@ class Forecasts:
     ) -> Work[pl.Series, History]:
         """Read the last records of tracks, forecast them, and store them in one transaction."""
         horizon, dsn = config.parameters.horizon, source.dsn
+        run = shared.report.run if writer else None
         sink = ForecastSink(
-            dsn, source.tables, horizon, shared.created_at, config.replace, config.dry_run, writer
+            dsn,
+            source.tables,
+            horizon,
+            shared.created_at,
+            config.replace,
+            config.dry_run,
+            run,
+            writer,
+            refreshed=shared.replaced if config.refresh else None,
         )
         compute = partial(forecast, parameters=config.parameters)
 
@@ -157,6 +175,13 @@ class Forecasts:
                 f"tracks that get no new forecast and keep the stored one: {len(kept):,}, "
                 f"the first is {kept[0]}"
             )
+
+
+def _first_of(source: Source, tracks: pl.Series, config: "RunConfig") -> pl.Series:
+    """Keep the first tracks, up to the limit of the run, in ascending order."""
+    if config.limit is None or len(tracks) <= config.limit:
+        return tracks
+    return limited(config, freshness.oldest_look_first(source, tracks)).sort()
 
 
 def _state_of(
@@ -206,8 +231,12 @@ class ForecastSink:
     created_at: datetime
     replace: bool
     dry_run: bool
+    run: int | None
+    """`id` of the run in the history; None: it leaves none."""
     writer: Connection | None
     """None in a dry run, and in a worker, where each batch has its own connection."""
+    refreshed: pl.Series | None = field(default=None, repr=False)
+    """Tracks whose stored forecast is stale, and replaced. A batch has only such, or none of them."""
     is_elsewhere: bool = False
     """Whether this is in a worker: then a lost worker may have stored the batch before."""
 
@@ -217,13 +246,21 @@ class ForecastSink:
             rows.with_columns(created_at=self.created_at), self.tables, FORECAST_TABLE, by="cm_track_id"
         )
 
-    def held(self, _track_ids: pl.Series, /) -> "AbstractContextManager[ForecastSink]":
-        """Do nothing, because the run's lock keeps others out. In a worker, connect."""
-        return self._connected() if self.is_elsewhere and not self.dry_run else nullcontext(self)
+    def held(self, track_ids: pl.Series, /) -> "AbstractContextManager[ForecastSink]":
+        """Hold nothing, because the run's lock keeps others out. In a worker, connect."""
+        is_stale = self.refreshed is not None and len(track_ids) > 0 and track_ids[0] in self.refreshed
+        sink = replace(self, replace=self.replace or is_stale)
+        return sink.connected() if self.is_elsewhere and not self.dry_run else nullcontext(sink)
+
+    @contextmanager
+    def connected(self) -> "Iterator[ForecastSink]":
+        """Yield a sink with a connection of its own."""
+        with connect(with_own_password(self.dsn, os.environ)) as writer:
+            yield replace(self, writer=writer)
 
     def store(self, track_ids: pl.Series, computed: Computed, stages: "Stages", /) -> Done:
         """Store a batch in one transaction; in a dry run, nothing."""
-        if self.writer is None or not computed.results:
+        if self.writer is None or not (computed.results or (self.run and len(computed.known))):
             return replace(done_of(computed), stages=self._measured(stages))
         with stages.stage("write") as stage:
             stage.count = len(track_ids)
@@ -232,11 +269,6 @@ class ForecastSink:
             else:
                 done = self._stored(self.writer, computed)
         return replace(done, stages=self._measured(stages))
-
-    @contextmanager
-    def _connected(self) -> "Iterator[ForecastSink]":
-        with connect(with_own_password(self.dsn, os.environ)) as writer:
-            yield replace(self, writer=writer)
 
     def _measured(self, stages: "Stages") -> dict[str, float]:
         """Return the seconds that the stopwatch of the run has not measured."""
@@ -257,9 +289,12 @@ class ForecastSink:
         is_there = rows["cm_track_id"].cast(pl.Int64).is_in(ours.implode())
         rest = replace(computed.fitted, rows=rows.filter(~is_there))
         there = int(is_there.sum()) // self.horizon
-        if rest.rows.is_empty():
+        known = self._not_kept_yet(writer, track_ids, computed.known)
+        if rest.rows.is_empty() and known.is_empty():
             return done_of(computed)
-        left = self._stored(writer, replace(computed, fitted=rest, results=computed.results - there))
+        left = self._stored(
+            writer, replace(computed, fitted=rest, known=known, results=computed.results - there)
+        )
         return replace(
             left,
             processed=left.processed + there,
@@ -267,11 +302,23 @@ class ForecastSink:
             rows=left.rows + there * self.horizon,
         )
 
+    def _not_kept_yet(self, writer: Connection, track_ids: pl.Series, known: pl.DataFrame) -> pl.DataFrame:
+        if self.run is None:
+            return known.clear()
+        kept = kept_tracks(writer, self.tables, self.run, track_ids)
+        commit(writer)
+        return known.filter(~pl.col("cm_track_id").is_in(kept.implode()))
+
     def _stored(self, writer: Connection, computed: Computed) -> Done:
         try:
             with statement_errors(self.dsn):
                 stored = store_forecasts(
-                    writer, self.tables, computed.fitted, horizon=self.horizon, replace=self.replace
+                    writer,
+                    self.tables,
+                    computed.fitted,
+                    horizon=self.horizon,
+                    replace=self.replace,
+                    history=None if self.run is None else history_rows(self.run, computed),
                 )
         except (ConnectionLostError, StalledError) as error:
             hint = "start again: each track has all its months or none, and the next run completes the rest"

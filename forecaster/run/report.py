@@ -2,6 +2,7 @@
 
 import json
 import platform
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -62,6 +63,13 @@ TRACKS = Subject(
 )
 ARTISTS = Subject("artists", "cm_artist_id", "rated", RATELESS, ("connect", "read", "fit", "write"))
 
+CAUSES: Mapping[str, str] = {
+    "new_streams": "new streams",
+    "new_mldr": "new MLDR",
+    "restated": "restated streams",
+}
+"""Why a forecast is stale: the key in the report, and the words for it."""
+
 
 @dataclass
 class Report:
@@ -71,6 +79,10 @@ class Report:
     """
 
     subject: Subject = TRACKS
+    log_id: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Identifies the run in log lines and reports."""
+    run: int | None = None
+    """Identifies the run in the history; None without one."""
     stages: Stages = field(default_factory=Stages)
     place: Mapping[str, object] = field(default_factory=dict)
     """Where the run reads and stores, without passwords."""
@@ -80,11 +92,17 @@ class Report:
     server: str = ""
     """The version of the server; empty without one."""
     replace: bool = False
+    refresh: bool = False
     dry_run: bool = False
     started_at: str = ""
     """The instant that is stored as `created_at`."""
     pending: int = 0
     """Number of tracks or artists to process: those with data and without a result; all with `replace`."""
+    stale: dict[str, int] | None = None
+    """Number of tracks whose stored forecast was stale when the run began, in all and by cause.
+
+    None: not counted, as with `replace`, or without the unique key of the streams.
+    """
     results: int = 0
     """Number of tracks or artists that got a result, stored unless it is a dry run."""
     rows: int = 0
@@ -110,6 +128,12 @@ class Report:
     """Ids for which another writer stored a result in the meantime; that result stays."""
     refused: dict[int, str] = field(default_factory=dict)
     """Ids whose result the table cannot hold, with the reason. Any of them makes the run a failure."""
+    total: float | None = None
+    """Streams of all stored forecasts up to the horizon, at the end of the run; None if nothing is kept."""
+    run_before: int | None = None
+    """The run before with the same horizon, in the history; None without one."""
+    total_before: float | None = None
+    """The total at the end of that run."""
     warnings: list[str] = field(default_factory=list)
     """Problems of the tables or files, each with a way to solve it."""
     seconds: float = 0.0
@@ -131,7 +155,7 @@ class Report:
         """Copy the selection and the parameters of a run of forecasts."""
         self.asked = asked(config.parameters, config.ids, config.limit)
         self.as_of = config.parameters.as_of
-        self.replace, self.dry_run = config.replace, config.dry_run
+        self.replace, self.refresh, self.dry_run = config.replace, config.refresh, config.dry_run
 
     def add(self, done: Done, /) -> None:
         """Add the outcome of a batch."""
@@ -152,22 +176,27 @@ class Report:
         return by_reason(self.skipped)
 
     @property
-    def total(self) -> int:
+    def to_process(self) -> int:
         """Number of tracks, artists or buckets that each stage processes; 0 while it is unknown."""
         return self.pending if self.buckets is None else self.buckets
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values. The keys are part of the interface."""
         return {
+            "log_id": self.log_id,
+            **({} if self.run is None else {"run": self.run}),
             **self.asked,
             **self._failed(),
             **self.place,
             **({} if self.buckets is None else {"buckets": self.buckets}),
             "replace": self.replace,
+            "refresh": self.refresh,
             "dry_run": self.dry_run,
             "started_at": self.started_at,
             "versions": versions() | ({"postgresql": self.server} if self.server else {}),
             "counts": self._counts(),
+            **({} if self.stale is None else {"stale": self.stale}),
+            **({} if self.total is None else self._total()),
             "skipped_by_reason": self.skipped_by_reason,
             "stages": {stage: round(seconds, 6) for stage, seconds in self.stages.seconds.items()},
             "seconds": round(self.seconds, 6),
@@ -190,6 +219,10 @@ class Report:
                 {"bucket": bucket, "reason": why} for bucket, why in sorted(self.failed.items())
             ]
         }
+
+    def _total(self) -> dict[str, object]:
+        before = {"run": self.run_before, "total": self.total_before}
+        return {"total": self.total, "before": before if self.run_before is not None else None}
 
     def _counts(self) -> dict[str, int]:
         of_buckets = {"buckets_left_alone": self.left_alone, "buckets_failed": len(self.failed)}
@@ -217,6 +250,12 @@ def as_json(parameters: "Parameters") -> dict[str, object]:
     """Return the parameters of the model as JSON values."""
     as_of = parameters.as_of
     return asdict(parameters) | {"as_of": as_of.isoformat() if as_of else None}
+
+
+def stale_in_words(stale: Mapping[str, int], /) -> str:
+    """Return the number of stale forecasts, with their causes in brackets."""
+    causes = ", ".join(f"{words} {stale[cause]:,}" for cause, words in CAUSES.items() if stale.get(cause))
+    return f"{stale['tracks']:,} ({causes})"
 
 
 def by_reason(skipped: pl.DataFrame) -> dict[str, int]:
