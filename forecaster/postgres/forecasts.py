@@ -26,10 +26,10 @@ def store_forecasts(
 ) -> Stored:
     """Store forecasts of whole tracks in one transaction, and commit it.
 
-    With `replace`, the tracks' existing forecasts are deleted in the same transaction. Tracks whose rows the
-    server refuses keep what they have. In it, too, rows are added to the history: those of the tracks that are
-    stored or have no forecast. Raises `WriteRefusedError`, with nothing stored, if the table then holds
-    anything other than what was written.
+    With `replace`, the tracks' existing forecasts are deleted in the same transaction. In it, too, rows are
+    added to the history: those of the tracks that are stored or have no forecast. Tracks whose rows the
+    server refuses keep what they have. Raises `WriteRefusedError`, with nothing stored, if the table then
+    holds anything other than what was written.
     """
     write = _Write(connection, tables, forecasts.rows, horizon, replace, history)
     return store_or_sift(connection, write.directly, write.sifted)

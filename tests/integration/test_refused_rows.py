@@ -139,6 +139,8 @@ def test_a_foreign_key(database: Dsn, deferred: str) -> None:
     require_known(database, unknown=BAD, deferred=deferred)
     assert [*run(Database(database)).refused] == BAD
     assert tracks_in(database) == GOOD
+    in_history = "SELECT cm_track_id FROM backtest_track_streams_forecast_history ORDER BY 1"
+    assert [track for (track,) in sql.rows(database, in_history)] == GOOD
     sql.run(database, "INSERT INTO known VALUES (5), (13), (14)")
     report = run(Database(database))
     assert (report.results, report.refused) == (len(BAD), {})
