@@ -19,6 +19,7 @@ from tests.faults import (
     LONG,
     as_observer,
     blocked,
+    clear,
     end_of,
     in_chunks_of,
     sessions,
@@ -133,7 +134,7 @@ def test_killed_at_moments_over_the_whole_run(embedded_database: Dsn, kills: int
     catalogue(dsn, 200)
     require_known(dsn, unknown=evenly(20, 200))
     for kill in range(kills):
-        sql.run(dsn, f"TRUNCATE {FORECAST}")
+        clear(dsn)
         with started(dsn, before=in_chunks_of(50)) as process:
             until(lambda: sessions(dsn), process)
             time.sleep(1.5 * kill / kills)
