@@ -77,14 +77,15 @@ def summarise_rates(report: Report, output: Output) -> None:
 
 
 def fail_if_refused(report: Report, what: str, *, holder: str = "the table") -> None:
-    """Raise `WriteRefusedError` if the destination cannot hold some of the computed values."""
+    """Raise `WriteRefusedError` if the destination refuses some of the results, or cannot hold them."""
     if report.refused:
         first, reason = min(report.refused.items())
         number, unit = len(report.refused), report.subject.unit
         raise WriteRefusedError(
-            f"{holder} cannot hold the {what} of {number} {unit}, the first is {first} ({reason})"
+            f"{holder} refuses the {what} of {number} {unit}, the first is {first} ({reason})"
             + ("" if report.dry_run else f"; those of the other {unit} are stored"),
-            hint="a wider column type helps, if the values are right; --report lists them all",
+            hint="--report lists them all, each with its reason; a later run stores them once the column type"
+            " can hold them, or they satisfy the constraint or trigger that the reason names",
         )
 
 

@@ -6,6 +6,7 @@ import adbc_driver_manager as adbc
 
 INSUFFICIENT_PRIVILEGE = "42501"
 UNIQUE_VIOLATION = "23505"
+DEADLOCK = "40P01"
 QUERY_CANCELED = "57014"
 TOO_MANY_CONNECTIONS = "53300"
 # A text that the database's encoding cannot hold: a character without equivalent, or an invalid character.
@@ -18,6 +19,15 @@ OF_A_POOLER = ("26000", "42P05")
 # the session, or its transaction, was idle or open for too long.
 _NO_CONNECTION = ("08000", "08001", "08003", "08004", "08006", "08007")
 _LOST = frozenset((*_NO_CONNECTION, "57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04"))
+
+# Classes of conditions that are not about the values of a row, but about the session, the transaction, the
+# network, the server's resources, rights, or the statement. Triggers may raise errors of any other class.
+# fmt: off
+NOT_OF_ROWS = frozenset((
+    "00", "01", "02", "03", "08", "0A", "0B", "0F", "0L", "0P", "0Z", "20", "24", "25", "26", "28", "2B",
+    "2D", "2F", "34", "3B", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "72", "F0", "HV", "XX",
+))
+# fmt: on
 
 _LIFT = "lift {0} for one command with PGOPTIONS='-c {0}=0', or for the user with ALTER ROLE ... SET {0} = 0"
 _SPACE = "free disk space on the server, or move temp_tablespaces to another disk, and start again"
@@ -60,6 +70,11 @@ _HINTS: Mapping[str, str] = {
 def hint_for(state: str) -> str | None:
     """Suggest what to do about a condition; None if only the message can tell."""
     return _HINTS.get(state)
+
+
+def refuses_rows(state: str) -> bool:
+    """Whether the server refused rows for their values: by a constraint, a domain or a trigger."""
+    return bool(state) and state[:2] not in NOT_OF_ROWS
 
 
 def is_lost(error: adbc.Error) -> bool:

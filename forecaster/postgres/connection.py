@@ -292,6 +292,11 @@ def severity_of_errors(connection: Connection) -> str:
     return ""
 
 
+def redacted(connection: Connection, text: str) -> str:
+    """Return a text of the server on one line, without the secrets of the connection."""
+    return brief(_databases[connection].redact(text))
+
+
 def quote_identifier(name: str) -> str:
     """Quote `name` as an SQL identifier, whatever characters it has.
 

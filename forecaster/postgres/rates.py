@@ -192,4 +192,4 @@ class RateSink:
             raise not_again(
                 error, "start again: each artist has its MLDR or none, and the next run completes the rest"
             ) from None
-        return done_of(computed, taken=stored.taken, results=stored.rows)
+        return done_of(computed, taken=stored.taken, refused=stored.refused, results=stored.rows)

@@ -1,7 +1,8 @@
 """Rows to be stored in a table: converted to its types, given ids, and counted by the server."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import adbc_driver_manager as adbc
 import numpy as np
@@ -26,6 +27,8 @@ class Stored:
     rows: int
     taken: list[int]
     """Tracks or artists that got a result from another writer in the meantime, and none from us."""
+    refused: Mapping[int, str] = field(default_factory=dict)
+    """Tracks or artists whose rows the server refuses, with its reason."""
 
 
 def uuid_bytes(text: pl.Expr) -> pl.Expr:

@@ -323,4 +323,6 @@ class ForecastSink:
         except (ConnectionLostError, StalledError) as error:
             hint = "start again: each track has all its months or none, and the next run completes the rest"
             raise not_again(error, hint) from None
-        return done_of(computed, taken=stored.taken, results=stored.rows // self.horizon)
+        return done_of(
+            computed, taken=stored.taken, refused=stored.refused, results=stored.rows // self.horizon
+        )

@@ -1,7 +1,8 @@
 """One batch: read, compute, store; and the three interfaces for it: catalogue, sink and engine."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import polars as pl
@@ -71,7 +72,7 @@ class Done:
     skipped: pl.DataFrame | None
     """None: the sink has them."""
     refused: dict[int, str] = field(default_factory=dict)
-    """Tracks or artists whose result the sink cannot hold, with the reason."""
+    """Tracks or artists whose result the sink cannot hold or the server refuses, with the reason."""
     taken: list[int] = field(default_factory=list)
     """Tracks or artists for which another writer stored a result in the meantime; this run stores none."""
     duplicate_rows: int = 0
@@ -91,11 +92,12 @@ def done_of(
     computed: Computed,
     *,
     taken: Sequence[int] = (),
+    refused: Mapping[int, str] = MappingProxyType({}),
     results: int | None = None,
     stages: dict[str, float] | None = None,
     is_stored: bool = True,
 ) -> Done:
-    """Return the outcome of a batch that was computed and stored, except the ids that were `taken`."""
+    """Return the outcome of a batch that was computed, and stored except for `taken` and `refused` ids."""
     results = computed.results if results is None else results
     rows = len(computed.fitted.rows) * results // computed.results if computed.results else 0
     return Done(
@@ -103,7 +105,7 @@ def done_of(
         results=results,
         rows=rows,
         skipped=computed.skipped,
-        refused=computed.refused,
+        refused=computed.refused | dict(refused),
         taken=list(taken),
         duplicate_rows=computed.duplicate_rows,
         unusable_rows=computed.unusable_rows,

@@ -166,6 +166,27 @@ class TestTables:
         assert [(worked.rows, worked.taken) for worked in done] == [(247 * 24, [])] * 4
         assert_frame_equal(stored(filled), golden_forecasts())
 
+    def test_refused_tracks_stop_no_other(self, cluster: Cluster, filled: Dsn) -> None:
+        sql.run(filled, f"ALTER TABLE {FORECAST} ADD CHECK (cm_track_id NOT IN (7, 60, 61))")
+        report = run_over(cluster.address, Database(filled))
+        assert sorted(report.refused) == [7, 60, 61]
+        assert (report.results, report.taken) == (244, [])
+        good = ~pl.col("cm_track_id").is_in([7, 60, 61])
+        assert_frame_equal(stored(filled), golden_forecasts().filter(good))
+
+    @pytest.mark.parametrize("replaces", [False, True])
+    def test_attempts_at_a_chunk_with_refused_tracks(self, filled: Dsn, *, replaces: bool) -> None:
+        sql.run(filled, f"ALTER TABLE {FORECAST} ADD CHECK (cm_track_id NOT IN (7, 60, 61))")
+        ids = golden_streams()["cm_track_id"].unique().sort()
+        with open_source(filled, "public") as source:
+            task = as_a_worker_gets_it(source, replaces=replaces)
+            with ThreadPoolExecutor(4) as threads:
+                done = list(threads.map(lambda _: task(ids), range(4)))
+        assert [(worked.rows, worked.taken, [*worked.refused]) for worked in done] == [
+            (244 * 24, [], [7, 60, 61])
+        ] * 4
+        assert whole_tracks(filled) == 244
+
     @pytest.mark.parametrize("times", TIMES)
     def test_workers_are_killed(
         self, cluster: Cluster, filled: Dsn, monkeypatch: pytest.MonkeyPatch, times: int
