@@ -9,6 +9,7 @@ from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
 from forecaster.run.report import Report
 from forecaster.run.session import run
+from forecaster.setup.init import initialise
 from tests import sql, stale
 from tests.stale import by_track, change, refreshed
 
@@ -19,7 +20,7 @@ FRONT = 10
 
 @pytest.fixture
 def hundred(embedded_database: Dsn) -> Dsn:
-    stale.initialise(embedded_database, "public")
+    initialise(embedded_database, "public")
     stale.add_tracks(embedded_database, 1, 100, rated_from=FRONT + 1)
     return embedded_database
 

@@ -20,6 +20,7 @@ from forecaster.run.config import RunConfig
 from forecaster.run.memory import Memory
 from forecaster.run.session import run
 from forecaster.run.stages import Stages
+from forecaster.setup.init import initialise
 from tests import sql, stale
 from tests.conftest import Cli
 from tests.forecasts import stored
@@ -218,7 +219,7 @@ class TestWithoutHistory:
         assert refreshed(forecast)[0] == []
 
     def test_a_forecast_of_another_program_has_no_row_in_the_history(self, forecast: Dsn) -> None:
-        stale.initialise(forecast, "public")
+        initialise(forecast, "public")
         change(forecast, stale.NEW_DAY, 1)
         sql.run(forecast, f"UPDATE {stale.FORECASTS} SET created_at = now() WHERE cm_track_id = 2")
         change(forecast, stale.NEW_DAY, 2)
