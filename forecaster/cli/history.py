@@ -111,10 +111,11 @@ def _prune(asked: Asked, where: Where, output: Output) -> None:
     would = " (dry run)" if asked.dry_run else ""
     output.finish(
         {
-            "runs before the last": f"{len(pruned.runs):,}{_span(pruned)}",
+            f"runs before the last {keep:,}": f"{len(pruned.runs):,}{_span(pruned)}",
             "rows removed": f"{pruned.rows:,}{would}",
             "runs removed": f"{len(pruned.emptied):,}{would}",
-            "rows that stay": f"{pruned.kept:,}" + (" (the newest of their track)" if pruned.kept else ""),
+            "older rows that stay": f"{pruned.kept:,}"
+            + (" (the newest of their track)" if pruned.kept else ""),
         },
         rows=pruned.rows,
         runs=len(pruned.emptied),
