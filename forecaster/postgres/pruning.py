@@ -34,8 +34,7 @@ _DELETE_RUNS = """
     DELETE FROM {runs} r
     WHERE r.id < {oldest} AND NOT EXISTS (SELECT FROM {history} h WHERE h.run_id = r.id)"""
 _NO_RUN = pl.Schema(
-    {"run": pl.Int64, "started_at": pl.Datetime("us", "UTC")}
-    | dict.fromkeys(("rows", "superseded"), pl.Int64)
+    {"run": pl.Int64(), "started_at": pl.Datetime("us", "UTC"), "rows": pl.Int64(), "superseded": pl.Int64()}
 )
 
 

@@ -28,11 +28,11 @@ def compared(dsn: Dsn, schema: str, runs: Sequence[str] = ()) -> Comparison:
     return compare(before, after, states)
 
 
-def _named(ledger: Ledger, runs: Sequence[str]) -> list[Run]:
+def _named(ledger: Ledger, runs: Sequence[str]) -> Sequence[Run]:
     return [ledger.run(run).row(0, named=True) for run in runs]
 
 
-def _last(ledger: Ledger) -> list[Run]:
+def _last(ledger: Ledger) -> Sequence[Run]:
     found = ledger.last_complete(2).rows(named=True)
     if len(found) < 2:  # noqa: PLR2004 - a pair
         raise NoForecastError(
