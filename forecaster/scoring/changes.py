@@ -38,9 +38,9 @@ CAUSES: Mapping[str, Cause] = {
     "gone": Cause("tracks that are gone", pl.col("after").is_null()),
     "unchanged": Cause("unchanged", pl.col("before") == pl.col("after")),
     "parameters": Cause("other parameters or version", _OTHERWISE),
-    "streams_and_mldr": Cause("new streams and a new MLDR", _changed("last_date") & _changed("mldr")),
+    "streams_and_mldr": Cause("new streams and new MLDR", _changed("last_date") & _changed("mldr")),
     "streams": Cause("new streams", _changed("last_date")),
-    "mldr": Cause("a new MLDR", _changed("mldr")),
+    "mldr": Cause("new MLDR", _changed("mldr")),
     "restated": Cause("restated streams", pl.lit(value=True)),
 }
 """Every cause. Of several that apply to a track, the first one counts, for all of its difference."""
