@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from forecaster.postgres.catalogue import warn_of_hidden_rows
 from forecaster.postgres.connection import Connection, commit, connect, execute, query
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.ledger import named
@@ -74,6 +75,7 @@ def prune(dsn: Dsn, schema: str, *, keep: int, dry_run: bool) -> Pruned:
         tables = read_tables(connection, schema)
         tables.check(*KEPT, to_write=())
         check_rights(connection, tables, dict.fromkeys(KEPT, ("SELECT", *(() if dry_run else ("DELETE",)))))
+        warn_of_hidden_rows(tables, *KEPT)
         found = query(connection, named(_OLDEST_KEPT, tables), (keep - 1,))
         if found.is_empty():
             return Pruned(pl.DataFrame(schema=_NO_RUN))

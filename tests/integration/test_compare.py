@@ -39,8 +39,8 @@ def assert_adds_up(found: Comparison, before: dict[int, float], after: dict[int,
 
 
 @pytest.fixture
-def nights(embedded_database: Dsn) -> Nights:
-    nights = Nights(embedded_database)
+def nights(usual_database: Dsn) -> Nights:
+    nights = Nights(usual_database)
     nights.add_days(120, [*SIX, 7])
     nights.rate({10: 0.02, 20: 0.03})
     nights.night(replace=False)

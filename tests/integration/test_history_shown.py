@@ -9,17 +9,18 @@ import polars as pl
 import pytest
 
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.ledger import _OF_TRACK, named, open_ledger
 from tests import sql
 from tests.conftest import Cli
-from tests.nights import RUNS, Nights, streams_on
+from tests.nights import HISTORY, RUNS, Nights, streams_on
 
 SIX = range(1, 7)
 STREAMS = "backtest_track_daily_training_data"
 
 
 @pytest.fixture
-def nights(embedded_database: Dsn) -> Nights:
-    nights = Nights(embedded_database)
+def nights(usual_database: Dsn) -> Nights:
+    nights = Nights(usual_database)
     nights.add_days(120, [*SIX, 7])
     nights.rate({10: 0.02, 20: 0.03})
     nights.night(replace=False)
@@ -160,3 +161,24 @@ def test_the_end_of_a_run_says_its_total(nights: Nights, called: Cli) -> None:
     assert len(called("run", "--replace", "-q", *where).stdout.splitlines()) == 1
     sql.run(nights.dsn, f"DROP TABLE {RUNS}")
     assert "total" not in called("run", "--replace", *where).stdout
+
+
+def test_the_rows_of_one_track_are_found_by_the_key(nights: Nights) -> None:
+    sql.run(
+        nights.dsn,
+        f"""INSERT INTO {RUNS} (log_id, started_at, program, model, horizon, outcome, host)
+            SELECT 'x', now() + n * interval '1 day', 'x', 'x', 24, 'done', 'x' FROM generate_series(1, 60) n""",
+    )
+    sql.run(
+        nights.dsn,
+        f"""INSERT INTO {HISTORY} (run_id, cm_track_id, reason)
+            SELECT r.id, track, 'x' FROM {RUNS} r, generate_series(100, 1000) track""",
+    )
+    sql.run(nights.dsn, f"ANALYZE {HISTORY}")
+    sql.run(nights.dsn, f"ANALYZE {RUNS}")
+    with open_ledger(nights.dsn, "public") as ledger:
+        assert len(ledger.track(500)) == 61
+        statement = named(_OF_TRACK, ledger.tables).replace("$1", "500")
+    plan = "\n".join(line for (line,) in sql.rows(nights.dsn, f"EXPLAIN {statement}"))
+    assert f"Seq Scan on {HISTORY}" not in plan
+    assert "Index Cond: ((run_id = r.id) AND (cm_track_id = 500))" in plan

@@ -21,9 +21,9 @@ EVERY = [1, 2, 3, 4, 5, 6, 7]
 
 
 @pytest.fixture
-def nights(embedded_database: Dsn) -> Nights:
+def nights(usual_database: Dsn) -> Nights:
     """Seven runs: of everything, of tracks 1 to 3, of everything but track 6, and four of track 1."""
-    nights = Nights(embedded_database)
+    nights = Nights(usual_database)
     nights.add_days(120, EVERY)
     nights.rate({10: 0.02, 20: 0.03})
     nights.night(replace=False)
