@@ -167,7 +167,8 @@ def test_the_rows_of_one_track_are_found_by_the_key(nights: Nights) -> None:
     sql.run(
         nights.dsn,
         f"""INSERT INTO {RUNS} (log_id, started_at, program, model, horizon, outcome, host)
-            SELECT 'x', now() + n * interval '1 day', 'x', 'x', 24, 'done', 'x' FROM generate_series(1, 60) n""",
+            SELECT 'x', now() + n * interval '1 day', 'x', 'x', 24, 'done', 'x'
+            FROM generate_series(1, 60) n""",
     )
     sql.run(
         nights.dsn,
