@@ -327,6 +327,54 @@ _CONFIGURED = (
         *options.DATABASE,
     ),
     Command(
+        "history",
+        """List the runs, or the forecasts of one track over time.
+
+        Each run leaves a record, and a row for each track that it looked at. With --track-id, show these rows
+        beside the streams that came: of the months of 30 days that are over. With --prune, remove old rows;
+        the newest forecast of each track stays.
+
+        \b
+        Examples:
+          forecaster history
+          forecaster history --track-id 42 --last 100 --out track_42.csv
+          forecaster history --prune --keep 400 --dry-run
+        """,
+        track_option("Show the forecasts of this track.", default="list the runs"),
+        option(
+            "--last",
+            type=IntRange(1, 1_000_000),
+            metavar="N",
+            default=20,
+            show_default=True,
+            help="Show the last N runs.",
+        ),
+        option("--prune", is_flag=True, help="Remove the rows of older runs that newer ones supersede."),
+        option("--keep", type=IntRange(1), metavar="N", help="With --prune: keep the last N runs."),
+        option("--dry-run", is_flag=True, help="With --prune: only say what would be removed."),
+        out_option("Write the runs, or the track's forecasts by run and month, as CSV or Parquet."),
+        option("--json", "as_json", is_flag=True, help="Print everything as JSON, instead of a table."),
+        *options.DATABASE,
+    ),
+    Command(
+        "compare",
+        """Say what moved the total from one run to another, and why.
+
+        Compare the forecast that each track had after one RUN with that after another, both given by id or
+        log id. By default, compare the last two complete runs. Give the difference by cause, and the twenty
+        tracks that moved most.
+
+        \b
+        Examples:
+          forecaster compare
+          forecaster compare 17 24 --out moved.csv
+        """,
+        click.Argument(["runs"], metavar="RUN RUN", nargs=-1, required=False),
+        out_option("Write both totals of every track, with the cause, as CSV or Parquet."),
+        option("--json", "as_json", is_flag=True, help="Print everything as JSON, instead of tables."),
+        *options.DATABASE,
+    ),
+    Command(
         "prepare",
         """Lay a catalogue out as Parquet files in N buckets.
 

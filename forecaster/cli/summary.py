@@ -2,6 +2,7 @@
 
 from forecaster.cli.output import Output
 from forecaster.errors import WriteRefusedError
+from forecaster.process.numbers import change, short
 from forecaster.run.report import Report, stale_in_words
 
 
@@ -12,6 +13,7 @@ def summarise(report: Report, output: Output) -> None:
             ("tracks looked at" if report.replace else "tracks pending"): f"{report.pending:,}",
             "forecast": f"{report.results:,}",
             "rows written": "0 (dry run)" if report.dry_run else f"{report.rows:,}",
+            **_total(report),
             **_outcome(report),
             "tracks per second": f"{report.pending / report.seconds:,.0f}",
         },
@@ -87,6 +89,15 @@ def fail_if_refused(report: Report, what: str, *, holder: str = "the table") -> 
             hint="--report lists them all, each with its reason; a later run stores them once the column type"
             " can hold them, or they satisfy the constraint or trigger that the reason names",
         )
+
+
+def _total(report: Report) -> dict[str, str]:
+    """Give the total of all stored forecasts, and its change; nothing where no history is kept."""
+    if report.total is None:
+        return {}
+    percent = change(report.total, report.total_before)
+    against = f", {percent} against the run before" if percent else ""
+    return {f"{report.horizon}-month total": short(report.total) + against}
 
 
 def _outcome(report: Report) -> dict[str, str]:

@@ -128,6 +128,8 @@ class Report:
     """Ids for which another writer stored a result in the meantime; that result stays."""
     refused: dict[int, str] = field(default_factory=dict)
     """Ids whose result the table cannot hold, with the reason. Any of them makes the run a failure."""
+    horizon: int = 0
+    """Months of each forecast; 0 while it is unknown, and for a run of decay rates."""
     total: float | None = None
     """Streams of all stored forecasts up to the horizon, at the end of the run; None if nothing is kept."""
     run_before: int | None = None
@@ -154,7 +156,7 @@ class Report:
     def describe(self, config: "RunConfig") -> None:
         """Copy the selection and the parameters of a run of forecasts."""
         self.asked = asked(config.parameters, config.ids, config.limit)
-        self.as_of = config.parameters.as_of
+        self.as_of, self.horizon = config.parameters.as_of, config.parameters.horizon
         self.replace, self.refresh, self.dry_run = config.replace, config.refresh, config.dry_run
 
     def add(self, done: Done, /) -> None:

@@ -45,9 +45,13 @@ TESTED = {
 
 
 def settled(text: str) -> str:
-    """Without what differs from one time and machine to the next: seconds, rates, sizes, versions."""
+    """Without what differs from one time and machine to the next: times, rates, sizes, versions, hosts."""
     text = re.sub(r"^(ok      (?:versions|server version): ).*$", r"\1…", text, flags=re.MULTILINE)
     text = re.sub(r"\(\d+\.\d\d MB\)", "(… MB)", text)
+    text = re.sub(r"(?<=host )\S+(?=; times in UTC)", "…", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d(  +\d+\.\d(?!\.))?", "…", text)
+    text = re.sub(r"^( *\d+  )\d{4}-\d\d-\d\d(?=  )", r"\1…", text, flags=re.MULTILINE)
+    text = re.sub(r"(?<=\d to \d, )\d{4}-\d\d-\d\d to \d{4}-\d\d-\d\d", "…", text)
     text = re.sub(r"(?<=seconds=)\d+\.\d\d$", "…", text, flags=re.MULTILINE)
     text = re.sub(r"^(seconds +).*$", r"\1…", text, flags=re.MULTILINE)
     return re.sub(r"^(tracks per second +).*$", r"\1…", text, flags=re.MULTILINE)
@@ -155,7 +159,7 @@ def test_no_command_is_lost() -> None:
     commands = {re.findall(r"forecaster (\w+)", command)[0] for command in shown}
     assert commands >= {
         *("demo", "init", "load", "run", "mldr", "dump", "plot", "report", "export", "evaluate", "doctor"),
-        *("prepare", "shard", "config"),
+        *("prepare", "shard", "history", "compare", "config"),
     }
 
 

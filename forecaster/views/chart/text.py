@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import polars as pl
 
+from forecaster.process.numbers import short
 from forecaster.views.chart.extras import require
 from forecaster.views.chart.picture import BASE, FORECAST, HISTORY, SEPARATOR, Picture, flowed
 
@@ -27,7 +28,6 @@ _BORDER = "│"
 _PLAIN = str.maketrans("⠒•·┊│─┌┐└┘├┤┬┴┼┆╎", "#o.:|-+++++++++::")
 _COLUMNS_PER_DATE, _ROWS_PER_NUMBER = 20, 4
 _DATES = {40: "%Y-%m-%d", 24: "%Y-%m", 0: "%Y"}  # format of a date, by the least number of columns for it
-_UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
 def as_text(picture: Picture, *, width: int, height: int, color: bool, encoding: str = "utf-8") -> str:
@@ -83,7 +83,8 @@ def _plotted(
     figure.ruler("x").lim(first, last).ticks(
         dates.to_physical().to_list(), dates.dt.to_string(form).to_list()
     )
-    figure.ruler("y").lim(lowest, highest).ticks(numbers, [_short(number) for number in numbers])
+    shown = [short(number, digits=4, gap="") for number in numbers]
+    figure.ruler("y").lim(lowest, highest).ticks(numbers, shown)
     lines: list[str] = figure.build().string(colorless=not color).splitlines()
     figure.clear()
     return lines
@@ -155,8 +156,3 @@ def _ticks(lowest: float, highest: float, count: int) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = max(1.0, next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough))
     return [step * i for i in range(math.ceil(lowest / step), math.floor(highest / step) + 1)]
-
-
-def _short(value: float) -> str:
-    unit, suffix = next((unit for unit in _UNITS if abs(value) >= unit[0]), (1, ""))
-    return f"{value / unit:,.4g}{suffix}"

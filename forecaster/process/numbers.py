@@ -1,0 +1,19 @@
+"""Numbers as a person reads them: short, or as a change."""
+
+_UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+
+
+def short(value: float, *, digits: int = 3, gap: str = " ") -> str:
+    """Write a number with this many digits and a letter for its unit, such as "73.1 B"."""
+    # 999,600 is 1 M with three digits, not 1000 k.
+    least = 1 - 0.5 * 10.0**-digits
+    unit, letter = next((unit for unit in _UNITS if abs(value) >= unit[0] * least), (1.0, ""))
+    return f"{value / unit:,.{digits}g}{gap if letter else ''}{letter}"
+
+
+def change(now: float | None, before: float | None) -> str:
+    """Write the change of a number in percent, such as "-0.4 %"; empty if there is none to compare with."""
+    if now is None or not before:
+        return ""
+    percent = round((now - before) / abs(before) * 100, 1) + 0.0  # which makes a zero of -0.0
+    return f"{percent:+,.1f} %"

@@ -1,0 +1,40 @@
+"""Numbers as a person reads them."""
+
+import pytest
+
+from forecaster.process.numbers import change, short
+
+
+def test_numbers_are_short() -> None:
+    assert [short(value) for value in (0, 7, -999, 1500, 12_345, 2e6, 73_123_456_789, 1.25e12)] == [
+        "0", "7", "-999", "1.5 k", "12.3 k", "2 M", "73.1 B", "1.25 T",
+    ]  # fmt: skip
+
+
+def test_those_of_an_axis_are_tighter_and_have_more_digits() -> None:
+    assert [short(value, digits=4, gap="") for value in (0, -999, 1500, 2e6, 1.234e9, 9e18)] == [
+        "0", "-999", "1.5k", "2M", "1.234B", "9E",
+    ]  # fmt: skip
+
+
+def test_a_number_that_is_rounded_up_gets_the_next_unit() -> None:
+    assert [short(value) for value in (999, 999.6, 999_499, 999_500, -999_999_999)] == [
+        "999", "1 k", "999 k", "1 M", "-1 B",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "said"),
+    [
+        (99.6, 100.0, "-0.4 %"),
+        (100.0, 100.0, "+0.0 %"),
+        (99.9999, 100.0, "+0.0 %"),
+        (2500.0, 100.0, "+2,400.0 %"),
+        (-50.0, -100.0, "+50.0 %"),
+        (5.0, 0.0, ""),
+        (5.0, None, ""),
+        (None, 5.0, ""),
+    ],
+)
+def test_a_change_is_in_percent(now: float | None, before: float | None, said: str) -> None:
+    assert change(now, before) == said
