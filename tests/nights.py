@@ -25,12 +25,11 @@ NIGHTS = tuple(FIRST + timedelta(days=days) for days in (0, 1, 31, 60))
 def spend(dsn: Dsn, nights: Sequence[date] = NIGHTS, *, until: date | None = None) -> None:
     """Nights on which `run --replace` sees the days before each; then, all days before `until` arrive."""
     initialise(dsn, "public")
-    load(dsn, "public", streams=STREAMS.clear(), mldr=RATES)
+    load(dsn, "public", mldr=RATES)
     since = date.min
     for night in nights:
         arrive(dsn, since, night)
         tonight(dsn)
-        # As if it had been that night: what the run began is later than the rows by `created_at`.
         shift(dsn, night)
         since = night
     if until:
@@ -38,8 +37,9 @@ def spend(dsn: Dsn, nights: Sequence[date] = NIGHTS, *, until: date | None = Non
 
 
 def arrive(dsn: Dsn, since: date, until: date) -> None:
-    """The days from `since` up to, but without, `until` are loaded."""
+    """The days from `since` up to, but without, `until` are loaded, each as if on the next day."""
     load(dsn, "public", streams=STREAMS.filter(pl.col("date").is_between(since, until, closed="left")))
+    sql.run(dsn, "UPDATE backtest_track_daily_training_data SET created_at = date + interval '1 day'")
 
 
 def tonight(dsn: Dsn, config: RunConfig | None = None) -> None:
