@@ -21,6 +21,14 @@ FIRST = date(2024, 1, 1)
 STREAMS, RATES = sample_catalogue(12)
 NIGHTS = tuple(FIRST + timedelta(days=days) for days in (0, 1, 31, 60))
 
+NEWEST = date(2024, 4, 20)
+"""The last day that arrives: months 1 to 3 of the first night are over, and month 1 of the third."""
+
+
+def nights_and_later_days(dsn: Dsn) -> None:
+    """All nights, and what came after them."""
+    spend(dsn, until=NEWEST + timedelta(days=1))
+
 
 def spend(dsn: Dsn, nights: Sequence[date] = NIGHTS, *, until: date | None = None) -> None:
     """Nights on which `run --replace` sees the days before each; then, all days before `until` arrive."""

@@ -5,7 +5,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
-from functools import partial
 
 import polars as pl
 import pytest
@@ -19,18 +18,7 @@ from forecaster.run.config import RunConfig
 from forecaster.setup.init import initialise
 from forecaster.views.backtest import BacktestConfig, backtest
 from tests import sql
-from tests.nights import FIRST, NIGHTS, STREAMS, arrive, said, spend, tonight
-from tests.tables import made_once
-
-NEWEST = date(2024, 4, 20)
-"""The last day that has arrived: months 1 to 3 of the first night are over, and month 1 of the third."""
-
-
-@pytest.fixture
-def nights(usual_database: Dsn) -> Dsn:
-    make = partial(spend, until=NEWEST + timedelta(days=1))
-    made_once(usual_database, "nights", make)
-    return usual_database
+from tests.nights import FIRST, NEWEST, NIGHTS, STREAMS, arrive, said, spend, tonight
 
 
 def windows(dsn: Dsn) -> Iterator[tuple[int, int, date, int, float, float, float]]:
