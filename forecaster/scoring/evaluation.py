@@ -11,7 +11,6 @@ from forecaster.errors import NoForecastError
 from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.scoring.baselines import BASELINES, history, with_baselines
 from forecaster.scoring.metrics import (
-    MODELS,
     best_baseline,
     per_series,
     scores,
@@ -61,7 +60,8 @@ class Evaluation:
     by_cutoff: pl.DataFrame
     """By `cutoff`, even if no month counts. NULL stands for forecasts without a cutoff, and is first."""
     series: pl.DataFrame
-    """One row per track and cutoff, ordered by both: cm_track_id, cutoff, as_of, segment_used (of its first
+    """One row per track and cutoff, ordered by both (with runs, also `run`, ordered by track in each batch):
+    cm_track_id, cutoff, as_of, segment_used (of its first
     month that counts), influence_range, volume_decile, months (that count), forecast_total, actual_total,
     error_share, wape."""
     windows_scored: int
@@ -118,7 +118,8 @@ def evaluate_batches(
 ) -> Evaluation:
     """Score forecasts that come in batches, each of whole cutoffs and runs, as `evaluate` does.
 
-    Of a batch, only the months that count are kept: 23 bytes each, and 200 per series.
+    Of a batch, only the months that count are kept, and their series: about 25 bytes for each month, 200 for
+    each series. Scoring takes the same again for all series.
     """
     parts = list(_parts(batches, daily, actuals))
     if not parts:
@@ -210,13 +211,14 @@ def _label(cutoffs: list[date]) -> pl.DataFrame:
 def _scored(parts: Sequence[_Part], left_out: Mapping[str, int], labels: pl.DataFrame) -> Evaluation:
     newest = max(_last_day(part) for part in parts if len(part.windows))
     has_runs = labels["run"].count() > 0
-    models = [_per_series(parts, newest, model=model, by="cutoff") for model in MODELS]
-    best = best_baseline(models[0])
-    overall = pl.concat(
-        _compared(frame.with_columns(cutoff=pl.lit(model)), "cutoff", best).rename({"cutoff": "model"})
-        for model, frame in zip(MODELS, models, strict=True)
-    )
-    del models
+    own = _per_series(parts, newest, model=FORECASTER, by="cutoff")
+    best = best_baseline(own)
+    overall = [_compared(own.with_columns(cutoff=pl.lit(FORECASTER)), "cutoff", best)]
+    del own  # of one model at a time: with years of runs this is most of the memory
+    for model in BASELINES:
+        its_own = _per_series(parts, newest, model=model, by="cutoff")
+        overall.append(_compared(its_own.with_columns(cutoff=pl.lit(model)), "cutoff", best))
+        del its_own
     groups = {**GROUPS, **(RUN_GROUPS if has_runs else {})}
     frames = {name: _grouped(parts, newest, column, best) for name, column in groups.items()}
     frames["by_cutoff"] = _with_all(frames["by_cutoff"], labels["cutoff"].unique().sort())
@@ -226,7 +228,7 @@ def _scored(parts: Sequence[_Part], left_out: Mapping[str, int], labels: pl.Data
         _collect(series_scores(part.with_baselines(part.windows, newest).lazy())) for part in parts
     )
     return Evaluation(
-        overall=overall.drop(f"wape_{name}" for name in BASELINES),
+        overall=pl.concat(overall).rename({"cutoff": "model"}).drop(f"wape_{name}" for name in BASELINES),
         **frames,
         series=series if has_runs else series.drop("run"),
         windows_scored=sum(len(part.windows) for part in parts),

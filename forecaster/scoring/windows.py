@@ -42,7 +42,7 @@ FORECAST_MONTHS: Mapping[str, Kind] = {
     "month": ID,
     "forecasted_value": NUMBER,
     "segment_used": ID,
-    "time_used": replace(ID, required=False),
+    "time_used": Kind("an integer of at most 64 bits, signed", ID.accepts, pl.Int64, required=False),
     "run": replace(ID, required=False),
     "last_date": replace(DAY, required=False),
 }

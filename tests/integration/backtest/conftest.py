@@ -4,7 +4,7 @@ import pytest
 
 from forecaster.postgres.dsn import Dsn
 from tests.backtests import forecast_at_cutoff
-from tests.nights import nights_and_later_days
+from tests.scored_nights import nights_and_later_days
 from tests.tables import made_once
 
 

@@ -18,7 +18,7 @@ from forecaster.run.config import RunConfig
 from forecaster.setup.init import initialise
 from forecaster.views.backtest import BacktestConfig, backtest
 from tests import sql
-from tests.nights import FIRST, NEWEST, NIGHTS, STREAMS, arrive, said, spend, tonight
+from tests.scored_nights import FIRST, NEWEST, NIGHTS, STREAMS, arrive, said, spend, tonight
 
 
 def windows(dsn: Dsn) -> Iterator[tuple[int, int, date, int, float, float, float]]:

@@ -11,7 +11,7 @@ import pytest
 from forecaster.postgres.dsn import Dsn
 from tests import sql
 from tests.conftest import Cli
-from tests.nights import NEWEST, NIGHTS, STREAMS
+from tests.scored_nights import NEWEST, NIGHTS, STREAMS
 
 RUN = "backtest_forecast_run"
 HISTORY = "backtest_track_streams_forecast_history"
