@@ -105,7 +105,7 @@ def test_age_is_counted_to_the_newest_month_that_is_scored() -> None:
     assert found.by_run is not None
     assert found.by_age.select("age", "series").rows() == [(1, 2), (2, 1), (4, 1)]
     assert found.by_run.select("run", "windows").rows() == [(1, 1), (2, 1), (3, 1), (4, 1), (5, 0)]
-    assert [*found.to_dict(series=True)["series"][0]][:3] == ["cm_track_id", "cutoff", "run"]  # type: ignore[index]
+    assert found.series.columns[:3] == ["cm_track_id", "cutoff", "run"]
 
 
 def test_without_runs_there_is_nothing_of_runs() -> None:
