@@ -9,6 +9,8 @@ from forecaster.postgres.tracks import Database
 from forecaster.run.session import run
 from forecaster.setup.load import load
 from forecaster.setup.sample import sample_catalogue
+from forecaster.tables import KEPT
+from tests import sql
 from tests.tables import initialise
 
 CUTOFF = date(2024, 1, 1)
@@ -18,7 +20,10 @@ LATER = STREAMS.filter(pl.col("date") >= CUTOFF)
 
 
 def forecast_at_cutoff(dsn: Dsn) -> None:
+    """Without the tables of the history: only `created_at` tells what a forecast knew."""
     initialise(dsn)
+    for table in KEPT:
+        sql.run(dsn, f"DROP TABLE IF EXISTS {table}")
     load(dsn, "public", streams=BEFORE, mldr=RATES)
     run(Database(dsn))
 

@@ -7,6 +7,7 @@ from forecaster.cli.command import Command
 from forecaster.cli.options import (
     BUCKET,
     DAY,
+    DAYS,
     DIRECTORY,
     FILE,
     FILE_OR_DIRECTORY,
@@ -252,12 +253,13 @@ _CONFIGURED = (
         "evaluate",
         """Compare forecasts with the streams that came after them.
 
-        Score the stored forecasts, from each track's as-of date on. With --cutoff, score forecasts made
-        now from the days before the cutoff. Only complete months of 30 days count.
+        Score the forecasts of all runs, from each track's as-of date on. With --cutoff, score forecasts
+        made now from the days before the cutoff. Only complete months of 30 days count.
 
         \b
         Examples:
           forecaster evaluate --actuals later.parquet
+          forecaster evaluate --runs 2024-01-01..2024-01-31 --horizon 1
           forecaster evaluate --cutoff 2023-01-01 --cutoff 2023-07-01 --json
         """,
         option(
@@ -269,12 +271,27 @@ _CONFIGURED = (
             show_default="the streams table",
         ),
         option(
+            "--run",
+            "run_ids",
+            type=ID,
+            metavar="ID",
+            multiple=True,
+            help="Score only the forecasts of this run.",
+        ),
+        option(
+            "--runs",
+            "run_days",
+            type=DAYS,
+            metavar="SINCE..UNTIL",
+            help="Score only the forecasts of the runs that began on these days (in UTC), the last included.",
+        ),
+        option(
             "--cutoff",
             "cutoffs",
             type=DAY,
             metavar="DATE",
             multiple=True,
-            help="Score forecasts made now from the days before DATE, instead of the stored ones.",
+            help="Score forecasts made now from the days before DATE, instead of those of runs.",
         ),
         option(
             "--later-rates",
@@ -303,8 +320,8 @@ _CONFIGURED = (
             "--as-of",
             type=DAY,
             metavar="DATE",
-            help="Last day that the stored forecasts knew. A row that was restated later counts as later. "
-            "Needed if created_at is not the time when a row was stored.",
+            help="Last day that the stored forecasts knew of which no run recorded it. A row that was "
+            "restated later counts as later. Needed if created_at is not the time when a row was stored.",
             show_default="each track's last date among the rows that existed, by created_at, when its "
             "forecast was stored",
         ),

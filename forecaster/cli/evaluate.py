@@ -15,6 +15,7 @@ from forecaster.files.atomic import write_text
 from forecaster.files.tables import check_output_path, write_table
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.past_runs import Chosen
 from forecaster.scoring import Evaluation
 from forecaster.views.backtest import BacktestConfig, backtest
 from forecaster.views.catalogue import read_catalogue
@@ -34,6 +35,8 @@ class Asked:
     age_from: AgeFrom
     as_of: date | None
     influence: float | None
+    run_ids: tuple[int, ...]
+    run_days: tuple[date, date] | None
 
     def __post_init__(self) -> None:
         if not self.cutoffs:
@@ -55,6 +58,7 @@ class Asked:
             self.track_ids,
             months=self.horizon,
             later_rates=self.later_rates,
+            runs=Chosen(self.run_ids, self.run_days),
         )
 
 

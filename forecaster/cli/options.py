@@ -33,6 +33,25 @@ class _Day(click.ParamType[date]):
             self.fail(f"{value!r} is not a date like 2024-01-31.", param, ctx)
 
 
+class _Days(click.ParamType[tuple[date, date]]):
+    """The days from one to another, as SINCE..UNTIL. Both belong to them."""
+
+    name = "SINCE..UNTIL"
+
+    def convert(
+        self, value: str | tuple[date, date], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[date, date]:
+        if isinstance(value, tuple):
+            return value
+        since, separator, until = value.partition("..")
+        if not separator:
+            self.fail(f"{value!r} is not a range of dates like 2024-01-01..2024-01-31.", param, ctx)
+        first, last = DAY.convert(since, param, ctx), DAY.convert(until, param, ctx)
+        if first > last:
+            self.fail(f"{value!r} ends before it begins.", param, ctx)
+        return first, last
+
+
 class _Bucket(click.ParamType[tuple[int, int]]):
     """A bucket as K/N: number K of N."""
 
@@ -65,6 +84,7 @@ _INT64 = click.IntRange(-(2**63), 2**63 - 1)
 _SECONDS = FloatRange(0, 2**31, max_open=True)
 ID = _Id()
 DAY = _Day()
+DAYS = _Days()
 BUCKET = _Bucket()
 FILE = click.Path(dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(file_okay=False, path_type=Path)

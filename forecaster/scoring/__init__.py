@@ -1,7 +1,7 @@
 """Score forecasts against the streams that came later. Pure: frames in, frames out."""
 
 from forecaster.scoring.baselines import BASELINES
-from forecaster.scoring.evaluation import GROUPS, Evaluation, evaluate
+from forecaster.scoring.evaluation import GROUPS, RUN_GROUPS, Evaluation, evaluate, evaluate_batches
 from forecaster.scoring.metrics import METRICS, MODELS, SYMBOLS
 from forecaster.scoring.windows import FORECASTER, LEFT_OUT
 
@@ -12,7 +12,9 @@ __all__ = [
     "LEFT_OUT",
     "METRICS",
     "MODELS",
+    "RUN_GROUPS",
     "SYMBOLS",
     "Evaluation",
     "evaluate",
+    "evaluate_batches",
 ]

@@ -16,8 +16,8 @@ BASELINES: Mapping[str, str] = {
     "mean_12_months": "mean of the last up to 12 whole totals of 30 records; streams_30 without one",
     "own_exponential": "streams_30 x exp(-k i), k >= 0 the track's own decay rate per month",
     "pooled_exponential": (
-        "streams_30 x exp(-b i), one b of either sign per cutoff: the least-squares exponential through the"
-        " last 12 totals of all tracks evaluated that have 12"
+        "streams_30 x exp(-b i), one b of either sign per cutoff or run: the least-squares exponential"
+        " through the last 12 totals of all tracks evaluated that have 12"
     ),
 }
 """Formula of each for month i = 1, 2, ... streams_30 is the sum of the last 30 records."""
@@ -25,6 +25,7 @@ BASELINES: Mapping[str, str] = {
 POOLED_RATE_MAX = 1.0
 """Largest pooled rate per month, falling or growing."""
 
+_FITTED_AT = ("cutoff", "run")  # whose series have one pooled rate
 _MONTHS = 12
 _DECILES = 10
 _GRID = np.linspace(-POOLED_RATE_MAX, POOLED_RATE_MAX, 81)
@@ -34,18 +35,18 @@ _HALVINGS = 60  # from a bracket of width 0.05 to the last digit
 def history(forecasts: pl.DataFrame, days: Days, /) -> pl.DataFrame:
     """Summarise each series that has a record on or before its as-of date; later records are not used.
 
-    series, cm_track_id, cutoff, as_of;
+    series, cm_track_id, cutoff, run, as_of;
     months_since_release: that of the forecast (`time_used`), else since the first known day; at least 1;
     streams_30, streams_90, streams_365: sums of the last records;
     mean_12: mean of at most the last 12 whole totals of 30 records, NULL without one;
     scale, scale_squared: mean absolute and mean squared difference of neighbours among all whole totals,
     NULL for fewer than two; k, pooled_k: decay per month;
-    influence_range (1 to 10); volume_decile (1 to 10, 1 for the smallest `streams_365`).
+    influence_range (1 to 10); volume_decile (1 to 10, 1 for the smallest `streams_365` of the run).
     """
     every = (
         forecasts.group_by("series")
         .agg(
-            pl.col("cm_track_id", "cutoff", "as_of").first(),
+            pl.col("cm_track_id", *_FITTED_AT, "as_of").first(),
             _age=(pl.col("time_used") - pl.col("month") + 1).min(),
         )
         .sort("series")
@@ -66,7 +67,7 @@ def history(forecasts: pl.DataFrame, days: Days, /) -> pl.DataFrame:
         .lazy()
         .drop("_age")
         .join(_of_totals(totals).lazy(), on="series", how="left")
-        .join(_pooled(totals).lazy(), on="cutoff", how="left", nulls_equal=True)
+        .join(_pooled(totals).lazy(), on=_FITTED_AT, how="left", nulls_equal=True)
         .pipe(with_points)
         .with_columns(pl.col("pooled_k").fill_null(0.0), k=decay_rate())
         .drop("x0", "x1", "x2", "y0", "y1", "y2")
@@ -77,10 +78,12 @@ def history(forecasts: pl.DataFrame, days: Days, /) -> pl.DataFrame:
 
 
 def with_baselines(windows: pl.DataFrame, history: pl.DataFrame, /) -> pl.DataFrame:
-    """Add one column per baseline to the forecast months, and the columns of `history` for their series."""
+    """Add one column per baseline to the forecast months, and the columns of `history` for their series.
+
+    `windows`: series, month, and any columns that `history` does not have.
+    """
     month = pl.col("month")
-    known = history.drop("cm_track_id", "cutoff", "as_of", "months_since_release")
-    return windows.join(known, on="series", how="inner", maintain_order="left").with_columns(
+    return windows.join(history, on="series", how="inner", maintain_order="left").with_columns(
         last_30_days=pl.col("streams_30"),
         mean_12_months=pl.coalesce("mean_12", "streams_30"),
         own_exponential=pl.col("streams_30") * (-pl.col("k") * month).exp(),
@@ -124,13 +127,13 @@ def _recent_sums(first: Integers, end: Integers, days: Days) -> list[pl.Series]:
 def _whole_totals(series: pl.DataFrame, end: Integers, records: Integers, days: Days) -> pl.DataFrame:
     """Compute the whole totals of 30 records, backwards from the row `end`, newest first.
 
-    series, cutoff, back (0 for the newest), months (how many the series has), total.
+    series, cutoff, run, back (0 for the newest), months (how many the series has), total.
     """
     months = records // DAYS_PER_MONTH
     which = np.repeat(np.arange(len(series)), months)
     back = np.arange(len(which)) - np.repeat(np.cumsum(months) - months, months)
     stop = end[which] - DAYS_PER_MONTH * back
-    return series.select("series", "cutoff")[which].with_columns(
+    return series.select("series", *_FITTED_AT)[which].with_columns(
         back=pl.Series(back),
         months=pl.Series(months[which]),
         total=pl.Series(days.totals(stop - DAYS_PER_MONTH, stop)),
@@ -153,14 +156,14 @@ def _of_totals(totals: pl.DataFrame) -> pl.DataFrame:
 
 
 def _pooled(totals: pl.DataFrame) -> pl.DataFrame:
-    """Fit one rate per cutoff at which a track has twelve whole totals: cutoff, pooled_k."""
+    """Fit one rate per cutoff and run with a track that has twelve whole totals: cutoff, run, pooled_k."""
     by_month = (
         totals.filter((pl.col("months") >= _MONTHS) & (pl.col("back") < _MONTHS))
-        .group_by("cutoff", "back", maintain_order=True)
+        .group_by(*_FITTED_AT, "back", maintain_order=True)
         .agg(pl.col("total").sum().clip(-LARGEST, LARGEST))
-        .sort("cutoff", "back", descending=[False, True])
+        .sort(*_FITTED_AT, "back", descending=[False, False, True])
     )
-    cutoffs = by_month.filter(pl.col("back") == 0).select("cutoff")
+    cutoffs = by_month.filter(pl.col("back") == 0).select(_FITTED_AT)
     rates = pooled_rates(by_month["total"].to_numpy().reshape(-1, _MONTHS))
     return cutoffs.with_columns(pooled_k=pl.Series(rates))
 
@@ -170,5 +173,5 @@ def _with_groups(series: pl.LazyFrame) -> pl.LazyFrame:
     influence = (pl.col("streams_30") * INFLUENCE_PER_STREAM).clip(0, INFLUENCE_MAX)
     return series.sort("streams_365", "cm_track_id", "cutoff", "series").with_columns(
         influence_range=influence_range(influence) + 1,
-        volume_decile=pl.int_range(pl.len(), dtype=pl.Int64) * _DECILES // pl.len() + 1,
+        volume_decile=(pl.int_range(pl.len(), dtype=pl.Int64) * _DECILES // pl.len() + 1).over("run"),
     )

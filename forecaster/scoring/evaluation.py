@@ -1,15 +1,23 @@
 """Score forecasts against the streams that came later. Pure: frames in, frames out."""
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 import polars as pl
 
 from forecaster.errors import NoForecastError
+from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.scoring.baselines import BASELINES, history, with_baselines
-from forecaster.scoring.metrics import MODELS, best_baseline, scores, series_scores, with_comparison
-from forecaster.scoring.windows import FORECASTER, LEFT_OUT, read_days, read_forecasts, with_actuals
+from forecaster.scoring.metrics import (
+    best_baseline,
+    per_series,
+    scores,
+    series_scores,
+    with_comparison,
+)
+from forecaster.scoring.windows import FORECASTER, LEFT_OUT, Days, read_days, read_forecasts, with_actuals
 
 Frame = pl.DataFrame | pl.LazyFrame
 
@@ -24,6 +32,9 @@ GROUPS: Mapping[str, str] = {
     "by_cutoff": "cutoff",
 }
 """The groupings, and the column of each."""
+
+RUN_GROUPS: Mapping[str, str] = {"by_run": "run", "by_age": "age"}
+"""Further groupings, of the forecasts of runs."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,8 @@ class Evaluation:
     by_cutoff: pl.DataFrame
     """By `cutoff`, even if no month counts. NULL stands for forecasts without a cutoff, and is first."""
     series: pl.DataFrame
-    """One row per track and cutoff, ordered by both: cm_track_id, cutoff, as_of, segment_used (of its first
+    """One row per track and cutoff, ordered by both (with runs, also `run`, ordered by track in each batch):
+    cm_track_id, cutoff, as_of, segment_used (of its first
     month that counts), influence_range, volume_decile, months (that count), forecast_total, actual_total,
     error_share, wape."""
     windows_scored: int
@@ -61,10 +73,16 @@ class Evaluation:
     worst_cutoff: date | None
     """The cutoff with the largest WAPE, the earliest of equal ones. None if that is the NULL cutoff, or if no
     cutoff has a WAPE."""
+    by_run: pl.DataFrame | None = None
+    """By `run`, even if no month counts; NULL for forecasts of no run. None if no forecast has a run."""
+    by_age: pl.DataFrame | None = None
+    """By `age`: the whole months of 30 days from the as-of date of the forecast to the last day of the newest
+    month that is scored. None if no forecast has a run."""
 
     def to_dict(self, *, series: bool = False) -> dict[str, Json]:
         """Return everything in JSON types, a frame as a list of its rows; `series` only on request."""
-        frames = ["overall", *GROUPS, *(["series"] if series else [])]
+        of_runs = [name for name in RUN_GROUPS if getattr(self, name) is not None]
+        frames = ["overall", *GROUPS, *of_runs, *(["series"] if series else [])]
         return {
             "windows_scored": self.windows_scored,
             "left_out": dict(self.left_out),
@@ -79,9 +97,10 @@ def evaluate(
 ) -> Evaluation:
     """Score forecasts against the streams of the days that came after their as-of dates.
 
-    `forecasts`: one row per track, cutoff and month with cm_track_id, cutoff (date; NULL counts as a value),
-    as_of (date, the last one that the forecast knew), month (1 to 400), forecasted_value, segment_used
-    and, if known, time_used: the track's age in months, for the baseline `own_exponential`.
+    `forecasts`: one row per track, cutoff, run and month with cm_track_id, cutoff (date; NULL counts as a
+    value), as_of (date, the day before month 1), month (1 to 400), forecasted_value, segment_used and, if
+    known, time_used: the track's age in months, for the baseline `own_exponential`; run: the number of the
+    run that made it; last_date: the last day that the forecast knew, if that may be later than as_of.
     `daily`: one row per track and date with cm_track_id, date, daily_streams. The baselines and the scales
     use the days up to an as-of date.
     `actuals`: the same columns; only days after the as-of dates count. None: `daily` has these days, too.
@@ -91,53 +110,180 @@ def evaluate(
     Raises `NoForecastError` if there is nothing to score, and `SchemaMismatchError` for missing columns,
     wrong types, and a forecast month or a day that occurs twice.
     """
-    after = daily if actuals is None else actuals
-    months, unusable = read_forecasts(forecasts.lazy(), daily.lazy(), after.lazy())
-    known = read_days(daily.lazy())
-    days = known if after is daily else read_days(after.lazy(), name="actuals")
-    windows = with_actuals(months, known, days)
-    counted = windows.filter(pl.col("reason").is_null())
-    left_out = dict(windows["reason"].drop_nulls().value_counts().iter_rows()) | {"unusable": unusable}
-    left_out = {reason: left_out.get(reason, 0) for reason in LEFT_OUT}
-    if counted.is_empty():
+    return evaluate_batches([forecasts], daily, actuals, cutoffs=cutoffs)
+
+
+def evaluate_batches(
+    batches: Iterable[Frame], daily: Frame, actuals: Frame | None = None, /, *, cutoffs: Collection[date] = ()
+) -> Evaluation:
+    """Score forecasts that come in batches, each of whole cutoffs and runs, as `evaluate` does.
+
+    Of a batch, only the months that count are kept, and their series: about 25 bytes for each month, 200 for
+    each series. Scoring takes the same again for all series.
+    """
+    parts = list(_parts(batches, daily, actuals))
+    if not parts:
         raise NoForecastError(
-            "no forecast month can be scored: "
-            + ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count),
-            hint="a month counts once there are streams of each of its 30 days",
+            "there are no forecasts to score", hint="`forecaster run` makes forecasts and stores them"
         )
-    compared = with_baselines(counted, history(months, known)).rename({"forecasted_value": FORECASTER})
-    labels = pl.concat([months["cutoff"], pl.Series("cutoff", [*cutoffs], pl.Date)]).unique().sort()
-    return _scored(compared, left_out, labels)
+    left_out = sum((Counter(part.left_out) for part in parts), Counter[str]())
+    counts = {reason: left_out[reason] for reason in LEFT_OUT}
+    if not any(len(part.windows) for part in parts):
+        raise _nothing(counts, [part.first_end for part in parts if part.first_end])
+    labels = pl.concat([*(part.labels for part in parts), _label([*cutoffs])]).unique()
+    return _scored(parts, counts, labels)
 
 
-def _scored(windows: pl.DataFrame, left_out: Mapping[str, int], cutoffs: pl.Series) -> Evaluation:
-    best = best_baseline(windows)
-    plan = windows.lazy()
-    overall = pl.concat(
-        scores(plan.with_columns(model=pl.lit(model)), model=model, by="model") for model in MODELS
+@dataclass(frozen=True)
+class _Part:
+    """What is kept of a batch."""
+
+    windows: pl.DataFrame
+    """The months that count: series, month, segment_used, the forecast as `FORECASTER`, actual."""
+    series: pl.DataFrame
+    """Their series: the columns of `history`."""
+    left_out: Mapping[str, int]
+    labels: pl.DataFrame
+    """The cutoffs and runs of all forecasts: cutoff, run."""
+    first_end: str | None
+    """The day on which month 1 of most forecasts is over, where it is not."""
+
+    def with_baselines(self, windows: pl.DataFrame, newest: int) -> pl.DataFrame:
+        """Add the series, their baselines, and their age on the day `newest`, counted from 1970."""
+        age = (newest - pl.col("as_of").to_physical().cast(pl.Int64)) // DAYS_PER_MONTH
+        wide = pl.col("month", "segment_used").cast(pl.Int64)
+        return with_baselines(windows.with_columns(wide), self.series).with_columns(age=age)
+
+
+def _parts(batches: Iterable[Frame], daily: Frame, actuals: Frame | None) -> Iterator[_Part]:
+    after = daily if actuals is None else actuals
+    known: Days | None = None
+    series = 0
+    for batch in batches:
+        months, unusable = read_forecasts(batch.lazy(), daily.lazy(), after.lazy())
+        if known is None:  # after the first check of all columns
+            known = read_days(daily.lazy())
+            days = known if after is daily else read_days(after.lazy(), name="actuals")
+        months = months.with_columns(pl.col("series") + series)
+        series += months["series"].n_unique()
+        yield _part(months, unusable, known, days)
+
+
+def _part(months: pl.DataFrame, unusable: int, known: Days, days: Days) -> _Part:
+    windows = with_actuals(months, known, days)
+    counted = windows.filter(pl.col("reason").is_null()).select(
+        "series",
+        pl.col("month").cast(pl.Int16),
+        "segment_used",
+        pl.col("forecasted_value").alias(FORECASTER),
+        "actual",
     )
-    groups = (scores(plan, model=FORECASTER, by=column) for column in GROUPS.values())
-    compared = [with_comparison(frame, best=best) for frame in (overall, *groups)]
-    # The streaming engine adds up in another order each time, which changes the last digits.
-    first, *grouped, series = pl.collect_all([*compared, series_scores(plan)], engine="in-memory")
-    frames = dict(zip(GROUPS, grouped, strict=True))
-    frames["by_cutoff"] = _with_all(frames["by_cutoff"], cutoffs)
+    segments = counted["segment_used"].shrink_dtype()
+    return _Part(
+        counted.with_columns(segments),
+        history(months, known).join(counted, on="series", how="semi", maintain_order="left"),
+        dict(windows["reason"].drop_nulls().value_counts().iter_rows()) | {"unusable": unusable},
+        months.select("cutoff", "run").unique(),
+        _first_end(windows),
+    )
+
+
+def _first_end(windows: pl.DataFrame) -> str | None:
+    """Return the day on which month 1 of most forecasts is over, of those of which it is not."""
+    begun = windows.filter(month=1, reason="not_over")["as_of"].mode()
+    last = (begun.sort().head(1).to_physical() + DAYS_PER_MONTH).cast(pl.Date).dt.to_string("%Y-%m-%d")
+    return str(last.item()) if len(last) else None
+
+
+def _nothing(left_out: Mapping[str, int], first_ends: Sequence[str]) -> NoForecastError:
+    counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+    over = f"; the first month is over once there are streams up to {min(first_ends)}" if first_ends else ""
+    return NoForecastError(
+        f"no forecast month can be scored: {counts}{over}",
+        hint="a month counts once there are streams of each of its 30 days",
+    )
+
+
+def _label(cutoffs: list[date]) -> pl.DataFrame:
+    return pl.DataFrame({"cutoff": cutoffs}, {"cutoff": pl.Date}).with_columns(run=pl.lit(None, pl.Int64))
+
+
+def _scored(parts: Sequence[_Part], left_out: Mapping[str, int], labels: pl.DataFrame) -> Evaluation:
+    newest = max(_last_day(part) for part in parts if len(part.windows))
+    has_runs = labels["run"].count() > 0
+    own = _per_series(parts, newest, model=FORECASTER, by="cutoff")
+    best = best_baseline(own)
+    overall = [_compared(own.with_columns(cutoff=pl.lit(FORECASTER)), "cutoff", best)]
+    del own  # of one model at a time: with years of runs this is most of the memory
+    for model in BASELINES:
+        its_own = _per_series(parts, newest, model=model, by="cutoff")
+        overall.append(_compared(its_own.with_columns(cutoff=pl.lit(model)), "cutoff", best))
+        del its_own
+    groups = {**GROUPS, **(RUN_GROUPS if has_runs else {})}
+    frames = {name: _grouped(parts, newest, column, best) for name, column in groups.items()}
+    frames["by_cutoff"] = _with_all(frames["by_cutoff"], labels["cutoff"].unique().sort())
+    if has_runs:
+        frames["by_run"] = _with_all(frames["by_run"], labels["run"].unique().sort())
+    series = pl.concat(
+        _collect(series_scores(part.with_baselines(part.windows, newest).lazy())) for part in parts
+    )
     return Evaluation(
-        overall=first.drop(f"wape_{name}" for name in BASELINES),
+        overall=pl.concat(overall).rename({"cutoff": "model"}).drop(f"wape_{name}" for name in BASELINES),
         **frames,
-        series=series,
-        windows_scored=len(windows),
+        series=series if has_runs else series.drop("run"),
+        windows_scored=sum(len(part.windows) for part in parts),
         left_out=left_out,
         best_baseline=best,
         worst_cutoff=_worst(frames["by_cutoff"]),
     )
 
 
-def _with_all(by_cutoff: pl.DataFrame, cutoffs: pl.Series) -> pl.DataFrame:
-    """Add a row for each cutoff that has none, because none of its months counts."""
+def _last_day(part: _Part) -> int:
+    """Return the last day of the newest month of a batch, counted from 1970."""
+    newest = part.windows.group_by("series").agg(pl.col("month").max().cast(pl.Int64))
+    as_of = pl.col("as_of").to_physical().cast(pl.Int64)
+    ends = newest.join(part.series, on="series").select(as_of + DAYS_PER_MONTH * pl.col("month"))
+    last: int = ends.max().item()
+    return last
+
+
+def _grouped(parts: Sequence[_Part], newest: int, by: str, best: str) -> pl.DataFrame:
+    """Score the forecaster by one column."""
+    if by != "month":
+        return _compared(_per_series(parts, newest, model=FORECASTER, by=by), by, best)
+    # One month after the other: all of them at once have a row per month that counts.
+    months = pl.concat(part.windows["month"].unique() for part in parts).unique().sort()
+    return pl.concat(
+        _compared(_per_series(parts, newest, model=FORECASTER, by=by, month=month), by, best)
+        for month in months
+    )
+
+
+def _per_series(
+    parts: Sequence[_Part], newest: int, *, model: str, by: str, month: int | None = None
+) -> pl.DataFrame:
+    """Aggregate the months of all batches, or only month `month`, to one row per group and series."""
+    return pl.concat(
+        _collect(per_series(part.with_baselines(windows, newest).lazy(), model=model, by=by))
+        for part in parts
+        for windows in [part.windows if month is None else part.windows.filter(month=month)]
+    )
+
+
+def _compared(per_series: pl.DataFrame, by: str, best: str) -> pl.DataFrame:
+    return _collect(with_comparison(scores(per_series.lazy(), by=by), best=best))
+
+
+def _collect(frame: pl.LazyFrame) -> pl.DataFrame:
+    # The streaming engine adds up in another order each time, which changes the last digits.
+    return frame.collect(engine="in-memory")
+
+
+def _with_all(scored: pl.DataFrame, labels: pl.Series) -> pl.DataFrame:
+    """Add a row for each cutoff or run that has none, because none of its months counts."""
     return (
-        cutoffs.to_frame()
-        .join(by_cutoff, on="cutoff", how="left", nulls_equal=True, maintain_order="left")
+        labels.to_frame()
+        .join(scored, on=labels.name, how="left", nulls_equal=True, maintain_order="left")
         .with_columns(
             pl.col("series", "windows", "forecast_total", "actual_total", "without_scale").fill_null(0)
         )

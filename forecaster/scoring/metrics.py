@@ -29,7 +29,7 @@ class Metric:
     form: str = ".1%"
     """Format of a value in tables, as `format` takes it."""
     of: Literal["series", "scores", "months"] = "series"
-    """What `value` is computed from: the series of a group (columns of `_per_series`), the scores of a group
+    """What `value` is computed from: the series of a group (columns of `per_series`), the scores of a group
     (with `best_wape`, that of the best baseline), or the scored months of one series."""
 
     def shown(self, value: float | None) -> str:
@@ -112,24 +112,23 @@ METRICS: Mapping[str, Metric] = {
 SYMBOLS: Mapping[str, str] = {
     "f, a": "forecast of a month of 30 days, and its streams",
     "F, A": "sums of f and of a over the months of a series that are scored",
-    "series": "one track at one cutoff",
+    "series": "one track at one cutoff, or in one run",
     "influence range": "1 to 10, by the streams of the last 30 records at the origin",
-    "volume decile": "tenths of the series by the streams of the last 365 records at the origin (1: least)",
+    "volume decile": "tenths of the series, or of those of a run, by the streams of the last 365 records at"
+    " the origin (1: least)",
 }
 """Meaning of the letters in the formulas, and of the columns that groups are by."""
 
 
-def scores(windows: pl.LazyFrame, /, *, model: str, by: str) -> pl.LazyFrame:
+def scores(per_series: pl.LazyFrame, /, *, by: str) -> pl.LazyFrame:
     """Score one model's forecasts: one row per group of `by`, ordered by it (NULL first).
 
-    `windows`: the months that count, with `actual`, a column per model and the scales of their series.
-    Adds to `by`: series, windows (counts), the metrics of series, and `wape_<name>` of each baseline in the
-    same months.
+    `per_series`: what the function of that name returns, for all series. Adds to `by`: series, windows
+    (counts), the metrics of series, and `wape_<name>` of each baseline in the same months.
     """
     absolute = pl.col("absolute").sum()
     return (
-        _per_series(windows, model=model, by=by)
-        .sort(by, "series")  # a sum's last digits depend on the order of its terms
+        per_series.sort(by, "series")  # a sum's last digits depend on the order of its terms
         .group_by(by, maintain_order=True)
         .agg(
             pl.len().cast(pl.Int64).alias("series"),
@@ -141,8 +140,11 @@ def scores(windows: pl.LazyFrame, /, *, model: str, by: str) -> pl.LazyFrame:
     )
 
 
-def _per_series(windows: pl.LazyFrame, *, model: str, by: str) -> pl.LazyFrame:
-    """Aggregate to one row per group and series: sums and means over its months in the group."""
+def per_series(windows: pl.LazyFrame, /, *, model: str, by: str) -> pl.LazyFrame:
+    """Aggregate to one row per group and series: sums and means over its months in the group.
+
+    `windows`: months that count, with `actual`, a column per model and the scales of their series.
+    """
     forecast, actual = pl.col(model), pl.col("actual")
     error, size = forecast - actual, forecast.abs() + actual.abs()
     return windows.group_by(by, "series", maintain_order=True).agg(
@@ -175,25 +177,24 @@ def _values(of: str) -> dict[str, pl.Expr]:
     return {name: metric.value for name, metric in METRICS.items() if metric.of == of}
 
 
-def best_baseline(windows: pl.DataFrame, /) -> str:
+def best_baseline(per_series: pl.DataFrame, /) -> str:
     """Return the baseline with the smallest WAPE over all months; the first of equal ones."""
     # All have the same denominator, so errors can be compared even if it is 0.
-    errors = windows.select((pl.col(name) - pl.col("actual")).abs().sum() for name in BASELINES)
-    return min(BASELINES, key=lambda name: float(errors[name].item()))
+    return min(BASELINES, key=lambda name: float(per_series[f"_{name}"].sum()))
 
 
 def series_scores(windows: pl.LazyFrame, /) -> pl.LazyFrame:
-    """Score each series: one row per series, ordered by track and cutoff, with the error of its forecast.
+    """Score each series: one row per series, ordered by `series`, with the error of its forecast.
 
-    cm_track_id, cutoff, as_of, segment_used (of the first month that counts), influence_range, volume_decile,
-    months (that count), forecast_total, actual_total, error_share, wape.
+    cm_track_id, cutoff, run, as_of, segment_used (of the first month that counts), influence_range,
+    volume_decile, months (that count), forecast_total, actual_total, error_share, wape.
     """
     forecast, actual = pl.col(FORECASTER), pl.col("actual")
     return (
         windows.group_by("series", maintain_order=True)
         .agg(
             pl.col(
-                "cm_track_id", "cutoff", "as_of", "segment_used", "influence_range", "volume_decile"
+                "cm_track_id", "cutoff", "run", "as_of", "segment_used", "influence_range", "volume_decile"
             ).first(),
             months=pl.len().cast(pl.Int64),
             forecast_total=forecast.sum(),

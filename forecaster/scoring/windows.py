@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ FORECASTER = "forecaster"
 LEFT_OUT: Mapping[str, str] = {
     "unusable": f"it has no track, no as-of date, no month from 1 to {HORIZON_MAX}, or no finite value",
     "no_streams": "the table of streams has no record of the track",
+    "seen": "the forecast knew streams of the month, or of later days",
     "not_over": "the last known day of the track is before the end of the month",
     "days_missing": "at least one of the 30 days has no record",
     "no_history": "there is no record on or before the as-of date",
@@ -42,6 +43,8 @@ FORECAST_MONTHS: Mapping[str, Kind] = {
     "forecasted_value": NUMBER,
     "segment_used": ID,
     "time_used": Kind("an integer of at most 64 bits, signed", ID.accepts, pl.Int64, required=False),
+    "run": replace(ID, required=False),
+    "last_date": replace(DAY, required=False),
 }
 
 _KEY_BITS = 34  # of a day in a key, with room for the days up to the longest horizon; the rest is the track
@@ -91,7 +94,7 @@ class Days:
 def read_forecasts(forecasts: pl.LazyFrame, *days: pl.LazyFrame) -> tuple[pl.DataFrame, int]:
     """Read the usable forecast months, ordered by track, cutoff and month; count the others.
 
-    Adds `series`: a number, from 0, for each track and cutoff (and as-of date).
+    Adds `series`: a number, from 0, for each track, cutoff and run (and as-of date).
     Raises `SchemaMismatchError` for columns of any frame, including those of `days`, and for a month that
     occurs twice; `NoForecastError` without rows.
     """
@@ -105,20 +108,21 @@ def read_forecasts(forecasts: pl.LazyFrame, *days: pl.LazyFrame) -> tuple[pl.Dat
         raise NoForecastError(
             "there are no forecasts to score", hint="`forecaster run` makes forecasts and stores them"
         )
-    identity = ["cm_track_id", "cutoff", "as_of"]
+    identity = ["cm_track_id", "cutoff", "run", "as_of"]
     usable = everything.filter(
         pl.col("cm_track_id").is_not_null()
         & pl.col("as_of").is_not_null()
         & pl.col("month").is_between(1, HORIZON_MAX)
         & pl.col("forecasted_value").is_finite()
     ).sort(*identity, "month")
-    twice = usable.group_by("cm_track_id", "cutoff", "month").len().filter(pl.col("len") > 1)
+    key = ["cm_track_id", "cutoff", "run", "month"]
+    twice = usable.group_by(key).len().filter(pl.col("len") > 1)
     if len(twice):
-        track, cutoff, month, _ = twice.sort("cm_track_id", "cutoff", "month").row(0)
-        at = f" at cutoff {cutoff}" if cutoff else ""
+        track, cutoff, run, month, _ = twice.sort(key).row(0)
+        at = f" at cutoff {cutoff}" if cutoff else f" in run {run}" if run is not None else ""
         raise SchemaMismatchError(
             f"forecasts: month {month} of track {track}{at} occurs more than once",
-            hint="one row per track, cutoff and month is expected",
+            hint="one row per track, cutoff, run and month is expected",
         )
     # A track is never NULL here, so the first row always differs.
     differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in identity)
@@ -186,10 +190,13 @@ def with_actuals(forecasts: pl.DataFrame, known: Days, days: Days, /) -> pl.Data
     before, is_known = known.numbers(tracks)
     as_of = forecasts["as_of"].to_physical().cast(pl.Int64).to_numpy()
     last = as_of + DAYS_PER_MONTH * forecasts["month"].to_numpy()
+    begins_after = pl.Series(last - DAYS_PER_MONTH) >= forecasts["last_date"].to_physical()
     first, end = days.rows_until(track, last - DAYS_PER_MONTH), days.rows_until(track, last)
     reason = (
         pl.when(~pl.Series(is_known))
         .then(pl.lit("no_streams"))
+        .when(~begins_after.fill_null(value=True))
+        .then(pl.lit("seen"))
         .when(~pl.Series(has_days & days.is_over(track, last)))
         .then(pl.lit("not_over"))
         .when(pl.Series(end - first < DAYS_PER_MONTH))

@@ -64,12 +64,11 @@ def joined(days: pl.DataFrame, later: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([rest.select(later.columns), later])
 
 
-def differing(days: pl.DataFrame, later: pl.DataFrame, forecasts: pl.DataFrame) -> Iterator[str]:
-    """Yield a warning if `later` has other streams on days up to the `as_of` of a forecast."""
-    until = forecasts.group_by("cm_track_id").agg(pl.col("as_of").max())
+def differing(days: pl.DataFrame, later: pl.DataFrame, spans: pl.DataFrame) -> Iterator[str]:
+    """Yield a warning if `later` has other streams on days up to the last as-of date of a track."""
     found = (
-        later.join(until, on="cm_track_id")
-        .filter(pl.col("date") <= pl.col("as_of"))
+        later.join(spans, on="cm_track_id")
+        .filter(pl.col("date") <= pl.col("last"))
         .join(days, on=_DAY, suffix="_known")
         .filter(pl.col("daily_streams") != pl.col("daily_streams_known"))
     )
@@ -80,13 +79,12 @@ def differing(days: pl.DataFrame, later: pl.DataFrame, forecasts: pl.DataFrame) 
         )
 
 
-def negative(actuals: pl.DataFrame, forecasts: pl.DataFrame) -> Iterator[str]:
-    """Yield a warning if streams are negative on days after an `as_of`."""
-    since = forecasts.group_by("cm_track_id").agg(pl.col("as_of").min())
+def negative(actuals: pl.DataFrame, spans: pl.DataFrame) -> Iterator[str]:
+    """Yield a warning if streams are negative on days after the first as-of date of a track."""
     found = (
         actuals.filter(pl.col("daily_streams") < 0)
-        .join(since, on="cm_track_id")
-        .filter(pl.col("date") > pl.col("as_of"))
+        .join(spans, on="cm_track_id")
+        .filter(pl.col("date") > pl.col("first"))
     )
     if len(found):
         yield (

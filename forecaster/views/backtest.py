@@ -1,8 +1,10 @@
 """Score forecasts against later streams: stored forecasts, or new ones as of earlier days."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
+from itertools import chain
 
 import polars as pl
 
@@ -12,12 +14,14 @@ from forecaster.model.parameters import Parameters
 from forecaster.postgres.backtest import LaterDays
 from forecaster.postgres.catalogue import Source, open_source
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.past_runs import Chosen, tracks_outside
 from forecaster.process.signals import interruptible
-from forecaster.scoring import Evaluation, evaluate
+from forecaster.scoring import Evaluation, evaluate_batches
 from forecaster.tables import STREAMS_TABLE
 from forecaster.views.actuals import differing, joined, negative, read_actuals
 from forecaster.views.origins import stored_forecasts
-from forecaster.views.past import Origins, made_at, shown_range
+from forecaster.views.past import Origins, made_at, shown_range, spans_of
+from forecaster.views.runs import RECORDED, of_runs, past_runs
 
 STORED_TWICE = "month_stored_twice"
 """Reason why the stored forecast of a track is not scored, in addition to `LEFT_OUT` of the evaluation."""
@@ -30,7 +34,8 @@ class BacktestConfig:
     dsn: Dsn
     schema: str = "public"
     parameters: Parameters = field(default_factory=Parameters)
-    """With cutoffs, the parameters of the forecasts. Without, only `as_of` of the stored forecasts counts."""
+    """With cutoffs, the parameters of the forecasts. Without, only `as_of` counts: the as-of date of stored
+    forecasts of which no run recorded it."""
     cutoffs: tuple[date, ...] = ()
     """Make forecasts from the days before each of these. Empty: score the stored ones."""
     actuals: str | None = None
@@ -41,8 +46,15 @@ class BacktestConfig:
     """Without cutoffs, score only the first `months` of the stored forecasts. None: all."""
     later_rates: bool = False
     """With cutoffs, use the stored MLDR if none is known at the cutoff. It may depend on later days."""
+    runs: Chosen = field(default_factory=Chosen)
+    """Without cutoffs, score only the forecasts of these runs."""
 
     def __post_init__(self) -> None:
+        if self.cutoffs and self.runs:
+            raise InvalidOptionError(
+                "--run and --runs contradict --cutoff",
+                hint="omit --cutoff: runs have made their forecasts, --cutoff makes new ones",
+            )
         if self.cutoffs and self.parameters.as_of:
             raise InvalidOptionError(
                 "--as-of and --cutoff contradict each other",
@@ -56,7 +68,7 @@ class Backtest:
 
     evaluation: Evaluation
     known_by: str
-    """The source of the as-of dates: by created_at, --as-of, or cutoff."""
+    """The source of the as-of dates: history, by created_at, --as-of, or cutoff."""
     skipped: Mapping[str, int]
     """Number of tracks without a forecast that can be scored, by reason; over all cutoffs."""
     later_rates: int
@@ -76,26 +88,47 @@ def backtest(config: BacktestConfig) -> Backtest:
     with open_source(config.dsn, config.schema) as source:
         tracks = _tracks(source, config.track_ids)
         days = source.days(tracks).sort("cm_track_id", "date")
-        origins = _made(source, tracks, days, config) if config.cutoffs else _stored(source, tracks, config)
-    forecasts, warnings = origins.forecasts, [*origins.warnings]
-    later = LaterDays(days, {})
+        if config.cutoffs:
+            origins = _made(source, tracks, days, config)
+        else:
+            origins = _stored(source, tracks, days, config)
+        return _scored(origins, tracks, days, config)  # reads the forecasts of runs batch by batch
+
+
+def _scored(origins: Origins, tracks: pl.Series, days: pl.DataFrame, config: BacktestConfig) -> Backtest:
+    warnings, later = [*origins.warnings], LaterDays(days, {})
     if config.actuals is not None:
         given = read_actuals(config.dsn, config.schema, config.actuals, tracks)
-        warnings += differing(days, given.days, forecasts)
+        warnings += differing(days, given.days, origins.spans)
         later = LaterDays(joined(days, given.days), given.left_out)
-    warnings += negative(later.days, forecasts)
+    warnings += negative(later.days, origins.spans)
+    actuals = None if later.days is days else later.days
     try:
         evaluation = interruptible(
-            lambda: evaluate(forecasts, days, later.days, cutoffs=config.cutoffs), cancel=None
+            lambda: evaluate_batches(origins.batches, days, actuals, cutoffs=config.cutoffs), cancel=None
         )
     except NoForecastError as error:
         facts = [f"{error}", *_facts(origins, days, later), *warnings]
-        states = "" if config.cutoffs else "; --as-of DATE gives the last day that the forecasts used"
+        is_known = config.cutoffs or origins.known_by == RECORDED
+        states = "" if is_known else "; --as-of DATE gives the last day that the forecasts used"
         raise NoForecastError("; ".join(facts), hint=f"{error.hint}{states}") from error
     warnings += _unscored(evaluation)
     return Backtest(
-        evaluation, origins.known_by, origins.skipped, origins.later_rates, later.left_out, warnings
+        _with_days(evaluation, origins.started),
+        origins.known_by,
+        origins.skipped,
+        origins.later_rates,
+        later.left_out,
+        warnings,
     )
+
+
+def _with_days(evaluation: Evaluation, started: pl.DataFrame | None) -> Evaluation:
+    """Add to the scores by run the day on which each began."""
+    if evaluation.by_run is None or started is None:
+        return evaluation
+    by_run = evaluation.by_run.join(started, on="run", how="left", maintain_order="left")
+    return replace(evaluation, by_run=by_run.select("run", "started", pl.all().exclude("run", "started")))
 
 
 def _tracks(source: Source, wanted: Sequence[int]) -> pl.Series:
@@ -118,9 +151,34 @@ def _made(source: Source, tracks: pl.Series, days: pl.DataFrame, config: Backtes
     return made_at(cutoffs, source, tracks, days, config.parameters, later_rates=config.later_rates)
 
 
-def _stored(source: Source, tracks: pl.Series, config: BacktestConfig) -> Origins:
+def _stored(source: Source, tracks: pl.Series, days: pl.DataFrame, config: BacktestConfig) -> Origins:
+    """Take the forecasts of runs, and those that are stored but in no run."""
+    as_of, among = config.parameters.as_of, tracks if config.track_ids else None
+    past = past_runs(source, config.runs, among, months=config.months, as_of=as_of)
+    if past is None:
+        return _in_table(source, among, config)
+    outside = pl.Series(dtype=pl.Int64) if config.runs else tracks_outside(source, among)
+    if outside.is_empty():
+        return of_runs(past, days)
+    return _both(of_runs(past, days), _in_table(source, outside, config))
+
+
+def _both(recorded: Origins, others: Origins) -> Origins:
+    spans = pl.concat([recorded.spans, others.spans]).group_by("cm_track_id")
+    return replace(
+        recorded,
+        batches=chain(others.batches, recorded.batches),
+        spans=spans.agg(pl.col("first").min(), pl.col("last").max()),
+        known_by=f"{recorded.known_by}, else {others.known_by}",
+        skipped=dict(Counter(recorded.skipped) + Counter(others.skipped)),
+        warnings=[*recorded.warnings, *others.warnings],
+    )
+
+
+def _in_table(source: Source, tracks: pl.Series | None, config: BacktestConfig) -> Origins:
+    """Take the forecasts from their table, where nothing but `created_at` tells what they knew."""
     as_of = config.parameters.as_of
-    rows, warnings = stored_forecasts(source, tracks if config.track_ids else None, as_of=as_of)
+    rows, warnings = stored_forecasts(source, tracks, as_of=as_of)
     is_doubled = pl.struct("cm_track_id", "month").is_duplicated().any().over("cm_track_id")
     doubled = rows.filter(is_doubled)["cm_track_id"].unique().sort()
     rows = rows.filter(~pl.col("cm_track_id").is_in(doubled.implode()))
@@ -135,7 +193,8 @@ def _stored(source: Source, tracks: pl.Series, config: BacktestConfig) -> Origin
         rows = rows.filter(pl.col("month") <= config.months)
     forecasts = rows.rename({"cutoff": "as_of"}).with_columns(cutoff=pl.lit(None, pl.Date))
     skipped = {STORED_TWICE: len(doubled)} if len(doubled) else {}
-    return Origins(forecasts, "--as-of" if as_of else "by created_at", skipped, warnings)
+    known_by = "--as-of" if as_of else "by created_at"
+    return Origins([forecasts], spans_of(forecasts), known_by, skipped, warnings)
 
 
 def _seen(cutoffs: pl.DataFrame, as_of: date) -> Iterator[str]:
@@ -157,7 +216,8 @@ def _unscored(evaluation: Evaluation) -> Iterator[str]:
 
 def _facts(origins: Origins, days: pl.DataFrame, later: LaterDays) -> Iterator[str]:
     """Yield the known facts about the origins, and about the days before and after them."""
-    known = origins.forecasts.join(days, on="cm_track_id", how="semi")["as_of"]
+    spans = origins.spans.join(days, on="cm_track_id", how="semi")
+    known = pl.concat([spans["first"], spans["last"]])
     if len(known):
         yield f"as of {shown_range(known)} ({origins.known_by})"
     if len(later.days):

@@ -1,7 +1,7 @@
 """Read the input of forecasts as of earlier days, and make them."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -22,13 +22,18 @@ from forecaster.tables import LISTENERS, LISTENERS_TABLE
 class Origins:
     """Forecasts to score after their as-of dates, with warnings about them."""
 
-    forecasts: pl.DataFrame
-    """One row per track, cutoff and month, as `forecaster.scoring.evaluate` takes it."""
+    batches: Iterable[pl.DataFrame]
+    """One row per track, cutoff, run and month, as `forecaster.scoring.evaluate_batches` takes them. They may
+    be read while they are scored, once."""
+    spans: pl.DataFrame
+    """The first and the last as-of date of each track: cm_track_id, first, last."""
     known_by: str
-    """The source of the as-of dates: by created_at, --as-of, or cutoff."""
+    """The source of the as-of dates: history, by created_at, --as-of, or cutoff."""
     skipped: Mapping[str, int]
     """Number of tracks without a forecast, by reason; over all cutoffs."""
     warnings: list[str]
+    started: pl.DataFrame | None = None
+    """The day on which each run began: run, started. None: the forecasts are not those of runs."""
     later_rates: int = 0
     """Number of tracks forecast with an MLDR that may depend on later days; over all cutoffs."""
 
@@ -65,7 +70,20 @@ def made_at(
         raise _nothing(cutoffs, by_reason, days["date"])
     by_later = {cutoff: one.by_later_rate for cutoff, one in made.items() if one.by_later_rate}
     every = pl.concat(one.forecasts for one in made.values())
-    return Origins(every, "cutoff", by_reason, [*_described(by_later)], sum(by_later.values()))
+    return Origins(
+        [every],
+        spans_of(every),
+        "cutoff",
+        by_reason,
+        [*_described(by_later)],
+        later_rates=sum(by_later.values()),
+    )
+
+
+def spans_of(forecasts: pl.DataFrame) -> pl.DataFrame:
+    """Find the first and the last as-of date of the forecasts of each track."""
+    as_of = pl.col("as_of")
+    return forecasts.group_by("cm_track_id").agg(first=as_of.min(), last=as_of.max())
 
 
 def shown_range(dates: pl.Series) -> str:

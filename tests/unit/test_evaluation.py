@@ -70,6 +70,7 @@ def test_what_does_not_count_is_counted() -> None:
     assert found.left_out == {
         "unusable": 3,
         "no_streams": 1,
+        "seen": 0,
         "not_over": 3,
         "days_missing": 1,
         "no_history": 2,
