@@ -359,8 +359,65 @@ FORECASTS = Table(
     key=("cm_track_id", "month"),
 )
 
+_WHEN = replace(_CREATED_AT, types=("timestamp with time zone",), constraint="NOT NULL", kind=None)
+_TEXT = Column(name="", types=("text",), made_as="text", constraint="NOT NULL")
+_COUNT = Column(name="", types=("bigint",), made_as="bigint")
+_SINCE = Column(name="", types=("date",), made_as="date")
+_FLOAT = Column(name="", types=("double precision",), made_as="double precision", may_be_null=True)
+_JSON = Column(name="", types=("jsonb",), made_as="jsonb", constraint="NOT NULL DEFAULT '{{}}'")
+
+RUNS = Table(
+    name="backtest_forecast_run",
+    noun="runs",
+    columns=(
+        replace(_ID, types=("bigint",), kind=None),
+        replace(_TEXT, name="log_id", meaning="identifies the run in log lines and reports"),
+        replace(_WHEN, name="started_at", meaning="`created_at` of the forecasts that it stored"),
+        replace(_WHEN, name="finished_at", constraint="", meaning="NULL while it is running"),
+        replace(_TEXT, name="program", meaning="version of this program"),
+        replace(_TEXT, name="model"),
+        replace(_JSON, name="parameters", meaning="the parameters of the model, and what was selected"),
+        replace(_COUNT, name="horizon", made_as="integer", types=("integer",), constraint="NOT NULL"),
+        replace(_SINCE, name="as_of_from", meaning="earliest as-of date of its forecasts"),
+        replace(_SINCE, name="as_of_to", meaning="latest as-of date of its forecasts"),
+        replace(_COUNT, name="tracks", meaning="tracks that got a forecast"),
+        replace(_COUNT, name="rows", meaning="rows of forecasts that it stored"),
+        replace(_JSON, name="skipped", meaning="number of skipped tracks by reason"),
+        replace(_COUNT, name="refused", meaning="tracks whose forecast the table or the server refused"),
+        replace(_FLOAT, name="total", meaning="streams of all stored forecasts at its end"),
+        replace(_TEXT, name="outcome", meaning="running, done, failed, interrupted, killed, or imported"),
+        replace(_TEXT, name="error", constraint="", meaning="why it failed"),
+        replace(_TEXT, name="host"),
+    ),
+    key=("started_at",),
+)
+
+HISTORY = Table(
+    name="backtest_track_streams_forecast_history",
+    noun="history",
+    columns=(
+        replace(_COUNT, name="run_id", constraint="NOT NULL", meaning="`id` of the run"),
+        replace(_TRACK, types=("bigint",), kind=None),
+        replace(_SINCE, name="as_of", may_be_null=True, meaning="the day before month 1"),
+        replace(_SINCE, name="last_date", may_be_null=True, meaning="last date that the forecast knew"),
+        replace(_FLOAT, name="mldr", meaning="decay rate that the forecast used"),
+        replace(_TEXT, name="reason", constraint="", may_be_null=True, meaning="why there is no forecast"),
+        Column(
+            name="months",
+            types=("double precision[]",),
+            made_as="double precision[]",
+            may_be_null=True,
+            meaning="streams in months 1, 2, 3, …; NULL without a forecast",
+        ),
+    ),
+    key=("run_id", "cm_track_id"),
+)
+
 TABLES: Mapping[str, Table] = {table.name: table for table in (STREAMS, RATES, FORECASTS, LISTENERS)}
-"""All tables by name, in the order in which `init` creates them."""
+"""The tables with data and forecasts by name, in the order in which `init` creates them."""
+KEPT: Mapping[str, Table] = {table.name: table for table in (RUNS, HISTORY)}
+"""The tables of our own, in which runs and their forecasts are kept. Runs work without them, too."""
+ALL_TABLES: Mapping[str, Table] = {**TABLES, **KEPT}
 
 STREAMS_TABLE, MLDR_TABLE = STREAMS.name, RATES.name
 FORECAST_TABLE, LISTENERS_TABLE = FORECASTS.name, LISTENERS.name

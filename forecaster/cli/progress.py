@@ -92,7 +92,7 @@ class _Signs:
             log.info("still at work after %.0f s%s", now - self.start, self._how_far(now - self.start))
 
     def _how_far(self, seconds: float) -> str:
-        total, stages = self.report.total, self.report.stages
+        total, stages = self.report.to_process, self.report.stages
         done = stages.done
         counts = ", ".join(f"{stage} {done[stage]:,}" for stage in stages.names if done.get(stage))
         if not counts:
@@ -139,8 +139,8 @@ def _update(bars: "Progress", tasks: Mapping[str, "TaskID"], report: "Report") -
             bars.start_task(task)
             bars.update(
                 task,
-                total=report.total or None,
+                total=report.to_process or None,
                 completed=done,
-                count=f"{done:,} of {report.total:,} {report.stages.unit}" if report.total else "",
+                count=f"{done:,} of {report.to_process:,} {report.stages.unit}" if report.to_process else "",
                 rate=f"{done / seconds:,.0f}/s" if done and seconds else "",
             )

@@ -71,6 +71,17 @@ SKIPPED = pl.Schema(
     }
 )
 
+# One row per track that a run looked at: what its forecast was made from, or would have been.
+KNOWN = pl.Schema(
+    {
+        "cm_track_id": pl.Int64,
+        "cm_artist_id": pl.Int64,
+        "as_of": pl.Date,  # the day before month 1
+        "last_date": pl.Date,  # the last day with a record
+        "mldr": pl.Float64,
+    }
+)
+
 # One row per artist without an MLDR.
 RATELESS = pl.Schema({"cm_artist_id": pl.Int64, "reason": pl.String, "records": pl.Int64, "months": pl.Int64})
 

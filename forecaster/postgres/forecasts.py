@@ -18,6 +18,7 @@ from forecaster.postgres.connection import (
     roll_back,
 )
 from forecaster.postgres.rows import Stored, append, with_ids
+from forecaster.postgres.runs import keep
 from forecaster.postgres.stored import has_key, stored_months
 from forecaster.postgres.tables import Tables
 from forecaster.tables import FORECAST_TABLE, FORECASTS
@@ -29,14 +30,22 @@ _STAGE = "forecaster_stage"
 
 
 def store_forecasts(
-    connection: Connection, tables: Tables, forecasts: Fitted, /, *, horizon: int, replace: bool
+    connection: Connection,
+    tables: Tables,
+    forecasts: Fitted,
+    /,
+    *,
+    horizon: int,
+    replace: bool,
+    history: pl.DataFrame | None = None,
 ) -> Stored:
     """Store forecasts of whole tracks in one transaction, and commit it.
 
-    With `replace`, the tracks' existing forecasts are deleted in the same transaction. Raises
+    With `replace`, the tracks' existing forecasts are deleted in the same transaction. In it, too, rows are
+    added to the history: those of the tracks that are stored or have no forecast. Raises
     `WriteRefusedError`, with nothing stored, if the table then holds anything other than what was written.
     """
-    write = _Write(connection, tables, forecasts.rows, horizon, replace)
+    write = _Write(connection, tables, forecasts.rows, horizon, replace, history)
     # A temporary table, which costs more, avoids conflicts with what another program stores in the meantime.
     # A failure here has certainly stored nothing, so another attempt is safe.
     for attempt in (write.directly, write.around_others):
@@ -64,11 +73,15 @@ class _Write:
     rows: pl.DataFrame
     horizon: int
     replace: bool
+    history: pl.DataFrame | None
+    """Rows for the history, of tracks with and without a forecast; None: none is kept."""
 
     def directly(self) -> Stored:
-        self._make_room()
-        append(self.connection, self.tables, FORECAST_TABLE, self.rows)
-        self._check(self._tracks)
+        if len(self.rows):
+            self._make_room()
+            append(self.connection, self.tables, FORECAST_TABLE, self.rows)
+            self._check(self._tracks)
+        self._keep(self._tracks)
         commit(self.connection)
         return Stored(len(self.rows), [])
 
@@ -88,8 +101,15 @@ class _Write:
         self._check(ours)
         taken = self._tracks.filter(~self._tracks.is_in(ours.implode()))
         self._check_taken(taken)
+        self._keep(ours)
         commit(self.connection)
         return Stored(len(ours) * self.horizon, taken.to_list())
+
+    def _keep(self, stored: pl.Series) -> None:
+        """Add the history of the tracks that are stored, and of those without a forecast."""
+        if self.history is not None:
+            is_stored = pl.col("cm_track_id").is_in(stored.implode())
+            keep(self.connection, self.tables, self.history.filter(is_stored | pl.col("months").is_null()))
 
     def _make_room(self) -> None:
         if self.replace:

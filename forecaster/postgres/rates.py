@@ -62,6 +62,7 @@ class Rates:
     subject: ClassVar = ARTISTS
     tables: ClassVar = TO_RATE
     target: ClassVar = MLDR_TABLE
+    leaves_history: ClassVar = False
 
     def check(self, tables: Tables, /, *, repeats: bool, dry_run: bool) -> None:  # noqa: ARG002 - the same for all
         """Raise `SchemaMismatchError` for tables that do not fit."""

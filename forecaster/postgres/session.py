@@ -14,6 +14,7 @@ from forecaster.postgres.connection import Connection, commit, connect, end_conn
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
 from forecaster.postgres.rights import check_rights
+from forecaster.postgres.runs import RunRecord, why_not_kept
 from forecaster.postgres.server import check_writable, server_state
 from forecaster.postgres.tables import Tables, read_tables
 from forecaster.process.signals import cancel_all, cancel_now, outcome
@@ -45,6 +46,8 @@ class Task(Protocol):
     """Tables that are read."""
     target: ClassVar[str]
     """Table that is written."""
+    leaves_history: ClassVar[bool]
+    """Whether the database keeps a record of the run, and of what it found for each track."""
 
     def check(self, tables: Tables, /, *, repeats: bool, dry_run: bool) -> None:
         """Raise `SchemaMismatchError` for tables that do not fit."""
@@ -94,6 +97,7 @@ class DatabaseSession:
         self.created_at = datetime.now(UTC)
         self.apart: Done | None = None
         """What no batch counts; None before it has been counted."""
+        self.record = RunRecord(dsn, report, self.created_at, config.parameters.horizon)
         self.holder: str | None = None
         """Application name that last held the lock."""
         self.goes_on = False
@@ -163,6 +167,8 @@ class DatabaseSession:
         check_rights(reader, tables, self._rights)
         commit(reader)  # the snapshot must be younger than the lock
         writer = None if config.dry_run else self._locked(stack, reader, tables)
+        if writer and self.task.leaves_history:
+            self._keep_record(stack, writer, tables)
         return Source(self.dsn, tables, export_snapshot(reader)), writer
 
     def _locked(self, stack: ExitStack, reader: Connection, tables: Tables) -> Connection:
@@ -172,6 +178,15 @@ class DatabaseSession:
         wait = max(self.config.wait, ENDS_WITHIN if self.holder else 0)
         self.holder = take_lock(writer, tables, table=self.task.target, wait=wait)
         return writer
+
+    def _keep_record(self, stack: ExitStack, writer: Connection, tables: Tables) -> None:
+        """Record the run from now to its end, if the database has tables for it."""
+        if why_not := why_not_kept(writer, tables):
+            warning = f"this run leaves no history, because {why_not}"
+            self.report.warnings += [] if warning in self.report.warnings else [warning]
+            return
+        self.record.begin(writer, tables)
+        stack.push(lambda _kind, error, _trace: self.record.end(writer, tables, error))
 
     @property
     def _rights(self) -> dict[str, tuple[str, ...]]:

@@ -10,15 +10,16 @@ from forecaster.errors import SchemaMismatchError
 from forecaster.frames.casting import ColumnInfo
 from forecaster.postgres.conditions import NOT_IN_ENCODING
 from forecaster.postgres.connection import Connection, query, quote_identifier
-from forecaster.tables import ACTUALS, FORECAST_TABLE, STREAMS_TABLE, TABLES, is_finite
+from forecaster.tables import ACTUALS, ALL_TABLES, FORECAST_TABLE, STREAMS_TABLE, is_finite
 
+_NAMES = ", ".join(f"${number}" for number in range(2, len(ALL_TABLES) + 2))
 # A view reads its tables with the rights of its owner, or, with security_invoker, with those of this user:
 # then its reader is NULL here.
-_COLUMNS_SQL = """
+_COLUMNS_SQL = f"""
     WITH RECURSIVE below (top, oid, reader) AS (
         SELECT c.oid, c.oid, NULL::oid
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = $1 AND c.relname IN ($2, $3, $4, $5)
+        WHERE n.nspname = $1 AND c.relname IN ({_NAMES})
         UNION
         SELECT b.top, d.refobjid,
                CASE WHEN (SELECT o.option_value::boolean FROM pg_options_to_table(v.reloptions) o
@@ -59,14 +60,14 @@ _COLUMNS_SQL = """
     JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
     CROSS JOIN LATERAL (
         SELECT CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END) AS mod (typmod)
-    WHERE n.nspname = $1 AND c.relname IN ($2, $3, $4, $5) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    WHERE n.nspname = $1 AND c.relname IN ({_NAMES}) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
     ORDER BY c.relname, a.attnum
 """
 
 # Indexes of all rows on plain columns; an INCLUDEd column is not part of the key. Two kinds do not count as
 # unique: a deferrable index does not refuse rows at once; one of a table with inheritance children does not
 # cover the children's rows, which a query of the table returns. That of a partitioned table covers all of it.
-_INDEXES_SQL = """
+_INDEXES_SQL = f"""
     SELECT c.relname::text AS "table", i.indisunique AND i.indimmediate
                AND (c.relkind = 'p'
                     OR NOT EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid))
@@ -80,7 +81,7 @@ _INDEXES_SQL = """
     JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_catalog.pg_am m ON m.oid = x.relam AND m.amname = 'btree'
-    WHERE n.nspname = $1 AND c.relname IN ($2, $3, $4, $5)
+    WHERE n.nspname = $1 AND c.relname IN ({_NAMES})
       AND i.indisvalid AND i.indisready AND i.indislive AND i.indpred IS NULL AND i.indexprs IS NULL
 """
 
@@ -134,7 +135,7 @@ class Tables:
     def has_day_key(self, table: str) -> bool:
         """Whether a unique index finds a day of a track or artist, and prevents a second row for it."""
         # With a timestamp column, the key allows several rows per day.
-        return self.has_key(table, *TABLES[table].key) and self.type(table, "date") == "date"
+        return self.has_key(table, *ALL_TABLES[table].key) and self.type(table, "date") == "date"
 
     def is_unique(self, table: str, *columns: str) -> bool:
         """Whether the server prevents two rows of the table from being equal in these columns."""
@@ -165,13 +166,13 @@ class Tables:
 
     def newest_first(self, table: str, row: str = "s") -> str:
         """ORDER BY terms that put the newest of several rows first, by the columns that the table has."""
-        return TABLES[table].newest_first(
+        return ALL_TABLES[table].newest_first(
             row, among=[name for name in self.columns[table] if self.fits(table, name)]
         )
 
     def unusable(self, table: str) -> str:
         """SQL condition: this row of the streams or the listeners is not a record, and is left out."""
-        return TABLES[table].is_no_record(self.columns[table])
+        return ALL_TABLES[table].is_no_record(self.columns[table])
 
     def check(self, *tables: str, to_write: Collection[str] = (FORECAST_TABLE,)) -> None:
         """Raise `SchemaMismatchError` that names everything that is missing or does not fit.
@@ -203,6 +204,10 @@ class Tables:
         """Whether the table exists and has the column, in a type that works."""
         return table in self.columns and not self._misfits(table, (column,))
 
+    def problems_to_write(self, table: str) -> list[str]:
+        """Name what does not fit in a table, and the columns that our rows cannot fill."""
+        return self._misfits(table) or self._unfillable(table)
+
     def _misfits(self, table: str, columns: Collection[str] | None = None) -> list[str]:
         found = self.columns.get(table)
         if found is None:
@@ -210,14 +215,14 @@ class Tables:
         return [
             f"{self.title(table)}.{column}: is {found[column].type if column in found else 'missing'}, "
             f"expected {' or '.join(types)}"
-            for column, types in TABLES[table].contract.items()
+            for column, types in ALL_TABLES[table].contract.items()
             if (columns is None or column in columns)
             and (column not in found or found[column].type not in types)
         ]
 
     def _unfillable(self, table: str) -> list[str]:
         """Find the columns that our rows cannot fill."""
-        found, ours = self.columns[table], TABLES[table].written
+        found, ours = self.columns[table], ALL_TABLES[table].written
         problems = [
             f"{table}.{column}: is NOT NULL without a default, and forecaster has no value for it"
             for column, info in found.items()
@@ -236,7 +241,7 @@ class Tables:
 
     def _mismatched_reference(self, table: str, other: str) -> list[str]:
         """Find the column of the table that cannot hold the ids of the other table, if any."""
-        column = TABLES[table].reference_to(other)
+        column = ALL_TABLES[table].reference_to(other)
         if column is None or "id" not in self.columns[other] or column not in self.columns[table]:
             return []
         source, target = self.type(other, "id"), self.type(table, column)
@@ -252,7 +257,7 @@ def read_tables(connection: Connection, schema: str, *, streams: str = STREAMS_T
     """
     quote_identifier(schema)  # refuses an invalid name
     quote_identifier(streams)
-    others = [table for table in TABLES if table != STREAMS_TABLE]
+    others = [table for table in ALL_TABLES if table != STREAMS_TABLE]
     titles = {table: table for table in others} | {streams: STREAMS_TABLE}  # may be the name of another one
     parameters = (schema, streams, *others)
     columns: dict[str, dict[str, ColumnInfo]] = {}

@@ -24,6 +24,7 @@ from forecaster.postgres.dsn import Dsn, with_own_password
 from forecaster.postgres.forecasts import store_forecasts
 from forecaster.postgres.rights import warnings_of_hidden_rows
 from forecaster.postgres.rows import fit_or_refuse, uuid_bytes
+from forecaster.postgres.runs import history_rows, kept_tracks
 from forecaster.postgres.session import DatabaseSession, Pending, Shared
 from forecaster.postgres.stored import describe_irregular, has_key, missing_key, stored_at
 from forecaster.postgres.tables import Tables
@@ -71,6 +72,7 @@ class Forecasts:
     subject: ClassVar = TRACKS
     tables: ClassVar = TO_FORECAST
     target: ClassVar = FORECAST_TABLE
+    leaves_history: ClassVar = True
 
     def check(self, tables: Tables, /, *, repeats: bool, dry_run: bool) -> None:
         """Raise `SchemaMismatchError` for tables that do not fit."""
@@ -125,8 +127,9 @@ class Forecasts:
     ) -> Work[pl.Series, History]:
         """Read the last records of tracks, forecast them, and store them in one transaction."""
         horizon, dsn = config.parameters.horizon, source.dsn
+        run = shared.report.run if writer else None
         sink = ForecastSink(
-            dsn, source.tables, horizon, shared.created_at, config.replace, config.dry_run, writer
+            dsn, source.tables, horizon, shared.created_at, config.replace, config.dry_run, run, writer
         )
         limits = config.plausibility.limits
         compute = partial(forecast, parameters=config.parameters, limits=limits)
@@ -209,6 +212,8 @@ class ForecastSink:
     created_at: datetime
     replace: bool
     dry_run: bool
+    run: int | None
+    """`id` of the run in the history; None: it leaves none."""
     writer: Connection | None
     """None in a dry run, and in a worker, where each batch has its own connection."""
     is_elsewhere: bool = False
@@ -226,7 +231,7 @@ class ForecastSink:
 
     def store(self, track_ids: pl.Series, computed: Computed, stages: "Stages", /) -> Done:
         """Store a batch in one transaction; in a dry run, nothing."""
-        if self.writer is None or not computed.results:
+        if self.writer is None or not (computed.results or (self.run and len(computed.known))):
             return replace(done_of(computed), stages=self._measured(stages))
         with stages.stage("write") as stage:
             stage.count = len(track_ids)
@@ -260,9 +265,12 @@ class ForecastSink:
         is_there = rows["cm_track_id"].cast(pl.Int64).is_in(ours.implode())
         rest = replace(computed.fitted, rows=rows.filter(~is_there))
         there = int(is_there.sum()) // self.horizon
-        if rest.rows.is_empty():
+        known = self._not_kept_yet(writer, track_ids, computed.known)
+        if rest.rows.is_empty() and known.is_empty():
             return done_of(computed)
-        left = self._stored(writer, replace(computed, fitted=rest, results=computed.results - there))
+        left = self._stored(
+            writer, replace(computed, fitted=rest, known=known, results=computed.results - there)
+        )
         return replace(
             left,
             processed=left.processed + there,
@@ -270,11 +278,23 @@ class ForecastSink:
             rows=left.rows + there * self.horizon,
         )
 
+    def _not_kept_yet(self, writer: Connection, track_ids: pl.Series, known: pl.DataFrame) -> pl.DataFrame:
+        if self.run is None:
+            return known.clear()
+        kept = kept_tracks(writer, self.tables, self.run, track_ids)
+        commit(writer)
+        return known.filter(~pl.col("cm_track_id").is_in(kept.implode()))
+
     def _stored(self, writer: Connection, computed: Computed) -> Done:
         try:
             with statement_errors(self.dsn):
                 stored = store_forecasts(
-                    writer, self.tables, computed.fitted, horizon=self.horizon, replace=self.replace
+                    writer,
+                    self.tables,
+                    computed.fitted,
+                    horizon=self.horizon,
+                    replace=self.replace,
+                    history=None if self.run is None else history_rows(self.run, computed),
                 )
         except (ConnectionLostError, StalledError) as error:
             hint = "start again: each track has all its months or none, and the next run completes the rest"

@@ -55,6 +55,8 @@ class Computed:
     unusable_rows: int = 0
     looking_ahead: int = 0
     """Number of tracks that have streams after the as-of date."""
+    known: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """What each forecast was made from: `KNOWN`, one row per track of the batch."""
     observed: Observed = field(default_factory=Observed)
 
 

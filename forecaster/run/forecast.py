@@ -7,6 +7,7 @@ import polars as pl
 
 from forecaster.frames.casting import Fitted, fit, fit_or_refuse
 from forecaster.frames.collecting import collect_all
+from forecaster.frames.schemas import KNOWN
 from forecaster.model import build_tracks, forecastable, records_and_facts, skipped
 from forecaster.model.features import clean
 from forecaster.model.parameters import Parameters
@@ -59,9 +60,9 @@ def forecast(
         rows = project(forecastable(tracks), horizon=parameters.horizon)
         is_ahead = pl.col("last_date") > pl.lit(parameters.as_of, dtype=pl.Date)
         counts = tracks.select(pl.len(), ahead=is_ahead.sum())
-        seen = by_end(tracks), suspicious(tracks, limits)
-        frames = [rows.with_columns(FORECASTS.rounded_streams()), skipped(tracks), counts, *seen]
-        forecasts, left_out, counted, *found = collect_all(frames)
+        known, seen = tracks.select(KNOWN.names()), (by_end(tracks), suspicious(tracks, limits))
+        frames = [rows.with_columns(FORECASTS.rounded_streams()), skipped(tracks), counts, known, *seen]
+        forecasts, left_out, counted, looked_at, *found = collect_all(frames)
         fitted, refused = fit(forecasts)
         stage.count, looking_ahead = counted.row(0)
     return Computed(
@@ -72,5 +73,6 @@ def forecast(
         history.duplicate_rows,
         history.unusable_rows,
         looking_ahead or 0,
+        looked_at,
         observed(*found),
     )

@@ -229,7 +229,7 @@ def _skipped(facts: Facts, _limits: Limits, percent: float) -> Finding | None:
 def _total(facts: Facts, _limits: Limits, percent: float) -> Finding | None:
     if not facts.total_before or facts.total is None:
         return None
-    change = (facts.total / facts.total_before - 1) * 100
+    change = (facts.total - facts.total_before) * 100 / facts.total_before
     if abs(change) <= percent:
         return None
     return Finding(
@@ -277,8 +277,9 @@ class Plausibility:
     """The checks that make a run a failure; "all" for all."""
 
     def __post_init__(self) -> None:
-        for name in (*(name for name, _ in self.thresholds), *self.strict):
-            if name not in CHECKS and not (name == ALL and name in self.strict):
+        strict = (name for name in self.strict if name != ALL)
+        for name in (*(name for name, _ in self.thresholds), *strict):
+            if name not in CHECKS:
                 raise InvalidOptionError(f"there is no check {name!r}", hint=f"checks: {', '.join(CHECKS)}")
         for name, value in self.thresholds:
             if value is not None and not 0 <= value < math.inf:

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -72,6 +73,10 @@ class Report:
     """
 
     subject: Subject = TRACKS
+    log_id: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Identifies the run in log lines and reports."""
+    run: int | None = None
+    """Identifies the run in the history; None without one."""
     stages: Stages = field(default_factory=Stages)
     place: Mapping[str, object] = field(default_factory=dict)
     """Where the run reads and stores, without passwords."""
@@ -111,6 +116,12 @@ class Report:
     """Ids for which another writer stored a result in the meantime; that result stays."""
     refused: dict[int, str] = field(default_factory=dict)
     """Ids whose result the table cannot hold, with the reason. Any of them makes the run a failure."""
+    total: float | None = None
+    """Streams of all stored forecasts up to the horizon, at the end of the run; None if nothing is kept."""
+    run_before: int | None = None
+    """The run before with the same horizon, in the history; None without one."""
+    total_before: float | None = None
+    """The total at the end of that run."""
     warnings: list[str] = field(default_factory=list)
     """Problems of the tables or files, each with a way to solve it."""
     observed: Observed = field(default_factory=Observed)
@@ -157,7 +168,15 @@ class Report:
     def judge(self, plausibility: Plausibility, today: date) -> None:
         """Judge whether what a run of forecasts has seen is plausible. `today`: in UTC."""
         if self.subject is TRACKS:
-            facts = Facts(self.observed, today, self.as_of, self.is_whole, len(self.skipped))
+            facts = Facts(
+                self.observed,
+                today,
+                self.as_of,
+                is_whole=self.is_whole,
+                skipped=len(self.skipped),
+                total=self.total,
+                total_before=self.total_before,
+            )
             self.implausible = plausibility.judge(facts)
 
     @property
@@ -171,13 +190,15 @@ class Report:
         return by_reason(self.skipped)
 
     @property
-    def total(self) -> int:
+    def to_process(self) -> int:
         """Number of tracks, artists or buckets that each stage processes; 0 while it is unknown."""
         return self.pending if self.buckets is None else self.buckets
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values. The keys are part of the interface."""
         return {
+            "log_id": self.log_id,
+            **({} if self.run is None else {"run": self.run}),
             **self.asked,
             **self._failed(),
             **self.place,
@@ -187,6 +208,7 @@ class Report:
             "started_at": self.started_at,
             "versions": versions() | ({"postgresql": self.server} if self.server else {}),
             "counts": self._counts(),
+            **({} if self.total is None else self._total()),
             "skipped_by_reason": self.skipped_by_reason,
             "stages": {stage: round(seconds, 6) for stage, seconds in self.stages.seconds.items()},
             "seconds": round(self.seconds, 6),
@@ -217,6 +239,10 @@ class Report:
             return {}
         found = {name: one.tracks for name, one in self.implausible.items()}
         return {"checks": dict.fromkeys(CHECKS, 0) | found}
+
+    def _total(self) -> dict[str, object]:
+        before = {"run": self.run_before, "total": self.total_before}
+        return {"total": self.total, "before": before if self.run_before is not None else None}
 
     def _counts(self) -> dict[str, int]:
         of_buckets = {"buckets_left_alone": self.left_alone, "buckets_failed": len(self.failed)}

@@ -6,6 +6,7 @@ from forecaster.postgres.connection import commit, connect, query
 from forecaster.postgres.creation import create_key, create_missing
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
+from forecaster.postgres.migrations import migrate, pending
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.stored import NOT_GUARANTEED, describe_irregular, has_key, stored_months
 from forecaster.postgres.tables import read_tables
@@ -23,15 +24,21 @@ class Initialised:
 def initialise(dsn: Dsn, schema: str) -> Initialised:
     """Create the schema, the tables and the forecasts' unique key if they are missing.
 
-    Existing tables stay as they are. If the data or the user's rights do not allow the key, it is not
-    created, with a warning. Raises `SchemaMismatchError` if existing tables do not fit, and then creates
-    nothing; `LockedError` if a run is writing; `DatabaseUnreachableError`, `DatabaseError`.
+    Existing tables stay as they are; those of our own are brought up to the version of this program. If the
+    data or the user's rights do not allow the key, it is not created, with a warning. Raises
+    `SchemaMismatchError` if existing tables do not fit or are newer, and then creates nothing; `LockedError`
+    if a run is writing; `DatabaseUnreachableError`, `DatabaseError`.
     """
     with connect(dsn) as connection:
         check_writable(connection)
+        migrations = pending(connection, schema)
+        tables = read_tables(connection, schema)
+        if migrations and FORECAST_TABLE in tables.columns:
+            take_lock(connection, tables)
         created = create_missing(connection, schema)
         tables = read_tables(connection, schema)
         tables.check(*TABLES)
+        created += migrate(connection, schema, migrations)
         commit(connection)
         if FORECAST_TABLE in created:
             return Initialised(created, [])

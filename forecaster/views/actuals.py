@@ -10,8 +10,8 @@ from forecaster.errors import InvalidOptionError
 from forecaster.files.formats import table_endings
 from forecaster.files.intake import read_streams
 from forecaster.files.paths import counted, refusing
+from forecaster.postgres.backtest import LaterDays, later_days, open_actuals
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.history import LaterDays, later_days, open_actuals
 
 _log = logging.getLogger("forecaster")
 _NAMED = "name later daily streams with --actuals TABLE|SCHEMA.TABLE|FILE"

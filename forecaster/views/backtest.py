@@ -9,9 +9,9 @@ import polars as pl
 from forecaster.errors import InvalidOptionError, NoForecastError
 from forecaster.files.paths import counted
 from forecaster.model.parameters import Parameters
+from forecaster.postgres.backtest import LaterDays
 from forecaster.postgres.catalogue import Source, open_source
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.history import LaterDays
 from forecaster.process.signals import interruptible
 from forecaster.scoring import Evaluation, evaluate
 from forecaster.tables import STREAMS_TABLE

@@ -10,8 +10,8 @@ import polars as pl
 
 from forecaster.errors import NoForecastError
 from forecaster.model.parameters import Parameters
+from forecaster.postgres.backtest import rates_before
 from forecaster.postgres.catalogue import Source, warn_of_hidden_rows
-from forecaster.postgres.history import rates_before
 from forecaster.postgres.listeners import artists, read_listeners
 from forecaster.process.signals import interruptible
 from forecaster.scoring.past import NO_RATE, build_past, outcome, rates_at

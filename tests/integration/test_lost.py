@@ -12,10 +12,10 @@ from polars.testing import assert_frame_equal
 
 from forecaster.errors import ConnectionLostError, DatabaseError, DatabaseUnreachableError
 from forecaster.postgres import rates as module
+from forecaster.postgres.backtest import rates_before
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.history import rates_before
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
 from forecaster.postgres.mldr import store_rates
 from forecaster.postgres.rates import ArtistRates

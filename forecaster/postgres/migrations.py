@@ -1,0 +1,139 @@
+"""The tables of our own in numbered versions: `init` brings older ones up, one migration after the other."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from forecaster.errors import SchemaMismatchError
+from forecaster.model.segments import SEGMENT_STARTS
+from forecaster.postgres.connection import Connection, execute, query, quote_identifier
+from forecaster.postgres.tables import Tables, look_up, read_tables
+from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, MLDR_TABLE, RUNS, STREAMS_TABLE
+
+VERSIONS = "backtest_schema_version"
+"""Name of the table with one row per migration that was applied."""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One step from a version of the tables to the next. It adds and fills; it never deletes a row."""
+
+    number: int
+    what: str
+    apply: Callable[[Connection, Tables], Sequence[str]]
+    """Returns what was created. The caller commits."""
+
+
+def version_of(connection: Connection, schema: str) -> int:
+    """Return the number of the last migration that was applied in a schema; 0 without any."""
+    exists = "SELECT count(*) FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = $2"
+    [(number,)] = look_up(connection, exists, (schema, VERSIONS))
+    if not number:
+        return 0
+    newest = query(connection, f"SELECT coalesce(max(number), 0)::bigint AS n FROM {_name(schema)}")
+    return int(newest.item())
+
+
+def pending(connection: Connection, schema: str) -> list[Migration]:
+    """Return the migrations that a schema lacks, in order.
+
+    Raises `SchemaMismatchError` if a newer version of this program made its tables.
+    """
+    found, known = version_of(connection, schema), MIGRATIONS[-1].number
+    if found > known:
+        by = query(connection, f"SELECT program FROM {_name(schema)} WHERE number = {found}").item()
+        raise SchemaMismatchError(
+            f"the tables in schema {schema!r} have version {found}, made by forecaster {by}; this is "
+            f"forecaster {version('forecaster')}, which knows versions up to {known}",
+            hint="use a newer forecaster, or name another schema with --schema",
+        )
+    return [migration for migration in MIGRATIONS if migration.number > found]
+
+
+def migrate(connection: Connection, schema: str, migrations: Sequence[Migration]) -> list[str]:
+    """Apply migrations in order; return what was created. The caller commits."""
+    created: list[str] = []
+    for migration in migrations:
+        created += migration.apply(connection, read_tables(connection, schema))
+        _record(connection, schema, migration)
+    return created
+
+
+def _record(connection: Connection, schema: str, migration: Migration) -> None:
+    execute(
+        connection,
+        f"CREATE TABLE IF NOT EXISTS {_name(schema)} (number integer PRIMARY KEY, what text NOT NULL, "
+        "program text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
+    )
+    sql = f"INSERT INTO {_name(schema)} (number, what, program) VALUES ($1::bigint, $2, $3)"
+    query(connection, f"{sql} RETURNING number", (migration.number, migration.what, version("forecaster")))
+
+
+def _name(schema: str) -> str:
+    return f"{quote_identifier(schema)}.{quote_identifier(VERSIONS)}"
+
+
+def _history(connection: Connection, tables: Tables) -> list[str]:
+    """Create the tables of runs and of the history, and take over the stored forecasts as the first run."""
+    created = [name for name in KEPT if name not in tables.columns]
+    for name in created:
+        execute(connection, KEPT[name].ddl(tables.name(name), {}, segments=len(SEGMENT_STARTS)))
+    if set(created) == set(KEPT):
+        execute(connection, _TAKE_OVER.format(**_names(tables)))
+    return created
+
+
+# One run for all forecasts that are stored already, as nothing tells in which run each was made. What each
+# knew is what was in the tables, by `created_at`, when it was stored: the rule of `evaluate` for them.
+_TAKE_OVER = """
+    WITH whole AS (
+        SELECT s.cm_track_id::bigint AS track, max({made}) AS made,
+               max(s.cm_artist_id)::bigint AS artist, array_agg({value} ORDER BY s.month) AS months
+        FROM {forecasts} s WHERE s.cm_track_id IS NOT NULL
+        GROUP BY 1 HAVING count(*) = max(s.month) AND count(DISTINCT s.month) = max(s.month)
+                      AND min(s.month) = 1 AND bool_and({value} IS NOT NULL)
+    ), usual AS (
+        SELECT mode() WITHIN GROUP (ORDER BY cardinality(months)) AS horizon FROM whole
+    ), run AS (
+        INSERT INTO {runs} (log_id, started_at, finished_at, program, model, horizon, tracks, rows, total,
+                            outcome, host)
+        SELECT 'imported', max(made), max(made), 'unknown', 'production', max(horizon), count(*),
+               sum(cardinality(months)), sum((SELECT sum(v) FROM unnest(months[:horizon]) v)),
+               'imported', 'unknown'
+        FROM whole CROSS JOIN usual HAVING count(*) > 0 RETURNING id
+    ), knew AS (
+        SELECT w.track, max({day}) AS last_date
+        FROM whole w JOIN {streams} s ON s.cm_track_id = w.track AND NOT {unusable} AND {known} <= w.made
+        GROUP BY 1
+    ), rated AS (
+        SELECT DISTINCT ON (w.track) w.track, {mldr} AS mldr
+        FROM whole w JOIN {rates} s ON s.cm_artist_id = w.artist AND {rated} <= w.made
+        ORDER BY w.track, {newest}
+    )
+    INSERT INTO {history} (run_id, cm_track_id, as_of, last_date, mldr, months)
+    SELECT run.id, w.track, k.last_date, k.last_date, r.mldr, w.months
+    FROM run CROSS JOIN whole w
+    LEFT JOIN knew k ON k.track = w.track
+    LEFT JOIN rated r ON r.track = w.track"""
+
+
+def _names(tables: Tables) -> Mapping[str, str]:
+    return {
+        "runs": tables.name(RUNS.name),
+        "history": tables.name(HISTORY.name),
+        "forecasts": tables.name(FORECAST_TABLE),
+        "streams": tables.name(STREAMS_TABLE),
+        "rates": tables.name(MLDR_TABLE),
+        "made": tables.instant(FORECAST_TABLE),
+        "value": tables.finite(FORECAST_TABLE, "forecasted_value"),
+        "day": tables.day(STREAMS_TABLE),
+        "unusable": tables.unusable(STREAMS_TABLE),
+        "known": tables.instant(STREAMS_TABLE),
+        "mldr": tables.finite(MLDR_TABLE, "mldr"),
+        "rated": tables.instant(MLDR_TABLE),
+        "newest": tables.newest_first(MLDR_TABLE),
+    }
+
+
+MIGRATIONS: Sequence[Migration] = (Migration(1, "record of runs, history of forecasts", _history),)
+"""All migrations in order. Version 0 are the tables of forecaster 0.1.0."""

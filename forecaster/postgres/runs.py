@@ -1,0 +1,181 @@
+"""The record that a database keeps of each run, and the history rows of the tracks that the run looked at."""
+
+import json
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from importlib.metadata import version
+
+import polars as pl
+
+from forecaster.errors import ForecasterError
+from forecaster.frames.collecting import collect
+from forecaster.postgres.connection import (
+    Connection,
+    commit,
+    connect,
+    copy_in,
+    integer_array,
+    query,
+    quote_identifier,
+)
+from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.tables import Tables
+from forecaster.process.secrets import masked
+from forecaster.process.signals import Interrupted, postponed
+from forecaster.run.batch import Computed
+from forecaster.run.report import Report
+from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, RUNS
+
+MODEL = "production"
+"""The name of the model in the record of a run."""
+
+_PATIENCE = 5  # seconds of silence of a server after which a failure is not recorded
+_RIGHTS = {RUNS.name: ("SELECT", "INSERT", "UPDATE"), HISTORY.name: ("SELECT", "INSERT")}
+# Whoever holds the lock of the forecasts is the only run: another one that is still "running" was killed.
+_BEGIN = """
+    WITH dead AS (UPDATE {runs} SET outcome = 'killed' WHERE outcome = 'running' RETURNING id)
+    INSERT INTO {runs} (log_id, started_at, program, model, parameters, horizon, outcome, host)
+    SELECT $1, $2, $3, $4, $5::text::jsonb, $6::bigint::int, 'running', $7
+    FROM (SELECT count(*) FROM dead) AS after_the_update RETURNING id"""
+_AGAIN = "UPDATE {runs} SET outcome = 'running', error = NULL, finished_at = NULL WHERE id = $1 RETURNING id"
+_END = """
+    UPDATE {runs} r
+    SET finished_at = clock_timestamp(), outcome = $2, error = $3::text, tracks = $4::bigint,
+        rows = $5::bigint, skipped = $6::text::jsonb, refused = $7::bigint,
+        (as_of_from, as_of_to) = (SELECT min(h.as_of), max(h.as_of) FROM {history} h
+                                  WHERE h.run_id = r.id AND h.months IS NOT NULL),
+        total = (SELECT sum({streams}) FROM {forecasts} s WHERE s.month <= r.horizon)
+    WHERE r.id = $1
+    RETURNING r.total"""
+_BEFORE = """
+    SELECT b.id, b.total FROM {runs} b JOIN {runs} r ON r.id = $1
+    WHERE b.id < r.id AND b.horizon = r.horizon AND b.total IS NOT NULL ORDER BY b.id DESC LIMIT 1"""
+
+
+def why_not_kept(connection: Connection, tables: Tables) -> str | None:
+    """Say why runs leave no history in these tables; None if they do."""
+    missing = [name for name in KEPT if name not in tables.columns]
+    if missing:
+        return f"the schema has no {' and no '.join(missing)}; `forecaster init` creates them"
+    if misfits := [problem for name in KEPT for problem in tables.problems_to_write(name)]:
+        return "; ".join(misfits)
+    if filtered := [name for name in KEPT if name in tables.filtered]:
+        return f"row security policies apply to this user in {' and '.join(filtered)}"
+    if grants := lacking_rights(connection, tables, _RIGHTS):
+        return f"this user lacks rights: {' '.join(grants)}"
+    return None
+
+
+def lacking_rights(
+    connection: Connection, tables: Tables, wanted: Mapping[str, tuple[str, ...]]
+) -> list[str]:
+    """Return the GRANT statements for the rights that this user lacks on tables that exist."""
+    rights = ", ".join(f"('{table}', '{right}')" for table, names in wanted.items() for right in names)
+    found = query(
+        connection,
+        f"""SELECT w."right", w."table", current_user::text FROM (VALUES {rights}) AS w ("table", "right")
+            JOIN pg_catalog.pg_class c ON c.relname = w."table"
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1
+            WHERE NOT has_table_privilege(c.oid, w."right")""",
+        (tables.schema,),
+    )
+    return [
+        f"GRANT {right} ON {tables.name(table)} TO {quote_identifier(user)};"
+        for right, table, user in found.iter_rows()
+    ]
+
+
+@dataclass
+class RunRecord:
+    """The record of one run, from its beginning to its end, over all attempts."""
+
+    dsn: Dsn
+    report: Report
+    started_at: datetime
+    horizon: int
+
+    def begin(self, writer: Connection, tables: Tables) -> None:
+        """Record that the run begins, or that it goes on after a lost connection, and commit.
+
+        The caller holds the lock of the forecasts. Sets `run` of the report.
+        """
+        report = self.report
+        if report.run is not None:
+            query(writer, _filled(_AGAIN, tables), (report.run,))
+        else:
+            selection = {**report.asked, "replace": report.replace}
+            values = (report.log_id, self.started_at, version("forecaster"), MODEL)
+            after = (json.dumps(selection), self.horizon, socket.gethostname())
+            report.run = int(query(writer, _filled(_BEGIN, tables), (*values, *after)).item())
+        commit(writer)
+
+    def end(self, writer: Connection, tables: Tables, error: BaseException | None) -> None:
+        """Record how the run ended, and commit; if it failed, as far as the server can still be reached."""
+        if error is None:
+            self._end(writer, tables, None)
+            return
+        # On another connection: this one may be lost, or have a statement that was cancelled.
+        hurried = replace(self.dsn, stall_timeout=_PATIENCE)
+        with postponed(), suppress(ForecasterError), connect(hurried) as other:
+            self._end(other, tables, error)
+
+    def _end(self, writer: Connection, tables: Tables, error: BaseException | None) -> None:
+        report = self.report
+        counts = (report.results, report.rows, json.dumps(report.skipped_by_reason), len(report.refused))
+        why = None if error is None else masked(f"{error}" or type(error).__name__)
+        found = query(writer, _filled(_END, tables), (report.run, _outcome(error), why, *counts))
+        before = query(writer, _filled(_BEFORE, tables), (report.run,))
+        commit(writer)
+        report.total = found.item()
+        report.run_before, report.total_before = before.row(0) if len(before) else (None, None)
+
+
+def history_rows(run: int, computed: Computed, /) -> pl.DataFrame:
+    """Return the rows of the history for the tracks of a batch: the columns of `HISTORY`."""
+    months = (
+        computed.fitted.rows.lazy()
+        .sort("cm_track_id", "month")
+        .group_by(pl.col("cm_track_id").cast(pl.Int64))
+        .agg(months=pl.col("forecasted_value").cast(pl.Float64))
+    )
+    looked_at = computed.known.lazy().filter(~pl.col("cm_track_id").is_in(list(computed.refused)))
+    return collect(
+        looked_at.join(months, on="cm_track_id", how="left")
+        .join(computed.skipped.lazy().select("cm_track_id", "reason"), on="cm_track_id", how="left")
+        .with_columns(run_id=pl.lit(run, dtype=pl.Int64))
+        .select(pl.col(column.name).cast(column.dtype) for column in HISTORY.columns)
+        .sort("cm_track_id")
+    )
+
+
+def keep(writer: Connection, tables: Tables, rows: pl.DataFrame, /) -> None:
+    """Append rows to the history. The caller commits."""
+    if len(rows):
+        copy_in(writer, rows, HISTORY.name, schema=tables.schema)
+
+
+def kept_tracks(connection: Connection, tables: Tables, run: int, track_ids: pl.Series, /) -> pl.Series:
+    """Return those of the tracks that have a row in the history of a run."""
+    sql = (
+        f"SELECT cm_track_id FROM {tables.name(HISTORY.name)} "
+        f"WHERE run_id = $1 AND cm_track_id = ANY ({integer_array(track_ids)})"
+    )
+    return query(connection, sql, (run,))["cm_track_id"]
+
+
+def _outcome(error: BaseException | None) -> str:
+    if error is None:
+        return "done"
+    return "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+
+
+def _filled(sql: str, tables: Tables) -> str:
+    return sql.format(
+        runs=tables.name(RUNS.name),
+        history=tables.name(HISTORY.name),
+        forecasts=tables.name(FORECAST_TABLE),
+        streams=tables.finite(FORECAST_TABLE, "forecasted_value"),
+    )
