@@ -198,7 +198,8 @@ class Table:
 
     def _note(self, column: Column) -> str:
         others = " and ".join(f"`{name}`" for name in self.key[1:])
-        unique = [f"unique together with {others}"] if column.name == self.owner else []
+        together = f"unique together with {others}" if others else "unique"
+        unique = [together] if column.name == self.owner else []
         return "; ".join([*([column.meaning] if column.meaning else []), *unique])
 
 
@@ -390,6 +391,7 @@ RUNS = Table(
         replace(_TEXT, name="host"),
     ),
     key=("started_at",),
+    newest=(),
 )
 
 HISTORY = Table(
@@ -411,7 +413,22 @@ HISTORY = Table(
         ),
     ),
     key=("run_id", "cm_track_id"),
+    newest=(),
 )
+
+VERSIONS = Table(
+    name="backtest_schema_version",
+    noun="versions",
+    columns=(
+        replace(_COUNT, name="number", made_as="integer", constraint="NOT NULL"),
+        replace(_TEXT, name="what"),
+        replace(_TEXT, name="program", meaning="version of this program"),
+        replace(_CREATED_AT, name="applied_at", kind=None, is_written=False),
+    ),
+    key=("number",),
+    newest=(),
+)
+"""The migrations of the tables of our own that `init` has applied to a schema."""
 
 TABLES: Mapping[str, Table] = {table.name: table for table in (STREAMS, RATES, FORECASTS, LISTENERS)}
 """The tables with data and forecasts by name, in the order in which `init` creates them."""

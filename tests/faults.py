@@ -16,9 +16,12 @@ import adbc_driver_postgresql.dbapi as driver
 import polars as pl
 import pytest
 
+from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.embedded import running_server
+from forecaster.postgres.migrations import migrate, pending
 from forecaster.setup.load import load
+from forecaster.tables import HISTORY, RUNS
 from tests import sql
 from tests.conftest import SETTINGS, bare_environment, short_directory
 from tests.forecasts import in_frames
@@ -139,11 +142,26 @@ def answers(dsn: Dsn) -> bool:
         return False
 
 
+# Tracks whose forecast of a run is stored, but not its history, or the other way round, or not equally.
+APART = f"""
+    WITH stored AS (
+        SELECT r.id AS run_id, f.cm_track_id, array_agg(f.forecasted_value::float8 ORDER BY f.month) AS months
+        FROM {FORECAST} f JOIN {RUNS.name} r ON r.started_at = f.created_at GROUP BY 1, 2
+    ), said AS (
+        SELECT DISTINCT ON (cm_track_id) run_id, cm_track_id, months FROM {HISTORY.name}
+        WHERE months IS NOT NULL ORDER BY cm_track_id, run_id DESC)
+    SELECT * FROM stored FULL JOIN said USING (run_id, cm_track_id)
+    WHERE stored.months IS DISTINCT FROM said.months"""
+
+
 def fill(dsn: Dsn) -> pl.DataFrame:
     """The golden catalogue in tables that would take a row twice; returns what a run has to store."""
 
     def make(new: Dsn) -> None:
         create_tables(new, streams_key="UNIQUE (cm_track_id, date)", forecast_key="")
+        with connect(new) as connection:
+            migrate(connection, "public", pending(connection, "public"))
+            connection.commit()
         load(new, "public", streams=golden_streams(), mldr=golden_mldr())
 
     made_once(dsn, "golden_without_key", make)
@@ -156,17 +174,25 @@ def golden_forecasts() -> pl.DataFrame:
 
 
 def clear(dsn: Dsn) -> None:
-    sql.run(as_observer(dsn), f"TRUNCATE {FORECAST} RESTART IDENTITY")
+    there = (
+        f"SELECT tablename FROM pg_tables WHERE tablename IN ('{FORECAST}', '{RUNS.name}', '{HISTORY.name}')"
+    )
+    tables = ", ".join(table for (table,) in sql.rows(as_observer(dsn), there))
+    sql.run(as_observer(dsn), f"TRUNCATE {tables} RESTART IDENTITY")
 
 
 def whole_tracks(dsn: Dsn) -> int:
-    """Number of tracks that are stored; fails if one of them has not each of its months once."""
+    """Number of tracks that are stored; fails if one of them has not each of its months once.
+
+    Or if one has a forecast without its row in the history, or a row without its forecast.
+    """
     wrong = sql.rows(
         as_observer(dsn),
         f"SELECT cm_track_id, count(*), count(DISTINCT month), max(month) FROM {FORECAST} GROUP BY 1 "
         f"HAVING (count(*), count(DISTINCT month), max(month)) <> ({HORIZON}, {HORIZON}, {HORIZON})",
     )
     assert wrong == []
+    assert sql.rows(as_observer(dsn), APART) == []
     [(tracks,)] = sql.rows(as_observer(dsn), f"SELECT count(DISTINCT cm_track_id) FROM {FORECAST}")
     return int(tracks)
 

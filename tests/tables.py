@@ -10,6 +10,7 @@ import polars as pl
 from forecaster.postgres.connection import connect
 from forecaster.postgres.creation import create_missing
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.migrations import migrate, pending
 from forecaster.setup.load import load
 from tests import sql
 
@@ -83,6 +84,7 @@ def initialise(dsn: Dsn, schema: str = "public") -> None:
     """The tables as `forecaster init` makes them."""
     with connect(dsn) as connection:
         create_missing(connection, schema)
+        migrate(connection, schema, pending(connection, schema))
         connection.commit()
 
 

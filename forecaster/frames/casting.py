@@ -22,6 +22,7 @@ STORED_AS: Mapping[str, Dtype] = {
     "numeric": pl.Decimal(38, 0),
     "uuid": pl.Binary,
     "text": pl.String,
+    "jsonb": pl.String,
     "date": pl.Date,
     "timestamp with time zone": pl.Datetime("us", "UTC"),
     "timestamp without time zone": pl.Datetime("us"),

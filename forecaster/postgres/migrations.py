@@ -8,10 +8,7 @@ from forecaster.errors import SchemaMismatchError
 from forecaster.model.segments import SEGMENT_STARTS
 from forecaster.postgres.connection import Connection, execute, query, quote_identifier
 from forecaster.postgres.tables import Tables, look_up, read_tables
-from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, MLDR_TABLE, RUNS, STREAMS_TABLE
-
-VERSIONS = "backtest_schema_version"
-"""Name of the table with one row per migration that was applied."""
+from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, MLDR_TABLE, RUNS, STREAMS_TABLE, VERSIONS
 
 
 @dataclass(frozen=True)
@@ -26,9 +23,7 @@ class Migration:
 
 def version_of(connection: Connection, schema: str) -> int:
     """Return the number of the last migration that was applied in a schema; 0 without any."""
-    exists = "SELECT count(*) FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = $2"
-    [(number,)] = look_up(connection, exists, (schema, VERSIONS))
-    if not number:
+    if not _has_versions(connection, schema):
         return 0
     newest = query(connection, f"SELECT coalesce(max(number), 0)::bigint AS n FROM {_name(schema)}")
     return int(newest.item())
@@ -59,18 +54,21 @@ def migrate(connection: Connection, schema: str, migrations: Sequence[Migration]
     return created
 
 
+def _has_versions(connection: Connection, schema: str) -> bool:
+    exists = "SELECT count(*) FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = $2"
+    [(number,)] = look_up(connection, exists, (schema, VERSIONS.name))
+    return bool(number)
+
+
 def _record(connection: Connection, schema: str, migration: Migration) -> None:
-    execute(
-        connection,
-        f"CREATE TABLE IF NOT EXISTS {_name(schema)} (number integer PRIMARY KEY, what text NOT NULL, "
-        "program text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
-    )
+    if not _has_versions(connection, schema):
+        execute(connection, VERSIONS.ddl(_name(schema), {}, segments=len(SEGMENT_STARTS)))
     sql = f"INSERT INTO {_name(schema)} (number, what, program) VALUES ($1::bigint, $2, $3)"
     query(connection, f"{sql} RETURNING number", (migration.number, migration.what, version("forecaster")))
 
 
 def _name(schema: str) -> str:
-    return f"{quote_identifier(schema)}.{quote_identifier(VERSIONS)}"
+    return f"{quote_identifier(schema)}.{quote_identifier(VERSIONS.name)}"
 
 
 def _history(connection: Connection, tables: Tables) -> list[str]:

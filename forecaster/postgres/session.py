@@ -103,6 +103,8 @@ class DatabaseSession:
         self.goes_on = False
         """Whether other batches are processed after one that failed."""
         self.failure: Exception | None = None
+        self.why_not_kept: str | None = None
+        """Why this run leaves no history; None if it does."""
         report.begin(task.subject)
         report.place = {"database": f"{dsn}", "schema": schema}
         report.started_at = self.created_at.isoformat()
@@ -154,6 +156,8 @@ class DatabaseSession:
         got_none = [*self.report.skipped[self.task.subject.key], *self.report.refused]
         replaced = self.pending.replaced
         yield from self.task.remarks(self.report, replaced.filter(replaced.is_in(got_none)).sort())
+        if self.why_not_kept:
+            yield f"this run leaves no history, because {self.why_not_kept}"
 
     def _connected(self, stack: ExitStack, *, repeats: bool) -> tuple[Source, Connection | None]:
         config = self.config
@@ -182,8 +186,7 @@ class DatabaseSession:
     def _keep_record(self, stack: ExitStack, writer: Connection, tables: Tables) -> None:
         """Record the run from now to its end, if the database has tables for it."""
         if why_not := why_not_kept(writer, tables):
-            warning = f"this run leaves no history, because {why_not}"
-            self.report.warnings += [] if warning in self.report.warnings else [warning]
+            self.why_not_kept = why_not
             return
         self.record.begin(writer, tables)
         stack.push(lambda _kind, error, _trace: self.record.end(writer, tables, error))

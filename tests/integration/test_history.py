@@ -1,0 +1,237 @@
+"""The history of forecasts: what each run said of each track stays, stored together with the forecast."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from typing import Any
+
+import polars as pl
+import pytest
+
+import forecaster.postgres.tracks as tracks_module
+from forecaster.errors import DatabaseError, SchemaMismatchError
+from forecaster.model.parameters import Parameters
+from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.forecasts import store_forecasts
+from forecaster.postgres.rows import Stored
+from forecaster.postgres.tracks import Database
+from forecaster.process.signals import Interrupted
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
+from forecaster.setup.init import initialise as init
+from forecaster.setup.load import load
+from forecaster.tables import FORECAST_TABLE, HISTORY, MLDR_TABLE, RUNS, STREAMS_TABLE
+from tests import sql
+from tests.faults import APART
+from tests.tables import create_tables, golden_mldr, golden_streams, initialise
+
+RUN = "outcome, tracks, rows, skipped, refused"
+
+
+def runs(dsn: Dsn, columns: str = RUN) -> list[tuple[Any, ...]]:
+    return sql.rows(dsn, f"SELECT {columns} FROM {RUNS.name} ORDER BY id")
+
+
+def said(dsn: Dsn) -> list[tuple[Any, ...]]:
+    per_run = "SELECT run_id, count(*), count(months), count(reason)"
+    return sql.rows(dsn, f"{per_run} FROM {HISTORY.name} GROUP BY 1 ORDER BY 1")
+
+
+@pytest.fixture
+def filled(database: Dsn) -> Dsn:
+    """Ten tracks, of which two have no MLDR."""
+    initialise(database)
+    tracks = golden_streams().filter(pl.col("cm_track_id") <= 10)
+    artists = tracks.filter(pl.col("cm_track_id") > 2)["cm_artist_id"].unique().implode()
+    load(database, "public", streams=tracks, mldr=golden_mldr().filter(pl.col("cm_artist_id").is_in(artists)))
+    return database
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracks_module, "BATCH", 4)
+
+
+def test_a_row_for_each_track_that_was_looked_at(filled: Dsn) -> None:
+    report = run(Database(filled))
+
+    skipped = len(report.skipped)
+    assert skipped > 0
+    assert said(filled) == [(1, 10, 10 - skipped, skipped)]
+    assert sql.rows(filled, APART) == []
+    assert runs(filled) == [("done", report.results, report.rows, f'{{"no_mldr": {skipped}}}', 0)]
+    last, used = f"SELECT max(date) FROM {STREAMS_TABLE} s WHERE s.cm_track_id = h.cm_track_id", "mldr"
+    wrong = f"SELECT * FROM {HISTORY.name} h WHERE last_date <> ({last}) OR as_of <> last_date"
+    assert sql.rows(filled, wrong) == []
+    rates = f"""
+        SELECT count(*) FROM {HISTORY.name} h JOIN {FORECAST_TABLE} f USING (cm_track_id)
+        JOIN {MLDR_TABLE} m USING (cm_artist_id) WHERE f.month = 1 AND h.{used} = m.mldr"""
+    assert sql.rows(filled, rates) == [(report.results,)]
+    [(total,)] = sql.rows(filled, f"SELECT sum(forecasted_value)::float8 FROM {FORECAST_TABLE}")
+    assert (report.run, report.total, report.total_before) == (1, total, None)
+
+
+def test_what_was_said_before_stays(filled: Dsn) -> None:
+    first = run(Database(filled))
+    before = sql.rows(filled, f"SELECT * FROM {HISTORY.name} ORDER BY 1, 2")
+    rows = golden_streams().filter(pl.col("cm_track_id") == 5).sort("date").tail(1)
+    later = rows.with_columns(pl.col("date") + pl.duration(days=1), daily_streams=10**9)
+    load(filled, "public", streams=later, mldr=None)
+
+    second = run(Database(filled), RunConfig(replace=True))
+
+    assert sql.rows(filled, f"SELECT * FROM {HISTORY.name} WHERE run_id = 1 ORDER BY 1, 2") == before
+    assert sql.rows(filled, APART) == []
+    assert (second.run_before, second.total_before) == (1, first.total)
+    assert second.total is not None
+    assert first.total is not None
+    assert second.total > first.total
+    [(as_of,)] = runs(filled, "as_of_to")[1:]
+    assert as_of == later["date"].item()
+
+
+def test_the_record_says_what_was_asked(filled: Dsn) -> None:
+    day = date(2023, 5, 1)
+    report = run(Database(filled), RunConfig(Parameters(36, as_of=day), ids=(5, 6), replace=True))
+    [(parameters, *rest)] = runs(filled, "parameters, horizon, as_of_from, as_of_to, log_id, model")
+    asked = json.loads(parameters)
+    assert (asked["track_ids"], asked["replace"], asked["parameters"]["as_of"]) == ([5, 6], True, f"{day}")
+    assert rest == [36, day, day, report.log_id, "production"]
+
+
+def test_a_dry_run_leaves_none(filled: Dsn) -> None:
+    report = run(Database(filled), RunConfig(dry_run=True))
+    assert (report.run, report.total, runs(filled), said(filled)) == (None, None, [], [])
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException, *, after: int) -> None:
+    """Have the write of a batch fail, after some that do not."""
+    done = iter(range(after))
+
+    def store(*arguments: Any, **options: Any) -> Stored:
+        if next(done, None) is None:
+            raise error
+        return store_forecasts(*arguments, **options)
+
+    monkeypatch.setattr(tracks_module, "store_forecasts", store)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"), [(DatabaseError("the disk is full"), "failed"), (Interrupted(15), "interrupted")]
+)
+def test_a_run_that_does_not_reach_its_end(
+    filled: Dsn, monkeypatch: pytest.MonkeyPatch, error: BaseException, outcome: str
+) -> None:
+    failing(monkeypatch, error, after=1)
+    with pytest.raises(type(error)):
+        run(Database(filled))
+    [(found, why, tracks, finished)] = runs(filled, "outcome, error, tracks, finished_at")
+    assert (found, why) == (outcome, f"{error}")
+    assert finished is not None
+    assert 0 < tracks < 8
+    assert sql.rows(filled, APART) == []
+
+
+def test_a_run_that_was_killed_is_found_by_the_next(filled: Dsn) -> None:
+    run(Database(filled))
+    sql.run(filled, f"UPDATE {RUNS.name} SET outcome = 'running', finished_at = NULL")
+    run(Database(filled))
+    assert [outcome for outcome, *_ in runs(filled)] == ["killed", "done"]
+
+
+def test_what_another_program_stored_is_not_in_it(filled: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
+    def store(*arguments: Any, **options: Any) -> Stored:
+        theirs = (
+            f"INSERT INTO {FORECAST_TABLE} (cm_track_id, cm_artist_id, month, forecasted_value, "
+            "segment_used, time_used, training_data_id, created_at) SELECT 5, 1, m, 7, 1, 1, 1, now() "
+            "FROM generate_series(1, 24) AS m ON CONFLICT DO NOTHING"
+        )
+        sql.run(filled, theirs)
+        return store_forecasts(*arguments, **options)
+
+    monkeypatch.setattr(tracks_module, "store_forecasts", store)
+    report = run(Database(filled))
+    assert report.taken == [5]
+    assert sql.rows(filled, f"SELECT * FROM {HISTORY.name} WHERE cm_track_id = 5") == []
+    assert sql.rows(filled, APART) == []
+
+
+class TestWithoutTables:
+    """A run works as before, and says once what is not kept."""
+
+    def not_kept(self, dsn: Dsn, config: RunConfig | None = None) -> str:
+        report = run(Database(dsn), config)
+        assert report.results > 0
+        assert report.run is None
+        [warning] = [warning for warning in report.warnings if "leaves no history" in warning]
+        return warning
+
+    def test_missing(self, database: Dsn) -> None:
+        create_tables(database)
+        load(database, "public", streams=golden_streams().head(500), mldr=golden_mldr())
+        assert f"no {RUNS.name} and no {HISTORY.name}; `forecaster init` creates" in self.not_kept(database)
+
+    def test_of_other_columns(self, filled: Dsn) -> None:
+        sql.run(filled, f"ALTER TABLE {HISTORY.name} ALTER months TYPE text USING NULL")
+        assert "months: is text, expected double precision[]" in self.not_kept(filled)
+
+    @pytest.fixture
+    def user(self, filled: Dsn) -> Iterator[Dsn]:
+        name = f"writer_{filled.dbname}"[:60]
+        sql.run(filled, f"CREATE ROLE {name} LOGIN")
+        sql.run(filled, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}")
+        yield replace(filled, user=name)
+        sql.run(filled, f"DROP OWNED BY {name}")
+        sql.run(filled, f"DROP ROLE {name}")
+
+    def test_no_right_to_write(self, filled: Dsn, user: Dsn) -> None:
+        sql.run(filled, f"REVOKE INSERT ON {HISTORY.name} FROM {user.user}")
+        assert f'GRANT INSERT ON "public"."{HISTORY.name}" TO "{user.user}";' in self.not_kept(user)
+
+    def test_row_security(self, filled: Dsn, user: Dsn) -> None:
+        sql.run(filled, f"ALTER TABLE {RUNS.name} ENABLE ROW LEVEL SECURITY")
+        assert "row security policies apply" in self.not_kept(user)
+
+
+def of_an_older_version(dsn: Dsn, change: Callable[[Dsn], None] = lambda _: None) -> list[tuple[Any, ...]]:
+    """Tables with forecasts as version 0.1.0 leaves them; returns all rows of the forecasts."""
+    run(Database(dsn))
+    for table in (RUNS.name, HISTORY.name, "backtest_schema_version"):
+        sql.run(dsn, f"DROP TABLE {table}")
+    change(dsn)
+    return sql.rows(dsn, f"SELECT * FROM {FORECAST_TABLE} ORDER BY id")
+
+
+def test_forecasts_from_before_are_taken_over(filled: Dsn) -> None:
+    def change(dsn: Dsn) -> None:
+        sql.run(dsn, f"DELETE FROM {FORECAST_TABLE} WHERE cm_track_id = 6 AND month = 7")  # has a gap
+        late = f"UPDATE {STREAMS_TABLE} SET created_at = now() + interval '1 hour' WHERE cm_track_id = 5"
+        sql.run(dsn, f"{late} AND date > '2023-01-31'")
+        sql.run(dsn, f"{late.replace('= 5', '= 7')}")  # its rows are all younger
+
+    before = of_an_older_version(filled, change)
+    tracks = {row[5] for row in before} - {6}
+    initialise(filled)
+
+    assert sql.rows(filled, f"SELECT * FROM {FORECAST_TABLE} ORDER BY id") == before
+    assert runs(filled, "outcome, tracks, program") == [("imported", len(tracks), "unknown")]
+    assert said(filled) == [(1, len(tracks), len(tracks), 0)]
+    known = sql.rows(filled, f"SELECT as_of, last_date FROM {HISTORY.name} WHERE cm_track_id IN (5, 7)")
+    assert sorted(known, key=str) == [(None, None), (date(2023, 1, 31), date(2023, 1, 31))]
+    [(total,)] = sql.rows(
+        filled, f"SELECT sum(forecasted_value)::float8 FROM {FORECAST_TABLE} WHERE cm_track_id <> 6"
+    )
+    assert runs(filled, "total") == [(total,)]
+    initialise(filled)
+    assert said(filled) == [(1, len(tracks), len(tracks), 0)]
+
+
+def test_tables_of_a_newer_version_are_refused(filled: Dsn) -> None:
+    now = datetime.now(UTC).isoformat()
+    newer = "INSERT INTO backtest_schema_version VALUES (99, 'quantiles', '9.1.0', $1::text::timestamptz)"
+    sql.run(filled, newer, now)
+    with pytest.raises(SchemaMismatchError, match=r"have version 99, made by forecaster 9\.1\.0") as caught:
+        init(filled, "public")
+    assert caught.value.hint is not None
+    assert "use a newer forecaster" in caught.value.hint
