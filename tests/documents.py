@@ -33,6 +33,13 @@ def blocks() -> list[tuple[str, str]]:
     ]
 
 
+def configuration(page: Path) -> str:
+    """The configuration file that a page shows; its commands run in a directory that has it."""
+    return "".join(
+        match["block"] for match in _FENCE.finditer(page.read_text()) if match["language"] == "toml"
+    )
+
+
 def fenced(language: str, mark: str) -> str:
     """The block of code in a language that has a mark in it, of all pages."""
     [block] = [block for of, block in blocks() if of == language and mark in block]

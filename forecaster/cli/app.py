@@ -11,6 +11,7 @@ import click
 
 from forecaster.cli.commands import COMMANDS
 from forecaster.cli.console import Console, log
+from forecaster.cli.settings import kept, unread_variables
 from forecaster.process.secrets import shown
 from forecaster.process.stdio import OutputError
 
@@ -26,8 +27,13 @@ class Group(click.Group):
             message = shown(error.format_message())
             if "--json" in sys.argv:
                 click.echo(json.dumps({"error": message}, indent=2))
-            if _wants_json_lines(sys.argv, os.environ):
-                Console(log_format="json").set_up()
+            is_json = _log_format(sys.argv, os.environ, _in_file(self, ctx)) == "json"
+            Console(log_format="json" if is_json else "text").set_up()
+            for warning in unread_variables(
+                self.commands, os.environ
+            ):  # one may be the option that is missing
+                log.warning("%s", warning)
+            if is_json:
                 log.error("%s", message, extra={"exit_code": error.exit_code})
                 ctx.exit(error.exit_code)
             raise click.UsageError(message, error.ctx) from None
@@ -41,11 +47,18 @@ class Group(click.Group):
             sys.exit(1)
 
 
-def _wants_json_lines(arguments: Sequence[str], environ: Mapping[str, str]) -> bool:
-    """Whether --log-format json was given on a command line that cannot be parsed."""
-    pairs = pairwise(arguments)
-    typed = "--log-format=json" in arguments or ("--log-format", "json") in pairs
-    return typed or environ.get("FORECASTER_LOG_FORMAT") == "json"
+def _log_format(arguments: Sequence[str], environ: Mapping[str, str], in_file: object) -> object:
+    """Return the format of the messages for a command line that cannot be parsed."""
+    typed = [argument.partition("=")[2] for argument in arguments if argument.startswith("--log-format=")]
+    typed += [value for name, value in pairwise(arguments) if name == "--log-format"]
+    return typed[-1] if typed else environ.get("FORECASTER_LOG_FORMAT") or in_file
+
+
+def _in_file(program: click.Group, ctx: click.Context) -> object:
+    """Return the format of the messages that the configuration file asks for, if it was read."""
+    settings, command = kept(ctx), program.commands.get(ctx.invoked_subcommand or "")
+    found = settings.of(command) if settings and command else {}
+    return found["log_format"].value if "log_format" in found else None
 
 
 @click.group(

@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import fields, is_dataclass
 from importlib import import_module
-from typing import NoReturn, get_type_hints
+from typing import Any, NoReturn, get_type_hints
 
 import click
 
 from forecaster.cli.console import Console, color_of, log
 from forecaster.cli.options import SPEAKING, Option
 from forecaster.cli.output import ConsoleOutput, JsonOutput, Output
+from forecaster.cli.settings import commands_of, keep, kept, read_settings, unread_variables
+from forecaster.cli.settings_check import check_settings
 from forecaster.errors import ForecasterError
 from forecaster.process.environment import settle
 from forecaster.process.signals import Interrupted
@@ -43,9 +45,28 @@ class Command(click.Command):
         body: Body = getattr(import_module(f"forecaster.cli.{self.name}"), f"{self.name}")
         return body
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line on top of the configuration file. Help and completion need no file."""
+        if not ctx.resilient_parsing:
+            given, _, _ = self.make_parser(ctx).parse_args([*args])
+            asks_for_help = self.get_help_option(ctx)
+            if asks_for_help is None or asks_for_help.name not in given:
+                self._configure(ctx, given)
+        return super().parse_args(ctx, args)
+
+    def _configure(self, ctx: click.Context, given: Mapping[str, object]) -> None:
+        """Make the values of the configuration file the defaults of the options."""
+        options = {f"{option.name}": option for option in self.params if isinstance(option, Option)}
+        settings = read_settings(*(_given(options[name], ctx, given) for name in ("config", "profile")))
+        if settings:
+            keep(ctx, settings)
+            check_settings(settings, ctx)
+            ctx.default_map = {name: setting.typed for name, setting in settings.of(self).items()}
+
     def invoke(self, ctx: click.Context) -> None:
         """Set up logging and output, and run the body."""
         output = _output(ctx)
+        _tell_settings(ctx, output)
         try:
             settle(os.environ)  # before Polars reads it
             body = self.body()
@@ -58,6 +79,21 @@ class Command(click.Command):
             if not is_unexpected(error):
                 raise
             _fail(ctx, translated(error), output.console)
+
+
+def _given(option: Option, ctx: click.Context, given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - click's own
+    """Return the value of one option from the command line or its variable, else None."""
+    value, _ = option.handle_parse_result(ctx, given, [])
+    source = ctx.get_parameter_source(f"{option.name}")
+    return None if source is click.core.ParameterSource.DEFAULT else value
+
+
+def _tell_settings(ctx: click.Context, output: Output) -> None:
+    settings = kept(ctx)
+    if settings:
+        log.info("configuration file: %s", settings)
+        output.warn(settings.warnings)
+    output.warn(unread_variables(commands_of(ctx), os.environ))
 
 
 def arguments(body: Body, values: Mapping[str, object]) -> dict[str, object]:

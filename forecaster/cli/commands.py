@@ -20,7 +20,7 @@ from forecaster.cli.options import (
     track_option,
 )
 
-COMMANDS = (
+_CONFIGURED = (
     Command(
         "demo",
         """Try it on a sample catalogue in an embedded server.
@@ -121,9 +121,10 @@ COMMANDS = (
         "run",
         """Forecast every pending track and store the result.
 
-        A track is pending if it has streams and no forecast. With --source and --sink the catalogue is read
-        from Parquet files and no database is used: all tracks are forecast, except those in buckets that
-        are already complete.
+        A track is pending if it has streams and no forecast; with --refresh, also if its forecast is stale:
+        if its streams or its artist's decay rate have changed since. With --source and --sink the catalogue
+        is read from Parquet files and no database is used: all tracks are forecast, except those in buckets
+        that are already complete and whose source has not changed.
 
         \b
         Exit code: 0 done (skipped tracks are not a failure), 1 failed, 2 wrong call,
@@ -133,6 +134,7 @@ COMMANDS = (
         \b
         Examples:
           forecaster run
+          forecaster run --refresh
           forecaster run --horizon 400 --influence 1000 --limit 100 --dry-run
           forecaster run --replace --track-id 42 --report report.json
           forecaster run --source catalogue --sink forecasts --engine dask
@@ -148,6 +150,11 @@ COMMANDS = (
         ),
         option("--limit", type=IntRange(1), metavar="N", help="Process at most N pending tracks."),
         option("--replace", is_flag=True, help="Also process tracks that have a forecast, and replace it."),
+        option(
+            "--refresh",
+            is_flag=True,
+            help="Also process tracks whose data has changed since their forecast, and replace it.",
+        ),
         option("--dry-run", is_flag=True, help="Do everything except write."),
         *options.FILES,
         option(
@@ -387,6 +394,32 @@ COMMANDS = (
         *options.PLAUSIBILITY,
         *options.DATABASE,
     ),
+)
+"""The commands that `config` explains."""
+
+COMMANDS = (
+    *_CONFIGURED,
+    Command(
+        "config",
+        """Show the value of each option that counts, and where it comes from.
+
+        A value comes from an environment variable, from the configuration file, or is the default. With
+        COMMAND, list all its options. Without it, list what is set, and for which commands. No database is
+        needed, and secrets are masked.
+
+        \b
+        Examples:
+          forecaster config
+          forecaster config run --profile night
+        """,
+        click.Argument(
+            ["command"],
+            type=click.Choice([f"{command.name}" for command in _CONFIGURED]),
+            metavar="[COMMAND]",
+            required=False,
+        ),
+        option("--json", "as_json", is_flag=True, help="Print all options as JSON, instead of a table."),
+    ),
     Command(
         "completion",
         """Print the script that completes words in a shell.
@@ -400,4 +433,4 @@ COMMANDS = (
         click.Argument(["shell"], type=click.Choice(["bash", "zsh", "fish"])),
     ),
 )
-"""In the order in which a new user needs them. The program's help sorts them by name."""
+"""All commands, in the order in which a new user needs them. The program's help sorts them by name."""

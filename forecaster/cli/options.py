@@ -104,12 +104,16 @@ class Option(click.Option):
         super().__init__(*arguments, **attributes)
         self.is_shared = shared
 
+    @property
+    def key(self) -> str:
+        """The name of the option without dashes in front, as in a configuration file."""
+        return max((name for name in self.opts if name.startswith("--")), key=len).removeprefix("--")
+
     def belong_to(self, command: str) -> None:
         """Set the name of the variable, now that the command is known."""
         if self.envvar is None:
-            longest = max((name for name in self.opts if name.startswith("--")), key=len)
             of = "" if self.is_shared else f"{command}_"
-            self.envvar = f"FORECASTER_{of}{longest.removeprefix('--')}".replace("-", "_").upper()
+            self.envvar = f"FORECASTER_{of}{self.key}".replace("-", "_").upper()
         self.show_envvar = True
         if self.multiple:
             self.help = f"{self.help} Repeatable; the variable separates values by blanks."
@@ -124,7 +128,7 @@ def option(*names: str, shared: bool = False, **attributes: object) -> Option:
 
 
 def was_typed(name: str) -> bool:
-    """Whether the option was given on the command line, not by an environment variable."""
+    """Whether the option was given on the command line, not by a variable or a file."""
     source = click.get_current_context().get_parameter_source(name)
     return source is click.core.ParameterSource.COMMANDLINE
 
@@ -169,8 +173,24 @@ SPEAKING = (
         shared=True,
         help="Use colours; auto: on a terminal, unless NO_COLOR is set.",
     ),
+    option(
+        "--config",
+        shared=True,
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE.toml",
+        expose_value=False,
+        show_default="forecaster.toml in the working directory, if it exists",
+        help="File with values for options.",
+    ),
+    option(
+        "--profile",
+        shared=True,
+        metavar="NAME",
+        expose_value=False,
+        help="Profile in the configuration file, the section [profile.NAME].",
+    ),
 )
-"""Every command has these."""
+"""Every command has these. The last two say what the others are read from: no body takes them."""
 
 
 def data_dir_option(used: str) -> Option:

@@ -13,7 +13,8 @@ _HEAD = """\
 
 <!-- Made by `python -m forecaster.cli.reference`. A test compares it with the program. -->
 
-Each option can also be set by an environment variable. An option on the command line takes precedence.
+Each option can also be set by an environment variable, or in a [configuration file](configuration.md). The
+command line counts before variables, and variables count before the file.
 [Exit codes](errors.md#exit-codes) are the same for all commands.
 
 `-h` or `--help` shows the help of the program or of a command, `forecaster --version` the version.

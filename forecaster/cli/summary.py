@@ -3,7 +3,7 @@
 from forecaster.cli.output import Output
 from forecaster.errors import WriteRefusedError
 from forecaster.run.plausible import Plausibility
-from forecaster.run.report import Report
+from forecaster.run.report import Report, stale_in_words
 
 
 def summarise(report: Report, output: Output) -> None:
@@ -103,6 +103,7 @@ def _outcome(report: Report) -> dict[str, str]:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.skipped_by_reason.items())
     return {
         "skipped": f"{len(report.skipped):,}" + (f" ({reasons})" if reasons else ""),
+        **({"stale": stale_in_words(report.stale)} if report.stale and report.stale["tracks"] else {}),
         **({"taken by another": f"{len(report.taken):,}"} if report.taken else {}),
         **({"refused": f"{len(report.refused):,}"} if report.refused else {}),
         "daily rows left out": f"{report.unusable_rows:,} unusable, {report.duplicate_rows:,} duplicate",

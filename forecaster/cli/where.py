@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import click
+
 from forecaster.cli.options import was_typed
+from forecaster.cli.settings import kept
 from forecaster.errors import InvalidOptionError
 from forecaster.postgres.dsn import Dsn, resolve
 from forecaster.postgres.embedded import default_data_dir, running_server
@@ -54,6 +57,11 @@ class Where:
             words.append(f"--data-dir {shlex.quote(str(self.data_dir))}")
         if self.schema != "public":
             words.append(f"--schema {shlex.quote(self.schema)}")
+        settings = kept(click.get_current_context())
+        if settings and was_typed("config"):
+            words.append(f"--config {shlex.quote(str(settings.path))}")
+        if settings and settings.profile and was_typed("profile"):
+            words.append(f"--profile {shlex.quote(settings.profile)}")
         return "".join(f" {word}" for word in words)
 
 

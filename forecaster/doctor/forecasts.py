@@ -10,14 +10,18 @@ from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
 from forecaster.postgres.connection import commit
 from forecaster.postgres.lock import holder
+from forecaster.postgres.runs import why_not_kept
 from forecaster.postgres.stored import describe_irregular, has_key, missing_key
-from forecaster.tables import FORECAST_TABLE
+from forecaster.tables import FORECAST_TABLE, RUNS
 
 _NAMED_TRACKS = 10  # if there are more tracks, a command does not name them
 # The sentences of `describe_irregular` about tracks that it has counted.
 _LEFT_AS_THEY_ARE = re.compile(r"; they are left as they are.*", re.DOTALL)
 _MENDS_ONE = re.compile(r"`(?P<mend>forecaster .+) --track-id -?\d+`", re.DOTALL)
 
+_RUNS = """
+    SELECT id, started_at AT TIME ZONE 'UTC', outcome, error, count(*) OVER ()
+    FROM {table} ORDER BY id DESC LIMIT 1"""
 _WITHOUT_TRACK = "DELETE FROM {table} WHERE cm_track_id IS NULL"
 
 
@@ -66,14 +70,40 @@ def stored(context: Context) -> Iterator[Seen]:
         yield "ok", f"{len(context.stored):,} tracks, each with all its months", None
 
 
+@check("history", order=145)
+def history(context: Context) -> Iterator[Seen]:
+    """Check that runs leave a history, and how the last one ended."""
+    if FORECAST_TABLE not in context.relations or not context.relations[FORECAST_TABLE].usable:
+        return
+    if not_kept := why_not_kept(context.connection, context.tables):
+        fix = context.command("init") if "forecaster init" in not_kept.fix else not_kept.fix
+        yield "warning", f"runs leave none: {not_kept.why}", fix
+        return
+    runs = context.query(_RUNS.format(table=context.tables.name(RUNS.name)))
+    if runs.is_empty():
+        yield "ok", "no run yet", None
+        return
+    number, started, outcome, error, count = runs.row(0)
+    if outcome == "running" and not _holder(context):
+        outcome = "killed"
+    last = f"{count:,} runs; the last is run {number} of {started:%Y-%m-%d %H:%M} UTC: {outcome}"
+    if outcome in ("failed", "killed", "interrupted"):
+        yield "warning", f"{last}{f' ({error})' if error else ''}", context.command("run")
+    else:
+        yield "ok", last, None
+
+
 @check("lock", order=150)
 def lock(context: Context) -> Iterator[Seen]:
     """Check whether a run is writing."""
     if FORECAST_TABLE not in context.relations or not context.relations[FORECAST_TABLE].usable:
         return
-    commit(context.connection)
-    by = holder(context.connection, context.tables.name(FORECAST_TABLE))
-    if by:
+    if by := _holder(context):
         yield "warning", f"held by another run: {by}", context.command("run --wait 3600")
     else:
         yield "ok", "free: no run is writing", None
+
+
+def _holder(context: Context) -> str | None:
+    commit(context.connection)
+    return holder(context.connection, context.tables.name(FORECAST_TABLE))

@@ -63,7 +63,7 @@ _UNSUPPORTED = (
     "PGTARGETSESSIONATTRS",
 )
 _SSL_MODES = ("disable", "prefer", "require")
-_NAMES_A_SERVER = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER")
+NAME_A_SERVER = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER")
 _SOCKET_DIRECTORIES = ("/var/run/postgresql", "/run/postgresql", "/tmp")  # noqa: S108 - where libpq looks
 # A line of a password file: four fields and the password; a backslash escapes a colon.
 _ENTRY = re.compile(r"((?:\\.|[^:\\])*):" * 4 + r"((?:\\.|[^:])*)")
@@ -186,7 +186,7 @@ def resolve(url: str | None, environ: Mapping[str, str] = os.environ) -> Dsn | N
     Raises `InvalidOptionError` for a URL or variable that cannot be used. Its text never contains the URL.
     """
     url = (url or environ.get("DATABASE_URL") or "").strip()
-    if not url and not any(environ.get(name) for name in (*_NAMES_A_SERVER, "PGSERVICE")):
+    if not url and not any(environ.get(name) for name in (*NAME_A_SERVER, "PGSERVICE")):
         return None
     unsupported = [name for name in _UNSUPPORTED if environ.get(name)]
     if unsupported:

@@ -48,9 +48,11 @@ class ArtistRates:
     schema: str = "public"
 
     def session(self, config: "RunConfig", report: "Report", /) -> DatabaseSession:
-        """Begin a run in these tables. Raises `InvalidOptionError` for a limit."""
+        """Begin a run in these tables. Raises `InvalidOptionError` for a limit, and to refresh."""
         if config.limit is not None:
             raise InvalidOptionError("limit is not supported: MLDR is computed for all pending artists")
+        if config.refresh:
+            raise InvalidOptionError("refresh is not supported: MLDR does not record what it was made from")
         report.asked = {"artist_ids": list(config.ids)}
         report.replace, report.dry_run = config.replace, config.dry_run
         return DatabaseSession(self.dsn, self.schema, Rates(), config, report)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
+from typing import NamedTuple
 
 import polars as pl
 
@@ -55,17 +56,25 @@ _BEFORE = """
     WHERE b.id < r.id AND b.horizon = r.horizon AND b.total IS NOT NULL ORDER BY b.id DESC LIMIT 1"""
 
 
-def why_not_kept(connection: Connection, tables: Tables) -> str | None:
+class NotKept(NamedTuple):
+    """Why runs leave no history in these tables, and what would change it."""
+
+    why: str
+    fix: str
+
+
+def why_not_kept(connection: Connection, tables: Tables) -> NotKept | None:
     """Say why runs leave no history in these tables; None if they do."""
     missing = [name for name in KEPT if name not in tables.columns]
     if missing:
-        return f"the schema has no {' and no '.join(missing)}; `forecaster init` creates them"
+        return NotKept(f"the schema has no {' and no '.join(missing)}", "create them with `forecaster init`")
     if misfits := [problem for name in KEPT for problem in tables.problems_to_write(name)]:
-        return "; ".join(misfits)
+        return NotKept("; ".join(misfits), "alter the table, or drop it and run `forecaster init`")
     if filtered := [name for name in KEPT if name in tables.filtered]:
-        return f"row security policies apply to this user in {' and '.join(filtered)}"
+        of = "row security policies decide which rows this user sees in"
+        return NotKept(f"{of} {' and '.join(filtered)}", "these two tables need none: disable it for them")
     if grants := lacking_rights(connection, tables, _RIGHTS):
-        return f"this user lacks rights: {' '.join(grants)}"
+        return NotKept("this user lacks rights on its tables", "; ".join(grants))
     return None
 
 
@@ -73,18 +82,20 @@ def lacking_rights(
     connection: Connection, tables: Tables, wanted: Mapping[str, tuple[str, ...]]
 ) -> list[str]:
     """Return the GRANT statements for the rights that this user lacks on tables that exist."""
-    rights = ", ".join(f"('{table}', '{right}')" for table, names in wanted.items() for right in names)
+    each = [(table, right) for table, rights in wanted.items() for right in rights]
+    rows = ", ".join(f"('{table}', '{right}', {number})" for number, (table, right) in enumerate(each))
     found = query(
         connection,
-        f"""SELECT w."right", w."table", current_user::text FROM (VALUES {rights}) AS w ("table", "right")
+        f"""SELECT string_agg(w."right", ', ' ORDER BY w.position), w."table", current_user::text
+            FROM (VALUES {rows}) AS w ("table", "right", position)
             JOIN pg_catalog.pg_class c ON c.relname = w."table"
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1
-            WHERE NOT has_table_privilege(c.oid, w."right")""",
+            WHERE NOT has_table_privilege(c.oid, w."right") GROUP BY 2 ORDER BY 2""",
         (tables.schema,),
     )
     return [
-        f"GRANT {right} ON {tables.name(table)} TO {quote_identifier(user)};"
-        for right, table, user in found.iter_rows()
+        f"GRANT {rights} ON {tables.name(table)} TO {quote_identifier(user)}"
+        for rights, table, user in found.iter_rows()
     ]
 
 
@@ -106,7 +117,7 @@ class RunRecord:
         if report.run is not None:
             query(writer, _filled(_AGAIN, tables), (report.run,))
         else:
-            selection = {**report.asked, "replace": report.replace}
+            selection = {**report.asked, "replace": report.replace, "refresh": report.refresh}
             values = (report.log_id, self.started_at, version("forecaster"), MODEL)
             after = (json.dumps(selection), self.horizon, socket.gethostname())
             report.run = int(query(writer, _filled(_BEGIN, tables), (*values, *after)).item())

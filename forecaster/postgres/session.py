@@ -14,7 +14,7 @@ from forecaster.postgres.connection import Connection, commit, connect, end_conn
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
 from forecaster.postgres.rights import check_rights
-from forecaster.postgres.runs import RunRecord, why_not_kept
+from forecaster.postgres.runs import NotKept, RunRecord, why_not_kept
 from forecaster.postgres.server import check_writable, server_state
 from forecaster.postgres.tables import Tables, read_tables
 from forecaster.process.signals import cancel_all, cancel_now, outcome
@@ -85,6 +85,8 @@ class Shared:
 
     created_at: datetime
     report: Report
+    replaced: pl.Series = field(default_factory=lambda: pl.Series(dtype=pl.Int64))
+    """`replaced` of `Pending`."""
 
 
 class DatabaseSession:
@@ -103,7 +105,7 @@ class DatabaseSession:
         self.goes_on = False
         """Whether other batches are processed after one that failed."""
         self.failure: Exception | None = None
-        self.why_not_kept: str | None = None
+        self.why_not_kept: NotKept | None = None
         """Why this run leaves no history; None if it does."""
         report.begin(task.subject)
         report.place = {"database": f"{dsn}", "schema": schema}
@@ -123,11 +125,12 @@ class DatabaseSession:
                 source, writer = self._connected(stack, repeats=repeats)
             with self.report.stages.stage("read"):
                 todo = self.task.find(source, self.config, self.pending, self.report)
-            work = self.task.work(source, writer, self.config, Shared(self.created_at, self.report))
+            shared = Shared(self.created_at, self.report, self.pending.replaced)
+            work = self.task.work(source, writer, self.config, shared)
 
             def cut(places: int | None) -> Sequence[pl.Series]:
                 size = self.task.batch_size(len(todo), source, places)
-                return slices(todo, size) if len(todo) else []
+                return [batch for part in self._parts(todo) if len(part) for batch in slices(part, size)]
 
             if self.apart is None and len(todo) + len(self.pending.others):
                 stack.enter_context(self._counting(source, todo))
@@ -157,7 +160,14 @@ class DatabaseSession:
         replaced = self.pending.replaced
         yield from self.task.remarks(self.report, replaced.filter(replaced.is_in(got_none)).sort())
         if self.why_not_kept:
-            yield f"this run leaves no history, because {self.why_not_kept}"
+            yield f"this run leaves no history: {self.why_not_kept.why}; {self.why_not_kept.fix}"
+
+    def _parts(self, todo: pl.Series) -> list[pl.Series]:
+        """Separate what a refresh replaces: a result that another program stores meanwhile stays."""
+        if not self.config.refresh:
+            return [todo]
+        is_replaced = todo.is_in(self.pending.replaced.implode())
+        return [todo.filter(~is_replaced), todo.filter(is_replaced)]
 
     def _connected(self, stack: ExitStack, *, repeats: bool) -> tuple[Source, Connection | None]:
         config = self.config
@@ -193,7 +203,7 @@ class DatabaseSession:
 
     @property
     def _rights(self) -> dict[str, tuple[str, ...]]:
-        write = ("INSERT", *(["DELETE"] if self.config.replace else []))
+        write = ("INSERT", *(["DELETE"] if self.config.replace or self.config.refresh else []))
         return dict.fromkeys(self.task.tables, ("SELECT",)) | {
             self.task.target: ("SELECT", *(() if self.config.dry_run else write))
         }

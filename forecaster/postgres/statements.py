@@ -17,7 +17,8 @@ def epoch_day(date: str) -> str:
     return f"({date} - DATE '1970-01-01')"
 
 
-def _microseconds(instant: str) -> str:
+def microseconds(instant: str) -> str:
+    """SQL expression: microseconds since 1970-01-01 in UTC."""
     return f"(extract(epoch FROM {instant}) * 1000000)::bigint"
 
 
@@ -109,11 +110,14 @@ def unusable_rows(tables: Tables, ids: str) -> str:
         JOIN unnest({ids}) AS t (id) ON t.id = s.cm_track_id"""
 
 
-def newest_rates(tables: Tables, *, condition: str = "true") -> str:
-    """Read each artist's newest MLDR among the rows `s` that fulfil a condition: cm_artist_id, mldr."""
+def newest_rates(tables: Tables, *, condition: str = "true", more: str = "") -> str:
+    """Read each artist's newest MLDR among the rows `s` that fulfil a condition: cm_artist_id, mldr.
+
+    `more`: further columns, each after a comma.
+    """
     return f"""
         SELECT DISTINCT ON (cm_artist_id) s.cm_artist_id::bigint AS cm_artist_id,
-               {tables.finite(MLDR_TABLE, "mldr")} AS mldr
+               {tables.finite(MLDR_TABLE, "mldr")} AS mldr{more}
         FROM {tables.name(MLDR_TABLE)} s
         WHERE s.cm_artist_id IS NOT NULL AND {condition}
         ORDER BY 1, {tables.newest_first(MLDR_TABLE)}"""
@@ -218,7 +222,7 @@ def rows(tables: Tables, ids: str) -> str:
     """Read the tracks' rows as they are stored. A number or date that is not finite is NULL."""
     day = f"CASE WHEN isfinite(s.date) THEN {epoch_day(tables.day(STREAMS_TABLE))} END"
     us = f"""CASE s.created_at WHEN 'infinity' THEN {2**62} WHEN '-infinity' THEN {-(2**62)}
-                  ELSE {_microseconds(tables.instant(STREAMS_TABLE))} END"""
+                  ELSE {microseconds(tables.instant(STREAMS_TABLE))} END"""
     return f"""
         SELECT {_row_id(tables)}, s.cm_track_id::bigint AS cm_track_id,
                s.cm_artist_id::bigint AS cm_artist_id, {day} AS date,
@@ -242,7 +246,7 @@ def _stored(tables: Tables, name: str) -> str:
     """SQL expression: a stored column; streams as a float, the instant in microseconds, others as bigint."""
     [column] = [column for column in FORECASTS.columns if column.name == name]
     if name == "created_at":
-        return f"{_microseconds(tables.instant(FORECAST_TABLE))} AS created_at"
+        return f"{microseconds(tables.instant(FORECAST_TABLE))} AS created_at"
     value = tables.as_float(FORECAST_TABLE, name) if column.is_streams else f"s.{name}::bigint"
     return f"{value} AS {name}"
 

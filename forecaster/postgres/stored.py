@@ -16,19 +16,19 @@ NOT_GUARANTEED = (
 )
 
 
-def stored_months(tables: Tables) -> str:
+def stored_months(tables: Tables, *, more: str = "") -> str:
     """SQL: per track the numbers of rows and of distinct months, and the first and the last month.
 
-    The SELECT ends with its WHERE, so that the caller can append conditions, and then GROUP BY 1. Rows
-    without a track count as those of a track NULL.
+    The SELECT ends with its WHERE, so that the caller can append conditions on rows `s`, and then GROUP BY 1;
+    `more`: further columns, each after a comma. Rows without a track count as those of a track NULL.
     """
     # With the key, months are distinct, and nothing needs sorting.
     distinct = "" if has_key(tables) else "DISTINCT "
     return f"""
         SELECT cm_track_id::bigint AS cm_track_id, count(*)::bigint AS rows,
                count({distinct}month)::bigint AS months, min(month)::bigint AS first,
-               max(month)::bigint AS last
-        FROM {tables.name(FORECAST_TABLE)} WHERE true"""
+               max(month)::bigint AS last{more}
+        FROM {tables.name(FORECAST_TABLE)} s WHERE true"""
 
 
 def stored_at(

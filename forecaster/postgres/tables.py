@@ -45,6 +45,7 @@ _COLUMNS_SQL = f"""
            (SELECT p.is_filtered FROM policed p WHERE p.top = c.oid) AS is_filtered,
            c.relkind <> 'p' AND EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid)
                AS has_children,
+           has_table_privilege(c.oid, 'SELECT') AS is_readable,
            a.attname::text AS "column",
            -- a domain is as good as the type below it
            format_type(CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END, NULL) AS type,
@@ -110,6 +111,8 @@ class Tables:
     """Tables in which row security decides which rows this user sees."""
     with_children: frozenset[str] = frozenset()
     """Tables from which others inherit; a query of them returns the rows of these as well."""
+    unreadable: frozenset[str] = frozenset()
+    """Tables that this user may not read, or not all columns of."""
 
     def name(self, table: str) -> str:
         """The quoted, qualified name of the table, for SQL."""
@@ -261,16 +264,20 @@ def read_tables(connection: Connection, schema: str, *, streams: str = STREAMS_T
     titles = {table: table for table in others} | {streams: STREAMS_TABLE}  # may be the name of another one
     parameters = (schema, streams, *others)
     columns: dict[str, dict[str, ColumnInfo]] = {}
-    filtered, with_children = set(), set()
-    for title, is_filtered, has_children, column, *info in look_up(connection, _COLUMNS_SQL, parameters):
+    filtered, with_children, unreadable = set(), set(), set()
+    for title, is_filtered, has_children, is_readable, column, *info in look_up(
+        connection, _COLUMNS_SQL, parameters
+    ):
         columns.setdefault(table := titles[title], {})[column] = ColumnInfo(*info)
         filtered |= {table} if is_filtered else set()
         with_children |= {table} if has_children else set()
+        unreadable |= set() if is_readable else {table}
     indexes = tuple(
         Index(titles[title], unique, tuple(key))
         for title, unique, key in query(connection, _INDEXES_SQL, parameters).iter_rows()
     )
-    return Tables(schema, columns, indexes, streams, frozenset(filtered), frozenset(with_children))
+    hidden = frozenset(filtered), frozenset(with_children), frozenset(unreadable)
+    return Tables(schema, columns, indexes, streams, *hidden)
 
 
 def look_up(connection: Connection, sql: str, names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:

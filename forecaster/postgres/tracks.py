@@ -18,6 +18,7 @@ from forecaster.errors import (
 )
 from forecaster.frames.casting import Fitted
 from forecaster.model.features import looks_ahead
+from forecaster.postgres import freshness
 from forecaster.postgres.catalogue import CONNECTIONS, Source
 from forecaster.postgres.connection import Connection, commit, connect, not_again, statement_errors
 from forecaster.postgres.dsn import Dsn, with_own_password
@@ -90,23 +91,30 @@ class Forecasts:
         first, everything = pending.todo is None, pending.todo is None and among.is_empty()
         wanted = None if everything else among
         tracks, stored = both(
-            lambda: source.tracks(wanted), lambda: source.stored(wanted), cancel=source.cancel
+            lambda: source.tracks(wanted),
+            lambda: freshness.read_stored(source, wanted, config),
+            cancel=source.cancel,
         )
         if first:
             hint = "check the ids and --schema, or load streams with `forecaster load`"
             tracks = named(config, tracks, rows="streams of these tracks", hint=hint)
-        with_forecast, every = stored["cm_track_id"].drop_nulls(), tracks
+        with_forecast, stale = stored.forecasts["cm_track_id"].drop_nulls(), stored.stale(tracks)
+        every = tracks
         if not config.replace:
-            tracks = tracks.filter(~tracks.is_in(with_forecast.implode()))
+            again = stale["cm_track_id"] if config.refresh and stale is not None else with_forecast.clear()
+            stays = with_forecast.filter(~with_forecast.is_in(again.implode()))
+            tracks = tracks.filter(~tracks.is_in(stays.implode()))
         without_track = source.rows_without_track() if everything else 0
-        pending.todo = limited(config, tracks) if first else tracks
+        pending.todo = _first_of(source, tracks, config) if first else tracks
         if first:
             report.pending, report.is_whole = len(pending.todo), everything
             if everything:
                 pending.others = every.filter(~every.is_in(pending.todo.implode()))
             report.unusable_rows += without_track
+            report.stale = freshness.counts(stale, config)
             pending.replaced = with_forecast.filter(with_forecast.is_in(pending.todo.implode()))
-            report.warnings += _state_of(source, stored, pending.replaced, config)
+            report.warnings += _state_of(source, stored.forecasts, pending.replaced, config)
+            report.warnings += freshness.remarks(stored, stale, config)
         return pending.todo
 
     def count_unusable(self, source: Source, todo: pl.Series, _config: "RunConfig", /) -> int:
@@ -129,7 +137,15 @@ class Forecasts:
         horizon, dsn = config.parameters.horizon, source.dsn
         run = shared.report.run if writer else None
         sink = ForecastSink(
-            dsn, source.tables, horizon, shared.created_at, config.replace, config.dry_run, run, writer
+            dsn,
+            source.tables,
+            horizon,
+            shared.created_at,
+            config.replace,
+            config.dry_run,
+            run,
+            writer,
+            refreshed=shared.replaced if config.refresh else None,
         )
         limits = config.plausibility.limits
         compute = partial(forecast, parameters=config.parameters, limits=limits)
@@ -163,6 +179,13 @@ class Forecasts:
                 f"tracks that get no new forecast and keep the stored one: {len(kept):,}, "
                 f"the first is {kept[0]}"
             )
+
+
+def _first_of(source: Source, tracks: pl.Series, config: "RunConfig") -> pl.Series:
+    """Keep the first tracks, up to the limit of the run, in ascending order."""
+    if config.limit is None or len(tracks) <= config.limit:
+        return tracks
+    return limited(config, freshness.oldest_look_first(source, tracks)).sort()
 
 
 def _state_of(
@@ -216,6 +239,8 @@ class ForecastSink:
     """`id` of the run in the history; None: it leaves none."""
     writer: Connection | None
     """None in a dry run, and in a worker, where each batch has its own connection."""
+    refreshed: pl.Series | None = field(default=None, repr=False)
+    """Tracks whose stored forecast is stale, and replaced. A batch has only such, or none of them."""
     is_elsewhere: bool = False
     """Whether this is in a worker: then a lost worker may have stored the batch before."""
 
@@ -225,9 +250,17 @@ class ForecastSink:
             rows.with_columns(created_at=self.created_at), self.tables, FORECAST_TABLE, by="cm_track_id"
         )
 
-    def held(self, _track_ids: pl.Series, /) -> "AbstractContextManager[ForecastSink]":
-        """Do nothing, because the run's lock keeps others out. In a worker, connect."""
-        return self._connected() if self.is_elsewhere and not self.dry_run else nullcontext(self)
+    def held(self, track_ids: pl.Series, /) -> "AbstractContextManager[ForecastSink]":
+        """Hold nothing, because the run's lock keeps others out. In a worker, connect."""
+        is_stale = self.refreshed is not None and len(track_ids) > 0 and track_ids[0] in self.refreshed
+        sink = replace(self, replace=self.replace or is_stale)
+        return sink.connected() if self.is_elsewhere and not self.dry_run else nullcontext(sink)
+
+    @contextmanager
+    def connected(self) -> "Iterator[ForecastSink]":
+        """Yield a sink with a connection of its own."""
+        with connect(with_own_password(self.dsn, os.environ)) as writer:
+            yield replace(self, writer=writer)
 
     def store(self, track_ids: pl.Series, computed: Computed, stages: "Stages", /) -> Done:
         """Store a batch in one transaction; in a dry run, nothing."""
@@ -240,11 +273,6 @@ class ForecastSink:
             else:
                 done = self._stored(self.writer, computed)
         return replace(done, stages=self._measured(stages))
-
-    @contextmanager
-    def _connected(self) -> "Iterator[ForecastSink]":
-        with connect(with_own_password(self.dsn, os.environ)) as writer:
-            yield replace(self, writer=writer)
 
     def _measured(self, stages: "Stages") -> dict[str, float]:
         """Return the seconds that the stopwatch of the run has not measured."""

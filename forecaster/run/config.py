@@ -18,9 +18,14 @@ class RunConfig:
     ids: tuple[int, ...] = ()
     """Process only these tracks or artists. Empty: all."""
     limit: int | None = None
-    """Process at most this many, in the order of their ids; skipped ones count. None: all."""
+    """Process at most this many; skipped ones count. None: all.
+
+    With a history, those that no run has looked at come first, then those looked at longest ago.
+    """
     replace: bool = False
     """Also process those that have a result, and replace it."""
+    refresh: bool = False
+    """Also process those whose result is stale, and replace it."""
     dry_run: bool = False
     """Do everything except write."""
     wait: float = 0.0
@@ -31,5 +36,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.limit is not None and not 1 <= self.limit < 2**63:
             raise InvalidOptionError(f"limit is {self.limit}: expected at least 1")
+        if self.refresh and self.replace:
+            raise InvalidOptionError(
+                "--refresh and --replace contradict each other",
+                hint="use --refresh for the stale forecasts only, --replace for all",
+            )
         if not 0 <= self.wait < 2**31:
             raise InvalidOptionError(f"wait is {self.wait}: expected a number of seconds of at least 0")

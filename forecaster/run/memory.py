@@ -8,6 +8,7 @@ from functools import partial
 
 import polars as pl
 
+from forecaster.errors import InvalidOptionError
 from forecaster.frames.casting import Fitted
 from forecaster.frames.collecting import collect
 from forecaster.frames.schemas import conform
@@ -37,7 +38,12 @@ class Memory:
     """Tracks per batch."""
 
     def session(self, config: RunConfig, report: Report, /) -> "MemorySession":
-        """Begin a run on these frames. Raises `SchemaMismatchError` for columns that do not fit."""
+        """Begin a run on these frames.
+
+        Raises `SchemaMismatchError` for columns that do not fit, `InvalidOptionError` to refresh.
+        """
+        if config.refresh:
+            raise InvalidOptionError("refresh is not supported: frames do not record what a forecast knew")
         return MemorySession(self, config, report)
 
     def forecast_tracks(self) -> pl.Series:

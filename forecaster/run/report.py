@@ -64,6 +64,13 @@ TRACKS = Subject(
 )
 ARTISTS = Subject("artists", "cm_artist_id", "rated", RATELESS, ("connect", "read", "fit", "write"))
 
+CAUSES: Mapping[str, str] = {
+    "new_streams": "new streams",
+    "new_mldr": "new MLDR",
+    "restated": "restated streams",
+}
+"""Why a forecast is stale: the key in the report, and the words for it."""
+
 
 @dataclass
 class Report:
@@ -86,11 +93,17 @@ class Report:
     server: str = ""
     """The version of the server; empty without one."""
     replace: bool = False
+    refresh: bool = False
     dry_run: bool = False
     started_at: str = ""
     """The instant that is stored as `created_at`."""
     pending: int = 0
     """Number of tracks or artists to process: those with data and without a result; all with `replace`."""
+    stale: dict[str, int] | None = None
+    """Number of tracks whose stored forecast was stale when the run began, in all and by cause.
+
+    None: not counted, as with `replace`, or without the unique key of the streams.
+    """
     results: int = 0
     """Number of tracks or artists that got a result, stored unless it is a dry run."""
     rows: int = 0
@@ -149,7 +162,7 @@ class Report:
         """Copy the selection and the parameters of a run of forecasts."""
         self.asked = asked(config.parameters, config.ids, config.limit)
         self.as_of = config.parameters.as_of
-        self.replace, self.dry_run = config.replace, config.dry_run
+        self.replace, self.refresh, self.dry_run = config.replace, config.refresh, config.dry_run
 
     def add(self, done: Done, /) -> None:
         """Add the outcome of a batch."""
@@ -204,10 +217,12 @@ class Report:
             **self.place,
             **({} if self.buckets is None else {"buckets": self.buckets}),
             "replace": self.replace,
+            "refresh": self.refresh,
             "dry_run": self.dry_run,
             "started_at": self.started_at,
             "versions": versions() | ({"postgresql": self.server} if self.server else {}),
             "counts": self._counts(),
+            **({} if self.stale is None else {"stale": self.stale}),
             **({} if self.total is None else self._total()),
             "skipped_by_reason": self.skipped_by_reason,
             "stages": {stage: round(seconds, 6) for stage, seconds in self.stages.seconds.items()},
@@ -270,6 +285,12 @@ def as_json(parameters: "Parameters") -> dict[str, object]:
     """Return the parameters of the model as JSON values."""
     as_of = parameters.as_of
     return asdict(parameters) | {"as_of": as_of.isoformat() if as_of else None}
+
+
+def stale_in_words(stale: Mapping[str, int], /) -> str:
+    """Return the number of stale forecasts, with their causes in brackets."""
+    causes = ", ".join(f"{words} {stale[cause]:,}" for cause, words in CAUSES.items() if stale.get(cause))
+    return f"{stale['tracks']:,} ({causes})"
 
 
 def by_reason(skipped: pl.DataFrame) -> dict[str, int]:

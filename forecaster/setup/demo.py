@@ -2,12 +2,12 @@
 
 from forecaster.errors import NoForecastError
 from forecaster.postgres.connection import commit, connect, execute, query
-from forecaster.postgres.creation import create_missing
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import read_tables
+from forecaster.setup.init import initialise
 from forecaster.setup.load import Loaded, load
 from forecaster.setup.sample import sample_catalogue
-from forecaster.tables import FORECAST_TABLE, STREAMS_TABLE, TABLES
+from forecaster.tables import ALL_TABLES, FORECAST_TABLE, STREAMS_TABLE
 
 SCHEMA = "demo"
 """Separate from other data in the database, so that it may be emptied."""
@@ -21,9 +21,8 @@ def fill(dsn: Dsn, tracks: int | None) -> Loaded | None:
     If `tracks` is another number than that of the stored tracks, replace the catalogue and its forecasts.
     None accepts any number.
     """
+    initialise(dsn, SCHEMA)
     with connect(dsn) as connection:
-        create_missing(connection, SCHEMA)
-        commit(connection)
         tables = read_tables(connection, SCHEMA)
         stored = query(
             connection, f"SELECT count(DISTINCT cm_track_id) FROM {tables.name(STREAMS_TABLE)}"
@@ -32,7 +31,7 @@ def fill(dsn: Dsn, tracks: int | None) -> Loaded | None:
             return None
         # Before the old catalogue is deleted, because this can fail.
         streams, mldr = sample_catalogue(tracks or DEFAULT_TRACKS)
-        execute(connection, f"TRUNCATE {', '.join(map(tables.name, TABLES))}")
+        execute(connection, f"TRUNCATE {', '.join(map(tables.name, ALL_TABLES))}")
         commit(connection)
     return load(dsn, SCHEMA, streams=streams, mldr=mldr)
 

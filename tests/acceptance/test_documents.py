@@ -21,7 +21,7 @@ import pytest
 from forecaster.cli import main
 from forecaster.postgres.dsn import Dsn
 from tests.conftest import short_directory, with_command
-from tests.documents import CONSOLE, PAGES, README, ROOT, before, blocks, fenced, page_named
+from tests.documents import CONSOLE, PAGES, README, ROOT, before, blocks, configuration, fenced, page_named
 from tests.tables import initialise
 
 SHOWN_DATA_DIR = "~/.local/share/forecaster"
@@ -38,6 +38,7 @@ TESTED = {
     ("python", "airflow"): "test_schedulers.py",
     ("python", "build_forecasts"): "test_the_python_example_works_as_shown",
     ("sql", "GRANT CONNECT"): "test_privileges.py",
+    ("toml", "[profile.trial]"): "test_commands_print_what_the_page_shows",
 }
 
 
@@ -113,7 +114,7 @@ def output(command: str, home: Path, environment: dict[str, str]) -> str:
         check=False,
     )
     assert ended.returncode == 0, f"{command}\n{ended.stdout}"
-    return ended.stdout.replace(environment["FORECASTER_DATA_DIR"], SHOWN_DATA_DIR)
+    return ended.stdout.replace(environment["FORECASTER_DATA_DIR"], SHOWN_DATA_DIR).replace(f"{home}/", "~/")
 
 
 def update(page: Path, printed: dict[str, str]) -> None:
@@ -132,6 +133,8 @@ def update(page: Path, printed: dict[str, str]) -> None:
 def test_commands_print_what_the_page_shows(page: Path, tmp_path: Path, kept: Path) -> None:
     commands = [match["command"] for match in CONSOLE.finditer(page.read_text())]
     with new_clone(tmp_path, before(page), kept) as environment:
+        if configuration(page):
+            (tmp_path / "forecaster.toml").write_text(configuration(page))
         printed = {command: output(command, tmp_path, environment) for command in commands}
     if os.environ.get("UPDATE_README"):
         update(page, printed)
@@ -143,16 +146,16 @@ def test_commands_print_what_the_page_shows(page: Path, tmp_path: Path, kept: Pa
 def test_no_command_is_lost() -> None:
     shown = [match["command"] for page in PAGES for match in CONSOLE.finditer(page.read_text())]
     assert len(shown) >= 20
-    commands = {command.split()[1] for command in shown}
+    commands = {re.findall(r"forecaster (\w+)", command)[0] for command in shown}
     assert commands >= {
         *("demo", "init", "load", "run", "mldr", "dump", "plot", "report", "export", "evaluate", "doctor"),
-        *("prepare", "shard"),
+        *("prepare", "shard", "config"),
     }
 
 
 def test_each_block_of_code_is_tested() -> None:
     """A new one is added to `TESTED`, with a test."""
-    languages = {"sh", "yaml", "python", "sql"}
+    languages = {"sh", "yaml", "python", "sql", "toml"}
     marks = [
         [mark for of, mark in TESTED if of == language and mark in block]
         for language, block in blocks()

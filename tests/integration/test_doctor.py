@@ -33,7 +33,7 @@ TEN = pl.col("cm_track_id") <= 10
 ABOUT = {
     *("configuration", "versions", "connection", "server version", "encryption", "pooler", "tables"),
     *("rights", "row security", "triggers", "read-only", "key of the streams", "key of the forecasts"),
-    *("indexes", "stored forecasts", "lock", "tracks", "decay rates"),
+    *("indexes", "stored forecasts", "history", "lock", "tracks", "decay rates"),
 }
 
 
@@ -197,6 +197,10 @@ def test_rights_that_are_lacking_are_granted(filled: Dsn, nobody: Dsn) -> None:
     assert (policies.about, policies.level, STREAMS in policies.found) == ("row security", "warning", True)
     for finding in (*rights, policies):
         paste(filled, finding.fix)
+    [history] = unwell(examined(nobody))
+    assert (history.about, history.level) == ("history", "warning")
+    for fix in (history.fix or "").split("; "):
+        paste(filled, fix)
     result = examined(nobody)
     assert (result.exit_code, unwell(result)) == (0, [])
     assert result.counts["forecastable"] == run(Database(nobody)).results == 10
@@ -343,7 +347,7 @@ def test_forecasts_that_are_doubled(embedded_database: Dsn, called: Cli) -> None
     assert key.fix == "forecaster run --replace --horizon 30 --track-id 2 --track-id 7 && forecaster init"
     paste(dsn, without_track.fix)
     type_in(called, dsn, key.fix.removesuffix(" && forecaster init"))
-    key, left = unwell(examined(dsn))
+    key, left, _no_history = unwell(examined(dsn))
     assert (key.fix, left) == ("forecaster init", partial)
     is_whole = pl.col("cm_track_id") != 5
     assert_frame_equal(stored(dsn).filter(is_whole), expected.filter(is_whole))

@@ -25,7 +25,7 @@ from forecaster.run.engines.cluster import each
 from forecaster.run.report import Report
 from forecaster.run.session import run
 from forecaster.setup.load import load
-from tests import sql
+from tests import sql, stale
 from tests.cluster import TIMES, Cluster, killing, run_over
 from tests.conftest import ServerNamed, new_database
 from tests.faults import (
@@ -122,6 +122,20 @@ class TestTables:
         assert len(after) == len(before)
         assert not set(after) & set(before)
         assert_frame_equal(stored(filled), golden_forecasts())
+
+    def test_refresh_does_what_is_stale_and_new(self, cluster: Cluster, embedded_database: Dsn) -> None:
+        dsn = embedded_database
+        stale.fill(dsn, 60)
+        run(Database(dsn))
+        changed = range(2, 61, 2)
+        stale.change(dsn, stale.NEW_DAY, *changed[:20])
+        stale.change(dsn, stale.RESTATED_DAY, *changed[20:])
+        stale.add_tracks(dsn, 61, 70, rated_from=61)
+        before = stale.by_track(dsn)
+        report = run_over(cluster.address, Database(dsn), stale.REFRESH)
+        assert stale.touched(before, stale.by_track(dsn)) == [*changed, *range(61, 71)]
+        assert (report.results, report.taken) == (40, [])
+        assert_frame_equal(stored(dsn), stale.recomputed(dsn))
 
     def test_a_dry_run_stores_nothing(self, cluster: Cluster, filled: Dsn) -> None:
         report = run_over(cluster.address, Database(filled), RunConfig(dry_run=True))
