@@ -1,16 +1,16 @@
 """The history of forecasts: what each run said of each track stays, stored together with the forecast."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 import polars as pl
 import pytest
 
 import forecaster.postgres.tracks as tracks_module
-from forecaster.errors import DatabaseError, SchemaMismatchError
+from forecaster.errors import DatabaseError
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import store_forecasts
@@ -19,7 +19,6 @@ from forecaster.postgres.tracks import Database
 from forecaster.process.signals import Interrupted
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run
-from forecaster.setup.init import initialise as init
 from forecaster.setup.load import load
 from forecaster.tables import FORECAST_TABLE, HISTORY, MLDR_TABLE, RUNS, STREAMS_TABLE
 from tests import sql
@@ -194,46 +193,3 @@ class TestWithoutTables:
     def test_row_security(self, filled: Dsn, user: Dsn) -> None:
         sql.run(filled, f"ALTER TABLE {RUNS.name} ENABLE ROW LEVEL SECURITY")
         assert "row security policies decide" in self.not_kept(user)
-
-
-def of_an_older_version(dsn: Dsn, change: Callable[[Dsn], None] = lambda _: None) -> list[tuple[Any, ...]]:
-    """Tables with forecasts as version 0.1.0 leaves them; returns all rows of the forecasts."""
-    run(Database(dsn))
-    for table in (RUNS.name, HISTORY.name, "backtest_schema_version"):
-        sql.run(dsn, f"DROP TABLE {table}")
-    change(dsn)
-    return sql.rows(dsn, f"SELECT * FROM {FORECAST_TABLE} ORDER BY id")
-
-
-def test_forecasts_from_before_are_taken_over(filled: Dsn) -> None:
-    def change(dsn: Dsn) -> None:
-        sql.run(dsn, f"DELETE FROM {FORECAST_TABLE} WHERE cm_track_id = 6 AND month = 7")  # has a gap
-        late = f"UPDATE {STREAMS_TABLE} SET created_at = now() + interval '1 hour' WHERE cm_track_id = 5"
-        sql.run(dsn, f"{late} AND date > '2023-01-31'")
-        sql.run(dsn, f"{late.replace('= 5', '= 7')}")  # its rows are all younger
-
-    before = of_an_older_version(filled, change)
-    tracks = {row[5] for row in before} - {6}
-    initialise(filled)
-
-    assert sql.rows(filled, f"SELECT * FROM {FORECAST_TABLE} ORDER BY id") == before
-    assert runs(filled, "outcome, tracks, program") == [("imported", len(tracks), "unknown")]
-    assert said(filled) == [(1, len(tracks), len(tracks), 0)]
-    known = sql.rows(filled, f"SELECT as_of, last_date FROM {HISTORY.name} WHERE cm_track_id IN (5, 7)")
-    assert sorted(known, key=str) == [(None, None), (date(2023, 1, 31), date(2023, 1, 31))]
-    [(total,)] = sql.rows(
-        filled, f"SELECT sum(forecasted_value)::float8 FROM {FORECAST_TABLE} WHERE cm_track_id <> 6"
-    )
-    assert runs(filled, "total") == [(total,)]
-    initialise(filled)
-    assert said(filled) == [(1, len(tracks), len(tracks), 0)]
-
-
-def test_tables_of_a_newer_version_are_refused(filled: Dsn) -> None:
-    now = datetime.now(UTC).isoformat()
-    newer = "INSERT INTO backtest_schema_version VALUES (99, 'quantiles', '9.1.0', $1::text::timestamptz)"
-    sql.run(filled, newer, now)
-    with pytest.raises(SchemaMismatchError, match=r"have version 99, made by forecaster 9\.1\.0") as caught:
-        init(filled, "public")
-    assert caught.value.hint is not None
-    assert "use a newer forecaster" in caught.value.hint
