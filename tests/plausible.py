@@ -1,5 +1,6 @@
 """Small catalogues, plausible or not: tracks with their days, and a decay rate for each artist."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
@@ -9,7 +10,7 @@ ENDS = TODAY - timedelta(days=2)
 SCHEMA = {"cm_track_id": pl.Int64, "cm_artist_id": pl.Int64, "date": pl.Date, "daily_streams": pl.Float64}
 
 
-def track(number: int, streams: list[float | None], *, end: date = ENDS) -> pl.DataFrame:
+def track(number: int, streams: Sequence[float | None], *, end: date = ENDS) -> pl.DataFrame:
     """One track whose last day is `end`, of the artist with its number."""
     days = [end - timedelta(days=back) for back in reversed(range(len(streams)))]
     return pl.DataFrame(
