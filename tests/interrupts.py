@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 from tests.faults import Ended, end_of, until
+from tests.logs import unmarked
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -46,7 +47,7 @@ def assert_interrupted(ended: Ended, signum: signal.Signals) -> None:
     assert ended.code == 128 + signum, ended
     said = [
         line
-        for line in ended.stderr.splitlines()
+        for line in unmarked(ended.stderr).splitlines()
         if not line.startswith(("database: ", "stage: ", "waiting for ", "Warning: "))
     ]
     assert said == [f"Interrupted by {signum.name}: nothing is half done"]

@@ -124,7 +124,8 @@ def _output(ctx: click.Context) -> Output:
     """Remove the output options from the others, and return the output that they ask for."""
     own = {name: ctx.params.pop(name) for name in ("verbose", "quiet", "log_format")}
     ctx.color = color_of(ctx.params.pop("color"))
-    console = Console(**own, color=ctx.color)
+    log_id = os.urandom(4).hex() if "metrics" in ctx.params else ""  # only runs have metrics
+    console = Console(**own, color=ctx.color, log_id=log_id)
     console.set_up()
     return JsonOutput(console) if ctx.params.pop("as_json", False) else ConsoleOutput(console)
 

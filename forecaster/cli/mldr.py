@@ -14,7 +14,7 @@ def mldr(config: RunConfig, to: ReportFiles, where: Where, output: Output) -> No
     """Compute the MLDR of every artist that has listeners and no stored MLDR."""
     place = {"database": "", "schema": where.schema}
     report = Report(ARTISTS, asked={"artist_ids": []}, place=place)
-    with to.written(report, output):
+    with to.written("mldr", report, output):
         with where.database() as dsn, output.following(report):
             run(ArtistRates(dsn, where.schema), config, report=report)
         output.warn(report.warnings)

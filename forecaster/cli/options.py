@@ -334,6 +334,12 @@ REPORTING = (
         "--skipped", type=FILE, metavar="FILE.csv|parquet", help="Write what was skipped, with the reason."
     ),
     option(
+        "--metrics",
+        type=FILE,
+        metavar="FILE.prom",
+        help="Write metrics for Prometheus, also if the run fails.",
+    ),
+    option(
         "--json",
         "as_json",
         is_flag=True,

@@ -1,4 +1,4 @@
-"""Write the report of a run and its skipped tracks, however the run ends."""
+"""Write the report of a run, its skipped tracks and its metrics, however the run ends."""
 
 import signal
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forecaster.cli.output import Output
+from forecaster.cli.prometheus import MetricsFile
 from forecaster.errors import ForecasterError
 from forecaster.files.atomic import write_text
 from forecaster.files.tables import check_output_path, write_table
@@ -17,25 +18,40 @@ from forecaster.run.report import Report
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """The files that --report and --skipped name."""
+    """The files that --report, --skipped and --metrics name."""
 
     report: Path | None
     skipped: Path | None
+    metrics: Path | None
 
     @contextmanager
-    def written(self, report: Report, output: Output) -> Iterator[None]:
-        """Write the files and the JSON after the block. If the block fails, the report contains the error."""
+    def written(self, command: str, report: Report, output: Output) -> Iterator[None]:
+        """Write the files and the JSON after the block. If the block fails, the report contains the error.
+
+        The report gets the id that the log lines have.
+        """
+        report.log_id = output.console.log_id or report.log_id
+        metrics = MetricsFile(self.metrics, command)
+
+        def end_by_force(signum: int) -> None:
+            self._write_failed(report, output, "interrupted, and ended by force")
+            metrics.write_failed(report, 128 + signum)
+
+        with last_action(end_by_force), metrics.written(report), self._reported(report, output):
+            yield
+
+    @contextmanager
+    def _reported(self, report: Report, output: Output) -> Iterator[None]:
         if self.report:
             check_output_path(self.report, any_ending=True)
         if self.skipped:
             check_output_path(self.skipped)
-        with last_action(lambda: self._write_failed(report, output, "interrupted, and ended by force")):
-            try:
-                yield
-            except BaseException as error:
-                with postponed():  # a signal would stop what Polars computes for the report
-                    self._write_failed(report, output, _why(error))
-                raise
+        try:
+            yield
+        except BaseException as error:
+            with postponed():  # a signal would stop what Polars computes for the report
+                self._write_failed(report, output, _why(error))
+            raise
         with postponed():
             self._write(report, output)
 

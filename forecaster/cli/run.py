@@ -49,7 +49,7 @@ def run(
 def _run_tables(config: RunConfig, where: Where, spread: Spread, to: ReportFiles, output: Output) -> None:
     place = {"database": "", "schema": where.schema}
     report = Report(TRACKS, asked=asked(config.parameters), place=place)
-    with to.written(report, output):
+    with to.written("run", report, output):
         with where.database() as dsn, output.following(report), spread.chosen() as engine:
             run_pending(Database(dsn, where.schema), config, engine, report)
         output.warn(report.all_warnings)
@@ -62,7 +62,7 @@ def _run_files(
     config: RunConfig, source: str, files: Files, spread: Spread, to: ReportFiles, output: Output
 ) -> None:
     report = Report(buckets=0)
-    with to.written(report, output):
+    with to.written("run", report, output):
         catalogue = parquet.Files(source, files.sink, files.mldr)
         try:
             with output.following(report), spread.chosen() as engine:

@@ -34,7 +34,7 @@ def shard(
         raise InvalidOptionError("--check and --replace contradict each other")
     only = Bucket(*bucket) if bucket else None
     report = Report(buckets=0)
-    with to.written(report, output):
+    with to.written("shard", report, output):
         where = parquet.Files(files.source, files.sink, files.mldr, only.of if only else None, only)
         (_check if check else _forecast)(where, config, report, output)
 

@@ -26,7 +26,7 @@ _STDERR = 2
 _MAIN_THREAD = threading.main_thread().ident or 0
 _speaking = threading.Lock()  # held until the end by the thread that writes the last words
 
-_last_action: Callable[[], object] | None = None
+_last_action: Callable[[int], object] | None = None
 _formatter: Callable[[str, int], str] | None = None  # formats the last words as a log line
 
 T = TypeVar("T")
@@ -51,8 +51,8 @@ class Cancel(NamedTuple):
 
 
 @contextmanager
-def last_action(action: Callable[[], object]) -> Iterator[None]:
-    """Call `action` if the process is ended by force while the block runs."""
+def last_action(action: Callable[[int], object]) -> Iterator[None]:
+    """Call `action`, with the number of the signal, if the process is ended by force while the block runs."""
     global _last_action  # noqa: PLW0603 - the process ends once
     before, _last_action = _last_action, action
     try:
@@ -260,7 +260,7 @@ def _end_in_time(woken: socket.socket, _wakes: socket.socket, stderr: int) -> No
         signal.pthread_kill(_MAIN_THREAD, signum)
         time.sleep(_AGAIN)
     if _last_action:  # in a thread: a lock that it needs may be held by a call that never returns
-        done = threading.Thread(target=_last_action, daemon=True)
+        done = threading.Thread(target=_last_action, args=(signum,), daemon=True)
         done.start()
         done.join(_ACTION_WITHIN)
     _end(signum, stderr)

@@ -31,8 +31,8 @@ def initialise(dsn: Dsn, schema: str) -> Initialised:
     """
     with connect(dsn) as connection:
         check_writable(connection)
-        migrations = pending(connection, schema)
         tables = read_tables(connection, schema)
+        migrations = pending(connection, schema)
         if migrations and FORECAST_TABLE in tables.columns:
             take_lock(connection, tables)
         created = create_missing(connection, schema)

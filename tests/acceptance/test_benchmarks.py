@@ -204,3 +204,17 @@ def test_what_larger_catalogues_need_follows_from_what_was_measured() -> None:
         ["on 64 cores **", "core time / 64", "", "5.2 h", "52.1 h"],
         ["memory of 64 workers, GB **", "64 x 1.07 GB", "", "68.5", "68.5"],
     ]
+
+
+def test_nights_are_measured(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.nights", "--nights", "2", "--tracks", "20", "--every", "1"]
+    subprocess.run([*command, "--out", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    nights = json.loads((tmp_path / "nights.json").read_text())["nights"]
+    assert [(night["night"], night["forecast"]) for night in nights] == [(1, 20), (2, 20)]
+    for night in nights:
+        assert night["seconds"] > 0
+        assert night["load_seconds"] > 0
+    sizes = [night["history_mb"] for night in nights]
+    assert 0 < sizes[0] <= sizes[1]
+    rows = [line for line in (tmp_path / "nights.md").read_text().splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + 2

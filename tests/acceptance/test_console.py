@@ -20,6 +20,7 @@ from forecaster.postgres.tables import read_tables
 from forecaster.run.report import TRACKS, Report
 from tests import sql
 from tests.conftest import Cli, bare_environment
+from tests.logs import unmarked
 from tests.tables import load_golden
 
 PROGRAM = f"{sys.executable} -m forecaster"
@@ -41,7 +42,7 @@ def unlogged() -> Iterator[None]:
 
 def test_a_line_per_stage_elsewhere(called: Cli, catalogue: Dsn) -> None:
     result = called("run", env={"DATABASE_URL": catalogue.uri})
-    assert result.stderr.splitlines() == [
+    assert unmarked(result.stderr).splitlines() == [
         f"database: {catalogue}",
         *(f"stage: {stage}" for stage in TRACKS.stages),
     ]
@@ -63,7 +64,7 @@ def test_quiet_says_one_line(called: Cli, catalogue: Dsn) -> None:
 
 
 def test_verbose_says_what_each_stage_took(called: Cli, catalogue: Dsn) -> None:
-    said = called("run", "-v", env={"DATABASE_URL": catalogue.uri}).stderr
+    said = unmarked(called("run", "-v", env={"DATABASE_URL": catalogue.uri}).stderr)
     for stage in ("read", "features", "fit", "projection", "write"):
         assert re.search(rf"^{stage}: \d+\.\d{{3}} s, 250 tracks$", said, re.MULTILINE), said
 
@@ -149,7 +150,7 @@ def test_a_sign_of_life_of_what_is_not_counted(capsys: pytest.CaptureFixture[str
 
 
 def test_a_stage_is_said_when_it_begins(called: Cli, catalogue: Dsn) -> None:
-    said = called("run", "-v", env={"DATABASE_URL": catalogue.uri}).stderr.splitlines()
+    said = unmarked(called("run", "-v", env={"DATABASE_URL": catalogue.uri}).stderr).splitlines()
     for stage in TRACKS.stages:
         ends = [number for number, line in enumerate(said) if re.match(rf"{stage}: \d", line)]
         assert said.index(f"stage: {stage}") < ends[0]

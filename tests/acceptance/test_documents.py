@@ -22,6 +22,7 @@ from forecaster.cli import main
 from forecaster.postgres.dsn import Dsn
 from tests.conftest import short_directory, with_command
 from tests.documents import CONSOLE, PAGES, README, ROOT, before, blocks, configuration, fenced, page_named
+from tests.logs import unmarked
 from tests.tables import initialise
 
 SHOWN_DATA_DIR = "~/.local/share/forecaster"
@@ -32,6 +33,7 @@ TESTED = {
     ("sh", "pip install '.[embedded,plot,term]'"): "test_package.py",
     ("sh", "ruff check"): "test_the_test_command_is_what_ci_runs",
     ("sh", "15 2 * * *"): "test_the_line_for_cron",
+    ("sh", "30 2 * * *"): "test_monitoring.py",
     ("sh", "aws batch"): "test_schedulers.py",
     ("sh", "#SBATCH"): "test_schedulers.py",
     ("yaml", "kind: Job"): "test_schedulers.py",
@@ -102,7 +104,10 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def output(command: str, home: Path, environment: dict[str, str]) -> str:
-    """Runs a command as a user would; what it prints on stdout and stderr."""
+    """Runs a command as a user would; what it prints on stdout and stderr.
+
+    A user has a terminal, where the lines do not end with the id of the run.
+    """
     ended = subprocess.run(
         command,
         shell=True,
@@ -114,7 +119,8 @@ def output(command: str, home: Path, environment: dict[str, str]) -> str:
         check=False,
     )
     assert ended.returncode == 0, f"{command}\n{ended.stdout}"
-    return ended.stdout.replace(environment["FORECASTER_DATA_DIR"], SHOWN_DATA_DIR).replace(f"{home}/", "~/")
+    printed = unmarked(ended.stdout).replace(environment["FORECASTER_DATA_DIR"], SHOWN_DATA_DIR)
+    return printed.replace(f"{home}/", "~/")
 
 
 def update(page: Path, printed: dict[str, str]) -> None:

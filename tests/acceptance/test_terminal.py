@@ -1,5 +1,6 @@
 """What a terminal gets: a picture while the work lasts, colours, and the cursor back at the end."""
 
+import json
 import os
 import pty
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -107,6 +109,16 @@ def test_no_colour_in_the_picture_but_the_picture(catalogue: Dsn) -> None:
     _, shown = on_terminal("run", "--dry-run", env={"DATABASE_URL": catalogue.uri, "NO_COLOR": "1"})
     assert "of 250 tracks" in shown
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", shown)
+
+
+def test_a_terminal_shows_the_id_of_a_run_once(catalogue: Dsn, tmp_path: Path) -> None:
+    file = tmp_path / "r.json"
+    arguments = ("run", "--report", str(file))
+    _, shown = on_terminal(*arguments, env={"DATABASE_URL": catalogue.uri})
+    log_id = json.loads(file.read_text())["log_id"]
+    assert re.findall(rf"(\S*) *{log_id}(.*)\r\n", shown) == [("run:", "")]
+    _, shown = on_terminal(*arguments, "-q", env={"DATABASE_URL": catalogue.uri})
+    assert json.loads(file.read_text())["log_id"] not in shown
 
 
 def test_a_dumb_terminal_gets_lines(catalogue: Dsn) -> None:

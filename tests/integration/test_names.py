@@ -16,7 +16,7 @@ from forecaster.run.config import RunConfig
 from forecaster.run.session import run
 from forecaster.setup.init import initialise
 from forecaster.setup.load import load
-from forecaster.tables import FORECAST_TABLE
+from forecaster.tables import ALL_TABLES, FORECAST_TABLE
 from forecaster.views.track import diagnose
 from tests import sql
 from tests.conftest import Cli
@@ -41,7 +41,7 @@ def assert_kept(dsn: Dsn, schemas: list[str]) -> None:
 
 def test_schemas(kept: Dsn) -> None:
     for name in NAMES:
-        assert len(initialise(kept, name).created) == 5
+        assert len(initialise(kept, name).created) == 1 + len(ALL_TABLES)
         assert initialise(kept, name).created == []
         assert load(kept, name, streams=FEW, mldr=golden_mldr()).streams == len(FEW)
         assert run(Database(kept, name)).rows == 48

@@ -46,6 +46,7 @@ from tests.faults import (
     whole_tracks,
 )
 from tests.forecasts import stored
+from tests.logs import unmarked
 from tests.proxy import Proxy
 from tests.tables import create_tables, golden_mldr, golden_streams, initialise
 
@@ -134,7 +135,7 @@ def test_a_signal_meanwhile(embedded_database: Dsn, report: Path, stage: str, si
         process.send_signal(signum)
         ended = end_of(process)
     assert ended.code == 128 + signum, ended
-    assert ended.stderr.endswith(f"Interrupted by {signum.name}: nothing is half done\n")
+    assert unmarked(ended.stderr).endswith(f"Interrupted by {signum.name}: nothing is half done\n")
     assert json.loads(report.read_text())["error"] == f"interrupted by {signum.name}"
     whole_tracks(dsn)
     run(Database(dsn), RunConfig(wait=60))

@@ -28,6 +28,7 @@ from forecaster.run.report import Report
 from forecaster.run.session import run
 from tests.cluster import BUCKETS, TIMES, Cluster, kill_all, killing, run_over
 from tests.faults import LONG, SEED, end_of, started, until
+from tests.logs import unmarked
 from tests.parquet import expected, in_sink, write_catalogue
 
 # For `started`: workers of its own are as many as its cores.
@@ -169,7 +170,7 @@ class TestBuckets:
             process.send_signal(signum)
             ended = end_of(process)
         assert ended.code == 128 + signum
-        assert ended.stderr.rstrip().endswith("nothing is half done")
+        assert unmarked(ended.stderr).rstrip().endswith("nothing is half done")
         assert "Traceback" not in ended.stderr
         run(Files(str(catalogue), tmp_path / "sink"), RunConfig(wait=60))
         assert_frame_equal(in_sink(tmp_path / "sink"), expected())
