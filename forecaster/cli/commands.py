@@ -130,7 +130,7 @@ _CONFIGURED = (
         \b
         Exit code: 0 done (skipped tracks are not a failure), 1 failed, 2 wrong call,
         3 no connection, 4 the tables do not fit, 5 another run holds the lock,
-        130 or 143 interrupted.
+        6 stored, but implausible (with --strict), 130 or 143 interrupted.
 
         \b
         Examples:
@@ -171,6 +171,7 @@ _CONFIGURED = (
             help="Dask's scheduler, as tcp://HOST:PORT.",
             show_default="a local cluster, one worker per core",
         ),
+        *options.PLAUSIBILITY,
         *options.REPORTING,
         *options.DATABASE,
     ),
@@ -426,7 +427,8 @@ _CONFIGURED = (
 
         \b
         Exit code: 0 done (with --check: all buckets are complete), 1 failed, 2 wrong call,
-        4 the files do not fit, 5 another process holds the bucket, 130 or 143 interrupted.
+        4 the files do not fit, 5 another process holds the bucket, 6 stored, but implausible (with
+        --strict), 130 or 143 interrupted.
 
         \b
         Examples:
@@ -438,6 +440,7 @@ _CONFIGURED = (
         option("--replace", is_flag=True, help="Forecast the bucket even if it is complete."),
         option("--check", is_flag=True, help="Only list the buckets that are missing or wrong."),
         *options.FILES,
+        *options.PLAUSIBILITY,
         *options.REPORTING,
     ),
     Command(
@@ -453,6 +456,7 @@ _CONFIGURED = (
         """,
         option("--json", "as_json", is_flag=True, help="Print the findings as JSON, instead of text."),
         *options.TRACK_PARAMETERS,
+        *options.PLAUSIBILITY,
         *options.DATABASE,
     ),
 )

@@ -3,6 +3,7 @@
 from forecaster.cli.output import Output
 from forecaster.errors import WriteRefusedError
 from forecaster.process.numbers import change, short
+from forecaster.run.plausible import Plausibility
 from forecaster.run.report import Report, stale_in_words
 
 
@@ -98,6 +99,14 @@ def _total(report: Report) -> dict[str, str]:
     percent = change(report.total, report.total_before)
     against = f", {percent} against the run before" if percent else ""
     return {f"{report.horizon}-month total": short(report.total) + against}
+
+
+def fail_if_implausible(report: Report, plausibility: Plausibility) -> None:
+    """Raise `ImplausibleError` if a strict check has found something."""
+    stored = "nothing is stored, as this is a dry run" if report.dry_run else "the forecasts are stored"
+    plausibility.refuse(
+        report.implausible, hint=f"{stored}; correct the data, or change --threshold or --strict"
+    )
 
 
 def _outcome(report: Report) -> dict[str, str]:

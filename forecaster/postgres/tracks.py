@@ -99,6 +99,7 @@ class Forecasts:
             hint = "check the ids and --schema, or load streams with `forecaster load`"
             tracks = named(config, tracks, rows="streams of these tracks", hint=hint)
         with_forecast, stale = stored.forecasts["cm_track_id"].drop_nulls(), stored.stale(tracks)
+        every = tracks
         if not config.replace:
             again = stale["cm_track_id"] if config.refresh and stale is not None else with_forecast.clear()
             stays = with_forecast.filter(~with_forecast.is_in(again.implode()))
@@ -106,7 +107,9 @@ class Forecasts:
         without_track = source.rows_without_track() if everything else 0
         pending.todo = _first_of(source, tracks, config) if first else tracks
         if first:
-            report.pending = len(pending.todo)
+            report.pending, report.is_whole = len(pending.todo), everything
+            if everything:
+                pending.others = every.filter(~every.is_in(pending.todo.implode()))
             report.unusable_rows += without_track
             report.stale = freshness.counts(stale, config)
             pending.replaced = with_forecast.filter(with_forecast.is_in(pending.todo.implode()))
@@ -144,7 +147,8 @@ class Forecasts:
             writer,
             refreshed=shared.replaced if config.refresh else None,
         )
-        compute = partial(forecast, parameters=config.parameters)
+        limits = config.plausibility.limits
+        compute = partial(forecast, parameters=config.parameters, limits=limits)
 
         def elsewhere(_encrypted: bool) -> Work[pl.Series, History]:  # noqa: FBT001 - it holds no secret
             without = replace(dsn, password=None)

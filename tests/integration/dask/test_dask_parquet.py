@@ -41,7 +41,7 @@ class TestBuckets:
         report = run_over(cluster.address, *config)
         assert_frame_equal(in_sink(tmp_path / "sink"), expected(horizon=30))
         alone = run(Files(str(catalogue), tmp_path / "alone"), RunConfig(parameters=Parameters(horizon=30)))
-        for name in ("pending", "results", "rows", "unusable_rows", "duplicate_rows", "buckets"):
+        for name in ("pending", "results", "rows", "unusable_rows", "duplicate_rows", "buckets", "observed"):
             assert getattr(report, name) == getattr(alone, name)
         assert report.skipped.equals(alone.skipped)
         again = run_over(cluster.address, *config)

@@ -72,7 +72,16 @@ class TestTables:
         sql.run(filled, f"CREATE TABLE before AS SELECT * FROM {FORECAST}")
         clear(filled)
         plain = run(Database(filled))
-        counts = ("pending", "results", "rows", "unusable_rows", "duplicate_rows", "taken", "refused")
+        counts = (
+            "pending",
+            "results",
+            "rows",
+            "unusable_rows",
+            "duplicate_rows",
+            "taken",
+            "refused",
+            "observed",
+        )
         assert {name: getattr(report, name) for name in counts} == {
             name: getattr(plain, name) for name in counts
         }
