@@ -18,6 +18,7 @@ ForecasterError                    1
 ├── NoForecastError                1
 ├── EmbeddedServerError            3
 ├── MissingExtraError              1
+├── ImplausibleError               6
 └── UnexpectedError                1   in `forecaster.process.unexpected`, next to what it translates
 
 The number is the exit code. Each class says whether it makes sense to try the same again; its subclasses
@@ -122,6 +123,12 @@ class EmbeddedServerError(ForecasterError):
 
 class MissingExtraError(ForecasterError):
     """An optional package that this command needs is not installed. Install it, then retry."""
+
+
+class ImplausibleError(ForecasterError):
+    """A strict check finds the data of a run implausible. Correct the data, then retry."""
+
+    exit_code = 6
 
 
 def in_one_line(error: BaseException) -> str:

@@ -128,7 +128,7 @@ COMMANDS = (
         \b
         Exit code: 0 done (skipped tracks are not a failure), 1 failed, 2 wrong call,
         3 no connection, 4 the tables do not fit, 5 another run holds the lock,
-        130 or 143 interrupted.
+        6 stored, but implausible (with --strict), 130 or 143 interrupted.
 
         \b
         Examples:
@@ -163,6 +163,7 @@ COMMANDS = (
             help="Dask's scheduler, as tcp://HOST:PORT.",
             show_default="a local cluster, one worker per core",
         ),
+        *options.PLAUSIBILITY,
         *options.REPORTING,
         *options.DATABASE,
     ),
@@ -354,7 +355,8 @@ COMMANDS = (
 
         \b
         Exit code: 0 done (with --check: all buckets are complete), 1 failed, 2 wrong call,
-        4 the files do not fit, 5 another process holds the bucket, 130 or 143 interrupted.
+        4 the files do not fit, 5 another process holds the bucket, 6 stored, but implausible (with
+        --strict), 130 or 143 interrupted.
 
         \b
         Examples:
@@ -366,6 +368,7 @@ COMMANDS = (
         option("--replace", is_flag=True, help="Forecast the bucket even if it is complete."),
         option("--check", is_flag=True, help="Only list the buckets that are missing or wrong."),
         *options.FILES,
+        *options.PLAUSIBILITY,
         *options.REPORTING,
     ),
     Command(
@@ -381,6 +384,7 @@ COMMANDS = (
         """,
         option("--json", "as_json", is_flag=True, help="Print the findings as JSON, instead of text."),
         *options.TRACK_PARAMETERS,
+        *options.PLAUSIBILITY,
         *options.DATABASE,
     ),
     Command(

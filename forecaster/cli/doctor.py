@@ -8,14 +8,17 @@ from forecaster.cli.output import Output
 from forecaster.cli.where import Where
 from forecaster.doctor import Finding, examine
 from forecaster.model.parameters import Parameters
+from forecaster.run.plausible import Plausibility
 
 _COLORS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
-def doctor(parameters: Parameters, where: Where, output: Output) -> None:
+def doctor(parameters: Parameters, plausibility: Plausibility, where: Where, output: Output) -> None:
     """Print each finding, and exit with the exit code of a run."""
     with where.database() as dsn, output.doing("examine"):
-        examination = examine(dsn, where.schema, parameters, options=where.options(dsn))
+        examination = examine(
+            dsn, where.schema, parameters, options=where.options(dsn), plausibility=plausibility
+        )
     for finding in examination.findings:
         output.say(_described(finding), always=finding.level != "ok")
     levels = [finding.level for finding in examination.findings]

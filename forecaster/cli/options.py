@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from forecaster.run.plausible import ALL, CHECKS
+
 
 class _Id(click.ParamType[int]):
     """The 64-bit id of a track or an artist. Unlike for an IntRange, the help shows no range."""
@@ -49,6 +51,25 @@ class _Bucket(click.ParamType[tuple[int, int]]):
         return int(match[1]), int(match[2])
 
 
+class _Threshold(click.ParamType[tuple[str, float | None]]):
+    """The threshold of a check as NAME=VALUE; NAME=off stands for None."""
+
+    name = "NAME=VALUE"
+
+    def convert(
+        self, value: str | tuple[str, float | None], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float | None]:
+        if isinstance(value, tuple):
+            return value
+        name, _, threshold = value.partition("=")
+        try:
+            return name, None if threshold == "off" else float(threshold)
+        except ValueError:
+            self.fail(
+                f"{value!r} is not a threshold like {name or 'age'}=7 or {name or 'age'}=off.", param, ctx
+            )
+
+
 class IntRange(click.IntRange):
     """An integer in a range. The error message for another value says integer, not range."""
 
@@ -66,6 +87,7 @@ _SECONDS = FloatRange(0, 2**31, max_open=True)
 ID = _Id()
 DAY = _Day()
 BUCKET = _Bucket()
+THRESHOLD = _Threshold()
 FILE = click.Path(dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 FILE_OR_DIRECTORY = click.Path(path_type=Path)
@@ -249,6 +271,29 @@ PARAMETERS = (
     *TRACK_PARAMETERS,
 )
 """All fields of `Parameters`."""
+
+PLAUSIBILITY = (
+    option(
+        "--threshold",
+        "thresholds",
+        shared=True,
+        type=THRESHOLD,
+        metavar="CHECK=VALUE",
+        multiple=True,
+        help="Threshold of a plausibility check, or CHECK=off.",
+        show_default=", ".join(f"{name}={check.threshold:g}" for name, check in CHECKS.items()),
+    ),
+    option(
+        "--strict",
+        shared=True,
+        metavar="[CHECK]",
+        multiple=True,
+        is_flag=False,
+        flag_value=ALL,
+        help="Exit with code 6 if this plausibility check warns; without CHECK, or with all: if any does.",
+    ),
+)
+"""The fields of `Plausibility`. `forecaster.run.plausible` imports nothing heavy."""
 
 REPORTING = (
     option(

@@ -6,7 +6,7 @@ from typing import Literal
 
 from forecaster.cli.output import Output
 from forecaster.cli.report_files import ReportFiles
-from forecaster.cli.summary import fail_if_refused, summarise, summarise_buckets
+from forecaster.cli.summary import fail_if_implausible, fail_if_refused, summarise, summarise_buckets
 from forecaster.cli.where import Files, Where
 from forecaster.errors import InvalidOptionError
 from forecaster.parquet import session as parquet
@@ -52,9 +52,10 @@ def _run_tables(config: RunConfig, where: Where, spread: Spread, to: ReportFiles
     with to.written("run", report, output):
         with where.database() as dsn, output.following(report), spread.chosen() as engine:
             run_pending(Database(dsn, where.schema), config, engine, report)
-        output.warn(report.warnings)
+        output.warn(report.all_warnings)
         summarise(report, output)
         fail_if_refused(report, "forecasts")
+        fail_if_implausible(report, config.plausibility)
 
 
 def _run_files(
@@ -67,7 +68,8 @@ def _run_files(
             with output.following(report), spread.chosen() as engine:
                 run_pending(catalogue, config, engine, report)
         finally:
-            output.warn(report.warnings)
+            output.warn(report.all_warnings)
             if report.buckets:
                 summarise_buckets(report, output)
         fail_if_refused(report, "forecasts", holder="a column of the files")
+        fail_if_implausible(report, config.plausibility)

@@ -2,7 +2,7 @@
 
 from forecaster.cli.output import Output
 from forecaster.cli.report_files import ReportFiles
-from forecaster.cli.summary import fail_if_refused, summarise_buckets, summarise_check
+from forecaster.cli.summary import fail_if_implausible, fail_if_refused, summarise_buckets, summarise_check
 from forecaster.cli.where import Files
 from forecaster.errors import BucketsFailedError, InvalidOptionError
 from forecaster.parquet import session as parquet
@@ -42,9 +42,10 @@ def shard(
 def _forecast(where: parquet.Files, config: RunConfig, report: Report, output: Output) -> None:
     with output.following(report):
         run(where, config, report=report)
-    output.warn(report.warnings)
+    output.warn(report.all_warnings)
     summarise_buckets(report, output)
     fail_if_refused(report, "forecasts", holder="a column of the files")
+    fail_if_implausible(report, config.plausibility)
 
 
 def _check(where: parquet.Files, config: RunConfig, report: Report, output: Output) -> None:

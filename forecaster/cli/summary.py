@@ -2,6 +2,7 @@
 
 from forecaster.cli.output import Output
 from forecaster.errors import WriteRefusedError
+from forecaster.run.plausible import Plausibility
 from forecaster.run.report import Report
 
 
@@ -86,6 +87,14 @@ def fail_if_refused(report: Report, what: str, *, holder: str = "the table") -> 
             + ("" if report.dry_run else f"; those of the other {unit} are stored"),
             hint="a wider column type helps, if the values are right; --report lists them all",
         )
+
+
+def fail_if_implausible(report: Report, plausibility: Plausibility) -> None:
+    """Raise `ImplausibleError` if a strict check has found something."""
+    stored = "nothing is stored, as this is a dry run" if report.dry_run else "the forecasts are stored"
+    plausibility.refuse(
+        report.implausible, hint=f"{stored}; correct the data, or change --threshold or --strict"
+    )
 
 
 def _outcome(report: Report) -> dict[str, str]:

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import replace
 from importlib.metadata import version
 
-from forecaster.doctor import forecasts, server, streams, tables  # noqa: F401 - they register their checks
+from forecaster.doctor import forecasts, plausible, server, streams, tables  # noqa: F401 - register checks
 from forecaster.doctor.checks import Check, registered
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Examination, Finding, Level
@@ -16,6 +16,7 @@ from forecaster.postgres.connection import connect, roll_back, statement_errors
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import Tables
 from forecaster.process.secrets import shown
+from forecaster.run.plausible import Plausibility
 from forecaster.run.report import PACKAGES
 
 __all__ = ["Examination", "Finding", "Level", "examine"]
@@ -24,11 +25,18 @@ _SQL = re.compile(r"(?:ALTER|CREATE|DELETE|DROP|GRANT|REINDEX|SELECT)\b")
 _OTHERWISE = "look into the log of the server"
 
 
-def examine(dsn: Dsn, schema: str, parameters: Parameters, *, options: str | None = None) -> Examination:
+def examine(
+    dsn: Dsn,
+    schema: str,
+    parameters: Parameters,
+    *,
+    options: str | None = None,
+    plausibility: Plausibility | None = None,
+) -> Examination:
     """Check everything that a run with these parameters depends on. Change nothing.
 
     `options`: the options that commands in the fixes need to find the same tables. None: only --schema, and
-    not if it is public.
+    not if it is public. `plausibility`: the checks of the data; None: none of them.
 
     A check that fails is a finding, too; only the checks that need it are left out. Raises no
     `ForecasterError`.
@@ -39,6 +47,7 @@ def examine(dsn: Dsn, schema: str, parameters: Parameters, *, options: str | Non
     try:
         with connect(dsn, repeatable_read=True) as reader, connect(dsn, like=reader) as connection:
             context = Context(dsn, parameters, reader, connection, result, Tables(schema, {}, ()), options)
+            context.plausibility = plausibility
             for check in registered():
                 _look(context, check)
     except ForecasterError as error:

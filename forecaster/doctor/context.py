@@ -16,6 +16,7 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.rights import check_rights
 from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import Tables
+from forecaster.run.plausible import Plausibility
 from forecaster.tables import STREAMS_TABLE, TO_FORECAST
 
 _SERVER = """
@@ -91,6 +92,8 @@ class Context:
     """Empty until the check of the tables has read them."""
     options: str | None = None
     """The options that commands need to find the same tables; None: --schema, unless it is public."""
+    plausibility: Plausibility | None = None
+    """The checks of the data; None: none of them."""
     has_connectorx: bool = False
     """Whether connectorx has connected."""
 

@@ -70,6 +70,8 @@ def track_features(
         .agg(streams=pl.col("daily_streams").sort_by("day").tail(WINDOW))
         .select(
             "cm_track_id",
+            records=streams.len().cast(pl.Int64),
+            streams_3=_finite(streams.tail(3).list.sum()),
             streams_30=_finite(streams.tail(30).list.sum()),
             streams_90=_finite(streams.tail(90).list.sum()),
             streams_365=_finite(streams.sum()),

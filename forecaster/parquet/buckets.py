@@ -24,6 +24,7 @@ from forecaster.parquet.sink import Manifest, Sink
 from forecaster.process.secrets import masked
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.forecast import fit_made, forecast, history_of
+from forecaster.run.plausible import Limits, observed_of
 from forecaster.run.report import as_json, by_reason, versions
 
 if TYPE_CHECKING:
@@ -191,6 +192,7 @@ class OneBucket:
             skipped_by_reason=by_reason(computed.skipped),
             refused=[{"cm_track_id": track, "reason": why} for track, why in computed.refused.items()],
             looking_ahead=computed.looking_ahead,
+            observed=computed.observed.to_json(),
             unusable_rows=computed.unusable_rows,
             duplicate_rows=computed.duplicate_rows,
             stages={stage: round(seconds, 6) for stage, seconds in stages.seconds.items()},
@@ -200,9 +202,9 @@ class OneBucket:
         )
 
 
-def work_on(catalogue: BucketCatalogue, sink: BucketSink) -> Work[Bucket, History]:
+def work_on(catalogue: BucketCatalogue, sink: BucketSink, limits: Limits) -> Work[Bucket, History]:
     """Read the rows of a bucket, forecast its tracks, and store them in files."""
-    compute = partial(forecast, parameters=sink.parameters)
+    compute = partial(forecast, parameters=sink.parameters, limits=limits)
 
     def elsewhere(encrypted: bool) -> Work[Bucket, History]:  # noqa: FBT001 - the only argument
         if not encrypted:
@@ -228,6 +230,7 @@ def done_before(manifest: Manifest, *, left_alone: bool) -> Done:
         duplicate_rows=manifest.duplicate_rows,
         unusable_rows=manifest.unusable_rows,
         looking_ahead=manifest.looking_ahead,
+        observed=observed_of(manifest.observed),
         stages={} if left_alone else manifest.stages,
         left_alone=left_alone,
         proof=manifest,

@@ -105,7 +105,7 @@ class FilesSession:
         with stages.stage("connect"):
             plan = planned(self.files, self.config)
             self._begin(plan)
-        work = work_on(plan.catalogue, plan.sink)
+        work = work_on(plan.catalogue, plan.sink, self.config.plausibility.limits)
 
         try:
             with stages.stage("buckets"):
@@ -254,6 +254,7 @@ def describe(files: Files, config: RunConfig, plan: Plan, report: Report) -> Non
     report.place = {"source": files.source, "sink": str(files.sink or "")}
     report.started_at = plan.sink.created_at.isoformat()
     report.buckets = len(plan.wanted)
+    report.is_whole = files.only is None and plan.catalogue.track_ids is None
 
 
 def unseen(sink: Sink | None, bucket: Bucket, done: Done) -> Exception | None:

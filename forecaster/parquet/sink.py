@@ -43,6 +43,8 @@ class Manifest:
     """Tracks with a value that the columns cannot hold, each with the reason."""
     looking_ahead: int
     """Number of tracks that have streams after the as-of date."""
+    observed: dict[str, Any]
+    """What the checks of plausibility know about the tracks: `Observed` as JSON values."""
     unusable_rows: int
     duplicate_rows: int
     stages: dict[str, float]
@@ -198,6 +200,21 @@ def _is_id(value: Any) -> bool:  # noqa: ANN401
     return type(value) is int and -(2**63) <= value < 2**63
 
 
+def _is_observed(value: Any) -> bool:  # noqa: ANN401
+    return _has(value, {"ends": _is_ends, "found": _by_name(_is_some), "among": _by_name(_is_count)})
+
+
+def _is_ends(value: Any) -> bool:  # noqa: ANN401
+    return isinstance(value, list) and all(
+        isinstance(one, list) and one and (one[0] is None or _is_id(one[0])) and _is_some(one[1:])
+        for one in value
+    )
+
+
+def _is_some(value: Any) -> bool:  # noqa: ANN401
+    return isinstance(value, list) and bool(value) and _is_count(value[0]) and all(map(_is_id, value[1:]))
+
+
 def _is_count(value: Any) -> bool:  # noqa: ANN401
     return _is_id(value) and value >= 0
 
@@ -225,6 +242,7 @@ def _has(value: Any, fields: Mapping[str, Is]) -> bool:  # noqa: ANN401
 _SHAPE: Mapping[str, Is] = {
     **dict.fromkeys(("bucket", "of", "tracks", "forecast", "rows", "looking_ahead"), _is_count),
     **dict.fromkeys(("unusable_rows", "duplicate_rows"), _is_count),
+    "observed": _is_observed,
     "asked": lambda value: isinstance(value, dict),
     "created_at": _is_text,
     "skipped_by_reason": _by_name(_is_count),

@@ -157,6 +157,12 @@ class Source:
         )
         return History(_records(wire), _facts(wire), duplicates=int(wire["duplicates"].sum()))
 
+    def ends(self, track_ids: pl.Series) -> pl.DataFrame:
+        """Group the tracks by the day of their last record: day (since 1970-01-01), number, first (ids)."""
+        by_index = self.reads_by_index
+        statement = statements.ends_by_index if by_index else statements.ends_in_one_pass
+        return self.read(statement(self.tables, integer_array(track_ids)))
+
     def daily(self, track_id: int) -> pl.DataFrame:
         """Read the days on which a track has a record: date, daily_streams; one row per day, in order."""
         days = self.read(statements.days_of_one(self.tables, track_id))

@@ -20,6 +20,8 @@ from forecaster.postgres.tables import Tables, read_tables
 from forecaster.process.signals import cancel_all, cancel_now, outcome
 from forecaster.run.batch import Done, Work
 from forecaster.run.config import RunConfig
+from forecaster.run.observe import observed
+from forecaster.run.plausible import Observed
 from forecaster.run.report import Report, Subject
 from forecaster.run.session import Opened
 
@@ -32,6 +34,8 @@ class Pending:
     """Ids of the tracks or artists still to be processed; None before the first attempt."""
     replaced: pl.Series = field(default_factory=lambda: pl.Series(dtype=pl.Int64))
     """Ids of pending tracks or artists that have a stored result."""
+    others: pl.Series = field(default_factory=lambda: pl.Series(dtype=pl.Int64))
+    """Ids of the other tracks of the catalogue, if the run is about the whole of it."""
 
 
 class Task(Protocol):
@@ -91,9 +95,9 @@ class DatabaseSession:
         self.config, self.report = config, report
         self.pending = Pending()
         self.created_at = datetime.now(UTC)
+        self.apart: Done | None = None
+        """What no batch counts; None before it has been counted."""
         self.record = RunRecord(dsn, report, self.created_at, config.parameters.horizon)
-        self.counted = False
-        """Whether the rows that are not records have been counted."""
         self.holder: str | None = None
         """Application name that last held the lock."""
         self.goes_on = False
@@ -125,7 +129,7 @@ class DatabaseSession:
                 size = self.task.batch_size(len(todo), source, places)
                 return slices(todo, size) if len(todo) else []
 
-            if len(todo):
+            if self.apart is None and len(todo) + len(self.pending.others):
                 stack.enter_context(self._counting(source, todo))
             yield Opened(work, cut, needs_places=len(todo) > 0)
 
@@ -194,24 +198,28 @@ class DatabaseSession:
             self.task.target: ("SELECT", *(() if self.config.dry_run else write))
         }
 
-    def _count_unusable(self, source: Source, todo: pl.Series) -> None:
-        self.report.unusable_rows += self.task.count_unusable(source, todo, self.config)
-        self.counted = True
+    def _count(self, source: Source, todo: pl.Series) -> None:
+        """Count the rows that are not records, and observe the tracks that no batch reads."""
+        unusable = self.task.count_unusable(source, todo, self.config) if len(todo) else 0
+        others = self.pending.others
+        seen = observed(source.ends(others)) if len(others) else Observed()
+        self.apart = Done(0, 0, 0, None, unusable_rows=unusable, observed=seen)
 
     @contextmanager
     def _counting(self, source: Source, todo: pl.Series) -> Iterator[None]:
-        """Meanwhile, count the rows that are not records; only once, however often the run reconnects."""
-        if self.counted:
-            yield
-            return
-        with ThreadPoolExecutor(1) as thread:
-            left_out = thread.submit(self._count_unusable, source, todo)
-            try:
-                yield
-                outcome(left_out)
-            except Exception:
-                cancel_all([left_out], source.cancel)
-                raise
-            except BaseException:
-                cancel_now([left_out], source.cancel)
-                raise
+        """Meanwhile, count what no batch counts; only once, however often the run reconnects."""
+        try:
+            with ThreadPoolExecutor(1) as thread:
+                left_out = thread.submit(self._count, source, todo)
+                try:
+                    yield
+                    outcome(left_out)
+                except Exception:
+                    cancel_all([left_out], source.cancel)
+                    raise
+                except BaseException:
+                    cancel_now([left_out], source.cancel)
+                    raise
+        finally:
+            if self.apart:  # now that no other thread changes the report
+                self.report.add(self.apart)

@@ -2,6 +2,7 @@
 
 from forecaster.model.features import WINDOW
 from forecaster.postgres.tables import Tables
+from forecaster.run.plausible import NAMED
 from forecaster.tables import FORECAST_TABLE, FORECASTS, MLDR_TABLE, STORED_FORECASTS, STREAMS_TABLE
 
 # As in the schema of the model, an age that does not fit in 32 bits counts as unknown.
@@ -64,6 +65,33 @@ def tracks_among(tables: Tables, ids: str) -> str:
         SELECT t.id::bigint AS id
         FROM (SELECT DISTINCT id FROM unnest({ids}) AS t (id)
               WHERE EXISTS (SELECT FROM {tables.name(STREAMS_TABLE)} s WHERE s.cm_track_id = t.id)) AS t"""
+
+
+def ends_by_index(tables: Tables, ids: str) -> str:
+    """Group the tracks by the day of their last record: day, number, first (their lowest ids)."""
+    return _grouped(f"""
+        SELECT t.id, (SELECT {epoch_day("s.date")} FROM {tables.name(STREAMS_TABLE)} s
+                      WHERE s.cm_track_id = t.id AND NOT {tables.unusable(STREAMS_TABLE)}
+                      ORDER BY s.date DESC LIMIT 1) AS day
+        FROM unnest({ids}) AS t (id)""")
+
+
+def ends_in_one_pass(tables: Tables, ids: str) -> str:
+    """Group the same from tables without the key, by a scan of all rows."""
+    return _grouped(f"""
+        SELECT t.id, g.day
+        FROM unnest({ids}) AS t (id)
+        LEFT JOIN (
+            SELECT s.cm_track_id, max({epoch_day(tables.day(STREAMS_TABLE))}) AS day
+            FROM {tables.name(STREAMS_TABLE)} s WHERE NOT {tables.unusable(STREAMS_TABLE)}
+            GROUP BY s.cm_track_id) g ON g.cm_track_id = t.id""")
+
+
+def _grouped(ends: str) -> str:
+    return f"""
+        SELECT e.day::bigint AS day, count(*)::bigint AS number,
+               (array_agg(e.id ORDER BY e.id))[1:{NAMED}] AS first
+        FROM ({ends}) e GROUP BY 1"""
 
 
 def rows_without_track(tables: Tables) -> str:

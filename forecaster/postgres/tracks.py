@@ -95,13 +95,15 @@ class Forecasts:
         if first:
             hint = "check the ids and --schema, or load streams with `forecaster load`"
             tracks = named(config, tracks, rows="streams of these tracks", hint=hint)
-        with_forecast = stored["cm_track_id"].drop_nulls()
+        with_forecast, every = stored["cm_track_id"].drop_nulls(), tracks
         if not config.replace:
             tracks = tracks.filter(~tracks.is_in(with_forecast.implode()))
         without_track = source.rows_without_track() if everything else 0
         pending.todo = limited(config, tracks) if first else tracks
         if first:
-            report.pending = len(pending.todo)
+            report.pending, report.is_whole = len(pending.todo), everything
+            if everything:
+                pending.others = every.filter(~every.is_in(pending.todo.implode()))
             report.unusable_rows += without_track
             pending.replaced = with_forecast.filter(with_forecast.is_in(pending.todo.implode()))
             report.warnings += _state_of(source, stored, pending.replaced, config)
@@ -129,7 +131,8 @@ class Forecasts:
         sink = ForecastSink(
             dsn, source.tables, horizon, shared.created_at, config.replace, config.dry_run, run, writer
         )
-        compute = partial(forecast, parameters=config.parameters)
+        limits = config.plausibility.limits
+        compute = partial(forecast, parameters=config.parameters, limits=limits)
 
         def elsewhere(_encrypted: bool) -> Work[pl.Series, History]:  # noqa: FBT001 - it holds no secret
             without = replace(dsn, password=None)

@@ -8,6 +8,7 @@ import polars as pl
 
 from forecaster.frames.casting import Fitted
 from forecaster.process.signals import Cancel
+from forecaster.run.plausible import Observed
 from forecaster.run.stages import Stages
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Computed:
     """Number of tracks that have streams after the as-of date."""
     known: pl.DataFrame = field(default_factory=pl.DataFrame)
     """What each forecast was made from: `KNOWN`, one row per track of the batch."""
+    observed: Observed = field(default_factory=Observed)
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class Done:
     duplicate_rows: int = 0
     unusable_rows: int = 0
     looking_ahead: int = 0
+    observed: Observed = field(default_factory=Observed)
+    """What the checks of plausibility know about the tracks."""
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds in each stage, unless the stopwatch of the run has measured them."""
     is_stored: bool = True
@@ -108,6 +112,7 @@ def done_of(
         duplicate_rows=computed.duplicate_rows,
         unusable_rows=computed.unusable_rows,
         looking_ahead=computed.looking_ahead,
+        observed=computed.observed,
         stages=stages or {},
         is_stored=is_stored,
     )

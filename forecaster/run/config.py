@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from forecaster.errors import InvalidOptionError
 from forecaster.model.parameters import Parameters
+from forecaster.run.plausible import Plausibility
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class RunConfig:
     """Do everything except write."""
     wait: float = 0.0
     """Wait up to this many seconds for another run to end."""
+    plausibility: Plausibility = field(default_factory=Plausibility)
+    """The checks of what comes in."""
 
     def __post_init__(self) -> None:
         if self.limit is not None and not 1 <= self.limit < 2**63:

@@ -13,8 +13,12 @@ from forecaster.model.features import clean
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
 from forecaster.run.batch import Computed, Fit, History
+from forecaster.run.observe import by_end, observed, suspicious
+from forecaster.run.plausible import Limits
 from forecaster.run.stages import Stages
 from forecaster.tables import FORECASTS, STREAMS
+
+_NONE: Limits = {}
 
 
 def history_of(daily: pl.DataFrame, mldr: pl.LazyFrame, /) -> History:
@@ -43,17 +47,22 @@ def _fit_made(forecasts: pl.DataFrame) -> Fitted:
     return replace(fitted, rows=fitted.rows.with_columns(forecasts["training_data_id"]))
 
 
-def forecast(history: History, fit: Fit, stages: Stages, /, *, parameters: Parameters) -> Computed:
-    """Forecast the tracks of a batch: streams per month, rounded to integers, in the types of the sink."""
+def forecast(
+    history: History, fit: Fit, stages: Stages, /, *, parameters: Parameters, limits: Limits = _NONE
+) -> Computed:
+    """Forecast the tracks of a batch: streams per month, rounded to integers, in the types of the sink.
+
+    `limits`: thresholds of the checks of plausibility; without them, only the last days are observed.
+    """
     records, facts, mldr = history.records, history.facts, history.mldr
     tracks = build_tracks(records, facts, mldr, parameters, checkpoint=stages.checkpoint)
     with stages.stage("projection") as stage:
         rows = project(forecastable(tracks), horizon=parameters.horizon)
         is_ahead = pl.col("last_date") > pl.lit(parameters.as_of, dtype=pl.Date)
         counts = tracks.select(pl.len(), ahead=is_ahead.sum())
-        known = tracks.select(KNOWN.names())
-        frames = [rows.with_columns(FORECASTS.rounded_streams()), skipped(tracks), counts, known]
-        forecasts, left_out, counted, looked_at = collect_all(frames)
+        known, seen = tracks.select(KNOWN.names()), (by_end(tracks), suspicious(tracks, limits))
+        frames = [rows.with_columns(FORECASTS.rounded_streams()), skipped(tracks), counts, known, *seen]
+        forecasts, left_out, counted, looked_at, *found = collect_all(frames)
         fitted, refused = fit(forecasts)
         stage.count, looking_ahead = counted.row(0)
     return Computed(
@@ -65,4 +74,5 @@ def forecast(history: History, fit: Fit, stages: Stages, /, *, parameters: Param
         history.unusable_rows,
         looking_ahead or 0,
         looked_at,
+        observed(*found),
     )

@@ -9,12 +9,14 @@ from functools import partial
 import polars as pl
 
 from forecaster.frames.casting import Fitted
+from forecaster.frames.collecting import collect
 from forecaster.frames.schemas import conform
 from forecaster.model.features import looks_ahead
 from forecaster.model.mldr import newest_mldr
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.config import RunConfig
 from forecaster.run.forecast import fit_made, forecast, history_of
+from forecaster.run.observe import by_end, observed
 from forecaster.run.report import TRACKS, Report
 from forecaster.run.selection import limited, named
 from forecaster.run.session import Opened
@@ -68,7 +70,8 @@ class MemorySession:
         with self.report.stages.stage("read"):
             todo = self._find() if self.todo is None else self.todo
         mldr = newest_mldr(conform(self.memory.mldr.lazy(), RATES.frame, name="mldr"))
-        compute = partial(forecast, parameters=self.config.parameters)
+        limits = self.config.plausibility.limits
+        compute = partial(forecast, parameters=self.config.parameters, limits=limits)
         sink = MemorySink(self.memory, self.created_at, dry_run=self.config.dry_run)
         catalogue = MemoryCatalogue(self.daily, mldr)
         work = Work(catalogue, compute, sink, self.report.stages, len, overlaps=True)
@@ -101,9 +104,11 @@ class MemorySession:
         if not config.replace:
             tracks = tracks.filter(~tracks.is_in(self.memory.forecast_tracks().implode()))
         self.todo = limited(config, tracks)
-        self.report.pending = len(self.todo)
+        self.report.pending, self.report.is_whole = len(self.todo), not config.ids
         if not config.ids:
             self.report.unusable_rows += self.daily["cm_track_id"].null_count()
+            others = self.daily.filter(~pl.col("cm_track_id").is_in(self.todo.implode()))
+            self.report.observed += observed(collect(by_end(history_of(others, pl.LazyFrame()).facts)))
         return self.todo
 
 

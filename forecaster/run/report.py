@@ -14,6 +14,7 @@ import polars as pl
 from forecaster.frames.schemas import RATELESS, SKIPPED
 from forecaster.process.secrets import all_masked, masked
 from forecaster.run.batch import Done
+from forecaster.run.plausible import CHECKS, Facts, Finding, Observed, Plausibility, warning
 from forecaster.run.stages import Stages
 
 if TYPE_CHECKING:
@@ -123,6 +124,12 @@ class Report:
     """The total at the end of that run."""
     warnings: list[str] = field(default_factory=list)
     """Problems of the tables or files, each with a way to solve it."""
+    observed: Observed = field(default_factory=Observed)
+    """What the checks of plausibility know about the tracks."""
+    is_whole: bool = False
+    """Whether the observed tracks are all that have streams."""
+    implausible: dict[str, Finding] = field(default_factory=dict)
+    """What is implausible, by the name of the check."""
     seconds: float = 0.0
     error: str | None = None
     """Why the run failed or was interrupted; the other fields tell what it did until then."""
@@ -152,10 +159,30 @@ class Report:
         self.unusable_rows += done.unusable_rows
         self.duplicate_rows += done.duplicate_rows
         self.looking_ahead += done.looking_ahead
+        self.observed += done.observed
         self.refused |= done.refused
         self.taken += done.taken
         if done.skipped is not None:
             self.skipped = self.skipped.vstack(done.skipped)
+
+    def judge(self, plausibility: Plausibility, today: date) -> None:
+        """Judge whether what a run of forecasts has seen is plausible. `today`: in UTC."""
+        if self.subject is TRACKS:
+            facts = Facts(
+                self.observed,
+                today,
+                self.as_of,
+                is_whole=self.is_whole,
+                skipped=len(self.skipped),
+                total=self.total,
+                total_before=self.total_before,
+            )
+            self.implausible = plausibility.judge(facts)
+
+    @property
+    def all_warnings(self) -> list[str]:
+        """The problems of the tables or files, and what is implausible."""
+        return [*self.warnings, *(warning(name, found) for name, found in self.implausible.items())]
 
     @property
     def skipped_by_reason(self) -> dict[str, int]:
@@ -186,7 +213,8 @@ class Report:
             "stages": {stage: round(seconds, 6) for stage, seconds in self.stages.seconds.items()},
             "seconds": round(self.seconds, 6),
             "error": self.error,
-            "warnings": self.warnings,
+            **self._checks(),
+            "warnings": self.all_warnings,
             "skipped": self.skipped.to_dicts(),
             "taken": self.taken,
             "refused": [{self.subject.key: number, "reason": why} for number, why in self.refused.items()],
@@ -204,6 +232,13 @@ class Report:
                 {"bucket": bucket, "reason": why} for bucket, why in sorted(self.failed.items())
             ]
         }
+
+    def _checks(self) -> dict[str, object]:
+        """Count the tracks that each check is about; 0 where it has found nothing."""
+        if self.subject is not TRACKS:
+            return {}
+        found = {name: one.tracks for name, one in self.implausible.items()}
+        return {"checks": dict.fromkeys(CHECKS, 0) | found}
 
     def _total(self) -> dict[str, object]:
         before = {"run": self.run_before, "total": self.total_before}

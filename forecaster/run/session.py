@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
 from forecaster.run.batch import Done, Engine, Work
@@ -78,11 +79,12 @@ def run(
     `DatabaseError` for anything else the server refuses; `StalledError` if it stops answering; `EngineError`
     if the engine is lost.
     """
-    report = report or Report()
-    session = where.session(config or RunConfig(), report)
+    report, config = report or Report(), config or RunConfig()
+    session = where.session(config, report)
     chosen = engine or Local()
     with_retries(lambda: _attempt(session, chosen, report), report, was_reached=lambda: session.was_reached)
     report.warnings += session.remarks()
+    report.judge(config.plausibility, datetime.now(UTC).date())
     return report
 
 

@@ -25,6 +25,9 @@ COUNTS = (
     "looking_ahead",
     "refused",
     "taken",
+    "observed",
+    "is_whole",
+    "implausible",
 )
 ROWS = ["cm_track_id", "month", "forecasted_value", "segment_used", "time_used"]
 

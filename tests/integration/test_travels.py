@@ -73,7 +73,7 @@ def test_a_password_in_the_task_would_be_seen(embedded_database: Dsn) -> None:
 def work_of(mldr: str) -> Work[Bucket, History]:
     catalogue = BucketCatalogue(Catalogue("/data/streams", mldr, None), None)
     sink = BucketSink(catalogue, None, Parameters(), datetime.now(UTC))
-    return work_on(catalogue, sink)
+    return work_on(catalogue, sink, {})
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "127.0.0.1:1"])
