@@ -132,10 +132,9 @@ class Check:
     """A check of what comes in."""
 
     meaning: str
-    """What is implausible; `N` stands for the threshold."""
+    """What is implausible; N stands for the threshold."""
     threshold: float
-    """The default of N, and its unit:"""
-    unit: str
+    """The default of N."""
     judge: Callable[[Facts, Limits, float], Finding | None]
     """Takes the facts, all thresholds and its own; returns None for what is plausible or not known."""
 
@@ -240,25 +239,23 @@ def _total(facts: Facts, _limits: Limits, percent: float) -> Finding | None:
 
 
 CHECKS: Mapping[str, Check] = {
-    "age": Check("the newest day of the streams is more than N days old", 7, "days", _age),
-    "ended": Check("the streams of a track end more than N days before that day", 7, "days", _ended),
-    "future": Check("a track has streams more than N days after today (UTC)", 1, "days", _future),
+    "age": Check("the newest day of the streams is more than N days old", 7, _age),
+    "ended": Check("the streams of a track end more than N days before that day", 7, _ended),
+    "future": Check("a track has streams more than N days after today (UTC)", 1, _future),
     "zeros": Check(
         "of the tracks with 10 streams a day or more, more than N % are zero in their last 3 records",
         5,
-        "%",
         _zeros,
     ),
-    "rates": Check("an artist has an MLDR below -N or above N", 1, "per month", _rates),
+    "rates": Check("an artist has an MLDR below -N or above N per month", 1, _rates),
     "spike": Check(
         "the mean of the last 30 records of a track is more than N times that of the records before",
         10,
-        "times",
         _spike,
     ),
-    "tracks": Check("fewer than N tracks have streams", 1, "tracks", _tracks),
-    "skipped": Check("at least N % of the tracks with streams are skipped", 50, "%", _skipped),
-    "total": Check("the total of the forecasts moved by more than N % since the run before", 10, "%", _total),
+    "tracks": Check("fewer than N tracks have streams", 1, _tracks),
+    "skipped": Check("at least N % of the tracks with streams are skipped", 50, _skipped),
+    "total": Check("the total of the forecasts moved by more than N % since the run before", 10, _total),
 }
 """Every check. To add one, add a row here; if it needs a fact of each track, one in
 `forecaster.model.plausibility`. Options, warnings, the report and the doctor follow."""

@@ -13,6 +13,7 @@ from forecaster.run.memory import Memory
 from forecaster.run.plausible import CHECKS, Facts, Finding, Observed, Plausibility, Some, observed_of
 from forecaster.run.report import Report
 from forecaster.run.session import run
+from tests.documents import page_named
 from tests.plausible import ENDS, SCHEMA, TODAY, rates, steady, track
 from tests.tables import golden_mldr, golden_streams
 
@@ -267,3 +268,10 @@ def test_what_was_observed_survives_json() -> None:
     assert observed_of(seen.to_json()) == seen
     both = seen + seen
     assert (both.tracks, both.among, both.ends[19_000]) == (12, {"rates": 12}, Some(10, (1, 2, 4)))
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_manual_lists_each_check(name: str) -> None:
+    check = CHECKS[name]
+    row = f"| `{name}` | {check.meaning} | {check.threshold:g} |"
+    assert row in page_named("docs/plausible.md").splitlines(), f"put this into docs/plausible.md:\n{row}"
