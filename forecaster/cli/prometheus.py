@@ -16,12 +16,14 @@ from forecaster.model.eligibility import REASONS
 from forecaster.model.mldr import RATE_REASONS
 from forecaster.process.logs import log
 from forecaster.process.signals import Interrupted, postponed
+from forecaster.run.plausible import CHECKS
 from forecaster.run.report import ARTISTS, TRACKS, Report, Subject
 
 Values = Mapping[str, float]
 """The value of each sample, by its own label; by "" if there is no such label."""
 
 _LAST_SUCCESS = "forecaster_run_last_success_timestamp_seconds"
+_DAY = 86_400  # seconds
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
@@ -89,6 +91,20 @@ def _change(report: Report) -> float | None:
     return (
         report.total / report.total_before - 1 if report.total is not None and report.total_before else None
     )
+
+
+def _newest(run: Ended) -> int | None:
+    """Return the newest day of the catalogue as a timestamp; None if not all tracks were looked at."""
+    tomorrow = int(run.ended // _DAY) + 1  # for a feed that is ahead of UTC
+    newest = run.report.observed.newest(tomorrow) if run.report.is_whole else None
+    return None if newest is None else newest * _DAY
+
+
+def _implausible(run: Ended) -> Values:
+    """Count the tracks by check; nothing if the run failed before its data was judged."""
+    found = {name: one.tracks for name, one in run.report.implausible.items()}
+    is_judged = run.report.subject is TRACKS and (found or run.exit_code == 0)
+    return _all_of(CHECKS, found) if is_judged else {}
 
 
 def _of(subject: Subject, reasons: Iterable[str]) -> Iterator[Metric]:
@@ -190,6 +206,18 @@ METRICS: tuple[Metric, ...] = (
         lambda run: _one(_change(run.report)),
     ),
     Metric(
+        "forecaster_run_newest_date_timestamp_seconds",
+        "Newest day of the streams, at 0:00 UTC. Days in the future do not count.",
+        "",
+        lambda run: _one(_newest(run)),
+    ),
+    Metric(
+        "forecaster_run_implausible_tracks",
+        "Number of tracks that a check of plausibility warns about; 1 if it is about the catalogue.",
+        "check",
+        _implausible,
+    ),
+    Metric(
         "forecaster_run_left_out_rows",
         "Daily rows left out, by reason: unusable, duplicate.",
         "reason",
@@ -205,7 +233,7 @@ METRICS: tuple[Metric, ...] = (
         "forecaster_run_warnings",
         "Number of warnings.",
         "",
-        lambda run: _one(len(run.report.warnings)),
+        lambda run: _one(len(run.report.all_warnings)),
     ),
 )
 """Every metric, in the order of the file. A new row is also a row of the table in `docs/monitoring.md`."""

@@ -76,7 +76,7 @@ def test_each_alert_says_what_and_how_bad() -> None:
         assert rule["labels"]["severity"] in ("warning", "critical")
         assert rule["annotations"].keys() == {"summary", "description"}
         labels = re.findall(r"\$labels\.(\w+)", f"{rule['annotations']}")
-        assert {*labels} <= {*prometheus.COMMON, "instance"}  # Prometheus adds the instance
+        assert {*labels} <= {*prometheus.COMMON, "instance", "check"}  # Prometheus adds the instance
 
 
 def test_the_dashboard_can_be_imported() -> None:

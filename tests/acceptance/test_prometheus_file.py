@@ -4,6 +4,7 @@ import os
 import signal
 import stat
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -54,6 +55,10 @@ def test_a_run_that_is_done(called: Cli, embedded_database: Dsn, tmp_path: Path)
     assert got["forecaster_run_tracks_skipped", "no_mldr"] == got["forecaster_run_tracks", "skipped"] == 3
     assert got["forecaster_run_stored_rows", ""] == 5928
     assert got["forecaster_run_stage_seconds", "write"] > 0
+    newest = datetime.combine(max(golden_streams()["date"]), datetime.min.time(), UTC)
+    assert got["forecaster_run_newest_date_timestamp_seconds", ""] == newest.timestamp()
+    assert got["forecaster_run_implausible_tracks", "age"] == 1  # they are of last year
+    assert got["forecaster_run_total_streams", ""] > 0
     text = (tmp_path / "m.prom").read_text()
     assert text.count('{command="run",file="m"') == len(got)
     assert [path.name for path in tmp_path.iterdir()] == ["m.prom"]

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from forecaster.cli.prometheus import METRICS, OUTCOMES, Ended, Metric, as_text
 from forecaster.model.eligibility import REASONS
+from forecaster.run.plausible import CHECKS, Finding, Observed, Some
 from forecaster.run.report import ARTISTS, Report
 from tests.prometheus import samples
 
@@ -79,6 +80,43 @@ def test_a_run_of_the_rates_counts_artists() -> None:
 def test_what_is_unknown_is_left_out() -> None:
     run = Ended(Report(), 3, started=1.0, ended=2.0, last_success=None)
     assert "last_success" not in as_text(run, LABELS)
+
+
+def test_what_was_implausible(report: Report) -> None:
+    got = checks(ended(report))
+    assert got == dict.fromkeys(CHECKS, 0)
+    report.implausible = {"spike": Finding(7, "found", "advice")}
+    assert checks(ended(report, 6)) == dict.fromkeys(CHECKS, 0) | {"spike": 7}
+    assert samples(as_text(ended(report), LABELS))["forecaster_run_warnings", ""] == 2
+
+
+def test_a_run_that_failed_before_it_judged_has_no_checks(report: Report) -> None:
+    assert checks(ended(report, 3)) == {}
+    assert checks(ended(Report(ARTISTS))) == {}
+
+
+def checks(run: Ended) -> dict[str, float]:
+    got = samples(as_text(run, LABELS))
+    return {label: value for (name, label), value in got.items() if name.endswith("implausible_tracks")}
+
+
+def test_the_newest_day_of_the_whole_catalogue(report: Report) -> None:
+    """The run ends on day 0; day 2 is in the future."""
+    report.observed = Observed({-3: Some(1, (1,)), -1: Some(1, (2,)), 2: Some(1, (3,)), None: Some(1, (4,))})
+    name = "forecaster_run_newest_date_timestamp_seconds"
+    assert name not in as_text(ended(report), LABELS)
+    report.is_whole = True
+    assert samples(as_text(ended(report), LABELS))[name, ""] == -86400
+
+
+def test_the_change_of_the_total(report: Report) -> None:
+    report.total = 105.0
+    got = samples(as_text(ended(report), LABELS))
+    assert got["forecaster_run_total_streams", ""] == 105
+    assert ("forecaster_run_total_change_ratio", "") not in got
+    report.total_before = 100.0
+    got = samples(as_text(ended(report), LABELS))
+    assert got["forecaster_run_total_change_ratio", ""] == pytest.approx(0.05)
 
 
 def test_a_label_may_hold_anything() -> None:
