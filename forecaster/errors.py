@@ -5,6 +5,8 @@ ForecasterError                    1
 ├── DatabaseUnreachableError       3
 │   ├── UnsafeSocketError          3
 │   └── TurnedAwayError            3
+│       └── ConnectionLimitError   3
+├── PooledError                    3
 ├── StalledError                   3
 ├── SchemaMismatchError            4
 ├── LockedError                    5
@@ -22,7 +24,7 @@ ForecasterError                    1
 
 The number is the exit code. Each class says whether it makes sense to try the same again; its subclasses
 follow it unless they say otherwise. A run itself retries only `ConnectionLostError` and
-`DatabaseUnreachableError`, and only after the place has answered once.
+`DatabaseUnreachableError` except `ConnectionLimitError`, and only after the place has answered once.
 """
 
 from textwrap import shorten
@@ -71,6 +73,12 @@ class ConnectionLostError(DatabaseError):
     """An open connection was lost while reading. A retry makes sense; a run does it by itself."""
 
 
+class PooledError(ForecasterError):
+    """A pooler hands out transactions, so that no lock would hold. A retry fails again: avoid the pooler."""
+
+    exit_code = 3
+
+
 class StalledError(ForecasterError):
     """The database stopped answering in the middle of a statement. A retry makes sense once it answers."""
 
@@ -83,6 +91,10 @@ class UnsafeSocketError(DatabaseUnreachableError):
 
 class TurnedAwayError(DatabaseUnreachableError):
     """The server answers but accepts no connections at the moment. A retry makes sense."""
+
+
+class ConnectionLimitError(TurnedAwayError):
+    """The server, the database or the user has too few connections left. A retry makes sense only later."""
 
 
 class WriteRefusedError(ForecasterError):

@@ -48,6 +48,8 @@ class Column:
     """Whether this program writes a value in each row. The server fills the other columns."""
     may_be_null: bool = False
     """Whether this program may write NULL, if the table allows it."""
+    may_be_missing: bool = False
+    """Whether an existing table works without the column."""
     references: str | None = None
     """The table whose ids it holds; None if it holds other values."""
     is_counted: bool = False
@@ -102,6 +104,11 @@ class Table:
     def contract(self) -> Mapping[str, tuple[str, ...]]:
         """The compatible PostgreSQL types of each column."""
         return {column.name: column.types for column in self.columns}
+
+    @property
+    def may_be_missing(self) -> frozenset[str]:
+        """The columns that an existing table need not have."""
+        return frozenset(column.name for column in self.columns if column.may_be_missing)
 
     @property
     def written(self) -> frozenset[str]:
@@ -297,8 +304,9 @@ RATES = Table(
             types=_ROW_IDS,
             is_written=False,
             may_be_null=True,
+            may_be_missing=True,
             references=LISTENERS.name,
-            meaning="`id` of the artist's earliest row; not used by `run`",
+            meaning="`id` of the artist's earliest row; not used by `run`; may be missing",
         ),
     ),
     key=("cm_artist_id", "created_at", "id"),

@@ -15,8 +15,11 @@ from forecaster.files.parts import read_parts
 from forecaster.files.paths import counted
 from forecaster.process.logs import log
 from forecaster.process.secrets import one_line
-from forecaster.setup.load import Loaded
+from forecaster.setup.load import Loaded, check_load
 from forecaster.setup.load import load as load_rows
+from forecaster.tables import LISTENERS_TABLE, MLDR_TABLE, STREAMS_TABLE
+
+_TABLES = {"streams": STREAMS_TABLE, "mldr": MLDR_TABLE, "listeners": LISTENERS_TABLE}
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,15 @@ class Given:
 
 def load(given: Given, new_only: bool, where: Where, output: Output) -> None:
     """Read all files, then store all rows or none."""
-    with output.doing("read"):
-        read = _read(given)
-    for name, intake in read.items():
-        say_what_is_not_loaded(given.paths[name], intake)
-    with where.database() as dsn, output.doing("write"), _hint_on_totals(read.get("streams")):
-        rows = {name: intake.rows for name, intake in read.items()}
-        loaded = load_rows(dsn, where.schema, **rows, new_only=new_only)
+    with where.database() as dsn:
+        check_load(dsn, where.schema, [_TABLES[name] for name in given.paths])
+        with output.doing("read"):
+            read = _read(given)
+        for name, intake in read.items():
+            say_what_is_not_loaded(given.paths[name], intake)
+        with output.doing("write"), _hint_on_totals(read.get("streams")):
+            rows = {name: intake.rows for name, intake in read.items()}
+            loaded = load_rows(dsn, where.schema, **rows, new_only=new_only)
     output.warn(loaded.warnings)
     _finish(loaded, output, new_only=new_only)
 

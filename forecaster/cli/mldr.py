@@ -15,8 +15,10 @@ def mldr(config: RunConfig, to: ReportFiles, where: Where, output: Output) -> No
     place = {"database": "", "schema": where.schema}
     report = Report(ARTISTS, asked={"artist_ids": []}, place=place)
     with to.written("mldr", report, output):
-        with where.database() as dsn, output.following(report):
-            run(ArtistRates(dsn, where.schema), config, report=report)
-        output.warn(report.warnings)
+        try:
+            with where.database() as dsn, output.following(report):
+                run(ArtistRates(dsn, where.schema), config, report=report)
+        finally:
+            output.warn(report.warnings)
         summarise_rates(report, output)
         fail_if_refused(report, "rates")

@@ -50,9 +50,11 @@ def _run_tables(config: RunConfig, where: Where, spread: Spread, to: ReportFiles
     place = {"database": "", "schema": where.schema}
     report = Report(TRACKS, asked=asked(config.parameters), place=place)
     with to.written("run", report, output):
-        with where.database() as dsn, output.following(report), spread.chosen() as engine:
-            run_pending(Database(dsn, where.schema), config, engine, report)
-        output.warn(report.warnings)
+        try:
+            with where.database() as dsn, output.following(report), spread.chosen() as engine:
+                run_pending(Database(dsn, where.schema), config, engine, report)
+        finally:
+            output.warn(report.warnings)
         summarise(report, output)
         fail_if_refused(report, "forecasts")
 

@@ -6,29 +6,43 @@ from collections.abc import Iterator
 from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context, Server
 from forecaster.doctor.findings import Seen
-from forecaster.errors import ConnectionLostError, DatabaseError
+from forecaster.errors import DatabaseError
+from forecaster.postgres.conditions import MORE_CONNECTIONS
 from forecaster.postgres.connection import connect, query
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.server import why_read_only
+from forecaster.postgres.limits import AT_MOST, check_limit, needed
+from forecaster.postgres.pooling import check_sessions
+from forecaster.postgres.server import server_state, why_read_only
 
 _TESTED = "tested with 15 and 18"
 _LEAST, _GOOD = 12, 14  # versions
-# A run has up to six connections.
-_CONNECTION_LIMITS = (
-    "SELECT rolconnlimit, current_setting('max_connections') FROM pg_roles WHERE rolname = current_user"
-)
+_OWN = 2  # the connections of this examination
 
 
 @check("connection", order=10)
 def drivers(context: Context) -> Iterator[Seen]:
     """Connect both drivers, one with the snapshot of the other, as in a run."""
     yield "ok", f"ADBC connects as user {context.server.user!r}", None
+    if server_state(context.connection).limit.left < 1:
+        return
     try:
         context.source.read("SELECT 1::bigint AS one")
     except DatabaseError as error:
-        raise DatabaseError(f"connectorx: {error}", hint=_CONNECTION_LIMITS) from None
+        raise DatabaseError(f"connectorx: {error}", hint=error.hint) from None
     context.has_connectorx = True
     yield "ok", "connectorx connects, and reads the snapshot of ADBC", None
+
+
+@check("connections", order=5)
+def connections(context: Context) -> Iterator[Seen]:
+    """Check that a run can have the connections that it needs."""
+    limit = server_state(context.connection).limit
+    check_limit(limit, needed(dry_run=False), own=_OWN)
+    if limit.left + _OWN < AT_MOST:
+        can = f"{limit.left + _OWN} can be had: {limit.what} is {limit.most}"
+        yield "warning", f"a run uses up to {AT_MOST}, and waits for some, as {can}", MORE_CONNECTIONS
+    else:
+        yield "ok", f"the up to {AT_MOST} that a run uses can be had", None
 
 
 @check("server version", order=20)
@@ -83,42 +97,23 @@ def _is_local(host: str) -> bool:
         return False
 
 
-@check("pooler", order=40)
+@check("pooler", order=85)
 def pooler(context: Context) -> Iterator[Seen]:
     """Check that a connection keeps its server process while another connection is used."""
-    try:
-        pids = _pids_in_turn(context)
-    except ConnectionLostError:
-        raise
-    except DatabaseError:  # another server process does not have the prepared statement
-        pids = ()
-    yield of_pooler(pids)
+    check_sessions(*_pids_in_turn(context))
+    yield "ok", "none, or one in session mode: each connection keeps its server process", None
 
 
-def _pids_in_turn(context: Context) -> tuple[int, ...]:
+def _pids_in_turn(context: Context) -> tuple[int, int, int]:
     """Return the pids of the server processes of one connection, of another, and of the first again."""
     mine = "SELECT pg_backend_pid() AS pid"
-    with connect(context.dsn, like=context.connection) as one:
-        one.adbc_connection.set_autocommit(enabled=True)  # else the next transaction begins at once
+    with connect(context.dsn, begun=False) as one:
         before = query(one, mine).item()
         with connect(context.dsn, like=context.connection) as other:
             return before, query(other, mine).item(), query(one, mine).item()
 
 
-def of_pooler(pids: tuple[int, ...]) -> Seen:
-    """Judge by the pids of `_pids_in_turn`; empty if a statement failed."""
-    match pids:
-        case (before, between, after) if before == after != between:
-            return "ok", "none, or one in session mode: each connection keeps its server process", None
-        case _:
-            return (
-                "warning",
-                "there is one in transaction mode, but the lock of a run needs a session of its own",
-                "connect to the server itself, or set pool_mode = session in the pooler",
-            )
-
-
-@check("read-only", order=100)
+@check("read-only", order=12)
 def read_only(context: Context) -> Iterator[Seen]:
     """Check that the server accepts writes."""
     server = context.server

@@ -12,10 +12,17 @@ from functools import partial
 import adbc_driver_manager as adbc
 import polars as pl
 
-from forecaster.errors import ConnectionLostError, DatabaseError, DatabaseUnreachableError, StalledError
+from forecaster.errors import (
+    ConnectionLimitError,
+    ConnectionLostError,
+    DatabaseError,
+    DatabaseUnreachableError,
+    ForecasterError,
+    StalledError,
+)
 from forecaster.frames.schemas import NEWEST_MLDR, RECORDS, TRACK_FACTS
 from forecaster.postgres import statements
-from forecaster.postgres.conditions import QUERY_CANCELED, hint_for
+from forecaster.postgres.conditions import MORE_CONNECTIONS, QUERY_CANCELED, hint_for
 from forecaster.postgres.connection import (
     Connection,
     client_name,
@@ -28,6 +35,7 @@ from forecaster.postgres.connection import (
     watch,
 )
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.pooling import check_sessions, pooled
 from forecaster.postgres.rights import check_rights, warnings_of_hidden_rows
 from forecaster.postgres.stall import hang_up
 from forecaster.postgres.stored import stored_months
@@ -57,19 +65,29 @@ _LOST = re.compile(
     r"timed out in bb8|timed out waiting|connection refused|unexpected(?:ly)? (?:EOF|closed)|end of file",
     re.IGNORECASE,
 )
+# The name of a statement that connectorx has prepared: in quotes of any language.
+_PREPARED = re.compile(r"(?:\W|^)[^\w\s](?P<name>s\d+)[^\w\s]")
+# Its connection pool gives up after half a minute, and adds what the server said to the last attempt.
+_TURNED_AWAY = re.compile(r"timed out waiting for connection: db error: ")
 # Each of these timeouts could end the transaction that holds the snapshot. Without them nothing is delayed,
 # because no other work waits for that transaction.
 _LIFTED_TIMEOUTS = ("idle_in_transaction_session_timeout", "transaction_timeout")
 
 
-def export_snapshot(connection: Connection) -> str:
-    """Export the snapshot of a repeatable-read transaction. Its name is valid until the transaction ends."""
+def export_snapshot(connection: Connection, *, first: int | None = None) -> str:
+    """Export the snapshot of a repeatable-read transaction. Its name is valid until the transaction ends.
+
+    Raises `PooledError` if the connection was served by another server process, `first`, before.
+    """
     # The transaction is idle while others read: timeouts of idle transactions must not end it.
     limits = ", ".join(f"'{name}'" for name in _LIFTED_TIMEOUTS)
     sql = f"""
-        SELECT pg_export_snapshot() AS name, count(set_config(s.name, '0', true)) AS lifted
+        SELECT pg_export_snapshot() AS name, pg_backend_pid() AS pid,
+               count(set_config(s.name, '0', true)) AS lifted
         FROM pg_catalog.pg_settings s WHERE s.name IN ({limits})"""
-    return str(query(connection, sql)["name"].item())
+    name, pid, _ = query(connection, sql).row(0)
+    check_sessions(first or pid, None, pid)
+    return str(name)
 
 
 @contextmanager
@@ -253,14 +271,16 @@ class Source:
     def _set_snapshot(self) -> str:
         return f"SET TRANSACTION SNAPSHOT '{self.snapshot}'"
 
-    def _failure(self, text: str, statements: list[str]) -> DatabaseError:
+    def _failure(self, text: str, statements: list[str]) -> ForecasterError:
         """Return the error to raise for an error of connectorx."""
         reason = brief(self.dsn.redact(text))
         message = f"reading from {self.dsn} failed: {reason}"
         said = _SERVER_SAYS.match(reason)
         if said is None:
-            kind = ConnectionLostError if _LOST.search(reason) else DatabaseError
-            return kind(message)
+            return _unsaid(reason, message)
+        prepared = _PREPARED.search(reason)
+        if prepared and prepared["name"] != self.tables.schema:
+            return pooled(message)
         try:
             with connect(self._named, repeatable_read=True) as connection:
                 if self._is_over(connection, said["severity"]):
@@ -286,6 +306,13 @@ class Source:
         except adbc.Error:
             pass
         return True
+
+
+def _unsaid(reason: str, message: str) -> ForecasterError:
+    """Return the error for words of the driver itself."""
+    if _TURNED_AWAY.search(reason):
+        return ConnectionLimitError(message, hint=MORE_CONNECTIONS)
+    return ConnectionLostError(message) if _LOST.search(reason) else DatabaseError(message)
 
 
 def _records(wire: pl.DataFrame) -> pl.LazyFrame:

@@ -7,8 +7,12 @@ import adbc_driver_manager as adbc
 INSUFFICIENT_PRIVILEGE = "42501"
 UNIQUE_VIOLATION = "23505"
 QUERY_CANCELED = "57014"
+TOO_MANY_CONNECTIONS = "53300"
 # A text that the database's encoding cannot hold: a character without equivalent, or an invalid character.
 NOT_IN_ENCODING = ("22P05", "22021")
+
+# A prepared statement is unknown, or known already, although this program prepared it, or did not.
+OF_A_POOLER = ("26000", "42P05")
 
 # The session is over: connection exceptions; the server shuts down, starts up, or has dropped the database;
 # the session, or its transaction, was idle or open for too long.
@@ -17,13 +21,14 @@ _LOST = frozenset((*_NO_CONNECTION, "57P01", "57P02", "57P03", "57P04", "57P05",
 
 _LIFT = "lift {0} for one command with PGOPTIONS='-c {0}=0', or for the user with ALTER ROLE ... SET {0} = 0"
 _SPACE = "free disk space on the server, or move temp_tablespaces to another disk, and start again"
-_CONNECTIONS = (
+MORE_CONNECTIONS = (
     "wait until other sessions end, or raise max_connections or the CONNECTION LIMIT of the user or "
-    "database: a run uses up to six connections"
+    "database: a run uses up to six connections, and three more for each batch of a Dask worker"
 )
 
 _HINTS: Mapping[str, str] = {
-    INSUFFICIENT_PRIVILEGE: 'grant the privilege to this user (docs/tables.md, "Privileges")',
+    INSUFFICIENT_PRIVILEGE: "grant the privilege to this user, or add a policy if row security refuses "
+    'rows (docs/tables.md, "Privileges")',
     UNIQUE_VIOLATION: "another program stored the same rows in the meantime: check them, and start again",
     QUERY_CANCELED: "statement_timeout of the server, the database or the user ended the statement, or "
     f"somebody cancelled it: {_LIFT.format('statement_timeout')}",
@@ -40,7 +45,7 @@ _HINTS: Mapping[str, str] = {
     "40P01": "another program wrote at the same time: start again",
     "53100": _SPACE,
     "53200": "the server is out of memory: lower work_mem or max_connections, or give it more",
-    "53300": _CONNECTIONS,
+    TOO_MANY_CONNECTIONS: MORE_CONNECTIONS,
     "53400": "a limit of the server, such as temp_file_limit, is reached: raise it for this user, or give "
     'the table the key that makes sorting unnecessary (docs/tuning.md, "Tuning")',
     "57P01": "the server is shutting down, or somebody ended the session: start again once the server is up",

@@ -24,8 +24,9 @@ from forecaster.errors import (
     StalledError,
     TurnedAwayError,
 )
-from forecaster.postgres.conditions import hint_for, is_lost
+from forecaster.postgres.conditions import OF_A_POOLER, hint_for, is_lost
 from forecaster.postgres.dsn import APPLICATION_NAME, Dsn, libpq_variables_hidden
+from forecaster.postgres.pooling import pooled
 from forecaster.postgres.stall import Watch, bytes_passed, hang_up
 from forecaster.process.secrets import brief
 from forecaster.process.signals import Cancel, interruptible
@@ -81,17 +82,18 @@ T = TypeVar("T")
 
 @contextmanager
 def connect(
-    dsn: Dsn, *, repeatable_read: bool = False, like: Connection | None = None
+    dsn: Dsn, *, repeatable_read: bool = False, like: Connection | None = None, begun: bool = True
 ) -> Iterator[Connection]:
     """Open a connection with one transaction. At the end, roll back what was not committed.
 
     With `like`, a connection to the same database, it opens faster: the driver need not ask the server for
-    its types again.
+    its types again. If not `begun`, each statement is its own transaction, until `begin`.
 
     Raises `DatabaseUnreachableError` if no connection can be made, `DatabaseError` for a statement that the
     server refuses.
     """
-    connection = _open(dsn, _REPEATABLE_READ if repeatable_read else _READ_COMMITTED, like)
+    isolation = _REPEATABLE_READ if repeatable_read else _READ_COMMITTED
+    connection = _open(dsn, isolation if begun else None, like)
     _databases[connection] = dsn
     try:
         with statement_errors(dsn):
@@ -100,16 +102,20 @@ def connect(
         connection.close()
 
 
-def _open(dsn: Dsn, options: Mapping[str, str], like: Connection | None) -> Connection:
+def _open(dsn: Dsn, options: Mapping[str, str] | None, like: Connection | None) -> Connection:
     def opened() -> Connection:
         dsn.check_socket()
         with libpq_variables_hidden():
             connection: Connection
             if like is None:
-                connection = driver.connect(f"{_named(dsn).libpq_uri}&{_ENCODING}", conn_kwargs=dict(options))
+                connection = driver.connect(
+                    f"{_named(dsn).libpq_uri}&{_ENCODING}",
+                    conn_kwargs=dict(options or {}),
+                    autocommit=options is None,
+                )
             else:
                 connection = like.adbc_clone()
-                connection.adbc_connection.set_options(**options)
+                connection.adbc_connection.set_options(**(options or {}))
                 connection.rollback()  # the next transaction has the options
             return connection
 
@@ -132,13 +138,18 @@ def _open(dsn: Dsn, options: Mapping[str, str], like: Connection | None) -> Conn
 
 @contextmanager
 def statement_errors(dsn: Dsn) -> Iterator[None]:
-    """Turn an error of the driver into a `DatabaseError` or `ConnectionLostError` without secrets."""
+    """Turn an error of the driver into a `DatabaseError` or `ConnectionLostError` without secrets.
+
+    Raises `PooledError` if it comes from a pooler.
+    """
     try:
         yield
     except adbc.Error as error:
         message, state = _reason(dsn.redact(str(error))), error.sqlstate or ""
         kind = ConnectionLostError if is_lost(error) else DatabaseError
         text = f"{message}{f' (SQLSTATE {state})' if state else ''}"
+        if state in OF_A_POOLER:
+            raise pooled(text) from None
         raise kind(text, hint=hint_for(state)) from None
 
 
@@ -233,6 +244,11 @@ def execute(connection: Connection, sql: str) -> None:
     """Run one statement for its effect."""
     with connection.cursor() as cursor:
         _call(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
+
+
+def begin(connection: Connection) -> None:
+    """Begin a repeatable-read transaction, which lasts until the connection is closed."""
+    execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ")
 
 
 def commit(connection: Connection) -> None:

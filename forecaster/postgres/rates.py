@@ -168,7 +168,9 @@ class RateSink:
 
     def fit(self, rows: pl.DataFrame, /) -> tuple[Fitted, dict[int, str]]:
         """Convert rows to the types of the table; also return the artists whose MLDR it cannot hold."""
-        if self.tables.type(MLDR_TABLE, _REFERENCE) == "uuid":
+        if _REFERENCE not in self.tables.columns[MLDR_TABLE]:
+            rows = rows.drop(_REFERENCE)
+        elif self.tables.type(MLDR_TABLE, _REFERENCE) == "uuid":
             rows = rows.with_columns(uuid_bytes(pl.col(_REFERENCE)))
         return fit_or_refuse(
             rows.with_columns(created_at=self.created_at), self.tables, MLDR_TABLE, by="cm_artist_id"

@@ -7,6 +7,32 @@ from forecaster.postgres.connection import Connection, query, quote_identifier
 from forecaster.postgres.tables import Tables
 from forecaster.tables import STREAMS_TABLE
 
+_STATE_SQL = """
+    SELECT current_user::text, current_setting('row_security') = 'off',
+           has_database_privilege(current_database(), 'TEMPORARY')"""
+# A policy of all commands counts for each. Without a permissive policy, nothing is allowed; what the policies
+# in force say of a row is known only once there is one, unless it is the same for every row.
+_POLICIES_SQL = """
+    SELECT w.command,
+           array_agg(p.polname::text) FILTER (WHERE NOT p.polpermissive AND p.says = 'false') AS refusing,
+           coalesce(bool_or(p.polpermissive AND p.says IS DISTINCT FROM 'false'), false) AS is_allowed,
+           (SELECT array_agg(a.polname::text ORDER BY a.polname) FROM pg_catalog.pg_policy a
+            WHERE a.polrelid = c.oid) AS known
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1
+    CROSS JOIN (VALUES {commands}) AS w (command, letter)
+    LEFT JOIN LATERAL (
+        SELECT q.polname, q.polpermissive,
+               pg_get_expr(CASE w.letter WHEN 'a' THEN coalesce(q.polwithcheck, q.polqual) ELSE q.polqual END,
+                           q.polrelid) AS says
+        FROM pg_catalog.pg_policy q
+        WHERE q.polrelid = c.oid AND q.polcmd::text IN ('*', w.letter)
+          AND (0 = ANY (q.polroles)
+               OR EXISTS (SELECT FROM unnest(q.polroles) r WHERE pg_has_role(r, 'USAGE')))) p ON true
+    WHERE c.relname = $2 AND c.relrowsecurity
+    GROUP BY w.command, c.oid ORDER BY w.command"""
+_LETTERS = {"SELECT": "r", "INSERT": "a", "DELETE": "d"}
+
 
 def check_rights(connection: Connection, tables: Tables, wanted: Mapping[str, Sequence[str]], /) -> None:
     """Raise `DatabaseError` with each right on a table that the user lacks, and the GRANT for it."""
@@ -63,22 +89,62 @@ def warnings_of_hidden_rows(tables: Tables, *read: str) -> Iterator[str]:
 
 
 def _check_policies(connection: Connection, tables: Tables, wanted: Mapping[str, Sequence[str]]) -> None:
-    """Raise `DatabaseError` if row security prevents all reads, or the write."""
+    """Raise `DatabaseError` if row security prevents all reads, or every write."""
     filtered = [table for table in wanted if table in tables.filtered]
     if not filtered:
         return
-    sql = "SELECT current_user::text, current_setting('row_security') = 'off'"
-    user, is_off = query(connection, sql).row(0)
-    hint = f"ALTER ROLE {quote_identifier(user)} BYPASSRLS;"
+    user, is_off, may_stage = query(connection, _STATE_SQL).row(0)
     if is_off:
         raise DatabaseError(
             "row_security is off, so tables whose policies apply to this user cannot be read: "
             f"{', '.join(map(tables.title, filtered))}",
-            hint=f"{hint} or turn row_security on, and read only the rows that the policies allow",
+            hint="turn row_security on, and only the rows that the policies allow are read; to see all, "
+            f"add a policy: {policy(tables, filtered[0], user)}",
         )
-    if to_write := [tables.title(table) for table in filtered if "INSERT" in wanted[table]]:
+    to_write = [table for table in filtered if {"INSERT", "DELETE"} & {*wanted[table]}]
+    for table in to_write:
+        _check_writes(connection, tables, table, sorted({"SELECT", *wanted[table]}), user)
+    if to_write and not may_stage:
         raise DatabaseError(
-            f"row security prevents this user from storing in {', '.join(to_write)}: rows are stored by "
-            "COPY, which the server refuses if policies apply",
-            hint=hint,
+            f"row security applies to {', '.join(map(tables.title, to_write))}, so rows are stored through a "
+            "temporary table, and this user lacks TEMPORARY on the database",
+            hint="GRANT TEMPORARY ON DATABASE " + _current(connection, user),
         )
+
+
+def _check_writes(
+    connection: Connection, tables: Tables, table: str, commands: Sequence[str], user: str
+) -> None:
+    """Raise `DatabaseError` that names the policies if they let no row through."""
+    asked = ", ".join(f"('{command}', '{_LETTERS[command]}')" for command in commands)
+    sql = _POLICIES_SQL.format(commands=asked)
+    found = query(connection, sql, (tables.schema, tables.title(table)))
+    for command, refusing, is_allowed, known in found.iter_rows():
+        if refusing:
+            raise DatabaseError(
+                f"row security prevents this user from storing in {tables.title(table)}: policy "
+                f"{', '.join(refusing)} refuses every {command}",
+                hint="run as a user to whom the policy does not apply, or have its owner change the policy",
+            )
+        if not is_allowed:
+            none = f"none of its policies ({', '.join(known)})" if known else "no policy"
+            raise DatabaseError(
+                f"row security prevents this user from storing in {tables.title(table)}: "
+                f"{none} allows {command}",
+                hint=f"add a policy: {policy(tables, table, user, command)}",
+            )
+
+
+def policy(tables: Tables, table: str, user: str, command: str = "SELECT") -> str:
+    """SQL: allow the user a command on all rows of a table, and nothing else."""
+    check = "WITH CHECK" if command == "INSERT" else "USING"
+    name = quote_identifier(f"forecaster_{command.lower()}")
+    return (
+        f"CREATE POLICY {name} ON {tables.name(table)} FOR {command} TO {quote_identifier(user)} "
+        f"{check} (true);"
+    )
+
+
+def _current(connection: Connection, user: str) -> str:
+    database = query(connection, "SELECT current_database()::text").item()
+    return f"{quote_identifier(database)} TO {quote_identifier(user)};"

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+import adbc_driver_manager as adbc
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -10,9 +11,12 @@ import pyarrow as pa
 from forecaster.errors import WriteRefusedError
 from forecaster.frames import casting
 from forecaster.frames.casting import Fitted, described
-from forecaster.postgres.connection import Connection, copy_in, query
+from forecaster.postgres.conditions import INSUFFICIENT_PRIVILEGE
+from forecaster.postgres.connection import Connection, copy_in, execute, query, quote_identifier
 from forecaster.postgres.tables import Tables
 from forecaster.tables import TABLES
+
+_STAGE = "forecaster_rows"
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,34 @@ def ingest(connection: Connection, tables: Tables, table: str, rows: pl.DataFram
 
 
 def append(connection: Connection, tables: Tables, table: str, rows: pl.DataFrame) -> None:
-    """Append fitted rows to a table. The caller commits."""
-    copy_in(connection, with_ids(rows, tables, table), table, schema=tables.schema)
+    """Append fitted rows to a table. The caller commits.
+
+    Raises `WriteRefusedError` for a row that row security does not allow.
+    """
+    rows = with_ids(rows, tables, table)
+    if table in tables.filtered:
+        _append_as_allowed(connection, tables, table, rows)
+    else:
+        copy_in(connection, rows, table, schema=tables.schema)
+
+
+def _append_as_allowed(connection: Connection, tables: Tables, table: str, rows: pl.DataFrame) -> None:
+    """Append rows through a temporary table: the server refuses COPY into a table that has policies."""
+    columns = ", ".join(map(quote_identifier, rows.columns))
+    name = tables.name(table)
+    execute(connection, f"CREATE TEMPORARY TABLE {_STAGE} AS SELECT {columns} FROM {name} WITH NO DATA")
+    copy_in(connection, rows, _STAGE, schema=None, temporary=True)
+    try:
+        execute(connection, f"INSERT INTO {name} ({columns}) SELECT {columns} FROM pg_temp.{_STAGE}")
+    except adbc.Error as error:
+        if error.sqlstate != INSUFFICIENT_PRIVILEGE:
+            raise
+        raise WriteRefusedError(
+            f"{table}: row security does not allow this user to store all of {len(rows):,} rows; none of "
+            "them was stored",
+            hint="compute only what the policies of the table allow, or have its owner change them",
+        ) from None
+    execute(connection, f"DROP TABLE pg_temp.{_STAGE}")
 
 
 def _inserted_so_far(connection: Connection, tables: Tables, table: str) -> int | None:

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 from forecaster.errors import DatabaseError
 from forecaster.postgres.connection import Connection, query, quote_identifier
+from forecaster.postgres.limits import LEFT, Limit
 
 _READ_ONLY = "default_transaction_read_only"
 _STATE = f"""
     SELECT current_setting('server_version') AS version, pg_is_in_recovery() AS standby,
-           current_setting('{_READ_ONLY}') = 'on' AS read_only"""
+           current_setting('{_READ_ONLY}') = 'on' AS read_only, pg_backend_pid() AS pid, connections.*
+    FROM ({LEFT}) AS connections"""
 _BY = f"""
     SELECT source, current_user::text, current_database()::text FROM pg_catalog.pg_settings
     WHERE name = '{_READ_ONLY}'"""
@@ -22,11 +24,16 @@ class ServerState:
     standby: bool
     read_only: bool
     """Whether transactions are read-only by default."""
+    pid: int
+    """The server process of the connection."""
+    limit: Limit
+    """The limit that leaves the fewest connections to this user in this database."""
 
 
 def server_state(connection: Connection) -> ServerState:
     """Read the state of the server."""
-    return ServerState(*query(connection, _STATE).row(0))
+    version, standby, read_only, pid, *limit = query(connection, _STATE).row(0)
+    return ServerState(version, standby, read_only, pid, Limit(*limit))
 
 
 def check_writable(connection: Connection, state: ServerState | None = None) -> None:
@@ -45,7 +52,7 @@ def why_read_only(standby: bool, by: str, user: str, database: str) -> tuple[str
     if standby:
         return (
             "the server is a standby, which does not accept writes",
-            "connect to the primary server, or promote this one: SELECT pg_promote()",
+            "connect to the primary server",
         )
     return f"the server does not accept writes: {_READ_ONLY} is on, by {by}", _writable(by, user, database)
 

@@ -9,10 +9,12 @@ from typing import Any, ClassVar, Protocol
 
 import polars as pl
 
+from forecaster.errors import PooledError
 from forecaster.postgres.catalogue import Source, export_snapshot, slices
-from forecaster.postgres.connection import Connection, commit, connect, end_connections
+from forecaster.postgres.connection import Connection, begin, connect, end_connections
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.lock import ENDS_WITHIN, take_lock
+from forecaster.postgres.limits import Limit, check_limit, needed
+from forecaster.postgres.lock import ENDS_WITHIN, release_lock, take_lock
 from forecaster.postgres.rights import check_rights
 from forecaster.postgres.runs import NotKept, RunRecord, why_not_kept
 from forecaster.postgres.server import check_writable, server_state
@@ -98,6 +100,8 @@ class DatabaseSession:
         """Whether the rows that are not records have been counted."""
         self.holder: str | None = None
         """Application name that last held the lock."""
+        self.limit: Limit | None = None
+        """The limit of connections when the run connected."""
         self.goes_on = False
         """Whether other batches are processed after one that failed."""
         self.failure: Exception | None = None
@@ -126,7 +130,10 @@ class DatabaseSession:
 
             def cut(places: int | None) -> Sequence[pl.Series]:
                 size = self.task.batch_size(len(todo), source, places)
-                return [batch for part in self._parts(todo) if len(part) for batch in slices(part, size)]
+                batches = [batch for part in self._parts(todo) if len(part) for batch in slices(part, size)]
+                if places is not None:
+                    self._check_workers(min(places, work.at_once or places, len(batches)))
+                return batches
 
             if len(todo):
                 stack.enter_context(self._counting(source, todo))
@@ -167,26 +174,41 @@ class DatabaseSession:
 
     def _connected(self, stack: ExitStack, *, repeats: bool) -> tuple[Source, Connection | None]:
         config = self.config
-        reader = stack.enter_context(connect(self.dsn, repeatable_read=True))
+        # Without a transaction: a pooler that hands out transactions then gives its session to the writer.
+        reader = stack.enter_context(connect(self.dsn, begun=False))
         state = server_state(reader)
         if not config.dry_run:
             check_writable(reader, state)
+        if not self.was_reached:  # later, the server may still count the connections that were lost
+            self.limit = state.limit
+            check_limit(self.limit, needed(dry_run=config.dry_run), own=1)
         self.report.server = state.version
         tables = read_tables(reader, self.schema)
         self.task.check(tables, repeats=repeats, dry_run=config.dry_run)
         check_rights(reader, tables, self._rights)
-        commit(reader)  # the snapshot must be younger than the lock
-        writer = None if config.dry_run else self._locked(stack, reader, tables)
+        writer = None if config.dry_run else self._locked(stack, reader, tables, state.pid)
+        begin(reader)  # the snapshot must be younger than the lock
+        try:
+            snapshot = export_snapshot(reader, first=state.pid)
+        except PooledError:
+            if writer:
+                release_lock(writer, tables, table=self.task.target)
+            raise
         if writer and self.task.leaves_history:
             self._keep_record(stack, writer, tables)
-        return Source(self.dsn, tables, export_snapshot(reader)), writer
+        return Source(self.dsn, tables, snapshot), writer
 
-    def _locked(self, stack: ExitStack, reader: Connection, tables: Tables) -> Connection:
+    def _check_workers(self, batches: int) -> None:
+        """Raise `ConnectionLimitError` if the workers cannot have their connections."""
+        if self.limit and batches:
+            check_limit(self.limit, needed(dry_run=self.config.dry_run, batches=batches), own=1)
+
+    def _locked(self, stack: ExitStack, reader: Connection, tables: Tables, pid: int) -> Connection:
         writer = stack.enter_context(connect(self.dsn, like=reader))
         if self.holder:  # the server may not have noticed that this connection is lost
             end_connections(self.dsn, self.holder)
         wait = max(self.config.wait, ENDS_WITHIN if self.holder else 0)
-        self.holder = take_lock(writer, tables, table=self.task.target, wait=wait)
+        self.holder = take_lock(writer, tables, table=self.task.target, wait=wait, besides=pid)
         return writer
 
     def _keep_record(self, stack: ExitStack, writer: Connection, tables: Tables) -> None:

@@ -215,12 +215,13 @@ class Tables:
         found = self.columns.get(table)
         if found is None:
             return [f"{self.title(table)}: the table is missing"]
+        optional = ALL_TABLES[table].may_be_missing
         return [
             f"{self.title(table)}.{column}: is {found[column].type if column in found else 'missing'}, "
             f"expected {' or '.join(types)}"
             for column, types in ALL_TABLES[table].contract.items()
             if (columns is None or column in columns)
-            and (column not in found or found[column].type not in types)
+            and (found[column].type not in types if column in found else column not in optional)
         ]
 
     def _unfillable(self, table: str) -> list[str]:

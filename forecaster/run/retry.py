@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from forecaster.errors import ConnectionLostError, DatabaseUnreachableError
+from forecaster.errors import ConnectionLimitError, ConnectionLostError, DatabaseUnreachableError
 from forecaster.run.report import Report
 
 _PAUSES = (0.5, 1.0, 2.0)  # seconds before each retry
@@ -21,7 +21,7 @@ def with_retries(attempt: Callable[[], None], report: Report, *, was_reached: Ca
             try:
                 return attempt()
             except (ConnectionLostError, DatabaseUnreachableError) as error:
-                if pause is None or not was_reached():
+                if pause is None or not was_reached() or isinstance(error, ConnectionLimitError):
                     raise
                 report.warnings.append(f"connected again after: {error}")
                 time.sleep(pause)

@@ -1,6 +1,6 @@
 """Load daily streams, MLDR and listeners into the source tables: all rows or none."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -41,6 +41,20 @@ class Loaded:
     """Where the tables now differ from the rows: how often, and the first differences."""
 
 
+def check_load(dsn: Dsn, schema: str, given: Collection[str]) -> None:
+    """Raise what would prevent rows from being stored in the tables `given`, before files are read."""
+    with connect(dsn) as connection:
+        _checked(connection, schema, given)
+
+
+def _checked(connection: Connection, schema: str, given: Collection[str]) -> Tables:
+    check_writable(connection)
+    tables = read_tables(connection, schema)
+    tables.check(*given, to_write=given)
+    check_rights(connection, tables, dict.fromkeys(given, ("SELECT", "INSERT")))
+    return tables
+
+
 def load(
     dsn: Dsn,
     schema: str,
@@ -62,10 +76,7 @@ def load(
         if rows is not None
     }
     with connect(dsn) as connection:
-        check_writable(connection)
-        tables = read_tables(connection, schema)
-        tables.check(*given, to_write=given)
-        check_rights(connection, tables, dict.fromkeys(given, ("SELECT", "INSERT")))
+        tables = _checked(connection, schema, given)
         _wait_for_other_loads(connection, tables, given)
         known = {
             table: _known_days(connection, tables, table, rows)

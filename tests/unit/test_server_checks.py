@@ -2,9 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
+
 from forecaster.doctor.context import Server
-from forecaster.doctor.server import of_encryption, of_pooler, of_version
+from forecaster.doctor.server import of_encryption, of_version
+from forecaster.errors import PooledError
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.pooling import check_sessions
 
 SERVER = Server(
     version="15.4",
@@ -38,5 +42,8 @@ def test_who_needs_encryption() -> None:
 
 
 def test_a_pooler_is_known_by_the_processes_that_serve() -> None:
-    assert of_pooler((1, 2, 1))[0] == "ok"
-    assert [of_pooler(pids)[0] for pids in ((1, 1, 1), (1, 2, 2), (1, 1, 2), ())] == ["warning"] * 4
+    check_sessions(1, 2, 1)
+    check_sessions(1, None, 1)
+    for pids in ((1, 1, 1), (1, 2, 2), (1, 1, 2), (1, None, 2)):
+        with pytest.raises(PooledError):
+            check_sessions(*pids)

@@ -1,0 +1,107 @@
+"""Too few connections are said at once, with how many a run needs, and how many are left."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+
+import polars as pl
+import pytest
+
+from forecaster.errors import ConnectionLimitError
+from forecaster.postgres.catalogue import CONNECTIONS, Source
+from forecaster.postgres.connection import connect
+from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.limits import Limit, check_limit, needed
+from forecaster.postgres.rates import ArtistRates
+from forecaster.postgres.server import server_state
+from forecaster.postgres.tables import Tables
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.engines.local import Local
+from forecaster.run.report import Report
+from forecaster.run.session import run
+from forecaster.setup.load import load
+from tests import sql
+from tests.examinations import examined, the
+from tests.tables import golden_mldr, golden_streams, initialise
+
+FEW = pl.col("cm_track_id") <= 3
+
+
+@pytest.fixture
+def user(embedded_database: Dsn) -> Iterator[Dsn]:
+    owner = embedded_database
+    initialise(owner)
+    load(owner, "public", streams=golden_streams().filter(FEW), mldr=golden_mldr())
+    name = f"user_{owner.dbname}"[:60]
+    sql.run(owner, f"CREATE ROLE {name} LOGIN")
+    sql.run(owner, f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}")
+    yield replace(owner, user=name)
+    sql.run(owner, f"DROP OWNED BY {name} CASCADE")
+    sql.run(owner, f"DROP ROLE {name}")
+
+
+def allow(dsn: Dsn, kind: str, limit: int) -> None:
+    name = dsn.user if kind == "ROLE" else dsn.dbname
+    sql.run(replace(dsn, user="postgres"), f"ALTER {kind} {name} CONNECTION LIMIT {limit}")
+
+
+@pytest.mark.parametrize("kind", ["ROLE", "DATABASE"])
+def test_run_and_doctor_refuse_at_once(user: Dsn, kind: str) -> None:
+    allow(user, kind, 3)
+    report = Report()
+    with pytest.raises(ConnectionLimitError, match="a run needs 4 connections at once, and 3 can") as caught:
+        run(Database(user), report=report)
+    assert list(report.stages.seconds) == ["connect"]
+    assert "CONNECTION LIMIT of the user or database" in (caught.value.hint or "")
+    with pytest.raises(ConnectionLimitError, match="needs 4"):
+        run(ArtistRates(user))
+    finding = the("connections", examined(user))
+    assert (finding.level, finding.found, finding.exit_code) == ("error", f"{caught.value}", 3)
+    assert run(Database(user), RunConfig(dry_run=True)).results == 3
+    allow(user, kind, 4)
+    assert run(Database(user)).results == 3
+    assert the("connections", examined(user)).level == "warning"
+
+
+def test_connections_of_others_are_in_use(user: Dsn) -> None:
+    allow(user, "ROLE", 6)
+    with ExitStack() as others:
+        for _ in range(3):
+            others.enter_context(connect(user))
+        with pytest.raises(ConnectionLimitError, match=r"and 3 can be had: .* is 6, of which 3 are in use"):
+            run(Database(user))
+    with connect(replace(user, user="postgres")) as connection:
+        limit = server_state(connection).limit  # of the user and the database, none applies to a superuser
+    assert limit.what.startswith("max_connections")
+
+
+class TwoWorkers(Local):
+    """Tells of places as an engine with workers does."""
+
+    def places(self, _work: object, /) -> int:
+        return 2
+
+
+def test_workers_are_counted(user: Dsn) -> None:
+    allow(user, "ROLE", 7)
+    with pytest.raises(ConnectionLimitError, match="a run needs 8 connections at once, and 7 can be had"):
+        run(Database(user), engine=TwoWorkers())
+    allow(user, "ROLE", 8)
+    assert run(Database(user), engine=TwoWorkers()).results == 3
+
+
+def test_numbers() -> None:
+    limit = Limit("max_connections", most=10, used=8, left=2)
+    assert [needed(dry_run=True), needed(dry_run=False)] == [1 + CONNECTIONS, 2 + CONNECTIONS]
+    assert needed(dry_run=False, batches=16) == 2 + 16 * (CONNECTIONS + 1)
+    check_limit(limit, 3, own=1)
+    with pytest.raises(ConnectionLimitError):
+        check_limit(limit, 4, own=1)
+
+
+def test_a_limit_that_is_met_later_is_the_same_error(embedded_database: Dsn) -> None:
+    """In the words of the pool of connectorx, which tries for half a minute."""
+    source = Source(embedded_database, Tables("public", {}, ()), "none")
+    said = 'timed out waiting for connection: db error: FATAL: too many connections for role "x"'
+    assert isinstance(source._failure(said, []), ConnectionLimitError)
