@@ -13,6 +13,7 @@ ForecasterError                    1
 ├── DatabaseError                  1
 │   └── ConnectionLostError        1
 ├── WriteRefusedError              1
+│   └── DisturbedError             1   in `forecaster.postgres.sifting`, which handles it
 ├── BadFileError                   1
 ├── BucketsFailedError             1
 ├── EngineError                    3

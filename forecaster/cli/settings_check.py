@@ -88,11 +88,11 @@ class _Check:
             for name, command in self.commands.items()
             if key in {option.key for option in options_of(command)}
         ]
+        if key in self.commands:
+            return self.wrong(within, f'"{key}" is a section: write [{".".join((*within, key))}]')
         if owners:
             sections = ", ".join(f"[{owner}]" for owner in owners)
             return self.wrong(within, f'"{key}" belongs in the section of a command: {sections}')
-        if key in self.commands:
-            return self.wrong(within, f'"{key}" is a section: write [{".".join((*within, key))}]')
         return self.wrong(within, f'no option "{key}"', nearest(key, shared))
 
     def wrong(self, section: tuple[str, ...], found: str, near: str | None = None) -> click.UsageError:

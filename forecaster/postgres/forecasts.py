@@ -1,5 +1,6 @@
 """Store forecasts: whole tracks or nothing, whatever another program stores in the meantime."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -7,7 +8,7 @@ import polars as pl
 from forecaster.frames.casting import Fitted
 from forecaster.postgres.connection import Connection, commit, execute, integer_array, query
 from forecaster.postgres.rows import Stored, append
-from forecaster.postgres.runs import keep
+from forecaster.postgres.runs import REFUSED, keep
 from forecaster.postgres.sifting import SOME, DisturbedError, Sift, store_or_sift
 from forecaster.postgres.stored import has_key, stored_months
 from forecaster.postgres.tables import Tables
@@ -63,15 +64,25 @@ class _Write:
         got = [*sifted.stored, *sifted.refused]
         taken = self._tracks.filter(~self._tracks.is_in(got))
         self._check_taken(taken)
-        self._keep(sifted.stored)
+        self._keep(sifted.stored, [*sifted.refused])
         commit(self.connection)
         return Stored(len(sifted.stored) * self.horizon, taken.to_list(), sifted.refused)
 
-    def _keep(self, stored: pl.Series) -> None:
-        """Add the history of the tracks that are stored, and of those without a forecast."""
-        if self.history is not None:
-            is_stored = pl.col("cm_track_id").is_in(stored.implode())
-            keep(self.connection, self.tables, self.history.filter(is_stored | pl.col("months").is_null()))
+    def _keep(self, stored: pl.Series, refused: Sequence[int] = ()) -> None:
+        """Add the history of the tracks that are stored, that are refused, and that have no forecast."""
+        if self.history is None:
+            return
+        track, months = pl.col("cm_track_id"), pl.col("months")
+        is_refused = track.is_in(refused)
+        looked_at = self.history.filter(is_refused | track.is_in(stored.implode()) | months.is_null())
+        keep(
+            self.connection,
+            self.tables,
+            looked_at.with_columns(
+                reason=pl.when(is_refused).then(pl.lit(REFUSED)).otherwise("reason"),
+                months=pl.when(~is_refused).then(months),
+            ),
+        )
 
     @property
     def _sift(self) -> Sift:

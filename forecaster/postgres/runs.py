@@ -33,6 +33,9 @@ from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, RUNS
 MODEL = "production"
 """The name of the model in the record of a run."""
 
+REFUSED = "refused"
+"""The reason, in the history, of a track whose forecast the table or the server refused."""
+
 _PATIENCE = 5  # seconds of silence of a server after which a failure is not recorded
 _RIGHTS = {RUNS.name: ("SELECT", "INSERT", "UPDATE"), HISTORY.name: ("SELECT", "INSERT")}
 # Whoever holds the lock of the forecasts is the only run: another one that is still "running" was killed.
@@ -152,11 +155,15 @@ def history_rows(run: int, computed: Computed, /) -> pl.DataFrame:
         .group_by(pl.col("cm_track_id").cast(pl.Int64))
         .agg(months=pl.col("forecasted_value").cast(pl.Float64))
     )
-    looked_at = computed.known.lazy().filter(~pl.col("cm_track_id").is_in(list(computed.refused)))
+    is_refused = pl.col("cm_track_id").is_in([*computed.refused])
     return collect(
-        looked_at.join(months, on="cm_track_id", how="left")
+        computed.known.lazy()
+        .join(months, on="cm_track_id", how="left")
         .join(computed.skipped.lazy().select("cm_track_id", "reason"), on="cm_track_id", how="left")
-        .with_columns(run_id=pl.lit(run, dtype=pl.Int64))
+        .with_columns(
+            run_id=pl.lit(run, dtype=pl.Int64),
+            reason=pl.when(is_refused).then(pl.lit(REFUSED)).otherwise("reason"),
+        )
         .select(pl.col(column.name).cast(column.dtype) for column in HISTORY.columns)
         .sort("cm_track_id")
     )

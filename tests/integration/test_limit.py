@@ -75,3 +75,17 @@ def test_one_statement_more_if_the_limit_leaves_out_some(
     run(Database(hundred))
     said = sql.statements_of(hundred, lambda: run(Database(hundred), RunConfig(limit=limit)))
     assert len([s for s in said if "AS look" in s]) == number
+
+
+def test_refused_ones_do_not_starve_the_others(embedded_database: Dsn) -> None:
+    """By the server (1 and 2), or because the column cannot hold what was computed (3)."""
+    initialise(embedded_database, "public")
+    stale.add_tracks(embedded_database, 1, 9)
+    sql.run(embedded_database, f"ALTER TABLE {stale.FORECASTS} ADD CHECK (cm_track_id > 2)")
+    sql.run(embedded_database, f"UPDATE {stale.STREAMS} SET daily_streams = 1e18 WHERE cm_track_id = 3")
+    three = RunConfig(limit=3)
+    reports = [run(Database(embedded_database), three) for _ in range(4)]
+    assert [[*report.refused] for report in reports] == [[3, 1, 2], [], [], [3, 1, 2]]
+    assert [report.results for report in reports] == [0, 3, 3, 0]
+    reasons = f"SELECT DISTINCT cm_track_id, reason FROM {stale.HISTORY} WHERE months IS NULL ORDER BY 1"
+    assert sql.rows(embedded_database, reasons) == [(1, "refused"), (2, "refused"), (3, "refused")]

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator
 
-import forecaster.process.unexpected  # noqa: F401 - it has one of the errors
+import forecaster.postgres.sifting  # it has one of the errors
+import forecaster.process.unexpected  # noqa: F401 - it has one, too
 from forecaster import errors
 from forecaster.errors import ForecasterError
 
