@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from forecaster.tables import FORECAST_TABLE, HISTORY, RUNS, STREAMS_TABLE
 RESULTS = Path(__file__).parent / "results"
 _MEANING = (
     "Every night, each track gets one new day of streams, in one statement, and `run --refresh` runs as a "
-    "complete process. Seconds are medians over the nights of a row. Sizes include indexes, and are those "
+    "complete process. Seconds are medians over the nights of a row; CPU is that of the process alone. Sizes include indexes, and are those "
     "after its last night, with autovacuum on."
 )
 _STREAMS = f'"{SCHEMA}"."{STREAMS_TABLE}"'
@@ -99,7 +100,9 @@ def _nights(dsn: Dsn, nights: int) -> Iterator[dict[str, Any]]:
             execute(connection, _NEXT_DAY.format(day=newest + timedelta(days=number)))
             commit(connection)
             loaded = time.perf_counter() - start
+        before = _cpu_of_children()
         seconds, report = _run(dsn)
+        cpu = _cpu_of_children() - before
         with connect(dsn) as connection:
             sizes = {
                 name: query(connection, f"SELECT pg_total_relation_size('{SCHEMA}.{of}')").item() / 1e6
@@ -109,9 +112,15 @@ def _nights(dsn: Dsn, nights: int) -> Iterator[dict[str, Any]]:
             "night": number,
             "load_seconds": loaded,
             "seconds": seconds,
+            "cpu_seconds": cpu,
             "forecast": report["counts"]["forecast"],
             **sizes,
         }
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _run(dsn: Dsn) -> tuple[float, dict[str, Any]]:
@@ -135,11 +144,12 @@ def _markdown(result: dict[str, Any], every: int) -> str:
                 f"{median(night['load_seconds'] for night in some):.2f}",
                 f"{median(night['seconds'] for night in some):.2f}",
                 f"{max(night['seconds'] for night in some):.2f}",
+                f"{median(night['cpu_seconds'] for night in some):.2f}",
                 f"{last['forecast']:,}",
                 *(f"{last[name]:,.1f}" for name in _SIZES),
             ]
         )
-    titles = ["nights", "load, s", "run, s", "longest run, s", "forecast", "streams, MB", "forecasts, MB"]
+    titles = ["nights", "load, s", "run, s", "longest run, s", "its CPU, s", "forecast", "streams, MB"]
     return "\n".join(
         [
             f"# {len(nights)} nights, {result['tracks']:,} tracks",
@@ -148,7 +158,7 @@ def _markdown(result: dict[str, Any], every: int) -> str:
             "",
             f"{result['measured_at']}, {result['cores']} cores, forecaster {result['forecaster']}.",
             "",
-            table([*titles, "history, MB", "runs, MB"], rows),
+            table([*titles, "forecasts, MB", "history, MB", "runs, MB"], rows),
             "",
         ]
     )
