@@ -9,10 +9,12 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import NamedTuple
 
+import adbc_driver_manager as adbc
 import polars as pl
 
-from forecaster.errors import ForecasterError
+from forecaster.errors import ForecasterError, WriteRefusedError
 from forecaster.frames.collecting import collect
+from forecaster.postgres.conditions import UNIQUE_VIOLATION
 from forecaster.postgres.connection import (
     Connection,
     commit,
@@ -170,9 +172,21 @@ def history_rows(run: int, computed: Computed, /) -> pl.DataFrame:
 
 
 def keep(writer: Connection, tables: Tables, rows: pl.DataFrame, /) -> None:
-    """Append rows to the history. The caller commits."""
-    if len(rows):
+    """Append rows to the history. The caller commits.
+
+    Raises `WriteRefusedError` if the run has a row of a track there already, from another worker.
+    """
+    if rows.is_empty():
+        return
+    try:
         copy_in(writer, rows, HISTORY.name, schema=tables.schema)
+    except adbc.Error as error:
+        if error.sqlstate != UNIQUE_VIOLATION:
+            raise
+        raise WriteRefusedError(
+            f"{HISTORY.name}: this run has rows of some of these tracks there already; nothing was stored",
+            hint="start again: the next run completes the rest",
+        ) from None
 
 
 def kept_tracks(connection: Connection, tables: Tables, run: int, track_ids: pl.Series, /) -> pl.Series:
