@@ -129,10 +129,20 @@ class RunRecord:
         commit(writer)
 
     def end(self, writer: Connection, tables: Tables, error: BaseException | None) -> None:
-        """Record how the run ended, and commit; if it failed, as far as the server can still be reached."""
-        if error is None:
-            self._end(writer, tables, None)
+        """Record how the run ended, and commit; if it failed, as far as the server can still be reached.
+
+        A run that cannot record its success, or is interrupted meanwhile, has failed.
+        """
+        if error is not None:
+            self._end_late(tables, error)
             return
+        try:
+            self._end(writer, tables, None)
+        except BaseException as late:
+            self._end_late(tables, late)
+            raise
+
+    def _end_late(self, tables: Tables, error: BaseException) -> None:
         # On another connection: this one may be lost, or have a statement that was cancelled.
         hurried = replace(self.dsn, stall_timeout=_PATIENCE)
         with postponed(), suppress(ForecasterError), connect(hurried) as other:
