@@ -29,8 +29,8 @@ from forecaster.tables import FORECAST_TABLE, HISTORY, RUNS, STREAMS_TABLE
 RESULTS = Path(__file__).parent / "results"
 _MEANING = (
     "Every night, each track gets one new day of streams, in one statement, and `run --refresh` runs as a "
-    "complete process. Seconds are medians over the nights of a row; CPU is that of the process alone. Sizes include indexes, and are those "
-    "after its last night, with autovacuum on."
+    "complete process. Seconds are medians over the nights of a row; CPU is that of the process alone. Sizes "
+    "include indexes, and are those after the last night of the row, with autovacuum on."
 )
 _STREAMS = f'"{SCHEMA}"."{STREAMS_TABLE}"'
 # The value of a week before, so that the catalogue neither grows nor dies.

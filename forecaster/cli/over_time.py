@@ -11,6 +11,8 @@ from forecaster.cli.grid import Grid
 from forecaster.process.numbers import short
 
 _MONTHS = (1, 2)  # that the table shows, so that it fits into 100 columns
+_WITHOUT = {"days_missing": "gaps", "seen": "seen"}
+"""What stands in place of the streams of a month that does not count."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,6 @@ class OverTime:
         if not is_over:
             return [forecast]
         if found is None or found["actual"] is None:
-            has_gaps = found is not None and found["left_out"] == "days_missing"
-            return [forecast, "gaps" if has_gaps else "-", "-"]
+            return [forecast, _WITHOUT.get(found["left_out"], "-") if found else "-", "-"]
         error = found["error"]
         return [forecast, short(found["actual"]), "-" if error is None else f"{error * 100:+,.1f} %"]

@@ -14,21 +14,16 @@ def with_streams_since(forecasts: pl.DataFrame, days: pl.DataFrame, /) -> pl.Dat
     cm_track_id, date, daily_streams of that track. `actual`: streams of the 30 days of the month; `left_out`:
     why there are none, one of `LEFT_OUT`. `error`: (forecast - actual) / actual; NULL where that is 0.
     """
+    numbers = pl.int_ranges(1, pl.col("months").list.len() + 1)
     months = (
         forecasts.drop_nulls("months")
-        .select(
-            "run",
-            "as_of",
-            "last_date",
-            month=pl.int_ranges(1, pl.col("months").list.len() + 1),
-            forecast="months",
-        )
+        .select("run", "as_of", "last_date", month=numbers, forecast="months")
         .explode("month", "forecast")
         .cast({"month": pl.Int64})
     )
     dated = months.filter(pl.col("as_of").is_not_null())
     rest = months.filter(pl.col("as_of").is_null()).with_columns(*_NO_ACTUAL)
-    compared = pl.concat([_compared(dated, days), rest.drop("as_of", "last_date")], how="diagonal")
+    compared = pl.concat([_compared(dated, days), rest], how="diagonal")
     error = (pl.col("forecast") - pl.col("actual")) / pl.col("actual").abs()
     return compared.with_columns(error=pl.when(pl.col("actual") != 0).then(error)).select(
         "run", "month", "forecast", "actual", "error", "left_out"
@@ -37,7 +32,7 @@ def with_streams_since(forecasts: pl.DataFrame, days: pl.DataFrame, /) -> pl.Dat
 
 def _compared(months: pl.DataFrame, days: pl.DataFrame) -> pl.DataFrame:
     if days.is_empty():
-        return months.drop("as_of", "last_date").with_columns(*_NO_ACTUAL)
+        return months.with_columns(*_NO_ACTUAL)
     known = read_days(days.lazy())
     track = months.with_columns(cm_track_id=pl.lit(days["cm_track_id"][0]))
     return with_actuals(track, known, known).select(

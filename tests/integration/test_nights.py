@@ -1,5 +1,6 @@
 """A month of nights: days come in, tracks are added, a feed stops, a day is restated, a run is killed."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -11,7 +12,7 @@ from polars.testing import assert_frame_equal
 from forecaster.postgres.dsn import Dsn
 from forecaster.tables import HISTORY
 from tests import sql
-from tests.conftest import ServerNamed, new_database
+from tests.conftest import Cli, ServerNamed, new_database
 from tests.faults import APART, in_chunks_of, started, until
 from tests.forecasts import stored
 from tests.stale import (
@@ -30,18 +31,21 @@ from tests.stale import (
 FIRST = date(2026, 3, 1)
 NIGHTS = 36
 """A little more than a month, so that the first month of the first forecasts is over."""
+SAID = "run_id, cm_track_id, as_of, months"
 NEW_TRACK, STOPPED, QUIET, NEW_RATE, KILLED, WITHOUT_RATE = 4, 8, 12, 16, 20, 24
-"""Nights on which something happens: a track comes, a feed stops, nothing but a restated day comes, ..."""
+"""Nights on which something happens: a track comes, a feed stops, only a restated day comes as the feeds are
+late, and so on."""
 
 
 def new_days(dsn: Dsn, night: int, *, but: tuple[int, ...]) -> list[int]:
-    """Every track that was there the day before gets a day, but for some; returns which."""
+    """Every track gets the days until this night, but for some; returns which got any."""
     day = FIRST + timedelta(days=night)
     sql.run(
         dsn,
         f"INSERT INTO {STREAMS} (cm_track_id, cm_artist_id, date, daily_streams, days_from_release) "
-        f"SELECT cm_track_id, cm_artist_id, '{day}', 900 + cm_track_id * 10 + {night * 37 % 11}, "
-        f"days_from_release + ('{day}' - date) FROM {STREAMS} s "
+        f"SELECT cm_track_id, cm_artist_id, d::date, 900 + cm_track_id * 10 + extract(day FROM d)::int % 7, "
+        f"days_from_release + (d::date - date) "
+        f"FROM {STREAMS} s, generate_series(date + 1, '{day}', '1 day') d "
         f"WHERE date = (SELECT max(date) FROM {STREAMS} l WHERE l.cm_track_id = s.cm_track_id) "
         f"AND NOT cm_track_id = ANY ('{{{','.join(map(str, but))}}}')",
     )
@@ -138,3 +142,82 @@ def month(server_named: ServerNamed) -> Iterator[Dsn]:
 def test_the_killed_run_is_the_only_one_that_did_not_end(month: Dsn) -> None:
     outcomes = sql.rows(month, f"SELECT outcome, count(*) FROM {RUNS} GROUP BY 1 ORDER BY 1")
     assert outcomes == [("done", NIGHTS + 1), ("killed", 1)]
+
+
+def printed(called: Cli, dsn: Dsn, *arguments: str) -> Any:
+    result = called(*arguments, "--json", env={"DATABASE_URL": dsn.uri})
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def naive_months(dsn: Dsn) -> list[tuple[int, int, float, float]]:
+    """Each recorded month that is over: run, track, forecast, actual streams."""
+    rows = sql.rows(dsn, f"SELECT cm_track_id, date, daily_streams FROM {STREAMS}")
+    days = {(track, day): float(streams) for track, day, streams in rows}
+    found = []
+    for run, track, as_of, months in sql.rows(
+        dsn, f"SELECT {SAID} FROM {HISTORY.name} WHERE months <> '{{}}'"
+    ):
+        for number, forecast in enumerate(months):
+            month = [as_of + timedelta(days=30 * number + day) for day in range(1, 31)]
+            if all((track, day) in days for day in month):
+                found.append((run, track, forecast, sum(days[track, day] for day in month)))
+    return found
+
+
+def wape(months: list[tuple[int, int, float, float]]) -> float:
+    errors = sum(abs(forecast - actual) for *_, forecast, actual in months)
+    return errors / sum(actual for *_, actual in months)
+
+
+def test_evaluate_scores_each_forecast_whose_month_is_over(month: Dsn, called: Cli) -> None:
+    scores = printed(called, month, "evaluate")
+    months = naive_months(month)
+    assert len({run for run, *_ in months}) == 7  # those of the first nights
+    assert scores["windows_scored"] == len(months)
+    [ours] = [row for row in scores["overall"] if row["model"] == "forecaster"]
+    assert ours["wape"] == pytest.approx(wape(months))
+    by_run = {row["run"]: row for row in scores["by_run"]}
+    assert {run for run, row in by_run.items() if row["windows"]} == {run for run, *_ in months}
+    for run in {run for run, *_ in months}:
+        of_run = [row for row in months if row[0] == run]
+        assert (by_run[run]["windows"], by_run[run]["wape"]) == (len(of_run), pytest.approx(wape(of_run)))
+
+
+def test_history_lists_each_night(month: Dsn, called: Cli) -> None:
+    runs = printed(called, month, "history", "--last", "100")["runs"]
+    assert [run["id"] for run in runs] == [*range(NIGHTS + 2, 0, -1)]
+    for run in runs:
+        rows = f"SELECT count(*) FROM {HISTORY.name} WHERE run_id = {run['id']} AND months IS NOT NULL"
+        if run["outcome"] == "done":
+            assert sql.rows(month, rows) == [(run["tracks"],)]
+    assert runs[0]["total"] == sql.rows(month, f"SELECT sum(forecasted_value)::float8 FROM {FORECASTS}")[0][0]
+    of_track = printed(called, month, "history", "--track-id", "3", "--last", "100")
+    # Each night until its feed stopped, and once more with the new rate.
+    assert [run["run"] for run in of_track["runs"]] == [NEW_RATE + 1, *range(STOPPED, 0, -1)]
+    one = {run["run"]: run["months"][0] for run in of_track["runs"]}
+    over = {run: (forecast, actual) for run, track, forecast, actual in naive_months(month) if track == 3}
+    assert {run: (m["forecast"], m["actual"]) for run, m in one.items() if m["actual"] is not None} == over
+
+
+def test_compare_tells_the_month_apart(month: Dsn, called: Cli) -> None:
+    found = printed(called, month, "compare", "1", f"{NIGHTS + 2}")
+    rows = sql.rows(month, f"SELECT run_id, cm_track_id, months FROM {HISTORY.name} WHERE months <> '{{}}'")
+    newest = {track: sum(months) for _, track, months in sorted(rows)}
+    first = {track: sum(months) for run, track, months in rows if run == 1}
+    assert found["difference"] == sum(newest.values()) - sum(first.values())
+    moved = {track: streams - first.get(track, 0) for track, streams in newest.items()}
+    why = {
+        name: (cause["tracks"], cause["streams"]) for name, cause in found["why"].items() if cause["tracks"]
+    }
+    both = (3, 4)  # of the artist whose rate changed
+    assert why == {
+        "new": (1, moved[11]),
+        "streams_and_mldr": (2, sum(moved[track] for track in both)),
+        "streams": (8, sum(moved[track] for track in moved if track not in (*both, 11))),
+    }
+
+
+def test_the_new_track_without_a_rate_is_looked_at_each_night(month: Dsn) -> None:
+    skipped = f"SELECT count(*), min(reason) FROM {HISTORY.name} WHERE cm_track_id = 13"
+    assert sql.rows(month, skipped) == [(NIGHTS + 1 - WITHOUT_RATE, "no_mldr")]
