@@ -50,7 +50,7 @@ def settled(text: str) -> str:
     text = re.sub(r"\(\d+\.\d\d MB\)", "(… MB)", text)
     text = re.sub(r"(?<=host )\S+(?=; times in UTC)", "…", text)
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d(  +\d+\.\d(?!\.))?", "…", text)
-    text = re.sub(r"^( *\d+  )\d{4}-\d\d-\d\d(?=  )", r"\1…", text, flags=re.MULTILINE)
+    text = re.sub(r"^( *\d+  ?)\d{4}-\d\d-\d\d(?=  )", r"\1…", text, flags=re.MULTILINE)
     text = re.sub(r"(?<=\d to \d, )\d{4}-\d\d-\d\d to \d{4}-\d\d-\d\d", "…", text)
     text = re.sub(r"(?<=seconds=)\d+\.\d\d$", "…", text, flags=re.MULTILINE)
     text = re.sub(r"^(seconds +).*$", r"\1…", text, flags=re.MULTILINE)
