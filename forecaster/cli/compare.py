@@ -15,7 +15,7 @@ from forecaster.cli.where import Where
 from forecaster.errors import InvalidOptionError
 from forecaster.files.tables import check_output_path, write_table
 from forecaster.process.numbers import change, short
-from forecaster.scoring.changes import CAUSES, Comparison
+from forecaster.scoring.changes import MOVED_BY, Comparison
 from forecaster.views.comparison import compared, remarks
 
 _MOST = 20
@@ -81,7 +81,7 @@ def _state(name: str, run: Mapping[str, Any], streams: pl.Series, total: float) 
 
 def _causes(found: Comparison) -> list[str]:
     rows = [
-        [CAUSES[why].title, f"{tracks:,}", f"{moved:+,.0f}" if moved else "0"]
+        [MOVED_BY[why].title, f"{tracks:,}", f"{moved:+,.0f}" if moved else "0"]
         for why, tracks, moved in found.by_cause.iter_rows()
         if tracks
     ]
@@ -103,7 +103,7 @@ def _most(found: Comparison) -> list[str]:
             *("-" if track[state] is None else f"{track[state]:,.0f}" for state in ("before", "after")),
             f"{track['moved']:+,.0f}",
             change(track["after"], track["before"]) or "-",
-            CAUSES[track["why"]].title,
+            MOVED_BY[track["why"]].title,
         ]
         for track in found.moved_most(_MOST).iter_rows(named=True)
     ]

@@ -97,7 +97,8 @@ class _Write:
             taken=f"EXISTS (SELECT FROM {self._target} f WHERE f.cm_track_id = t.id)",
             right=f"SELECT f.id FROM ({some}) AS f (id, count, months, first, last) WHERE {is_whole}",
             on_conflict=f"ON CONFLICT ({', '.join(FORECASTS.key)}) DO NOTHING"
-            if has_key(self.tables)
+            # It would also skip rows that a policy hides, which then look as if a trigger had removed ours.
+            if has_key(self.tables) and FORECAST_TABLE not in self.tables.filtered
             else "",
         )
 

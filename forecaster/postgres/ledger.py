@@ -1,4 +1,4 @@
-"""Read the record of runs and the history of forecasts, in one read-only snapshot."""
+"""Read the record of runs and the history: list runs, one track over time, two states of the catalogue."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -54,6 +54,24 @@ def migrate(connection: Connection, schema: str, migrations: Sequence[Migration]
     return created
 
 
+def create_kept(connection: Connection, tables: Tables) -> list[str]:
+    """Create the tables of runs and of the history if they are missing; return their names.
+
+    If both are, they begin with the stored forecasts, as those of one run. The caller commits.
+    """
+    created = [name for name in KEPT if name not in tables.columns]
+    for name in created:
+        execute(connection, KEPT[name].ddl(tables.name(name), {}, segments=len(SEGMENT_STARTS)))
+    if set(created) == set(KEPT):
+        execute(connection, _TAKE_OVER.format(**_names(tables)))
+    elif RUNS.name in created:  # the history still has rows of runs, whose ids must not be given again
+        last = (
+            f"SELECT setval(pg_get_serial_sequence($1, 'id'), max(run_id)) FROM {tables.name(HISTORY.name)}"
+        )
+        query(connection, last, (tables.name(RUNS.name),))
+    return created
+
+
 def _has_versions(connection: Connection, schema: str) -> bool:
     exists = "SELECT count(*) FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = $2"
     [(number,)] = look_up(connection, exists, (schema, VERSIONS.name))
@@ -69,16 +87,6 @@ def _record(connection: Connection, schema: str, migration: Migration) -> None:
 
 def _name(schema: str) -> str:
     return f"{quote_identifier(schema)}.{quote_identifier(VERSIONS.name)}"
-
-
-def _history(connection: Connection, tables: Tables) -> list[str]:
-    """Create the tables of runs and of the history, and take over the stored forecasts as the first run."""
-    created = [name for name in KEPT if name not in tables.columns]
-    for name in created:
-        execute(connection, KEPT[name].ddl(tables.name(name), {}, segments=len(SEGMENT_STARTS)))
-    if set(created) == set(KEPT):
-        execute(connection, _TAKE_OVER.format(**_names(tables)))
-    return created
 
 
 # One run for all forecasts that are stored already, as nothing tells in which run each was made. What each
@@ -133,5 +141,5 @@ def _names(tables: Tables) -> Mapping[str, str]:
     }
 
 
-MIGRATIONS: Sequence[Migration] = (Migration(1, "record of runs, history of forecasts", _history),)
+MIGRATIONS: Sequence[Migration] = (Migration(1, "record of runs, history of forecasts", create_kept),)
 """All migrations in order. Version 0 are the tables of forecaster 0.1.0."""

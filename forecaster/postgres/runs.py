@@ -9,10 +9,12 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import NamedTuple
 
+import adbc_driver_manager as adbc
 import polars as pl
 
-from forecaster.errors import ForecasterError
+from forecaster.errors import ForecasterError, WriteRefusedError
 from forecaster.frames.collecting import collect
+from forecaster.postgres.conditions import UNIQUE_VIOLATION
 from forecaster.postgres.connection import (
     Connection,
     commit,
@@ -128,10 +130,20 @@ class RunRecord:
         commit(writer)
 
     def end(self, writer: Connection, tables: Tables, error: BaseException | None) -> None:
-        """Record how the run ended, and commit; if it failed, as far as the server can still be reached."""
-        if error is None:
-            self._end(writer, tables, None)
+        """Record how the run ended, and commit; if it failed, as far as the server can still be reached.
+
+        A run that cannot record its success, or is interrupted meanwhile, has failed.
+        """
+        if error is not None:
+            self._end_late(tables, error)
             return
+        try:
+            self._end(writer, tables, None)
+        except BaseException as late:
+            self._end_late(tables, late)
+            raise
+
+    def _end_late(self, tables: Tables, error: BaseException) -> None:
         # On another connection: this one may be lost, or have a statement that was cancelled.
         hurried = replace(self.dsn, stall_timeout=_PATIENCE)
         with postponed(), suppress(ForecasterError), connect(hurried) as other:
@@ -170,9 +182,21 @@ def history_rows(run: int, computed: Computed, /) -> pl.DataFrame:
 
 
 def keep(writer: Connection, tables: Tables, rows: pl.DataFrame, /) -> None:
-    """Append rows to the history. The caller commits."""
-    if len(rows):
+    """Append rows to the history. The caller commits.
+
+    Raises `WriteRefusedError` if the run has a row of a track there already, from another worker.
+    """
+    if rows.is_empty():
+        return
+    try:
         copy_in(writer, rows, HISTORY.name, schema=tables.schema)
+    except adbc.Error as error:
+        if error.sqlstate != UNIQUE_VIOLATION:
+            raise
+        raise WriteRefusedError(
+            f"{HISTORY.name}: this run has rows of some of these tracks there already; nothing was stored",
+            hint="start again: the next run completes the rest",
+        ) from None
 
 
 def kept_tracks(connection: Connection, tables: Tables, run: int, track_ids: pl.Series, /) -> pl.Series:

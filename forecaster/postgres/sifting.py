@@ -7,7 +7,13 @@ import adbc_driver_manager as adbc
 import polars as pl
 
 from forecaster.errors import WriteRefusedError, in_one_line
-from forecaster.postgres.conditions import DEADLOCK, NOT_OF_ROWS, refuses_rows
+from forecaster.postgres.conditions import (
+    DEADLOCK,
+    INSUFFICIENT_PRIVILEGE,
+    NOT_OF_ROWS,
+    UNIQUE_VIOLATION,
+    refuses_rows,
+)
 from forecaster.postgres.connection import (
     Connection,
     copy_in,
@@ -43,7 +49,7 @@ def store_or_sift(
     for attempt in (directly, sifted):
         try:
             return attempt()
-        except DisturbedError:
+        except WriteRefusedError:  # what is stored would differ, or a policy refuses some of the rows
             roll_back(connection)
         except adbc.Error as error:
             if error.sqlstate != DEADLOCK and not refuses_rows(error.sqlstate or ""):
@@ -143,7 +149,7 @@ class Sift:
                     _end := _at + cardinality({SOME}) - 1;
                     IF _end = _at THEN
                         INSERT INTO {_REFUSED} SELECT t.id, _state, _message, _detail
-                        FROM unnest({SOME}) AS t (id) WHERE NOT ({taken});
+                        FROM unnest({SOME}) AS t (id) WHERE NOT ({taken} OR {self._is_hidden});
                         _at := _at + 1;
                         _size := 0;
                     END IF;
@@ -177,11 +183,17 @@ class Sift:
                     END IF;"""
 
     @property
+    def _is_hidden(self) -> str:
+        """SQL condition: another writer has a row in our place, which a policy hides."""
+        is_possible = self.table in self.tables.filtered and not self.replace
+        return f"_state = '{UNIQUE_VIOLATION}'" if is_possible else "false"
+
+    @property
     def _is_refusal(self) -> str:
         # A policy for new rows has the SQLSTATE of a missing right. Rights were checked before.
         by_policy = "true" if self.table in self.tables.filtered else "false"
         classes = ", ".join(f"'{class_}'" for class_ in sorted(NOT_OF_ROWS))
-        return f"left(_state, 2) NOT IN ({classes}) OR ({by_policy} AND _state = '42501')"
+        return f"left(_state, 2) NOT IN ({classes}) OR ({by_policy} AND _state = '{INSUFFICIENT_PRIVILEGE}')"
 
     @property
     def _target(self) -> str:

@@ -21,7 +21,14 @@ from forecaster.frames.collecting import collect
 from forecaster.model.features import looks_ahead
 from forecaster.postgres import freshness
 from forecaster.postgres.catalogue import CONNECTIONS, Source
-from forecaster.postgres.connection import Connection, commit, connect, not_again, statement_errors
+from forecaster.postgres.connection import (
+    Connection,
+    commit,
+    connect,
+    not_again,
+    roll_back,
+    statement_errors,
+)
 from forecaster.postgres.dsn import Dsn, with_own_password
 from forecaster.postgres.forecasts import store_forecasts
 from forecaster.postgres.rights import warnings_of_hidden_rows
@@ -294,6 +301,7 @@ class ForecastSink:
             return self._rest(writer, track_ids, computed)
         except WriteRefusedError:
             # An earlier attempt, whose worker was given up, may have committed this batch in the meantime.
+            roll_back(writer)  # else rows of this attempt would count as stored by it, and be committed
             return self._rest(writer, track_ids, computed)
 
     def _rest(self, writer: Connection, track_ids: pl.Series, computed: Computed) -> Done:

@@ -33,7 +33,7 @@ _OTHERWISE = pl.any_horizontal(
     ~_changed("last_date") & _changed("as_of"),
 )
 
-CAUSES: Mapping[str, Cause] = {
+MOVED_BY: Mapping[str, Cause] = {
     "new": Cause("new tracks", pl.col("before").is_null()),
     "gone": Cause("tracks that are gone", pl.col("after").is_null()),
     "unchanged": Cause("unchanged", pl.col("before") == pl.col("after")),
@@ -58,8 +58,8 @@ class Comparison:
     """Each total is of the months 1 to this one: the shorter horizon of both runs."""
     tracks: pl.DataFrame
     """One row per track, ordered by it: cm_track_id, before and after (streams; NULL without a forecast),
-    moved (streams), why (one of `CAUSES`); run, last_date and mldr of both forecasts; skipped_since (why the
-    track was skipped since the earlier run, and so keeps its forecast)."""
+    moved (streams), why (one of `MOVED_BY`); run, last_date and mldr of both forecasts; skipped_since (why
+    the track was skipped since the earlier run, and so keeps its forecast)."""
 
     @property
     def total_before(self) -> float:
@@ -78,9 +78,9 @@ class Comparison:
 
     @property
     def by_cause(self) -> pl.DataFrame:
-        """One row per cause, in the order of `CAUSES`: why, tracks, moved. The last adds up exactly."""
+        """One row per cause, in the order of `MOVED_BY`: why, tracks, moved. The last adds up exactly."""
         found = self.tracks.group_by("why").agg(tracks=pl.len().cast(pl.Int64), moved=pl.col("moved").sum())
-        every = pl.DataFrame({"why": list(CAUSES)}, schema={"why": pl.String})
+        every = pl.DataFrame({"why": list(MOVED_BY)}, schema={"why": pl.String})
         counts = every.join(found, on="why", how="left", maintain_order="left")
         return counts.with_columns(pl.col("tracks").fill_null(0), pl.col("moved").fill_null(0.0))
 
@@ -114,7 +114,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], states: pl.Data
             (f"counted_{state}", pl.col(f"months_{state}").list.head(months).list.len()),
         )
     }
-    cause = pl.coalesce(pl.when(cause.applies).then(pl.lit(name)) for name, cause in CAUSES.items())
+    cause = pl.coalesce(pl.when(cause.applies).then(pl.lit(name)) for name, cause in MOVED_BY.items())
     tracks = (
         there.with_columns(**counted)
         .with_columns(after=pl.when(~_is_lost(before["id"])).then("after"))

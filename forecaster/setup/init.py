@@ -6,11 +6,11 @@ from forecaster.postgres.connection import commit, connect, query
 from forecaster.postgres.creation import create_key, create_missing
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
-from forecaster.postgres.migrations import migrate, pending
+from forecaster.postgres.migrations import create_kept, migrate, pending
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.stored import NOT_GUARANTEED, describe_irregular, has_key, stored_months
 from forecaster.postgres.tables import read_tables
-from forecaster.tables import FORECAST_TABLE, TABLES
+from forecaster.tables import FORECAST_TABLE, KEPT, TABLES
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,14 @@ def initialise(dsn: Dsn, schema: str) -> Initialised:
         check_writable(connection)
         tables = read_tables(connection, schema)
         migrations = pending(connection, schema)
-        if migrations and FORECAST_TABLE in tables.columns:
+        is_kept = all(name in tables.columns for name in KEPT)  # they may have been dropped to begin anew
+        if (migrations or not is_kept) and FORECAST_TABLE in tables.columns:
             take_lock(connection, tables)
         created = create_missing(connection, schema)
         tables = read_tables(connection, schema)
         tables.check(*TABLES)
         created += migrate(connection, schema, migrations)
+        created += create_kept(connection, read_tables(connection, schema))
         commit(connection)
         if FORECAST_TABLE in created:
             return Initialised(created, [])

@@ -21,7 +21,7 @@ from forecaster.tables import STREAMS_TABLE
 from forecaster.views.actuals import differing, joined, negative, read_actuals
 from forecaster.views.origins import stored_forecasts
 from forecaster.views.past import Origins, made_at, shown_range, spans_of
-from forecaster.views.runs import RECORDED, of_runs, past_runs
+from forecaster.views.past_runs import RECORDED, of_runs, past_runs
 
 STORED_TWICE = "month_stored_twice"
 """Reason why the stored forecast of a track is not scored, in addition to `LEFT_OUT` of the evaluation."""

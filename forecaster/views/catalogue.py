@@ -97,7 +97,7 @@ def _stale(tracks: pl.Series, schema: str) -> Iterator[str]:
         where = "" if schema == "public" else f" --schema {shlex.quote(schema)}"
         yield (
             f"tracks with streams that came after their forecast: {len(tracks):,}, the first is {tracks[0]}; "
-            f"compute new forecasts with `forecaster run --replace{where}`"
+            f"compute new forecasts with `forecaster run --refresh{where}`"
         )
 
 

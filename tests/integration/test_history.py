@@ -1,7 +1,7 @@
 """The history of forecasts: what each run said of each track stays, stored together with the forecast."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -9,9 +9,12 @@ from typing import Any
 import polars as pl
 import pytest
 
+import forecaster.postgres.connection as connection_module
+import forecaster.postgres.runs as runs_module
 import forecaster.postgres.tracks as tracks_module
 from forecaster.errors import DatabaseError
 from forecaster.model.parameters import Parameters
+from forecaster.postgres.connection import Connection
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import store_forecasts
 from forecaster.postgres.rows import Stored
@@ -130,6 +133,35 @@ def test_a_run_that_does_not_reach_its_end(
     assert finished is not None
     assert 0 < tracks < 8
     assert sql.rows(filled, APART) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"), [(DatabaseError("the disk is full"), "failed"), (Interrupted(2), "interrupted")]
+)
+def test_a_run_that_cannot_record_its_success(
+    filled: Dsn, monkeypatch: pytest.MonkeyPatch, error: BaseException, outcome: str
+) -> None:
+    """All forecasts are stored; the next run must not take it for one that was killed."""
+
+    def fail(*_: Any) -> None:
+        monkeypatch.undo()
+        raise error
+
+    monkeypatch.setattr(runs_module, "query", queried(fail, "SET finished_at"))
+    with pytest.raises(type(error)):
+        run(Database(filled))
+    assert runs(filled, "outcome, error, tracks") == [(outcome, f"{error}", 9)]
+
+
+def queried(instead: Callable[..., None], part: str) -> Callable[..., pl.DataFrame]:
+    """Call `instead` before a statement that has this part."""
+
+    def query(connection: Connection, statement: str, *parameters: Any) -> pl.DataFrame:
+        if part in statement:
+            instead()
+        return connection_module.query(connection, statement, *parameters)
+
+    return query
 
 
 def test_a_run_that_was_killed_is_found_by_the_next(filled: Dsn) -> None:

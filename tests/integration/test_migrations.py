@@ -106,6 +106,24 @@ def test_the_next_run_goes_on_from_it(old: Dsn) -> None:
     ]
 
 
+@pytest.mark.parametrize(("dropped", "rows"), [(KEPT, [9]), ([HISTORY.name], []), ([RUNS.name], [9])])
+def test_tables_that_were_dropped_are_created_again(
+    old: Dsn, dropped: Sequence[str], rows: list[int]
+) -> None:
+    """Which is what a run without them advises."""
+    initialise(old, "public")
+    for table in dropped:
+        sql.run(old, f"DROP TABLE {table}")
+    assert "create them with `forecaster init`" in " ".join(run(Database(old)).warnings)
+
+    assert initialise(old, "public").created == [*dropped]
+
+    report = run(Database(old), RunConfig(replace=True))
+    kept = f"SELECT count(*) FROM {HISTORY.name} GROUP BY run_id ORDER BY run_id"
+    assert [number for (number,) in sql.rows(old, kept)] == [*rows, 10]
+    assert imported(old, "max(id)") == [(report.run,)]
+
+
 def test_tables_without_forecasts_begin_with_no_run(old: Dsn) -> None:
     sql.run(old, f"TRUNCATE {FORECAST_TABLE}")
     initialise(old, "public")

@@ -1,5 +1,6 @@
 """Row security on a table that is written: rows are stored if its policies allow it, else refused first."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -73,7 +74,7 @@ def test_what_another_program_stores_meanwhile_stays(owner: Dsn, user: Dsn) -> N
     sql.run(owner, f"ALTER TABLE {FORECAST} ALTER training_data_id DROP NOT NULL")
     sql.run(owner, f"INSERT INTO {FORECAST} ({columns}) {theirs}")
     report = run(Database(user))
-    assert (report.results, report.taken) == (2, [2])
+    assert (report.results, report.taken, report.refused) == (2, [2], {})
     assert set(stored(owner).filter(cm_track_id=2)["forecasted_value"]) == {987654321}
     assert stored(owner).group_by("cm_track_id").len()["len"].to_list() == [24, 24, 24]
 
@@ -148,11 +149,18 @@ def test_without_the_right_to_a_temporary_table(owner: Dsn, user: Dsn) -> None:
 
 
 def test_a_row_that_they_do_not_allow(owner: Dsn, user: Dsn) -> None:
-    """What a policy says of a row is known only with the row."""
+    """What a policy says of a row is known only with the row. A refused track does not stop the others."""
     police(owner, FORECAST, "USING (true) WITH CHECK (cm_track_id <> 2)")
-    with pytest.raises(WriteRefusedError, match="row security does not allow this user to store all of 72"):
-        run(Database(user))
-    assert len(stored(owner)) == 0
+    for config in (RunConfig(), RunConfig(replace=True)):
+        report = run(Database(user), config)
+        assert (report.results, [*report.refused], report.taken) == (2, [2], [])
+        assert re.match(
+            r"new row violates row-level security policy .* \(SQLSTATE 42501\)", report.refused[2]
+        )
+        assert set(stored(owner)["cm_track_id"]) == {1, 3}
+    police(owner, MLDR, "USING (true) WITH CHECK (cm_artist_id <> 1)")
+    with pytest.raises(WriteRefusedError, match="row security does not allow this user to store all of 1 "):
+        load(user, "public", mldr=golden_mldr().filter(cm_artist_id=1))
 
 
 def test_a_temporary_table_does_not_stay(owner: Dsn, user: Dsn) -> None:

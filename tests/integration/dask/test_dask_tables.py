@@ -16,6 +16,7 @@ from polars.testing import assert_frame_equal
 from forecaster.errors import ForecasterError, SchemaMismatchError
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.catalogue import CONNECTIONS, Source, open_source
+from forecaster.postgres.connection import Connection, connect
 from forecaster.postgres.dsn import Dsn, with_own_password
 from forecaster.postgres.session import Shared
 from forecaster.postgres.tracks import CONNECTIONS_AT_ONCE, Database, Forecasts
@@ -25,6 +26,7 @@ from forecaster.run.engines.cluster import each
 from forecaster.run.report import Report
 from forecaster.run.session import run
 from forecaster.setup.load import load
+from forecaster.tables import HISTORY
 from tests import sql, stale
 from tests.cluster import TIMES, Cluster, killing, run_over
 from tests.conftest import ServerNamed, new_database
@@ -45,9 +47,12 @@ from tests.forecasts import stored
 from tests.tables import golden_mldr, golden_streams, initialise, load_golden
 
 
-def as_a_worker_gets_it(source: Source, *, replaces: bool) -> Work[pl.Series, History]:
-    shared = Shared(datetime.now(UTC), Report())
-    work = Forecasts().work(source, None, RunConfig(replace=replaces), shared)
+def as_a_worker_gets_it(
+    source: Source, *, replaces: bool, writer: Connection | None = None
+) -> Work[pl.Series, History]:
+    """With a writer, which a worker does not get, it leaves the history of run 77."""
+    shared = Shared(datetime.now(UTC), Report(run=77))
+    work = Forecasts().work(source, writer, RunConfig(replace=replaces), shared)
     assert work.elsewhere
     return work.elsewhere(False)  # noqa: FBT003
 
@@ -151,18 +156,19 @@ class TestTables:
 
     @pytest.mark.parametrize("replaces", [False, True])
     def test_a_chunk_worked_twice_is_stored_once_and_counted(self, filled: Dsn, *, replaces: bool) -> None:
-        """As when the server got the commit, and the worker died before it could say so."""
+        """As when a worker is given up that goes on, or that died after its commit."""
         run(Database(filled), RunConfig(limit=40))
         ids = golden_streams()["cm_track_id"].unique().sort().head(60)
         ids = ids if replaces else ids.tail(20)
-        with open_source(filled, "public") as source:
-            task = as_a_worker_gets_it(source, replaces=replaces)
-            first = task(ids)
+        with open_source(filled, "public") as source, connect(filled) as writer:
+            task = as_a_worker_gets_it(source, replaces=replaces, writer=writer)
             with ThreadPoolExecutor(4) as threads:
-                others = list(threads.map(lambda _: task(ids), range(8)))
+                first, *others = threads.map(lambda _: task(ids), range(8))
         assert first.rows > 0
         assert {other.rows for other in others} == {first.rows}
-        assert [other.taken for other in others] == [[]] * 8
+        assert [other.taken for other in (first, *others)] == [[]] * 8
+        kept = f"SELECT count(*), count(DISTINCT cm_track_id), count(months) FROM {HISTORY.name}"
+        assert sql.rows(filled, f"{kept} WHERE run_id = 77") == [(len(ids), len(ids), first.results)]
         in_all = pl.col("cm_track_id") <= ids[-1]
         assert_frame_equal(stored(filled), golden_forecasts().filter(in_all))
 

@@ -10,7 +10,7 @@ from forecaster.errors import ConnectionLostError, DatabaseError, SchemaMismatch
 from forecaster.files.paths import counted
 from forecaster.postgres.catalogue import Source
 from forecaster.postgres.past_runs import Chosen, PastRuns, find_runs, has_history
-from forecaster.scoring.runs import forecast_months, releases
+from forecaster.scoring.past_runs import forecast_months, releases
 from forecaster.views.past import Origins
 
 RECORDED = "history"

@@ -12,7 +12,7 @@ from forecaster.cli.options import DAYS
 from forecaster.model import build_forecasts
 from forecaster.model.parameters import AgeFrom
 from forecaster.scoring import GROUPS, RUN_GROUPS, evaluate, evaluate_batches
-from forecaster.scoring.runs import forecast_months, releases
+from forecaster.scoring.past_runs import forecast_months, releases
 from forecaster.setup.sample import sample_catalogue
 from tests.evaluations import ORIGIN, forecast, frames, monthly, random_catalogue, row
 
