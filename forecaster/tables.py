@@ -11,9 +11,9 @@ from forecaster.frames.schemas import DAY, DAYS, ID, NUMBER, ROW_ID, WHEN, Dtype
 LARGEST_FLOAT = "1.7976931348623157e308"
 """Largest finite float, as SQL text. NaN, the infinities and numerics that a float cannot hold exceed it."""
 
-_INTEGERS = ("smallint", "integer", "bigint")
+INTEGERS = ("smallint", "integer", "bigint")
 _FLOATS = ("real", "double precision")
-_NUMBERS = (*_INTEGERS, "numeric", *_FLOATS)
+_NUMBERS = (*INTEGERS, "numeric", *_FLOATS)
 _ROW_IDS = ("uuid", "bigint", "integer")
 _TIMES = ("timestamp with time zone", "timestamp without time zone")
 _DAYS = ("date", *_TIMES)
@@ -211,8 +211,8 @@ class Table:
 
 
 _ID = Column(name="id", types=_ROW_IDS, made_as="bigint", constraint=_IDENTITY, kind=ROW_ID, is_written=False)
-_TRACK = Column(name="cm_track_id", types=_INTEGERS, made_as="bigint", constraint="NOT NULL", kind=ID)
-_ARTIST = Column(name="cm_artist_id", types=_INTEGERS, made_as="bigint", constraint="NOT NULL", kind=ID)
+_TRACK = Column(name="cm_track_id", types=INTEGERS, made_as="bigint", constraint="NOT NULL", kind=ID)
+_ARTIST = Column(name="cm_artist_id", types=INTEGERS, made_as="bigint", constraint="NOT NULL", kind=ID)
 _DATE = Column(
     name="date",
     types=_DAYS,
@@ -249,7 +249,7 @@ STREAMS = Table(
         ),
         Column(
             name="days_from_release",
-            types=(*_INTEGERS, "numeric"),
+            types=(*INTEGERS, "numeric"),
             made_as="integer",
             kind=DAYS,
             may_be_null=True,
@@ -320,7 +320,7 @@ FORECASTS = Table(
         _ID,
         Column(
             name="month",
-            types=_INTEGERS,
+            types=INTEGERS,
             made_as="smallint",
             constraint="NOT NULL CHECK (month >= 1)",
             meaning="1, 2, 3, …",
@@ -335,14 +335,14 @@ FORECASTS = Table(
         ),
         Column(
             name="segment_used",
-            types=_INTEGERS,
+            types=INTEGERS,
             made_as="smallint",
             constraint="NOT NULL CHECK (segment_used BETWEEN 1 AND {segments})",
             meaning="lifecycle segment, counted from 1",
         ),
         Column(
             name="time_used",
-            types=_INTEGERS,
+            types=INTEGERS,
             made_as="integer",
             constraint="NOT NULL",
             meaning="month since release whose rate was used",

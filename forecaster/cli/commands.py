@@ -47,8 +47,9 @@ _CONFIGURED = (
         "init",
         """Create the tables that are missing.
 
-        Existing tables stay as they are, with one exception: a forecast table without a unique key on
-        (cm_track_id, month) gets one, if its rows and your privileges allow it.
+        Existing tables stay as they are, with two exceptions: a forecast table without a unique key on
+        (cm_track_id, month) gets one, if its rows and your privileges allow it; and tables of the history
+        that an older version made are brought up to date, without losing a row.
 
         \b
         Example:

@@ -10,8 +10,7 @@ import polars as pl
 from forecaster.cli.grid import Grid
 from forecaster.process.numbers import short
 
-_MONTHS = (1, 2, 3)  # that the table shows
-
+_MONTHS = (1, 2)  # that the table shows, so that it fits into 100 columns
 _WITHOUT = {"days_missing": "gaps", "seen": "seen"}
 """What stands in place of the streams of a month that does not count."""
 

@@ -49,7 +49,7 @@ def listed(runs: pl.DataFrame) -> Iterator[str]:
     differing = [name for name in _COMMON if name not in same]
     refused = ["refused"] if runs["refused"].fill_null(0).sum() else []
     headings = [
-        *("run", "started", "seconds", "outcome", "as of", "tracks", "rows"),
+        *("run", "started", "seconds", "outcome", "as of", "tracks"),
         *refused,
         *("total", "change"),
         *differing,

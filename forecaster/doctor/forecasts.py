@@ -86,7 +86,7 @@ def history(context: Context) -> Iterator[Seen]:
     number, started, outcome, error, count = runs.row(0)
     if outcome == "running" and not _holder(context):
         outcome = "killed"
-    last = f"{count:,} runs; the last is run {number} of {started:%Y-%m-%d %H:%M} UTC: {outcome}"
+    last = f"runs: {count:,}; the last is run {number} of {started:%Y-%m-%d %H:%M} UTC: {outcome}"
     if outcome in ("failed", "killed", "interrupted"):
         yield "warning", f"{last}{f' ({error})' if error else ''}", context.command("run")
     else:

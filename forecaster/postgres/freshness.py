@@ -29,9 +29,10 @@ class Stored:
     forecasts: pl.DataFrame
     """One row per track, with the columns of `stored_months`."""
     freshness: pl.DataFrame | None
-    """One row per track: cm_track_id, made, `CAUSES` and is_other; None if it was not found.
+    """One row per track: cm_track_id, made, `CAUSES`, is_other and last_date; None if it was not found.
 
-    made: in microseconds, NULL if not finite; is_other: with other parameters, or with more months.
+    made: in microseconds, NULL if not finite; is_other: with other parameters, or with more months;
+    last_date: the day of the track's last record, NULL without any.
     """
 
     def stale(self, tracks: pl.Series, /) -> pl.DataFrame | None:
@@ -40,6 +41,13 @@ class Stored:
             return None
         is_stale = pl.any_horizontal(*CAUSES) & pl.col("cm_track_id").is_in(tracks.implode())
         return self.freshness.filter(is_stale).select("cm_track_id", *CAUSES)
+
+    def last_dates(self, tracks: pl.Series, /) -> pl.DataFrame:
+        """Return what is known of the last record of these tracks: cm_track_id and last_date."""
+        if self.freshness is None:
+            return pl.DataFrame(schema={"cm_track_id": pl.Int64, "last_date": pl.Date})
+        is_one = pl.col("cm_track_id").is_in(tracks.implode())
+        return self.freshness.filter(is_one).select("cm_track_id", "last_date")
 
 
 def read_stored(source: Source, track_ids: pl.Series | None, config: RunConfig, /) -> Stored:
@@ -53,8 +61,10 @@ def read_stored(source: Source, track_ids: pl.Series | None, config: RunConfig, 
     tables, ids = source.tables, None if track_ids is None else integer_array(track_ids)
     newest = _newest_by_index(tables) if source.reads_by_index else _newest_in_one_pass(tables, ids)
     found = source.read(_stored_and_fresh(tables, ids, config, newest))
-    names = ["cm_track_id", "made", *CAUSES, "is_other"]
-    freshness = found.select(names).drop_nulls("cm_track_id")
+    names = ["cm_track_id", "made", *CAUSES, "is_other", "last_day"]
+    freshness = found.select(
+        *names[:-1], last_date=pl.col("last_day").cast(pl.Int32).cast(pl.Date)
+    ).drop_nulls("cm_track_id")
     if config.refresh and source.reads_by_index:
         freshness = _with_restated(source, freshness)
     return Stored(found.drop(names[1:]), freshness)
@@ -122,7 +132,8 @@ def _stored_and_fresh(tables: Tables, ids: str | None, config: RunConfig, newest
                              ELSE n.day <> h.last_date END, false) AS new_streams,
                coalesce(CASE WHEN h.run_id IS NULL THEN {_is_later("m.at")}
                              ELSE m.mldr IS DISTINCT FROM h.mldr END, false) AS new_mldr,
-               coalesce({_is_later("n.touched")}, false) AS restated
+               coalesce({_is_later("n.touched")}, false) AS restated,
+               {statements.epoch_day("n.day")} AS last_day
         FROM ({stored_months(tables, more=made)} AND {_among(ids)} GROUP BY 1) f
         LEFT JOIN LATERAL ({_known(tables)}) h ON true
         {newest}
@@ -166,13 +177,14 @@ def _newest_in_one_pass(tables: Tables, ids: str | None) -> str:
 
 def _touched(tables: Tables, ids: str, since: int) -> str:
     """SQL: when a row of each track was created last, if after an instant in microseconds."""
-    # Not joined with the instant of each forecast, for which the server cannot plan.
-    at, epoch = tables.instant(STREAMS_TABLE), "timestamptz '1970-01-01 00:00:00+00'"
+    # Not joined with the instant of each forecast, for which the server cannot plan. Added without a zone, it
+    # is one constant for all rows; tested first, it spares most of them the other conditions.
+    at = tables.instant(STREAMS_TABLE)
+    made = f"(timestamp '1970-01-01' + interval '{int(since)} microseconds') AT TIME ZONE 'UTC'"
     return f"""
         SELECT s.cm_track_id::bigint AS cm_track_id, {statements.microseconds(f"max({at})")} AS touched
         FROM {tables.name(STREAMS_TABLE)} s
-        WHERE s.cm_track_id = ANY ({ids}) AND {at} <= now()
-          AND {at} > {epoch} + interval '{int(since)} microseconds'
+        WHERE {at} > {made} AND {at} <= now() AND s.cm_track_id = ANY ({ids})
         GROUP BY 1"""
 
 

@@ -44,10 +44,13 @@ _RIGHTS = {RUNS.name: ("SELECT", "INSERT", "UPDATE"), HISTORY.name: ("SELECT", "
 _BEGIN = """
     WITH dead AS (UPDATE {runs} SET outcome = 'killed' WHERE outcome = 'running' RETURNING id)
     INSERT INTO {runs} (log_id, started_at, program, model, parameters, horizon, outcome, host)
-    SELECT $1, $2, $3, $4, $5::text::jsonb, $6::bigint::int, 'running', $7
+    SELECT $1, $2::text::timestamptz, $3, $4, $5::text::jsonb, $6::bigint::int, 'running', $7
     FROM (SELECT count(*) FROM dead) AS after_the_update RETURNING id"""
 _AGAIN = "UPDATE {runs} SET outcome = 'running', error = NULL, finished_at = NULL WHERE id = $1 RETURNING id"
 _END = """
+    WITH before AS (
+        SELECT b.id, b.total FROM {runs} b
+        WHERE b.id < $1 AND b.horizon = $8::bigint AND b.total IS NOT NULL ORDER BY b.id DESC LIMIT 1)
     UPDATE {runs} r
     SET finished_at = clock_timestamp(), outcome = $2, error = $3::text, tracks = $4::bigint,
         rows = $5::bigint, skipped = $6::text::jsonb, refused = $7::bigint,
@@ -55,10 +58,7 @@ _END = """
                                   WHERE h.run_id = r.id AND h.months IS NOT NULL),
         total = (SELECT sum({streams}) FROM {forecasts} s WHERE s.month <= r.horizon)
     WHERE r.id = $1
-    RETURNING r.total"""
-_BEFORE = """
-    SELECT b.id, b.total FROM {runs} b JOIN {runs} r ON r.id = $1
-    WHERE b.id < r.id AND b.horizon = r.horizon AND b.total IS NOT NULL ORDER BY b.id DESC LIMIT 1"""
+    RETURNING r.total, (SELECT id FROM before) AS run_before, (SELECT total FROM before) AS total_before"""
 
 
 class NotKept(NamedTuple):
@@ -123,7 +123,8 @@ class RunRecord:
             query(writer, _filled(_AGAIN, tables), (report.run,))
         else:
             selection = {**report.asked, "replace": report.replace, "refresh": report.refresh}
-            values = (report.log_id, self.started_at, version("forecaster"), MODEL)
+            # The instant as text: around one of its type, the driver sets the time zone, in three statements.
+            values = (report.log_id, self.started_at.isoformat(), version("forecaster"), MODEL)
             after = (json.dumps(selection), self.horizon, socket.gethostname())
             report.run = int(query(writer, _filled(_BEGIN, tables), (*values, *after)).item())
         commit(writer)
@@ -152,11 +153,10 @@ class RunRecord:
         report = self.report
         counts = (report.results, report.rows, json.dumps(report.skipped_by_reason), len(report.refused))
         why = None if error is None else masked(f"{error}" or type(error).__name__)
-        found = query(writer, _filled(_END, tables), (report.run, _outcome(error), why, *counts))
-        before = query(writer, _filled(_BEFORE, tables), (report.run,))
+        values = (report.run, _outcome(error), why, *counts, self.horizon)
+        found = query(writer, _filled(_END, tables), values)
         commit(writer)
-        report.total = found.item()
-        report.run_before, report.total_before = before.row(0) if len(before) else (None, None)
+        report.total, report.run_before, report.total_before = found.row(0)
 
 
 def history_rows(run: int, computed: Computed, /) -> pl.DataFrame:

@@ -37,7 +37,7 @@ class Pending:
     replaced: pl.Series = field(default_factory=lambda: pl.Series(dtype=pl.Int64))
     """Ids of pending tracks or artists that have a stored result."""
     others: pl.Series = field(default_factory=lambda: pl.Series(dtype=pl.Int64))
-    """Ids of the other tracks of the catalogue, if the run is about the whole of it."""
+    """Ids of the other tracks to observe, if the run is about the whole of the catalogue."""
 
 
 class Task(Protocol):

@@ -10,7 +10,7 @@ from forecaster.errors import SchemaMismatchError
 from forecaster.frames.casting import ColumnInfo
 from forecaster.postgres.conditions import NOT_IN_ENCODING
 from forecaster.postgres.connection import Connection, query, quote_identifier
-from forecaster.tables import ACTUALS, ALL_TABLES, FORECAST_TABLE, STREAMS_TABLE, is_finite
+from forecaster.tables import ACTUALS, ALL_TABLES, FORECAST_TABLE, INTEGERS, STREAMS_TABLE, is_finite
 
 _NAMES = ", ".join(f"${number}" for number in range(2, len(ALL_TABLES) + 2))
 # A view reads its tables with the rights of its owner, or, with security_invoker, with those of this user:
@@ -164,6 +164,8 @@ class Tables:
 
     def finite(self, table: str, column: str) -> str:
         """SQL expression: the number in a column of `s` as a float, NULL if not finite."""
+        if self.type(table, column) in INTEGERS:
+            return self.as_float(table, column)
         # The cast of a numeric beyond the range of floats would fail, and with it the whole read.
         return f"CASE WHEN {is_finite(f's.{column}')} THEN {self.as_float(table, column)} END"
 

@@ -17,6 +17,7 @@ from forecaster.errors import (
     WriteRefusedError,
 )
 from forecaster.frames.casting import Fitted
+from forecaster.frames.collecting import collect
 from forecaster.model.features import looks_ahead
 from forecaster.postgres import freshness
 from forecaster.postgres.catalogue import CONNECTIONS, Source
@@ -39,6 +40,7 @@ from forecaster.postgres.tables import Tables
 from forecaster.process.signals import Cancel, both
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.forecast import forecast
+from forecaster.run.observe import by_end, observed
 from forecaster.run.report import TRACKS
 from forecaster.run.selection import limited, named
 from forecaster.tables import FORECAST_TABLE, TO_FORECAST
@@ -116,7 +118,8 @@ class Forecasts:
         if first:
             report.pending, report.is_whole = len(pending.todo), everything
             if everything:
-                pending.others = every.filter(~every.is_in(pending.todo.implode()))
+                others = every.filter(~every.is_in(pending.todo.implode()))
+                pending.others = _observe_known(stored, others, report)
             report.unusable_rows += without_track
             report.stale = freshness.counts(stale, config)
             pending.replaced = with_forecast.filter(with_forecast.is_in(pending.todo.implode()))
@@ -186,6 +189,13 @@ class Forecasts:
                 f"tracks that get no new forecast and keep the stored one: {len(kept):,}, "
                 f"the first is {kept[0]}"
             )
+
+
+def _observe_known(stored: freshness.Stored, tracks: pl.Series, report: "Report") -> pl.Series:
+    """Observe the tracks whose last record is known; return the others, whose end is still to be read."""
+    known = stored.last_dates(tracks)
+    report.observed += observed(collect(by_end(known.lazy())))
+    return tracks.filter(~tracks.is_in(known["cm_track_id"].implode()))
 
 
 def _first_of(source: Source, tracks: pl.Series, config: "RunConfig") -> pl.Series:

@@ -10,6 +10,7 @@ import pytest
 from forecaster.postgres.dsn import Dsn
 from tests import sql
 from tests.conftest import Cli
+from tests.logs import unmarked
 from tests.tables import load_golden
 
 FORECASTS = "backtest_track_streams_forecast"
@@ -76,7 +77,7 @@ class TestANight:
 
         env = {"FORECASTER_CONFIG": str(file), "FORECASTER_PROFILE": "short"}
         ended = called("run", env=env)
-        assert f"configuration file: {file}, profile short\n" in ended.stderr
+        assert f"configuration file: {file}, profile short\n" in unmarked(ended.stderr)
         assert self.months(catalogue) == (2, 3)
         assert called("run", env={**env, "FORECASTER_HORIZON": "5"}).returncode == 0
         assert self.months(catalogue) == (5, 3)

@@ -11,6 +11,7 @@ from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import store_forecasts
+from forecaster.postgres.pruning import prune
 from forecaster.postgres.rows import fit
 from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database
@@ -52,7 +53,7 @@ def grant(database: Dsn, nightly: Dsn, *, but: str = "nothing") -> None:
 
 
 def test_they_are_the_least(nightly: Dsn, database: Dsn) -> None:
-    assert len(granted()) == 9
+    assert len(granted()) == 10
     grant(database, nightly, but="DELETE")
 
     report = run(Database(nightly))
@@ -129,6 +130,13 @@ def test_replace_needs_delete(nightly: Dsn, database: Dsn) -> None:
         run(Database(nightly), RunConfig(replace=True))
     grant(database, nightly)
     assert run(Database(nightly), RunConfig(replace=True)).results == 10
+
+
+def test_old_rows_of_the_history_are_removed_with_what_is_granted(nightly: Dsn, database: Dsn) -> None:
+    grant(database, nightly)
+    for _ in range(2):
+        run(Database(nightly), RunConfig(replace=True))
+    assert prune(nightly, "public", keep=1, dry_run=False).rows == 10
 
 
 @pytest.mark.parametrize(
