@@ -104,8 +104,8 @@ _TAKE_OVER = """
         INSERT INTO {runs} (log_id, started_at, finished_at, program, model, horizon, tracks, rows, total,
                             outcome, host)
         SELECT 'imported', coalesce(max(made), now()), coalesce(max(made), now()), 'unknown', 'production',
-               max(horizon), count(*), sum(cardinality(months)), sum((SELECT sum(v) FROM unnest(months[:horizon]) v)),
-               'imported', 'unknown'
+               max(horizon), count(*), sum(cardinality(months)),
+               sum((SELECT sum(v) FROM unnest(months[:horizon]) v)), 'imported', 'unknown'
         FROM whole CROSS JOIN usual HAVING count(*) > 0 RETURNING id
     ), knew AS (
         SELECT w.track, max({day}) AS last_date
