@@ -23,10 +23,14 @@ STREAMS = "backtest_track_daily_training_data"
 
 
 def bad_catalogue() -> tuple[pl.DataFrame, pl.DataFrame]:
-    """A feed that ended five weeks ago, in five zeros; a day in 2204, an MLDR of 50, and a spike."""
+    """A feed that ended five weeks ago, in five zeros; a day in 2204, an MLDR of 50, and a spike.
+
+    One track ended twenty days before the others, and one was taken down long ago.
+    """
     month = 11e6 / 30
     tracks = [
-        *(track(number, [50.0] * 90 + [0.0] * 5, end=OLD) for number in range(1, TRACKS - 2)),
+        *(track(number, [50.0] * 90 + [0.0] * 5, end=OLD) for number in range(1, TRACKS - 3)),
+        track(TRACKS - 3, [50.0] * 90, end=OLD - timedelta(days=100)),
         track(TRACKS - 2, [month] * 335 + [month] * 29 + [173e6], end=OLD),
         track(TRACKS - 1, [50.0] * 90, end=OLD),
         track(TRACKS - 1, [50.0], end=date(2204, 3, 1)),
@@ -41,7 +45,7 @@ def stored(tracks: list[pl.DataFrame]) -> pl.DataFrame:
     return pl.concat(tracks).cast({"daily_streams": pl.Int64}).with_columns(days_from_release=unknown)
 
 
-FOUND = {"age": 1, "ended": 1, "future": 1, "zeros": TRACKS - 3, "rates": 1, "spike": 1}
+FOUND = {"age": 1, "ended": 1, "future": 1, "zeros": TRACKS - 4, "rates": 1, "spike": 1}
 
 
 @pytest.fixture(params=["by index", "in one pass"])

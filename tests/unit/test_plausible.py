@@ -260,7 +260,11 @@ def test_a_total_is_judged_if_all_was_looked_at(*, limit: int | None, is_whole: 
 def test_each_warning_fits_into_a_line() -> None:
     ids = (12345, 23456, 34567)
     newest = (ENDS - date(1970, 1, 1)).days
-    ends = {newest - 7: Some(8000, ids), newest - 30: Some(1234, ids), newest + 900: Some(12, ids)}
+    ends: dict[int | None, Some] = {
+        newest - 7: Some(8000, ids),
+        newest - 30: Some(1234, ids),
+        newest + 900: Some(12, ids),
+    }
     found = {"zeros": Some(7012, ids), "rates": Some(12, ids), "spike": Some(19, ids)}
     seen = Observed(ends, found, dict.fromkeys(found, 8000))
     judged = Plausibility().judge(
