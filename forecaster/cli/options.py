@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from forecaster.run.plausible import ALL, CHECKS
+from forecaster.errors import InvalidOptionError
+from forecaster.run.plausible import ALL, CHECKS, NONE, Plausibility, Threshold
 
 
 class _Id(click.ParamType[int]):
@@ -70,23 +71,48 @@ class _Bucket(click.ParamType[tuple[int, int]]):
         return int(match[1]), int(match[2])
 
 
-class _Threshold(click.ParamType[tuple[str, float | None]]):
+class _Threshold(click.ParamType[Threshold]):
     """The threshold of a check as NAME=VALUE; NAME=off stands for None."""
 
     name = "NAME=VALUE"
 
     def convert(
-        self, value: str | tuple[str, float | None], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, float | None]:
-        if isinstance(value, tuple):
+        self, value: str | Threshold, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Threshold:
+        if isinstance(value, Threshold):
             return value
-        name, _, threshold = value.partition("=")
+        name, _, number = value.partition("=")
         try:
-            return name, None if threshold == "off" else float(threshold)
+            threshold = Threshold(name, None if number == "off" else float(number))
+            Plausibility(thresholds=(threshold,))
         except ValueError:
             self.fail(
                 f"{value!r} is not a threshold like {name or 'age'}=7 or {name or 'age'}=off.", param, ctx
             )
+        except InvalidOptionError as error:
+            self.fail(_whole(error), param, ctx)
+        return threshold
+
+
+class _Strict(click.ParamType[str]):
+    """The name of a check. A word that a flag takes stands for all, or none."""
+
+    name = "check"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        is_all = click.BOOL.str_to_bool(value)
+        if is_all is not None:
+            return ALL if is_all else NONE
+        try:
+            Plausibility(strict=(value,))
+        except InvalidOptionError as error:
+            self.fail(_whole(error), param, ctx)
+        return value
+
+
+def _whole(error: InvalidOptionError) -> str:
+    """Return an error with its hint."""
+    return f"{error}; {error.hint}" if error.hint else f"{error}"
 
 
 class IntRange(click.IntRange):
@@ -108,6 +134,7 @@ DAY = _Day()
 DAYS = _Days()
 BUCKET = _Bucket()
 THRESHOLD = _Threshold()
+STRICT = _Strict()
 FILE = click.Path(dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 FILE_OR_DIRECTORY = click.Path(path_type=Path)
@@ -326,11 +353,13 @@ PLAUSIBILITY = (
     option(
         "--strict",
         shared=True,
+        type=STRICT,
         metavar="[CHECK]",
         multiple=True,
         is_flag=False,
         flag_value=ALL,
-        help="Exit with code 6 if this plausibility check warns; without CHECK, or with all: if any does.",
+        help="Exit with code 6 if this plausibility check warns; without CHECK, or with all: if any does;"
+        " none: never.",
     ),
 )
 """The fields of `Plausibility`. `forecaster.run.plausible` imports nothing heavy."""

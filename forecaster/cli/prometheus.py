@@ -16,7 +16,6 @@ from forecaster.model.eligibility import REASONS
 from forecaster.model.mldr import RATE_REASONS
 from forecaster.process.logs import log
 from forecaster.process.signals import Interrupted, postponed
-from forecaster.run.plausible import CHECKS
 from forecaster.run.report import ARTISTS, TRACKS, Report, Subject
 
 Values = Mapping[str, float]
@@ -37,16 +36,21 @@ class Ended:
     """Unix timestamp in seconds, like the following ones."""
     ended: float
     last_success: float | None
-    """When the last run that stored its results ended; None if none is known."""
+    """When the last run with the outcome done ended, except dry runs; None if none is known."""
 
     @property
     def outcome(self) -> str:
-        """One of `OUTCOMES`."""
-        is_interrupted = self.exit_code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
-        return "done" if self.exit_code == 0 else "interrupted" if is_interrupted else "failed"
+        """One of `OUTCOMES`, as in the history: done if the results are stored, whatever the exit code is."""
+        return _outcome(self.report, self.exit_code)
 
 
 OUTCOMES = ("done", "failed", "interrupted")
+
+
+def _outcome(report: Report, exit_code: int) -> str:
+    if report.is_done or exit_code == 0:
+        return "done"
+    return "interrupted" if exit_code in (128 + signal.SIGINT, 128 + signal.SIGTERM) else "failed"
 
 
 @dataclass(frozen=True)
@@ -102,9 +106,7 @@ def _newest(run: Ended) -> int | None:
 
 def _implausible(run: Ended) -> Values:
     """Count the tracks by check; nothing if the run failed before its data was judged."""
-    found = {name: one.tracks for name, one in run.report.implausible.items()}
-    is_judged = run.report.subject is TRACKS and (found or run.exit_code == 0)
-    return _all_of(CHECKS, found) if is_judged else {}
+    return run.report.checks or {}
 
 
 def _of(subject: Subject, reasons: Iterable[str]) -> Iterator[Metric]:
@@ -150,11 +152,16 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "forecaster_run_outcome",
-        f"1 for the outcome of the last run, 0 for the others: {', '.join(OUTCOMES)}.",
+        f"1 for the outcome of the last run, as in its record, else 0: {', '.join(OUTCOMES)}.",
         "outcome",
         lambda run: _all_of(OUTCOMES, {run.outcome: 1}),
     ),
-    Metric("forecaster_run_exit_code", "Exit code of the last run.", "", lambda run: _one(run.exit_code)),
+    Metric(
+        "forecaster_run_exit_code",
+        "Exit code of the last run. A run with refused tracks, or a --strict finding, is done, but not 0.",
+        "",
+        lambda run: _one(run.exit_code),
+    ),
     Metric(
         "forecaster_run_start_timestamp_seconds",
         "When the last run began.",
@@ -169,7 +176,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         _LAST_SUCCESS,
-        "When the last run with exit code 0 ended. Runs that fail and dry runs leave it as it was.",
+        "When the last run with the outcome done ended. Other runs and dry runs leave it as it was.",
         "",
         lambda run: _one(run.last_success),
     ),
@@ -292,7 +299,7 @@ class MetricsFile:
     def _write(self, report: Report, exit_code: int) -> None:
         if self.path:
             now = time.time()
-            is_success = exit_code == 0 and not report.dry_run
+            is_success = _outcome(report, exit_code) == "done" and not report.dry_run
             last_success = now if is_success else self._last_success(self.path)
             write_text(
                 as_text(Ended(report, exit_code, self.started, now, last_success), self.labels), self.path

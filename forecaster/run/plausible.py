@@ -4,14 +4,18 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 from forecaster.errors import ImplausibleError, InvalidOptionError
+from forecaster.process.numbers import change
 
 NAMED = 3
 """The number of tracks that a warning names."""
 ALL = "all"
-"""Instead of the name of a check: all checks."""
+NONE = "none"
+"""Instead of the name of a check: all checks, or none."""
+RECENT = 60
+"""Days. A dead feed is noticed within them. Over years, tracks that are taken down are normal."""
 
 _ENOUGH = 20  # tracks; among fewer, shares and the newest day say nothing about the catalogue
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -98,7 +102,7 @@ class Facts:
     skipped: int = 0
     """The number of tracks that the run has skipped."""
     total: float | None = None
-    """The streams of all stored forecasts; None if it is not known."""
+    """The streams of all stored forecasts; None if it is not known, or the run has processed only a part."""
     total_before: float | None = None
     """The same at the end of the run before."""
 
@@ -143,24 +147,22 @@ def _age(facts: Facts, limits: Limits, days: float) -> Finding | None:
     newest = _newest(facts, limits)
     if newest is None or _day(facts.as_of or facts.today) - newest <= days:
         return None
-    than = f"days before --as-of {facts.as_of}" if facts.as_of else "days ago"
+    than = "before --as-of" if facts.as_of else "ago"
     return Finding(
         1,
-        f"the newest day of the streams is {_shown(newest)}, more than {days:g} {than}",
-        "check the feed; for data that is meant to be old: --threshold age=off",
+        f"the newest day is {_shown(newest)}, over {days:g} days {than}",
+        "check the feed, or --threshold age=off",
     )
 
 
 def _ended(facts: Facts, limits: Limits, days: float) -> Finding | None:
     newest = _newest(facts, limits)
-    if newest is None or not (early := facts.observed.ending(lambda day: day < newest - days)).number:
+    if newest is None:
         return None
-    begins = "starts from old streams" if facts.as_of else "begins in the past"
-    return Finding(
-        early.number,
-        f"tracks whose streams end more than {days:g} days before {_shown(newest)}, the newest day: {early}",
-        f"check the feed of these tracks; month 1 of their forecast {begins}",
-    )
+    early = facts.observed.ending(lambda day: days < newest - day <= RECENT)
+    if not early.number:
+        return None
+    return Finding(early.number, f"tracks ending over {days:g} days early: {early}", "check the feed")
 
 
 def _future(facts: Facts, _limits: Limits, days: float) -> Finding | None:
@@ -170,8 +172,8 @@ def _future(facts: Facts, _limits: Limits, days: float) -> Finding | None:
     last = max(day for day in facts.observed.ends if day is not None)
     return Finding(
         ahead.number,
-        f"tracks with streams in the future, up to {_shown(last)}: {ahead}",
-        "correct or delete these days; they make a track too old and move its forecast",
+        f"tracks with days up to {_shown(last)}: {ahead}",
+        "correct them",
     )
 
 
@@ -180,10 +182,7 @@ def _zeros(facts: Facts, _limits: Limits, percent: float) -> Finding | None:
     if among < _ENOUGH or found.number * 100 <= percent * among:
         return None
     return Finding(
-        found.number,
-        f"tracks whose last 3 days are zero, and not the days before: {found}, "
-        f"{_share(found.number, among)} of {among:,}, more than {percent:g} %",
-        "check the feed; a day that is not known yet must be missing or NULL, not zero",
+        found.number, f"tracks ending in zeros: {_share(found.number, among)}, {found}", "check the feed"
     )
 
 
@@ -192,8 +191,8 @@ def _rates(facts: Facts, _limits: Limits, rate: float) -> Finding | None:
         return None
     return Finding(
         found.number,
-        f"tracks whose artist has an MLDR below -{rate:g} or above {rate:g} per month: {found}",
-        "correct the rates; 0.05 means that the artist loses 5 % of the listeners in a month",
+        f"tracks with an MLDR outside -{rate:g}..{rate:g}: {found}",
+        "correct it",
     )
 
 
@@ -202,8 +201,8 @@ def _spike(facts: Facts, _limits: Limits, times: float) -> Finding | None:
         return None
     return Finding(
         found.number,
-        f"tracks whose last 30 records are on average more than {times:g} times those before: {found}",
-        "check these days; the forecast starts from that level",
+        f"tracks over {times:g} times their past level: {found}",
+        "check them",
     )
 
 
@@ -228,19 +227,21 @@ def _skipped(facts: Facts, _limits: Limits, percent: float) -> Finding | None:
 def _total(facts: Facts, _limits: Limits, percent: float) -> Finding | None:
     if not facts.total_before or facts.total is None:
         return None
-    change = (facts.total - facts.total_before) * 100 / facts.total_before
-    if abs(change) <= percent:
+    if abs(facts.total - facts.total_before) * 100 / facts.total_before <= percent:
         return None
+    moved = change(facts.total, facts.total_before)
     return Finding(
         1,
-        f"the total of the forecasts moved by {change:+.1f} % since the run before, more than {percent:g} %",
-        "check which tracks moved",
+        f"the total moved by {moved} since the run before, over {percent:g} %",
+        "see `forecaster compare`",
     )
 
 
 CHECKS: Mapping[str, Check] = {
     "age": Check("the newest day of the streams is more than N days old", 7, _age),
-    "ended": Check("the streams of a track end more than N days before that day", 7, _ended),
+    "ended": Check(
+        f"the streams of a track end more than N days before that day, and at most {RECENT}", 7, _ended
+    ),
     "future": Check("a track has streams more than N days after today (UTC)", 1, _future),
     "zeros": Check(
         "of the tracks with 10 streams a day or more, more than N % are zero in their last 3 records",
@@ -261,6 +262,16 @@ CHECKS: Mapping[str, Check] = {
 `forecaster.model.plausibility`. Options, warnings, the report and the doctor follow."""
 
 
+class Threshold(NamedTuple):
+    """The threshold of a check; None: the check is not made."""
+
+    check: str
+    value: float | None
+
+    def __str__(self) -> str:
+        return f"{self.check}=off" if self.value is None else f"{self.check}={self.value:g}"
+
+
 @dataclass(frozen=True)
 class Plausibility:
     """Which checks are made with which thresholds, and which of them make a run a failure.
@@ -271,10 +282,10 @@ class Plausibility:
     thresholds: tuple[tuple[str, float | None], ...] = ()
     """Thresholds by name, instead of the default; the last one counts. None: the check is not made."""
     strict: tuple[str, ...] = ()
-    """The checks that make a run a failure; "all" for all."""
+    """The checks that make a run a failure; "all" for all, "none" for none."""
 
     def __post_init__(self) -> None:
-        strict = (name for name in self.strict if name != ALL)
+        strict = (name for name in self.strict if name not in (ALL, NONE))
         for name in (*(name for name, _ in self.thresholds), *strict):
             if name not in CHECKS:
                 raise InvalidOptionError(f"there is no check {name!r}", hint=f"checks: {', '.join(CHECKS)}")

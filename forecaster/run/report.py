@@ -145,6 +145,8 @@ class Report:
     """Whether the observed tracks are all that have streams."""
     implausible: dict[str, Finding] = field(default_factory=dict)
     """What is implausible, by the name of the check."""
+    is_done: bool = False
+    """Whether the run has stored its results, and judged what it has seen; it may fail nevertheless."""
     seconds: float = 0.0
     error: str | None = None
     """Why the run failed or was interrupted; the other fields tell what it did until then."""
@@ -181,7 +183,10 @@ class Report:
             self.skipped = self.skipped.vstack(done.skipped)
 
     def judge(self, plausibility: Plausibility, today: date) -> None:
-        """Judge whether what a run of forecasts has seen is plausible. `today`: in UTC."""
+        """Judge whether what a run of forecasts has seen is plausible. `today`: in UTC.
+
+        With `limit`, the total grows with the tracks that are new in it, so it is not judged.
+        """
         if self.subject is TRACKS:
             facts = Facts(
                 self.observed,
@@ -189,10 +194,17 @@ class Report:
                 self.as_of,
                 is_whole=self.is_whole,
                 skipped=len(self.skipped),
-                total=self.total,
+                total=self.total if self.is_whole and not self.asked.get("limit") else None,
                 total_before=self.total_before,
             )
             self.implausible = plausibility.judge(facts)
+
+    @property
+    def checks(self) -> dict[str, int] | None:
+        """Number of tracks that each check is about, 0 without a finding; None if nothing was judged."""
+        if self.subject is not TRACKS or not self.is_done:
+            return None
+        return dict.fromkeys(CHECKS, 0) | {name: one.tracks for name, one in self.implausible.items()}
 
     @property
     def all_warnings(self) -> list[str]:
@@ -251,11 +263,7 @@ class Report:
         }
 
     def _checks(self) -> dict[str, object]:
-        """Count the tracks that each check is about; 0 where it has found nothing."""
-        if self.subject is not TRACKS:
-            return {}
-        found = {name: one.tracks for name, one in self.implausible.items()}
-        return {"checks": dict.fromkeys(CHECKS, 0) | found}
+        return {} if self.checks is None else {"checks": self.checks}
 
     def _total(self) -> dict[str, object]:
         before = {"run": self.run_before, "total": self.total_before}

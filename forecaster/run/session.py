@@ -85,6 +85,7 @@ def run(
     with_retries(lambda: _attempt(session, chosen, report), report, was_reached=lambda: session.was_reached)
     report.warnings += session.remarks()
     report.judge(config.plausibility, datetime.now(UTC).date())
+    report.is_done = True
     return report
 
 

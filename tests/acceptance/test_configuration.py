@@ -220,6 +220,50 @@ class TestVariables:
         assert ended.stderr.count(warning) == ended.stderr.count("HORIZN") == 1
 
 
+class TestChecks:
+    """--strict and --threshold, which have words of their own."""
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("strict", "nope"),
+            ("strict", "age nope"),
+            ("strict", "age=3"),
+            ("threshold", "nope=3"),
+            ("threshold", "age=3 age"),
+            ("threshold", "age=-1"),
+            ("threshold", "age=nan"),
+        ],
+    )
+    def test_a_wrong_word_is_an_error_of_each_command(
+        self, called: Cli, tmp_path: Path, name: str, value: str
+    ) -> None:
+        env = {f"FORECASTER_{name.upper()}": value}
+        for words in ("config -q", "config run", "run -q"):
+            error = said(called(*words.split(), cwd=tmp_path, env=env))
+            assert f"(env var: 'FORECASTER_{name.upper()}')" in error
+        file = written(tmp_path / "forecaster.toml", f"[run]\n{name} = {json.dumps(value.split())}")
+        for words in ("config -q", "run -q"):
+            assert said(called(*words.split(), cwd=tmp_path)).startswith(f"Error: {file}, [run]: {name}: ")
+
+    @pytest.mark.parametrize(
+        ("value", "counts"),
+        [("1", "all"), ("true", "all"), ("yes", "all"), ("all", "all"), ("0", "none"), ("false", "none"),
+         ("no", "none"), ("none", "none"), ("age zeros", "age zeros")],
+    )  # fmt: skip
+    def test_natural_words(self, called: Cli, tmp_path: Path, value: str, counts: str) -> None:
+        found, _ = origin(called, tmp_path, "run", "strict", FORECASTER_STRICT=value)
+        assert found == counts.split()
+        text = value if value in ("true", "false", "1", "0") else json.dumps(value.split())
+        written(tmp_path / "forecaster.toml", f"[run]\nstrict = {text}")
+        assert origin(called, tmp_path, "run", "strict")[0] == counts.split()
+
+    def test_thresholds_are_shown_as_they_are_typed(self, called: Cli, tmp_path: Path) -> None:
+        written(tmp_path / "forecaster.toml", "[run]\nthreshold = ['age=3', 'spike=off', 'rates=0.5']")
+        shown = called("config", cwd=tmp_path).stdout
+        assert shown.endswith("  age=3 spike=off rates=0.5\n")
+
+
 class TestConfig:
     FILE = f"""
         database-url = 'postgresql://me:{SECRET}@db/m'

@@ -32,8 +32,8 @@ TESTED = {
     ("sh", "pip install -q '.[embedded]'"): "test_package.py",
     ("sh", "pip install '.[embedded,plot,term]'"): "test_package.py",
     ("sh", "ruff check"): "test_the_test_command_is_what_ci_runs",
-    ("sh", "15 2 * * *"): "test_the_lines_for_cron",
-    ("sh", "30 2 * * *"): "test_monitoring.py",
+    ("sh", "15 4 * * *"): "test_the_lines_for_cron",
+    ("sh", "FORECASTER_RUN_METRICS"): "test_monitoring.py",
     ("sh", "aws batch"): "test_schedulers.py",
     ("sh", "#SBATCH"): "test_schedulers.py",
     ("yaml", "kind: Job"): "test_schedulers.py",
@@ -203,7 +203,7 @@ def test_the_pictures_are_of_these_commands(tmp_path: Path, kept: Path) -> None:
 
 def test_the_lines_for_cron(embedded_database: Dsn, tmp_path: Path) -> None:
     initialise(embedded_database)
-    lines = re.findall(r"^\d+ \d+ \* \* \*  (.+)$", fenced("sh", "15 2 * * *"), re.MULTILINE)
+    lines = re.findall(r"^\d+ \d+ \* \* \*  (.+)$", fenced("sh", "15 4 * * *"), re.MULTILINE)
     warning = "Warning: implausible (tracks): tracks with streams: 0, fewer than 1; check what was loaded\n"
     printed = {"forecast=0 skipped=0 rows=0": warning, "rows=0 runs=0 kept=0": ""}
     environment = {**with_command(), "HOME": str(tmp_path)}

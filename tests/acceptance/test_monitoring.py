@@ -108,7 +108,7 @@ def test_the_page_links_to_both_files() -> None:
 
 def test_the_line_for_cron(embedded_database: Dsn, tmp_path: Path) -> None:
     initialise(embedded_database)
-    [line] = re.findall(r"^30 2 \* \* \*  (.+)$", fenced("sh", "30 2 * * *"), re.MULTILINE)
+    [line] = re.findall(r"^15 2 \* \* \*  (.+)$", fenced("sh", "FORECASTER_RUN_METRICS"), re.MULTILINE)
     command = line.replace("postgresql://nightly@db/music", f"'{embedded_database.uri}'")
     command = command.replace("/opt/forecaster/.venv/bin/", "")
     command = re.sub(r"/var/(?:log|lib/node_exporter)/", f"{tmp_path}/", command)

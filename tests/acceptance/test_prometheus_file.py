@@ -1,5 +1,6 @@
 """`--metrics`: a file for node_exporter, however the run ends."""
 
+import json
 import os
 import signal
 import stat
@@ -19,6 +20,7 @@ from tests import prometheus, sql
 from tests.conftest import Cli
 from tests.faults import end_of, started
 from tests.interrupts import HEAVY, computes
+from tests.logs import unmarked
 from tests.parquet import write_catalogue
 from tests.prometheus import Samples
 from tests.tables import (
@@ -85,15 +87,25 @@ def test_a_failed_run_keeps_the_last_success(called: Cli, embedded_database: Dsn
     assert (last_success(prometheus.read(tmp_path / "m.prom")) or 0) > success
 
 
-def test_what_failed_is_counted(called: Cli, embedded_database: Dsn, tmp_path: Path) -> None:
+def test_what_is_refused_is_counted_and_the_run_is_done(
+    called: Cli, embedded_database: Dsn, tmp_path: Path
+) -> None:
     create_tables(embedded_database, value="integer")
     streams = golden_streams().filter(pl.col("cm_track_id") <= 5)
     huge = pl.when(cm_track_id=5).then(10**9).otherwise("daily_streams").alias("daily_streams")
     load(embedded_database, "public", streams=streams.with_columns(huge), mldr=golden_mldr())
     env = {"DATABASE_URL": embedded_database.uri}
-    assert called("run", "--metrics", "m.prom", env=env, cwd=tmp_path).returncode == 1
+    called("init", env=env)
+    options = ("--metrics", "m.prom", "--report", "r.json")
+    assert called("run", *options, env=env, cwd=tmp_path).returncode == 1
     got = prometheus.read(tmp_path / "m.prom")
-    assert (outcome(got), last_success(got)) == ("failed", None)
+    [run] = json.loads(called("history", "--json", env=env).stdout)["runs"]
+    assert outcome(got) == run["outcome"] == "done"
+    assert got["forecaster_run_exit_code", ""] == 1
+    assert last_success(got) == got["forecaster_run_end_timestamp_seconds", ""]
+    checks = {label: number for (name, label), number in got.items() if name.endswith("implausible_tracks")}
+    assert checks == json.loads((tmp_path / "r.json").read_text())["checks"]
+    assert checks["age"] == 1
     assert got["forecaster_run_tracks", "refused"] == 1
     assert got["forecaster_run_tracks", "forecast"] == 4
 
@@ -107,13 +119,22 @@ def test_a_report_that_cannot_be_written_is_a_failure(called: Cli, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("name", "code", "said"),
-    [("m.txt", 2, "does not end in .prom"), ("missing/m.prom", 1, "does not exist"), ("", 2, "is empty")],
+    [("m.txt", 2, "does not end in .prom"), ("", 2, "is empty")],
 )
 def test_a_name_of_no_use_is_refused_before_the_work(
     called: Cli, tmp_path: Path, name: str, code: int, said: str
 ) -> None:
     result = called("run", "--metrics", name, env=NOWHERE, cwd=tmp_path)
     assert (result.returncode, said in result.stderr) == (code, True), result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--metrics", "--report", "--skipped"])
+def test_a_directory_that_is_missing_is_named_alike(called: Cli, tmp_path: Path, option: str) -> None:
+    name = {"--metrics": "x.prom", "--report": "x.json", "--skipped": "x.csv"}[option]
+    result = called("run", option, f"missing/{name}", env=NOWHERE, cwd=tmp_path)
+    said = f"Error: missing/{name}: the directory {tmp_path}/missing does not exist\n  create it first\n"
+    assert (result.returncode, unmarked(result.stderr)) == (1, said)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,5 +1,6 @@
 """Whether what comes in is plausible: each check, on catalogues in memory that hurt."""
 
+from contextlib import nullcontext
 from datetime import date, timedelta
 from typing import Any
 
@@ -10,7 +11,16 @@ from forecaster.errors import ImplausibleError, InvalidOptionError
 from forecaster.model.parameters import Parameters
 from forecaster.run.config import RunConfig
 from forecaster.run.memory import Memory
-from forecaster.run.plausible import CHECKS, Facts, Finding, Observed, Plausibility, Some, observed_of
+from forecaster.run.plausible import (
+    CHECKS,
+    Facts,
+    Finding,
+    Observed,
+    Plausibility,
+    Some,
+    observed_of,
+    warning,
+)
 from forecaster.run.report import Report
 from forecaster.run.session import run
 from tests.documents import page_named
@@ -56,7 +66,7 @@ def test_a_dead_feed_is_old_to_the_day() -> None:
     found = judged(old)["age"]
     assert (found.tracks, found.found) == (
         1,
-        f"the newest day of the streams is {TODAY - timedelta(days=8)}, more than 7 days ago",
+        f"the newest day is {TODAY - timedelta(days=8)}, over 7 days ago",
     )
 
 
@@ -76,7 +86,7 @@ def test_with_as_of_the_age_is_measured_then() -> None:
         return judged(steady(3), parameters=Parameters(as_of=ENDS + timedelta(days=days)))
 
     assert seen(7) == {}
-    assert seen(8)["age"].found.endswith(f"more than 7 days before --as-of {ENDS + timedelta(days=8)}")
+    assert seen(8)["age"].found.endswith("over 7 days before --as-of")
 
 
 def test_tracks_that_end_before_the_others_are_named() -> None:
@@ -84,7 +94,16 @@ def test_tracks_that_end_before_the_others_are_named() -> None:
     found = judged([*steady(4), *early, track(8, [50.0] * 90, end=ENDS - timedelta(days=7))])
     assert [*found] == ["ended"]
     assert found["ended"].tracks == 4
-    assert f"more than 7 days before {ENDS}, the newest day: 4 (first: 5, 6, 7)" in found["ended"].found
+    assert found["ended"].found == "tracks ending over 7 days early: 4 (first: 5, 6, 7)"
+
+
+@pytest.mark.parametrize(("days", "is_found"), [(7, False), (8, True), (60, True), (61, False), (400, False)])
+def test_a_track_that_was_taken_down_is_no_warning_for_ever(*, days: int, is_found: bool) -> None:
+    gone = track(5, [50.0] * 90, end=ENDS - timedelta(days=days))
+    assert [*judged([*steady(4), gone])] == (["ended"] if is_found else [])
+    strict = Plausibility(strict=("ended",))
+    with pytest.raises(ImplausibleError) if is_found else nullcontext():
+        strict.refuse(judged([*steady(4), gone], plausibility=strict), hint="")
 
 
 @pytest.mark.parametrize("day", [date(2062, 1, 1), date(2204, 3, 1), date(9999, 12, 31)])
@@ -92,7 +111,7 @@ def test_a_day_in_the_future_is_named_and_hides_no_dead_feed(day: date) -> None:
     old = steady(3, end=TODAY - timedelta(days=35))
     found = judged([*old, track(9, [50.0], end=day), track(9, [50.0] * 60, end=TODAY - timedelta(days=35))])
     assert found.keys() == {"future", "age"}
-    assert found["future"].found == f"tracks with streams in the future, up to {day}: 1 (first: 9)"
+    assert found["future"].found == f"tracks with days up to {day}: 1 (first: 9)"
 
 
 def test_tomorrow_is_not_the_future() -> None:
@@ -105,14 +124,14 @@ def test_a_day_that_no_calendar_has_can_be_named() -> None:
     facts = Facts(Observed({10**8: Some(1, (4,)), -(10**8): Some(1, (5,))}), TODAY, is_whole=True)
     found = Plausibility().judge(facts)
     assert found["future"].found.endswith("up to a day after 9999-12-31: 1 (first: 4)")
-    assert found["age"].found.startswith("the newest day of the streams is a day before 0001-01-01")
+    assert found["age"].found.startswith("the newest day is a day before 0001-01-01")
 
 
 def test_five_zero_filled_days() -> None:
     filled = [track(number, [50.0] * 90 + [0.0] * 5) for number in range(1, 26)]
     found = judged(filled)["zeros"]
     assert found.tracks == 25
-    assert found.found.endswith("not the days before: 25 (first: 1, 2, 3), 100.0 % of 25, more than 5 %")
+    assert found.found == "tracks ending in zeros: 100.0 %, 25 (first: 1, 2, 3)"
     assert judged(filled, plausibility=thresholds(zeros=100)) == {}
 
 
@@ -143,7 +162,7 @@ def test_a_decay_rate_of_fifty_is_named(*, rate: float, is_found: bool) -> None:
     found = judged(steady(4), rates(4, a3=rate))
     assert [*found] == (["rates"] if is_found else [])
     if is_found:
-        assert found["rates"].found.endswith("below -1 or above 1 per month: 1 (first: 3)")
+        assert found["rates"].found.endswith("outside -1..1: 1 (first: 3)")
     assert judged(steady(4), rates(4, a3=rate), plausibility=thresholds(rates=50)) == {}
 
 
@@ -158,7 +177,7 @@ def test_a_spike_that_would_be_taken_at_face_value() -> None:
     spiked = track(5, [month] * 335 + [month] * 29 + [173e6])
     found = judged([*steady(4), spiked])
     assert [*found] == ["spike"]
-    assert found["spike"].found.endswith("on average more than 10 times those before: 1 (first: 5)")
+    assert found["spike"].found.endswith("over 10 times their past level: 1 (first: 5)")
     assert judged([*steady(4), spiked], plausibility=thresholds(spike=17)) == {}
 
 
@@ -222,7 +241,37 @@ def test_a_total_that_moved(*, before: float | None, now: float, is_found: bool)
     assert [*Plausibility().judge(facts)] == (["total"] if is_found else [])
     assert Plausibility((("total", 12.0),)).judge(facts) == {}
     if is_found:
-        assert "since the run before, more than 10 %" in Plausibility().judge(facts)["total"].found
+        assert "since the run before, over 10 %" in Plausibility().judge(facts)["total"].found
+
+
+def test_the_change_of_a_total_is_written_as_everywhere() -> None:
+    facts = Facts(Observed({}), TODAY, total=1136.1, total_before=100.0)
+    assert " +1,036.1 % " in Plausibility().judge(facts)["total"].found
+
+
+@pytest.mark.parametrize(("limit", "is_whole"), [(2, True), (None, False), (None, True)])
+def test_a_total_is_judged_if_all_was_looked_at(*, limit: int | None, is_whole: bool) -> None:
+    report = Report(asked={"limit": limit}, is_whole=is_whole, total=289.0, total_before=100.0)
+    report.observed = Observed({(ENDS - date(1970, 1, 1)).days: Some(20, (1, 2, 3))})
+    report.judge(Plausibility(), TODAY)
+    assert [*report.implausible] == ([] if limit or not is_whole else ["total"])
+
+
+def test_each_warning_fits_into_a_line() -> None:
+    ids = (12345, 23456, 34567)
+    newest = (ENDS - date(1970, 1, 1)).days
+    ends: dict[int | None, Some] = {
+        newest - 7: Some(8000, ids),
+        newest - 30: Some(1234, ids),
+        newest + 900: Some(12, ids),
+    }
+    found = {"zeros": Some(7012, ids), "rates": Some(12, ids), "spike": Some(19, ids)}
+    seen = Observed(ends, found, dict.fromkeys(found, 8000))
+    judged = Plausibility().judge(
+        Facts(seen, TODAY, is_whole=True, skipped=7000, total=1000.0, total_before=5.0)
+    )
+    assert judged.keys() == CHECKS.keys() - {"tracks"}
+    assert max(len(f"Warning: {warning(name, one)}") for name, one in judged.items()) <= 120
 
 
 def test_strict_checks_fail_all_or_one_by_one() -> None:
@@ -233,7 +282,7 @@ def test_strict_checks_fail_all_or_one_by_one() -> None:
         "age": 1,
         "rates": 1,
     }
-    for strict in [(), ("future",)]:
+    for strict in [(), ("future",), ("none",)]:
         Plausibility(strict=strict).refuse(report.implausible, hint="")
     for strict, named in [(("age",), "age"), (("all",), "age, rates"), (("rates", "age"), "age, rates")]:
         with pytest.raises(ImplausibleError, match=f": {named}$") as error:

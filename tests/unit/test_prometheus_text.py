@@ -60,10 +60,20 @@ def test_times(report: Report) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "outcome"),
-    [(0, "done"), (1, "failed"), (6, "failed"), (130, "interrupted"), (143, "interrupted")],
+    ("code", "is_done", "outcome"),
+    [
+        (0, True, "done"),
+        (1, True, "done"),
+        (6, True, "done"),
+        (143, True, "done"),
+        (0, False, "done"),
+        (1, False, "failed"),
+        (130, False, "interrupted"),
+        (143, False, "interrupted"),
+    ],
 )
-def test_one_outcome_is_1(report: Report, code: int, outcome: str) -> None:
+def test_one_outcome_is_1(report: Report, *, code: int, is_done: bool, outcome: str) -> None:
+    report.is_done = is_done
     got = samples(as_text(ended(report, code), LABELS))
     assert {label: value for (name, label), value in got.items() if name == "forecaster_run_outcome"} == {
         other: float(other == outcome) for other in OUTCOMES
@@ -83,15 +93,18 @@ def test_what_is_unknown_is_left_out() -> None:
 
 
 def test_what_was_implausible(report: Report) -> None:
-    got = checks(ended(report))
-    assert got == dict.fromkeys(CHECKS, 0)
+    report.is_done = True
+    assert checks(ended(report)) == dict.fromkeys(CHECKS, 0)
     report.implausible = {"spike": Finding(7, "found", "advice")}
-    assert checks(ended(report, 6)) == dict.fromkeys(CHECKS, 0) | {"spike": 7}
+    for code in (1, 6):  # with refused tracks, and with --strict
+        found = dict.fromkeys(CHECKS, 0) | {"spike": 7}
+        assert checks(ended(report, code)) == report.to_dict()["checks"] == found
     assert samples(as_text(ended(report), LABELS))["forecaster_run_warnings", ""] == 2
 
 
 def test_a_run_that_failed_before_it_judged_has_no_checks(report: Report) -> None:
     assert checks(ended(report, 3)) == {}
+    assert "checks" not in report.to_dict()
     assert checks(ended(Report(ARTISTS))) == {}
 
 
