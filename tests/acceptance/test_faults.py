@@ -48,6 +48,7 @@ from tests.faults import (
     whole_tracks,
 )
 from tests.forecasts import stored
+from tests.logs import MARK
 from tests.proxy import Proxy
 
 CHUNK = 20  # tracks: 13 transactions in a run
@@ -288,7 +289,7 @@ class TestNoConnection:
                 code, stdout, stderr = end_of(process)
         seconds = time.monotonic() - start
         assert (code, stdout) == (3, "")
-        database, stage, error, hint = stderr.splitlines()
+        database, stage, error, hint = MARK.sub("", stderr).splitlines()
         assert stage == "stage: connect"
         assert database.startswith("database: postgresql://")
         assert error.startswith(f"Error: cannot connect to {dsn}: ")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from forecaster.process.environment import settle
 from forecaster.process.unexpected import is_unexpected, translated
 from forecaster.run.engines.cluster import _misfits
 from tests.conftest import Cli
+from tests.logs import MARK
 
 NOTHING = ("run", "--source", "nowhere", "--sink", "out")  # is refused as soon as it looks at its source
 
@@ -65,7 +65,7 @@ def test_what_is_right_stays_and_what_is_not_for_us_goes() -> None:
 def test_the_command_says_it_before_anything_else(cli: Cli) -> None:
     result = cli(*NOTHING, env={"POLARS_MAX_THREADS": "0"})
     assert (result.returncode, result.stdout) == (2, "")
-    assert re.sub(r" \[[0-9a-f]{8}\]", "", result.stderr) == (
+    assert MARK.sub("", result.stderr) == (
         "Error: the variable POLARS_MAX_THREADS is '0': expected a whole number from 1 to 1024\n"
         "  correct it, or remove it: unset POLARS_MAX_THREADS\n"
     )
