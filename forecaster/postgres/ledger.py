@@ -158,8 +158,8 @@ def named(sql: str, tables: Tables) -> str:
 def open_ledger(dsn: Dsn, schema: str) -> Iterator[Ledger]:
     """Open the history, and the tables of forecasts and streams, as they are now, for reading only.
 
-    Raises `SchemaMismatchError` if a table is missing, does not fit or is too new, `DatabaseError` if the user
-    may not read it.
+    Raises `SchemaMismatchError` if a table is missing, does not fit or is too new, `DatabaseError` if the
+    user may not read it.
     """
     needed = (*KEPT, FORECAST_TABLE, STREAMS_TABLE)
     with connect(dsn, repeatable_read=True) as connection:
