@@ -371,7 +371,10 @@ _CONFIGURED = (
         ),
         option("--prune", is_flag=True, help="Remove the rows of older runs that newer ones supersede."),
         option(
-            "--keep", type=IntRange(1), metavar="N", help="With --prune: the last N runs keep their rows."
+            "--keep",
+            type=IntRange(1, 1_000_000),
+            metavar="N",
+            help="With --prune: the last N runs keep their rows.",
         ),
         option("--dry-run", is_flag=True, help="With --prune: only say what would be removed."),
         out_option("Write the runs, or the track's forecasts by run and month, as CSV or Parquet."),

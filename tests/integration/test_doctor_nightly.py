@@ -34,7 +34,7 @@ def test_stale_forecasts_are_counted_by_cause(forecast: Dsn, called: Cli) -> Non
     change(forecast, stale.NEW_DAY, 1, 4)
     change(forecast, stale.RESTATED_DAY, 7)
     [finding] = [one for one in examined(forecast).findings if "stale" in one.found]
-    said = "stored forecasts that are stale: 3 (new streams 2, restated days 1)"
+    said = "stored forecasts that are stale: 3 (new streams 2, restated streams 1)"
     assert (finding.about, finding.level, finding.found) == ("tracks", "ok", said)
     assert finding.fix == "forecaster run --refresh"
     type_in(called, forecast, finding.fix)
