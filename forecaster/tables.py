@@ -424,6 +424,9 @@ HISTORY = Table(
     newest=(),
 )
 
+REFUSED = "refused"
+"""The reason, in the history, of a track whose forecast the table or the server refused."""
+
 VERSIONS = Table(
     name="backtest_schema_version",
     noun="versions",

@@ -278,14 +278,15 @@ _CONFIGURED = (
             type=ID,
             metavar="ID",
             multiple=True,
-            help="Score only the forecasts of this run.",
+            help="Score only the forecasts of this run. With --runs, those of both.",
         ),
         option(
             "--runs",
             "run_days",
             type=DAYS,
             metavar="SINCE..UNTIL",
-            help="Score only the forecasts of the runs that began on these days (in UTC), the last included.",
+            help="Score only the forecasts of the runs that began on these days (in UTC), the last included, "
+            "and of those that --run names.",
         ),
         option(
             "--cutoff",
@@ -351,7 +352,7 @@ _CONFIGURED = (
 
         Each run leaves a record, and a row for each track that it looked at. With --track-id, show these rows
         beside the streams that came: of the months of 30 days that are over. With --prune, remove old rows;
-        the newest forecast of each track stays.
+        the newest forecast of each track stays, and so does the record of each run.
 
         \b
         Examples:
@@ -370,7 +371,10 @@ _CONFIGURED = (
         ),
         option("--prune", is_flag=True, help="Remove the rows of older runs that newer ones supersede."),
         option(
-            "--keep", type=IntRange(1, 1_000_000), metavar="N", help="With --prune: keep the last N runs."
+            "--keep",
+            type=IntRange(1, 1_000_000),
+            metavar="N",
+            help="With --prune: the last N runs keep their rows.",
         ),
         option("--dry-run", is_flag=True, help="With --prune: only say what would be removed."),
         out_option("Write the runs, or the track's forecasts by run and month, as CSV or Parquet."),

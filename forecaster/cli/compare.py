@@ -92,6 +92,8 @@ def _causes(found: Comparison) -> list[str]:
         lines.append(
             f"{sum(skipped.values()):,} tracks were skipped since, and keep their forecast ({reasons})"
         )
+    if refused := found.refused_since:
+        lines.append(f"{refused:,} tracks were refused since, and keep their forecast")
     return lines
 
 
@@ -122,5 +124,6 @@ def _document(found: Comparison) -> dict[str, object]:
             why: {"tracks": tracks, "streams": moved} for why, tracks, moved in found.by_cause.iter_rows()
         },
         "skipped_since": found.skipped_since,
+        "refused_since": found.refused_since,
         "moved_most": as_json_types(found.moved_most(_MOST)),
     }

@@ -111,14 +111,13 @@ def _prune(asked: Asked, where: Where, output: Output) -> None:
     would = " (dry run)" if asked.dry_run else ""
     output.finish(
         {
-            f"runs before the last {keep:,}": f"{len(pruned.runs):,}{_span(pruned)}",
+            f"runs with rows, before the last {keep:,}": f"{len(pruned.runs):,}{_span(pruned)}",
             "rows removed": f"{pruned.rows:,}{would}",
-            "runs removed": f"{len(pruned.emptied):,}{would}",
             "older rows that stay": f"{pruned.kept:,}"
             + (" (the newest of their track)" if pruned.kept else ""),
         },
         rows=pruned.rows,
-        runs=len(pruned.emptied),
+        runs=len(pruned.runs),
         kept=pruned.kept,
     )
     output.document(lambda: json.dumps(_pruned(pruned, asked), indent=2))
@@ -139,6 +138,5 @@ def _pruned(pruned: Pruned, asked: Asked) -> dict[str, object]:
         "dry_run": asked.dry_run,
         "rows_removed": pruned.rows,
         "rows_kept": pruned.kept,
-        "runs_removed": pruned.emptied["run"].to_list(),
         "runs": as_json_types(pruned.runs),
     }

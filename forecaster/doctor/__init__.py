@@ -21,7 +21,7 @@ from forecaster.run.report import PACKAGES
 
 __all__ = ["Examination", "Finding", "Level", "examine"]
 
-_SQL = re.compile(r"(?:ALTER|CREATE|DELETE|DROP|GRANT|REINDEX|SELECT)\b")
+_SQL = re.compile(r"(?:ALTER|BEGIN|CREATE|DELETE|DROP|GRANT|REINDEX|SELECT)\b")
 _OTHERWISE = "look into the log of the server"
 
 

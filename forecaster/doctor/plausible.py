@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+import polars as pl
+
 from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
 from forecaster.frames.collecting import collect_all
-from forecaster.model.features import track_features
+from forecaster.model import build_tracks, skipped
 from forecaster.run.observe import by_end, observed, suspicious
 from forecaster.run.plausible import Facts, Limits, Observed
 from forecaster.views.catalogue import CHUNK
@@ -15,17 +17,17 @@ from forecaster.views.catalogue import CHUNK
 
 @check("plausibility", order=180)
 def plausibility(context: Context) -> Iterator[Seen]:
-    """Judge all tracks with streams, as a run judges those that it looks at."""
+    """Judge all tracks with streams, as `run --replace` would."""
     if not context.can_count or context.plausibility is None:
         return
     rules = context.plausibility
-    seen = _observed(context, rules.limits)
+    seen, skips = _observed(context, rules.limits)
     facts = Facts(
         seen,
         datetime.now(UTC).date(),
         context.parameters.as_of,
         is_whole=True,
-        skipped=context.result.counts["skipped"],
+        skipped=skips,
     )
     implausible = rules.judge(facts)
     for name, finding in implausible.items():
@@ -35,13 +37,15 @@ def plausibility(context: Context) -> Iterator[Seen]:
     rules.refuse(implausible, hint="correct the data, or change --threshold or --strict")
 
 
-def _observed(context: Context, limits: Limits) -> Observed:
-    source, parameters, tracks = context.source, context.parameters, context.streamed
-    mldr, seen = source.mldr(), Observed()
+def _observed(context: Context, limits: Limits) -> tuple[Observed, int]:
+    """Observe all tracks, and count those that would be skipped."""
+    source, tracks = context.source, context.streamed
+    mldr, seen, skips = source.mldr(), Observed(), 0
     for start in range(0, len(tracks), CHUNK):
         history = source.history(tracks.slice(start, CHUNK))
-        features = track_features(
-            history.records, history.facts, age_from=parameters.age_from, as_of=parameters.as_of
-        ).join(mldr, on="cm_artist_id", how="left")
-        seen += observed(*collect_all([by_end(features), suspicious(features, limits)]))
-    return seen
+        built = build_tracks(history.records, history.facts, mldr, context.parameters)
+        wanted = [by_end(built), suspicious(built, limits), skipped(built).select(pl.len())]
+        ends, counted, number = collect_all(wanted)
+        seen += observed(ends, counted)
+        skips += number.item()
+    return seen, skips

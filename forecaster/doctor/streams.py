@@ -10,8 +10,11 @@ from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
 from forecaster.frames.collecting import collect
 from forecaster.model import build_tracks
+from forecaster.postgres import freshness
 from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import integer_array
+from forecaster.run.config import RunConfig
+from forecaster.run.report import stale_in_words
 from forecaster.tables import LISTENERS_TABLE, MLDR_TABLE, STREAMS_TABLE
 from forecaster.views.catalogue import CHUNK
 
@@ -95,6 +98,7 @@ def tracks(context: Context) -> Iterator[Seen]:
         fix = context.command("load STREAMS.csv --mldr MLDR.csv")
         yield "warning", f"there are no streams ({found})", fix
     yield from _pending(context)
+    yield from _stale(context)
     yield _daily_rows(context)
 
 
@@ -128,6 +132,16 @@ def _pending(context: Context) -> Iterator[Seen]:
     if by_reason:
         reasons = ", ".join(f"{reason} {number:,}" for reason, number in by_reason.items())
         yield "ok", f"{counts['skipped']:,} {of_pending} would be skipped ({reasons})", None
+
+
+def _stale(context: Context) -> Iterator[Seen]:
+    """Count the stored forecasts that a refresh would replace."""
+    refresh = RunConfig(parameters=context.parameters, refresh=True)
+    stored = freshness.read_stored(context.source, None, refresh)
+    found = freshness.counts(stored.stale(context.streamed), refresh)
+    if found and found["tracks"]:
+        stale = f"stored forecasts that are stale: {stale_in_words(found)}"
+        yield "ok", stale, context.command("run --refresh")
 
 
 def _daily_rows(context: Context) -> Seen:

@@ -8,11 +8,11 @@ import polars as pl
 from forecaster.frames.casting import Fitted
 from forecaster.postgres.connection import Connection, commit, execute, integer_array, query
 from forecaster.postgres.rows import Stored, append
-from forecaster.postgres.runs import REFUSED, keep
+from forecaster.postgres.runs import keep
 from forecaster.postgres.sifting import SOME, DisturbedError, Sift, store_or_sift
 from forecaster.postgres.stored import has_key, stored_months
 from forecaster.postgres.tables import Tables
-from forecaster.tables import FORECAST_TABLE, FORECASTS
+from forecaster.tables import FORECAST_TABLE, FORECASTS, REFUSED
 
 
 def store_forecasts(

@@ -195,9 +195,8 @@ def _is_later(at: str) -> str:
 
 def _is_other(parameters: Parameters) -> str:
     """SQL: the forecast `f` has more months, or other parameters; one with fewer has its own warning."""
-    ours = {name: value for name, value in as_json(parameters).items() if name != "as_of"}
-    known = "(h.parameters -> 'parameters') - 'as_of'"
-    differs = f"NOT {_quoted(json.dumps(ours))}::jsonb @> {known}"
+    ours = _quoted(json.dumps(as_json(parameters)))
+    differs = f"NOT {ours}::jsonb @> (h.parameters -> 'parameters')"
     return (
         f"(f.months > {parameters.horizon} OR f.months = {parameters.horizon} AND coalesce({differs}, false))"
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import polars as pl
 
@@ -10,10 +11,11 @@ from forecaster.errors import NoForecastError
 from forecaster.postgres.catalogue import warn_of_hidden_rows
 from forecaster.postgres.connection import Connection, connect, execute, query
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.migrations import check_version
 from forecaster.postgres.rights import check_rights
 from forecaster.postgres.statements import days_of_one
 from forecaster.postgres.tables import Tables, read_tables
-from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, RUNS, STREAMS_TABLE
+from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, RUNS, STREAMS_TABLE, VERSIONS
 
 _RUNS = """
     SELECT r.id, r.log_id, r.started_at, r.finished_at,
@@ -26,6 +28,12 @@ _RUNS = """
         SELECT b.id, b.total FROM {runs} b
         WHERE b.id < r.id AND b.horizon = r.horizon AND b.total IS NOT NULL
         ORDER BY b.id DESC LIMIT 1) before ON true"""
+# A run that did not end has no counts, as which 0 is good.
+_REMOVED = """
+    SELECT (coalesce(r.tracks, 0) + coalesce(r.refused, 0)
+            + (SELECT coalesce(sum(s.value::bigint), 0) FROM jsonb_each_text(r.skipped) s)
+            - (SELECT count(*) FROM {history} h WHERE h.run_id = r.id))::bigint AS rows
+    FROM {runs} r WHERE r.id = $1"""
 # The row of each run is found by the key. OFFSET keeps the planner from reading the whole history instead.
 _OF_TRACK = """
     SELECT r.id AS run, r.started_at, h.as_of, h.last_date, h.mldr, h.reason AS skipped, h.months
@@ -94,6 +102,10 @@ class Ledger:
             )
         return found
 
+    def removed(self, run: int) -> int:
+        """Count the rows that a run left in the history and that are not there any more."""
+        return max(0, int(self._query(_REMOVED, run).item()))
+
     def last_complete(self, number: int) -> pl.DataFrame:
         """Read the last runs that ended as they should, newest first."""
         outcomes = ", ".join(f"'{outcome}'" for outcome in COMPLETE)
@@ -146,14 +158,15 @@ def named(sql: str, tables: Tables) -> str:
 def open_ledger(dsn: Dsn, schema: str) -> Iterator[Ledger]:
     """Open the history, and the tables of forecasts and streams, as they are now, for reading only.
 
-    Raises `SchemaMismatchError` if a table is missing or does not fit, `DatabaseError` if the user may not
-    read it.
+    Raises `SchemaMismatchError` if a table is missing, does not fit or is too new, `DatabaseError` if the
+    user may not read it.
     """
     needed = (*KEPT, FORECAST_TABLE, STREAMS_TABLE)
     with connect(dsn, repeatable_read=True) as connection:
         execute(connection, "SET TRANSACTION READ ONLY")
         tables = read_tables(connection, schema)
+        check_version(partial(query, connection), tables)
         tables.check(*needed, to_write=())
-        check_rights(connection, tables, dict.fromkeys(needed, ("SELECT",)))
+        check_rights(connection, tables, dict.fromkeys((*needed, VERSIONS.name), ("SELECT",)))
         warn_of_hidden_rows(tables, *needed)
         yield Ledger(connection, tables)

@@ -2,13 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
+
+import polars as pl
 
 from forecaster.errors import SchemaMismatchError
 from forecaster.model.segments import SEGMENT_STARTS
 from forecaster.postgres.connection import Connection, execute, query, quote_identifier
 from forecaster.postgres.tables import Tables, look_up, read_tables
 from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, MLDR_TABLE, RUNS, STREAMS_TABLE, VERSIONS
+
+NEWER_PROGRAM = "use a newer forecaster"
 
 
 @dataclass(frozen=True)
@@ -21,27 +26,45 @@ class Migration:
     """Returns what was created. The caller commits."""
 
 
-def version_of(connection: Connection, schema: str) -> int:
-    """Return the number of the last migration that was applied in a schema; 0 without any."""
-    if not _has_versions(connection, schema):
-        return 0
-    newest = query(connection, f"SELECT coalesce(max(number), 0)::bigint AS n FROM {_name(schema)}")
-    return int(newest.item())
+def last_applied(tables: Tables) -> str:
+    """SQL: number and program of the last migration that was applied in a schema.
+
+    No row without any, or if this user may not read them.
+    """
+    if VERSIONS.name not in tables.columns or VERSIONS.name in tables.unreadable:
+        return "SELECT 0::bigint AS number, NULL::text AS program WHERE false"
+    newest = f"FROM {tables.name(VERSIONS.name)} ORDER BY number DESC LIMIT 1"
+    return f"SELECT number::bigint AS number, program::text AS program {newest}"
+
+
+def too_new(number: int | None, program: str | None) -> str | None:
+    """Explain that a newer version of this program made the tables of our own; None if none did.
+
+    Takes what `last_applied` selects.
+    """
+    known = MIGRATIONS[-1].number
+    if number is None or number <= known:
+        return None
+    return (
+        f"the tables of the history have version {number}, made by forecaster {program}; this is "
+        f"forecaster {version('forecaster')}, which knows versions up to {known}"
+    )
+
+
+def check_version(read: Callable[[str], pl.DataFrame], tables: Tables) -> int:
+    """Return the number of the last migration that was applied in a schema; 0 if none is known.
+
+    `read`: runs a statement. Raises `SchemaMismatchError` if a newer version of this program made its tables.
+    """
+    number, program = next(read(last_applied(tables)).iter_rows(), (0, None))
+    if why := too_new(number, program):
+        raise SchemaMismatchError(why, hint=f"{NEWER_PROGRAM}, or name another schema with --schema")
+    return int(number)
 
 
 def pending(connection: Connection, schema: str) -> list[Migration]:
-    """Return the migrations that a schema lacks, in order.
-
-    Raises `SchemaMismatchError` if a newer version of this program made its tables.
-    """
-    found, known = version_of(connection, schema), MIGRATIONS[-1].number
-    if found > known:
-        by = query(connection, f"SELECT program FROM {_name(schema)} WHERE number = {found}").item()
-        raise SchemaMismatchError(
-            f"the tables in schema {schema!r} have version {found}, made by forecaster {by}; this is "
-            f"forecaster {version('forecaster')}, which knows versions up to {known}",
-            hint="use a newer forecaster, or name another schema with --schema",
-        )
+    """Return the migrations that a schema lacks, in order. Raises as `check_version` does."""
+    found = check_version(partial(query, connection), read_tables(connection, schema))
     return [migration for migration in MIGRATIONS if migration.number > found]
 
 

@@ -9,6 +9,7 @@ import polars as pl
 from forecaster.errors import NoForecastError
 from forecaster.postgres.catalogue import Source, warn_of_hidden_rows
 from forecaster.postgres.connection import integer_array
+from forecaster.postgres.migrations import check_version
 from forecaster.postgres.statements import epoch_day
 from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, RUNS
 
@@ -109,9 +110,10 @@ def find_runs(
 ) -> PastRuns:
     """Find the chosen runs that have forecasts of the tracks in the history.
 
-    Raises `SchemaMismatchError` if the tables are missing or do not fit, `DatabaseError` if the user may not
-    read them, and `NoForecastError` for runs that are not recorded, or have no such forecast.
+    Raises `SchemaMismatchError` if the tables are missing, do not fit or are too new, `DatabaseError` if the
+    user may not read them, and `NoForecastError` for runs that are not recorded, or have no such forecast.
     """
+    check_version(source.read, source.tables)
     source.tables.check(RUNS.name, HISTORY.name, to_write=())
     warn_of_hidden_rows(source.tables, RUNS.name, HISTORY.name)
     recorded = source.read(_recorded_runs(source)).with_columns(

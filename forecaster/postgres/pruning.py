@@ -1,6 +1,7 @@
 """Remove old rows of the history, without losing what the kept runs say."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import polars as pl
 
@@ -8,10 +9,11 @@ from forecaster.postgres.catalogue import warn_of_hidden_rows
 from forecaster.postgres.connection import Connection, commit, connect, execute, query
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.ledger import named
+from forecaster.postgres.migrations import check_version
 from forecaster.postgres.rights import check_rights
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.tables import Tables, read_tables
-from forecaster.tables import KEPT
+from forecaster.tables import HISTORY, KEPT, VERSIONS
 
 _OLDEST_KEPT = "SELECT id FROM {runs} ORDER BY id DESC OFFSET $1 LIMIT 1"
 # Of the rows up to the oldest kept run, the state after that run needs the newest forecast of each track, and
@@ -25,15 +27,12 @@ _PLAN = f"""
     SELECT r.id AS run, r.started_at, count(h.run_id)::bigint AS rows,
            (count(h.run_id) FILTER (WHERE {_SUPERSEDED}))::bigint AS superseded
     FROM {{runs}} r
-    LEFT JOIN {{history}} h ON h.run_id = r.id
+    JOIN {{history}} h ON h.run_id = r.id
     LEFT JOIN {_NEWEST} newest ON newest.track = h.cm_track_id
     WHERE r.id < {{oldest}} GROUP BY 1, 2 ORDER BY 1"""
 _DELETE = f"""
     DELETE FROM {{history}} h USING {_NEWEST} newest
     WHERE newest.track = h.cm_track_id AND h.run_id < {{oldest}} AND {_SUPERSEDED}"""
-_DELETE_RUNS = """
-    DELETE FROM {runs} r
-    WHERE r.id < {oldest} AND NOT EXISTS (SELECT FROM {history} h WHERE h.run_id = r.id)"""
 _NO_RUN = pl.Schema(
     {"run": pl.Int64(), "started_at": pl.Datetime("us", "UTC"), "rows": pl.Int64(), "superseded": pl.Int64()}
 )
@@ -44,8 +43,8 @@ class Pruned:
     """What is removed from the history, or would be."""
 
     runs: pl.DataFrame
-    """One row per run before the kept ones, oldest first: run, started_at, rows of the history, and how many
-    of them are superseded and so removed."""
+    """One row per run with rows before the kept ones, oldest first: run, started_at, rows of the history, and
+    how many of them are superseded and so removed."""
 
     @property
     def rows(self) -> int:
@@ -57,24 +56,23 @@ class Pruned:
         """Rows of these runs that stay, because they are the newest of their track."""
         return int(self.runs["rows"].sum()) - self.rows
 
-    @property
-    def emptied(self) -> pl.DataFrame:
-        """The runs whose record is removed, because no row of theirs is left."""
-        return self.runs.filter(pl.col("rows") == pl.col("superseded"))
-
 
 def prune(dsn: Dsn, schema: str, *, keep: int, dry_run: bool) -> Pruned:
     """Remove the rows of the runs before the last `keep` that newer rows supersede, in one transaction.
 
-    Needs no lock: a run in progress is among the last ones, and adds rows of its own only. Raises
-    `SchemaMismatchError` if a table is missing or does not fit, `DatabaseError` if the user lacks a right.
+    The records of all runs stay: what `history` says about a run compares it with the one before. Needs no
+    lock: a run in progress is among the last ones, and adds rows of its own only. Raises
+    `SchemaMismatchError` if a table is missing, does not fit or is too new, `DatabaseError` if the user lacks
+    a right.
     """
     with connect(dsn, repeatable_read=True) as connection:
         if not dry_run:
             check_writable(connection)
         tables = read_tables(connection, schema)
+        check_version(partial(query, connection), tables)
         tables.check(*KEPT, to_write=())
-        check_rights(connection, tables, dict.fromkeys(KEPT, ("SELECT", *(() if dry_run else ("DELETE",)))))
+        read = dict.fromkeys((*KEPT, VERSIONS.name), ("SELECT",))
+        check_rights(connection, tables, read if dry_run else read | {HISTORY.name: ("SELECT", "DELETE")})
         warn_of_hidden_rows(tables, *KEPT)
         found = query(connection, named(_OLDEST_KEPT, tables), (keep - 1,))
         if found.is_empty():
@@ -83,12 +81,9 @@ def prune(dsn: Dsn, schema: str, *, keep: int, dry_run: bool) -> Pruned:
 
 
 def _removed(connection: Connection, tables: Tables, oldest: int, *, dry_run: bool) -> Pruned:
-    plan, *deletes = (
-        named(sql.replace("{oldest}", f"{oldest}"), tables) for sql in (_PLAN, _DELETE, _DELETE_RUNS)
-    )
+    plan, delete = (named(sql.replace("{oldest}", f"{oldest}"), tables) for sql in (_PLAN, _DELETE))
     pruned = Pruned(query(connection, plan))
     if not dry_run:
-        for delete in deletes:
-            execute(connection, delete)
+        execute(connection, delete)
         commit(connection)
     return pruned

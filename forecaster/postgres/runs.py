@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,27 +25,40 @@ from forecaster.postgres.connection import (
     quote_identifier,
 )
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.migrations import NEWER_PROGRAM, last_applied, too_new
 from forecaster.postgres.tables import Tables
 from forecaster.process.secrets import masked
 from forecaster.process.signals import Interrupted, postponed
 from forecaster.run.batch import Computed
 from forecaster.run.report import Report
-from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, RUNS
+from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, REFUSED, RUNS, VERSIONS
 
 MODEL = "production"
 """The name of the model in the record of a run."""
 
-REFUSED = "refused"
-"""The reason, in the history, of a track whose forecast the table or the server refused."""
-
 _PATIENCE = 5  # seconds of silence of a server after which a failure is not recorded
-_RIGHTS = {RUNS.name: ("SELECT", "INSERT", "UPDATE"), HISTORY.name: ("SELECT", "INSERT")}
+_RIGHTS = {
+    RUNS.name: ("SELECT", "INSERT", "UPDATE"),
+    HISTORY.name: ("SELECT", "INSERT"),
+    VERSIONS.name: ("SELECT",),
+}
 # Whoever holds the lock of the forecasts is the only run: another one that is still "running" was killed.
 _BEGIN = """
     WITH dead AS (UPDATE {runs} SET outcome = 'killed' WHERE outcome = 'running' RETURNING id)
     INSERT INTO {runs} (log_id, started_at, program, model, parameters, horizon, outcome, host)
     SELECT $1, $2::text::timestamptz, $3, $4, $5::text::jsonb, $6::bigint::int, 'running', $7
     FROM (SELECT count(*) FROM dead) AS after_the_update RETURNING id"""
+_STATE = """
+    SELECT v.number, v.program, l.rights, l."table", current_user::text
+    FROM (VALUES (true)) AS always (one)
+    LEFT JOIN ({newest}) v ON true
+    LEFT JOIN (
+        SELECT string_agg(w."right", ', ' ORDER BY w.position) AS rights, w."table"
+        FROM (VALUES {rows}) AS w ("table", "right", position)
+        JOIN pg_catalog.pg_class c ON c.relname = w."table"
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1
+        WHERE NOT has_table_privilege(c.oid, w."right") GROUP BY 2) l ON true
+    ORDER BY 4"""
 _AGAIN = "UPDATE {runs} SET outcome = 'running', error = NULL, finished_at = NULL WHERE id = $1 RETURNING id"
 _END = """
     WITH before AS (
@@ -73,35 +86,37 @@ def why_not_kept(connection: Connection, tables: Tables) -> NotKept | None:
     missing = [name for name in KEPT if name not in tables.columns]
     if missing:
         return NotKept(f"the schema has no {' and no '.join(missing)}", "create them with `forecaster init`")
+    number, program, grants = _version_and_grants(connection, tables)
+    if newer := too_new(number, program):  # which also explains columns that do not fit
+        return NotKept(newer, NEWER_PROGRAM)
     if misfits := [problem for name in KEPT for problem in tables.problems_to_write(name)]:
         return NotKept("; ".join(misfits), "alter the table, or drop it and run `forecaster init`")
     if filtered := [name for name in KEPT if name in tables.filtered]:
         of = "row security policies decide which rows this user sees in"
         return NotKept(f"{of} {' and '.join(filtered)}", "these two tables need none: disable it for them")
-    if grants := lacking_rights(connection, tables, _RIGHTS):
+    if grants:
         return NotKept("this user lacks rights on its tables", "; ".join(grants))
     return None
 
 
-def lacking_rights(
-    connection: Connection, tables: Tables, wanted: Mapping[str, tuple[str, ...]]
-) -> list[str]:
-    """Return the GRANT statements for the rights that this user lacks on tables that exist."""
-    each = [(table, right) for table, rights in wanted.items() for right in rights]
+def _version_and_grants(
+    connection: Connection, tables: Tables
+) -> tuple[int | None, str | None, Sequence[str]]:
+    """Return the version of the tables and the program that made them, as far as they can be read.
+
+    Also the GRANT statements for the rights that this user lacks on tables that exist. In one round trip.
+    """
+    each = [(table, right) for table, rights in _RIGHTS.items() for right in rights]
     rows = ", ".join(f"('{table}', '{right}', {number})" for number, (table, right) in enumerate(each))
-    found = query(
-        connection,
-        f"""SELECT string_agg(w."right", ', ' ORDER BY w.position), w."table", current_user::text
-            FROM (VALUES {rows}) AS w ("table", "right", position)
-            JOIN pg_catalog.pg_class c ON c.relname = w."table"
-            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1
-            WHERE NOT has_table_privilege(c.oid, w."right") GROUP BY 2 ORDER BY 2""",
-        (tables.schema,),
-    )
-    return [
+    sql = _STATE.format(rows=rows, newest=last_applied(tables))
+    found = query(connection, sql, (tables.schema,)).rows()
+    number, program, *_ = found[0]
+    grants = [
         f"GRANT {rights} ON {tables.name(table)} TO {quote_identifier(user)}"
-        for rights, table, user in found.iter_rows()
+        for _, _, rights, table, user in found
+        if rights
     ]
+    return number, program, grants
 
 
 @dataclass

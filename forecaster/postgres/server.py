@@ -58,15 +58,16 @@ def why_read_only(standby: bool, by: str, user: str, database: str) -> tuple[str
 
 
 def _writable(by: str, user: str, database: str) -> str:
-    """Return the fix that makes transactions writable: its first statement lets its own session write."""
+    """Return the fix that makes transactions writable. Its own session is read-only, too."""
     if by == "client":
         return f"remove {_READ_ONLY} from PGOPTIONS, or from the options in the URL"
     role, of_database = quote_identifier(user), quote_identifier(database)
-    fixes = {
-        "database": f"ALTER DATABASE {of_database} RESET {_READ_ONLY}",
-        "user": f"ALTER ROLE {role} RESET {_READ_ONLY}",
-        "database user": f"ALTER ROLE {role} IN DATABASE {of_database} RESET {_READ_ONLY}",
-        "global": f"ALTER ROLE ALL RESET {_READ_ONLY}",
+    whose = {
+        "database": f"DATABASE {of_database}",
+        "user": f"ROLE {role}",
+        "database user": f"ROLE {role} IN DATABASE {of_database}",
+        "global": "ROLE ALL",
     }
-    everywhere = f"ALTER SYSTEM SET {_READ_ONLY} = off; SELECT pg_reload_conf()"
-    return f"SET {_READ_ONLY} = off; {fixes.get(by, everywhere)}"
+    if by not in whose:  # a read-only transaction may do this
+        return f"ALTER SYSTEM SET {_READ_ONLY} = off; SELECT pg_reload_conf()"
+    return f"BEGIN READ WRITE; ALTER {whose[by]} RESET {_READ_ONLY}; COMMIT"

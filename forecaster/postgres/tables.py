@@ -10,9 +10,18 @@ from forecaster.errors import SchemaMismatchError
 from forecaster.frames.casting import ColumnInfo
 from forecaster.postgres.conditions import NOT_IN_ENCODING
 from forecaster.postgres.connection import Connection, query, quote_identifier
-from forecaster.tables import ACTUALS, ALL_TABLES, FORECAST_TABLE, INTEGERS, STREAMS_TABLE, is_finite
+from forecaster.tables import (
+    ACTUALS,
+    ALL_TABLES,
+    FORECAST_TABLE,
+    INTEGERS,
+    STREAMS_TABLE,
+    VERSIONS,
+    is_finite,
+)
 
-_NAMES = ", ".join(f"${number}" for number in range(2, len(ALL_TABLES) + 2))
+_OTHERS = [*(table for table in ALL_TABLES if table != STREAMS_TABLE), VERSIONS.name]
+_NAMES = ", ".join(f"${number}" for number in range(2, len(_OTHERS) + 3))
 # A view reads its tables with the rights of its owner, or, with security_invoker, with those of this user:
 # then its reader is NULL here.
 _COLUMNS_SQL = f"""
@@ -263,9 +272,8 @@ def read_tables(connection: Connection, schema: str, *, streams: str = STREAMS_T
     """
     quote_identifier(schema)  # refuses an invalid name
     quote_identifier(streams)
-    others = [table for table in ALL_TABLES if table != STREAMS_TABLE]
-    titles = {table: table for table in others} | {streams: STREAMS_TABLE}  # may be the name of another one
-    parameters = (schema, streams, *others)
+    titles = {table: table for table in _OTHERS} | {streams: STREAMS_TABLE}  # may be the name of another one
+    parameters = (schema, streams, *_OTHERS)
     columns: dict[str, dict[str, ColumnInfo]] = {}
     filtered, with_children, unreadable = set(), set(), set()
     for title, is_filtered, has_children, is_readable, column, *info in look_up(

@@ -6,6 +6,8 @@ from typing import Any
 
 import polars as pl
 
+from forecaster.tables import REFUSED
+
 _HALF = 0.5  # streams: totals are whole numbers
 
 
@@ -59,7 +61,7 @@ class Comparison:
     tracks: pl.DataFrame
     """One row per track, ordered by it: cm_track_id, before and after (streams; NULL without a forecast),
     moved (streams), why (one of `MOVED_BY`); run, last_date and mldr of both forecasts; skipped_since (why
-    the track was skipped since the earlier run, and so keeps its forecast)."""
+    the track was skipped since the earlier run, or `REFUSED`, and so keeps its forecast)."""
 
     @property
     def total_before(self) -> float:
@@ -87,10 +89,19 @@ class Comparison:
     @property
     def skipped_since(self) -> dict[str, int]:
         """Number of tracks that were skipped since, and so keep their forecast, by reason."""
-        reasons = self.tracks.filter(pl.col("why") != "gone")["skipped_since"].drop_nulls()
+        reasons = self._since.filter(self._since != REFUSED)
         return dict(
             reasons.value_counts().sort("count", "skipped_since", descending=[True, False]).iter_rows()
         )
+
+    @property
+    def refused_since(self) -> int:
+        """Number of tracks whose forecast was refused since, and that so keep the one before."""
+        return int((self._since == REFUSED).sum())
+
+    @property
+    def _since(self) -> pl.Series:
+        return self.tracks.filter(pl.col("why") != "gone")["skipped_since"].drop_nulls()
 
     def moved_most(self, number: int) -> pl.DataFrame:
         """Return the tracks that moved most, in either direction; those that did not move are left out."""

@@ -15,10 +15,13 @@ def compared(dsn: Dsn, schema: str, runs: Sequence[str] = ()) -> Comparison:
     """Compare the catalogue after two runs, given by id or log id; by default, the last two complete ones.
 
     The earlier run comes first, in whatever order they are named. Raises `NoForecastError` for an unknown
-    run, for less than two complete ones, and if no forecast was made up to one of them.
+    run, for one whose rows were removed, for less than two complete ones, and if no forecast was made up to
+    one of them.
     """
     with open_ledger(dsn, schema) as ledger:
         before, after = sorted(_named(ledger, runs) if runs else _last(ledger), key=lambda run: run["id"])
+        for run in (before, after):
+            _check_rows(ledger, run)
         states = ledger.states(before["id"], after["id"])
     if states["run_before"].count() == 0:
         raise NoForecastError(
@@ -30,6 +33,15 @@ def compared(dsn: Dsn, schema: str, runs: Sequence[str] = ()) -> Comparison:
 
 def _named(ledger: Ledger, runs: Sequence[str]) -> Sequence[Run]:
     return [ledger.run(run).row(0, named=True) for run in runs]
+
+
+def _check_rows(ledger: Ledger, run: Run) -> None:
+    if removed := ledger.removed(run["id"]):
+        raise NoForecastError(
+            f"run {run['id']} cannot be compared: {removed:,} of its rows were removed from the history, as "
+            "`forecaster history --prune` does with old rows that newer ones supersede",
+            hint="compare a later run; --keep N of `history --prune` says how many runs keep their rows",
+        )
 
 
 def _last(ledger: Ledger) -> Sequence[Run]:

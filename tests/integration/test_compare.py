@@ -171,15 +171,30 @@ def test_what_cannot_be_compared_is_said(nights: Nights) -> None:
         compared(nights.dsn, "public", ("1", "99"))
     nights.night()
     sql.run(nights.dsn, f"DELETE FROM {HISTORY} WHERE run_id = 1")
+    with pytest.raises(NoForecastError, match="run 1 cannot be compared: 7 of its rows were removed"):
+        compared(nights.dsn, "public")
+    sql.run(nights.dsn, f"UPDATE {RUNS} SET tracks = 0, skipped = '{{}}' WHERE id = 1")
     with pytest.raises(NoForecastError, match="no forecast of run 1 or before"):
         compared(nights.dsn, "public")
 
 
 def test_rows_that_are_missing_are_noticed_by_the_recorded_total(nights: Nights) -> None:
+    nights.night(2)
     nights.night()
     sql.run(nights.dsn, f"DELETE FROM {HISTORY} WHERE run_id = 1 AND cm_track_id = 1")
     [remark] = remarks(compared(nights.dsn, "public"))
-    assert remark.startswith("run 1 recorded a total of")
+    assert remark.startswith("run 2 recorded a total of")
+
+
+def test_a_refused_track_is_not_called_skipped(nights: Nights, called: Cli) -> None:
+    nights.add_days(1, [1])
+    sql.run(nights.dsn, f"ALTER TABLE {FORECASTS} ADD CHECK (cm_track_id <> 6) NOT VALID")
+    nights.night()
+    found = compared(nights.dsn, "public")
+    assert (found.refused_since, found.skipped_since) == (1, {})
+    printed = called("compare", "--database-url", nights.dsn.uri).stdout
+    assert "1 tracks were refused since, and keep their forecast\n" in printed
+    assert "skipped since" not in printed
 
 
 def test_the_command_prints_what_the_json_and_the_file_say(

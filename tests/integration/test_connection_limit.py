@@ -64,6 +64,12 @@ def test_run_and_doctor_refuse_at_once(user: Dsn, kind: str) -> None:
     assert the("connections", examined(user)).level == "warning"
 
 
+def test_the_doctor_says_once_that_there_are_too_few(user: Dsn) -> None:
+    allow(user, "ROLE", 2)
+    errors = [finding.about for finding in examined(user).findings if finding.level == "error"]
+    assert errors == ["connections"]
+
+
 def test_connections_of_others_are_in_use(user: Dsn) -> None:
     allow(user, "ROLE", 6)
     with ExitStack() as others:

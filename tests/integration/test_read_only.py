@@ -75,7 +75,7 @@ def test_transactions_that_are_read_only(embedded_database: Dsn, by: str) -> Non
             fix = "PGOPTIONS"
         else:
             sql.run(dsn, statement[by])
-            fix = "; ALTER DATABASE" if by == "database" else "; ALTER ROLE"
+            fix = f"BEGIN READ WRITE; ALTER {'DATABASE' if by == 'database' else 'ROLE'} "
         assert_nothing_can_be_stored(user, f"default_transaction_read_only is on, by {by}", fix)
     finally:
         sql.run(replace(dsn, dbname="postgres"), f"DROP ROLE {role}")

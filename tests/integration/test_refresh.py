@@ -119,8 +119,13 @@ def test_rows_from_the_future_are_not_restated_every_night(forecast: Dsn) -> Non
 
 def test_a_run_as_of_a_day_knows_the_days_after_it(embedded_database: Dsn) -> None:
     stale.fill(embedded_database)
-    run(Database(embedded_database), RunConfig(parameters=Parameters(as_of=date(2026, 2, 1))))
-    assert refreshed(embedded_database)[0] == []
+    earlier = Parameters(as_of=date(2026, 2, 1))
+    run(Database(embedded_database), RunConfig(parameters=earlier))
+    assert refreshed(embedded_database, replace(REFRESH, parameters=earlier))[1].warnings == []
+    found, report = refreshed(embedded_database)
+    assert found == []
+    [warning] = report.warnings
+    assert warning.startswith("tracks that keep a forecast with other parameters or more months: 8,")
 
 
 def test_only_the_tracks_that_are_named(forecast: Dsn) -> None:
