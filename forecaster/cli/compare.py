@@ -13,6 +13,7 @@ from forecaster.cli.output import Output
 from forecaster.cli.runs import as_json_types
 from forecaster.cli.where import Where
 from forecaster.errors import InvalidOptionError
+from forecaster.files.paths import counted
 from forecaster.files.tables import check_output_path, write_table
 from forecaster.process.numbers import change, short
 from forecaster.scoring.changes import MOVED_BY, Comparison
@@ -89,9 +90,9 @@ def _causes(found: Comparison) -> list[str]:
     lines = Grid(["why", "tracks", "streams"], left={"why"}).lines(rows)
     if skipped := found.skipped_since:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in skipped.items())
-        lines.append(
-            f"{sum(skipped.values()):,} tracks were skipped since, and keep their forecast ({reasons})"
-        )
+        number = sum(skipped.values())
+        were = "was skipped since, and keeps its" if number == 1 else "were skipped since, and keep their"
+        lines.append(f"{counted(number, 'track')} {were} forecast ({reasons})")
     return lines
 
 
