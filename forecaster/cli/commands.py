@@ -369,7 +369,9 @@ _CONFIGURED = (
             help="Show the last N runs.",
         ),
         option("--prune", is_flag=True, help="Remove the rows of older runs that newer ones supersede."),
-        option("--keep", type=IntRange(1), metavar="N", help="With --prune: keep the last N runs."),
+        option(
+            "--keep", type=IntRange(1, 1_000_000), metavar="N", help="With --prune: keep the last N runs."
+        ),
         option("--dry-run", is_flag=True, help="With --prune: only say what would be removed."),
         out_option("Write the runs, or the track's forecasts by run and month, as CSV or Parquet."),
         option("--json", "as_json", is_flag=True, help="Print everything as JSON, instead of a table."),

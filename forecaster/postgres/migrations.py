@@ -93,7 +93,7 @@ def _name(schema: str) -> str:
 # knew is what was in the tables, by `created_at`, when it was stored: the rule of `evaluate` for them.
 _TAKE_OVER = """
     WITH whole AS (
-        SELECT s.cm_track_id::bigint AS track, max({made}) AS made,
+        SELECT s.cm_track_id::bigint AS track, max({made}) FILTER (WHERE isfinite({made})) AS made,
                max(s.cm_artist_id)::bigint AS artist, array_agg({value} ORDER BY s.month) AS months
         FROM {forecasts} s WHERE s.cm_track_id IS NOT NULL
         GROUP BY 1 HAVING count(*) = max(s.month) AND count(DISTINCT s.month) = max(s.month)
@@ -103,9 +103,9 @@ _TAKE_OVER = """
     ), run AS (
         INSERT INTO {runs} (log_id, started_at, finished_at, program, model, horizon, tracks, rows, total,
                             outcome, host)
-        SELECT 'imported', max(made), max(made), 'unknown', 'production', max(horizon), count(*),
-               sum(cardinality(months)), sum((SELECT sum(v) FROM unnest(months[:horizon]) v)),
-               'imported', 'unknown'
+        SELECT 'imported', coalesce(max(made), now()), coalesce(max(made), now()), 'unknown', 'production',
+               max(horizon), count(*), sum(cardinality(months)),
+               sum((SELECT sum(v) FROM unnest(months[:horizon]) v)), 'imported', 'unknown'
         FROM whole CROSS JOIN usual HAVING count(*) > 0 RETURNING id
     ), knew AS (
         SELECT w.track, max({day}) AS last_date

@@ -71,6 +71,15 @@ def test_a_run_says_it_and_stores(called: Cli, bad: Dsn) -> None:
     assert sql.rows(bad, "SELECT count(*) FROM backtest_track_streams_forecast") == [(TRACKS * 24,)]
 
 
+def test_tracks_with_and_without_a_stored_forecast_are_seen_once(called: Cli, bad: Dsn) -> None:
+    env = {"DATABASE_URL": bad.uri}
+    assert called("run", "-q", "--track-id", f"{TRACKS}", env=env).returncode == 0
+    report = json.loads(called("run", "--json", "--limit", "5", env=env).stdout)
+    # The early end is that of the stored forecast, the day in 2204 that of a track beyond the limit.
+    checks = {name: number for name, number in report["checks"].items() if number and name != "total"}
+    assert checks == {"age": 1, "ended": 1, "future": 1, "rates": 1}
+
+
 def test_strict_stores_before_it_fails(called: Cli, bad: Dsn) -> None:
     result = called("run", "-q", "--strict", "zeros", "--strict", "tracks", env={"DATABASE_URL": bad.uri})
     assert (result.returncode, unmarked(result.stderr).splitlines()[-2:]) == (

@@ -20,8 +20,9 @@ from forecaster.run.session import run
 from forecaster.setup.init import initialise
 from forecaster.setup.load import load
 from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, RUNS, STREAMS_TABLE, TABLES, VERSIONS
+from forecaster.views.comparison import compared
 from tests import sql
-from tests.tables import golden_mldr, golden_streams
+from tests.tables import create_tables, golden_mldr, golden_streams
 
 # As version 0.1.0 made them.
 TABLES_0_1_0 = """
@@ -93,6 +94,22 @@ def test_no_row_is_lost_and_the_forecasts_are_taken_over(old: Dsn) -> None:
     assert sql.rows(old, apart) == []
     assert initialise(old, "public").created == []
     assert contents(old) == before
+
+
+@pytest.mark.parametrize("made", ["NULL", "'infinity'"])
+def test_forecasts_without_an_instant_are_taken_over(database: Dsn, made: str) -> None:
+    """As tables of others may have them. What they knew is unknown."""
+    create_tables(database)
+    load(database, "public", streams=golden_streams().filter(pl.col("cm_track_id") <= 3), mldr=golden_mldr())
+    run(Database(database))
+    sql.run(database, f"UPDATE {FORECAST_TABLE} SET created_at = {made}")
+
+    initialise(database, "public")
+
+    assert imported(database, "tracks, started_at <= now(), outcome") == [(3, True, "imported")]
+    assert sql.rows(database, f"SELECT count(*), count(as_of) FROM {HISTORY.name}") == [(3, 0)]
+    run(Database(database), RunConfig(replace=True))
+    assert compared(database, "public").difference == 0
 
 
 def test_the_next_run_goes_on_from_it(old: Dsn) -> None:

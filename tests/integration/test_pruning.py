@@ -108,9 +108,11 @@ def test_the_command_says_what_goes(nights: Nights, called: Cli) -> None:
         ("--dry-run", "--dry-run needs --prune"),
         ("--prune --keep 3 --track-id 1", "--prune and --track-id contradict each other"),
         ("--prune --keep 3 --out x.csv", "--prune and --out contradict each other"),
+        ("--prune --keep 0", "not in the range 1<=x<=1000000"),
+        (f"--prune --keep {10**30}", "not in the range 1<=x<=1000000"),
     ],
 )
-def test_options_that_do_not_go_together(called: Cli, words: str, said: str) -> None:
+def test_options_that_are_refused(called: Cli, words: str, said: str) -> None:
     ended = called("history", *words.split())
     assert (ended.returncode, said in ended.stderr) == (2, True)
 
