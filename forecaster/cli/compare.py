@@ -13,6 +13,7 @@ from forecaster.cli.output import Output
 from forecaster.cli.runs import as_json_types
 from forecaster.cli.where import Where
 from forecaster.errors import InvalidOptionError
+from forecaster.files.paths import counted
 from forecaster.files.tables import check_output_path, write_table
 from forecaster.process.numbers import change, short
 from forecaster.scoring.changes import MOVED_BY, Comparison
@@ -89,12 +90,15 @@ def _causes(found: Comparison) -> list[str]:
     lines = Grid(["why", "tracks", "streams"], left={"why"}).lines(rows)
     if skipped := found.skipped_since:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in skipped.items())
-        lines.append(
-            f"{sum(skipped.values()):,} tracks were skipped since, and keep their forecast ({reasons})"
-        )
+        lines.append(_since(sum(skipped.values()), "skipped", f" ({reasons})"))
     if refused := found.refused_since:
-        lines.append(f"{refused:,} tracks were refused since, and keep their forecast")
+        lines.append(_since(refused, "refused"))
     return lines
+
+
+def _since(number: int, what: str, why: str = "") -> str:
+    were = f"was {what} since, and keeps its" if number == 1 else f"were {what} since, and keep their"
+    return f"{counted(number, 'track')} {were} forecast{why}"
 
 
 def _most(found: Comparison) -> list[str]:

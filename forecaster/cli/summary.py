@@ -2,6 +2,7 @@
 
 from forecaster.cli.output import Output
 from forecaster.errors import WriteRefusedError
+from forecaster.files.paths import counted
 from forecaster.process.numbers import change, short
 from forecaster.run.plausible import Plausibility
 from forecaster.run.report import Report, stale_in_words
@@ -84,11 +85,12 @@ def fail_if_refused(report: Report, what: str, *, holder: str = "the table") -> 
     if report.refused:
         first, reason = min(report.refused.items())
         number, unit = len(report.refused), report.subject.unit
+        number_of = counted(number, unit.removesuffix("s"))
+        is_stored = report.results and not report.dry_run
         raise WriteRefusedError(
-            f"{holder} refuses the {what} of {number} {unit}, the first is {first} ({reason})"
-            + ("" if report.dry_run else f"; those of the other {unit} are stored"),
-            hint="--report lists them all, each with its reason; a later run stores them once the column type"
-            " can hold them, or they satisfy the constraint or trigger that the reason names",
+            f"{holder} refuses the {what} of {number_of}, the first is {first} ({reason})"
+            + (f"; those of the other {unit} are stored" if is_stored else ""),
+            hint="--report lists them all, each with its reason",
         )
 
 
@@ -103,9 +105,11 @@ def _total(report: Report) -> dict[str, str]:
 
 def fail_if_implausible(report: Report, plausibility: Plausibility) -> None:
     """Raise `ImplausibleError` if a strict check has found something."""
-    stored = "nothing is stored, as this is a dry run" if report.dry_run else "the forecasts are stored"
+    stored = "the forecasts are stored; " if report.results else ""
+    if report.dry_run:
+        stored = "nothing is stored, as this is a dry run; "
     plausibility.refuse(
-        report.implausible, hint=f"{stored}; correct the data, or change --threshold or --strict"
+        report.implausible, hint=f"{stored}correct the data, or change --threshold or --strict"
     )
 
 

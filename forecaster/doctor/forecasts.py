@@ -8,6 +8,7 @@ import polars as pl
 from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
+from forecaster.files.paths import counted
 from forecaster.postgres.connection import commit
 from forecaster.postgres.lock import holder
 from forecaster.postgres.runs import why_not_kept
@@ -67,7 +68,7 @@ def stored(context: Context) -> Iterator[Seen]:
         else:
             yield "warning", found, _WITHOUT_TRACK.format(table=context.tables.name(FORECAST_TABLE))
     if not irregular:
-        yield "ok", f"{len(context.stored):,} tracks, each with all its months", None
+        yield "ok", f"{counted(len(context.stored), 'track')}, each with all its months", None
 
 
 @check("history", order=145)

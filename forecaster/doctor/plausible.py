@@ -8,6 +8,7 @@ import polars as pl
 from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
+from forecaster.files.paths import counted
 from forecaster.frames.collecting import collect_all
 from forecaster.model import build_tracks, skipped
 from forecaster.run.observe import by_end, observed, suspicious
@@ -33,7 +34,7 @@ def plausibility(context: Context) -> Iterator[Seen]:
     for name, finding in implausible.items():
         yield "warning", f"{name}: {finding.found}", finding.advice
     if not implausible:
-        yield "ok", f"{seen.tracks:,} tracks: {', '.join(rules.limits)}", None
+        yield "ok", f"{counted(seen.tracks, 'track')}: {', '.join(rules.limits)}", None
     rules.refuse(implausible, hint="correct the data, or change --threshold or --strict")
 
 

@@ -8,14 +8,16 @@ import polars as pl
 from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
+from forecaster.files.paths import counted
 from forecaster.frames.collecting import collect
 from forecaster.model import build_tracks
 from forecaster.postgres import freshness
 from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import integer_array
+from forecaster.postgres.runs import REFUSED
 from forecaster.run.config import RunConfig
 from forecaster.run.report import stale_in_words
-from forecaster.tables import LISTENERS_TABLE, MLDR_TABLE, STREAMS_TABLE
+from forecaster.tables import HISTORY, LISTENERS_TABLE, MLDR_TABLE, STREAMS_TABLE
 from forecaster.views.catalogue import CHUNK
 
 _KEY = "CREATE UNIQUE INDEX ON {table} (cm_track_id, date)"
@@ -42,6 +44,12 @@ _SEVERAL_RATES = """
     SELECT count(*)::bigint AS artists
     FROM (SELECT FROM {table} s WHERE s.cm_artist_id IS NOT NULL GROUP BY s.cm_artist_id
           HAVING count(*) > 1) a"""
+# Whether the last run that looked at the track had its forecast refused.
+_REFUSED = """
+    SELECT h.cm_track_id FROM (
+        SELECT DISTINCT ON (cm_track_id) cm_track_id, reason FROM {history}
+        WHERE cm_track_id = ANY ({tracks}) ORDER BY cm_track_id, run_id DESC) h
+    WHERE h.reason = $1"""
 _LISTENED = "SELECT count(DISTINCT cm_artist_id) FROM {table} WHERE cm_artist_id = ANY ({artists})"
 
 
@@ -61,7 +69,7 @@ def key(context: Context) -> Iterator[Seen]:
     may_count = STREAMS_TABLE in context.readable
     doubled = context.query(_DUPLICATES.format(**names)).item() if may_count else 0
     if doubled:
-        found += f"; {doubled:,} rows repeat a day, and have to be deleted first"
+        found += f"; rows that repeat a day, and have to be deleted first: {doubled:,}"
         steps.append(_DELETE_DUPLICATES.format(**names))
     if not is_date:
         steps.append(_AS_DATE.format(**names | {"day": names["day"].replace("s.date", "date")}))
@@ -104,31 +112,48 @@ def tracks(context: Context) -> Iterator[Seen]:
 
 def _run_model(context: Context, source: Source, pending: pl.Series) -> None:
     """Compute the model up to the reasons to skip a track, and count the tracks."""
-    mldr, duplicates = source.mldr(), 0
+    mldr, refused, duplicates = source.mldr(), _refused(context, pending), 0
     reasons: Counter[str | None] = Counter()
     for start in range(0, len(pending), CHUNK):
         history = source.history(pending.slice(start, CHUNK))
         built = build_tracks(history.records, history.facts, mldr, context.parameters)
-        counted = built.group_by("reason").agg(tracks=pl.len())
-        reasons.update(dict(collect(counted).iter_rows()))
+        is_refused = pl.col("reason").is_null() & pl.col("cm_track_id").is_in(refused.implode())
+        reason = pl.when(is_refused).then(pl.lit(REFUSED)).otherwise("reason")
+        by_reason = built.group_by(reason=reason).agg(tracks=pl.len())
+        reasons.update(dict(collect(by_reason).iter_rows()))
         duplicates += history.duplicates
-    forecastable = reasons.pop(None, 0)
+    refused_again = reasons.pop(REFUSED, 0)
+    forecastable = reasons.pop(None, 0) + refused_again
     context.result.skipped_by_reason = {
         f"{reason}": number
         for reason, number in sorted(reasons.items(), key=lambda item: (-item[1], f"{item[0]}"))
     }
     context.result.counts |= {
         "forecastable": forecastable,
+        "refused": refused_again,
         "skipped": reasons.total(),
         "duplicate_rows": duplicates,
     }
 
 
+def _refused(context: Context, pending: pl.Series) -> pl.Series:
+    """Return the pending tracks whose forecast was refused by the last run that looked at them."""
+    is_there = len(pending) and context.fits(HISTORY.name)
+    if not is_there or context.lacking({HISTORY.name: ("SELECT",)}):
+        return pending.clear()
+    names = {"history": context.tables.name(HISTORY.name), "tracks": integer_array(pending)}
+    return context.query(_REFUSED.format(**names), REFUSED)["cm_track_id"]
+
+
 def _pending(context: Context) -> Iterator[Seen]:
     counts, by_reason = context.result.counts, context.result.skipped_by_reason
     of_pending = f"of {counts['pending']:,} pending ones"
-    if counts["forecastable"]:
-        yield "ok", f"{counts['forecastable']:,} {of_pending} can be forecast", context.command("run")
+    if others := counts["forecastable"] - counts["refused"]:
+        yield "ok", f"{others:,} {of_pending} can be forecast", context.command("run")
+    if counts["refused"]:
+        number = f"{counts['refused']:,} {of_pending}"
+        found = f"{number} had their forecast refused by the table in the last run; the report says why"
+        yield "warning", found, context.command("run --report report.json")
     if by_reason:
         reasons = ", ".join(f"{reason} {number:,}" for reason, number in by_reason.items())
         yield "ok", f"{counts['skipped']:,} {of_pending} would be skipped ({reasons})", None
@@ -172,7 +197,8 @@ def decay_rates(context: Context) -> Iterator[Seen]:
         "artists_with_unusable_rate": len(useless),
         "artists_with_several_rates": several,
     }
-    yield "ok", f"{len(rates):,} artists have one, {several:,} of them several: the newest counts", None
+    having = counted(len(rates), "artist")
+    yield "ok", f"{having} with one, {several:,} of them with several: the newest counts", None
     for missing, what in (
         (without, f"of the {len(artists):,} artists with streams, without one"),
         (useless, "artists whose newest one is NULL or not a finite number"),

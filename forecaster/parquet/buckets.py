@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from forecaster.errors import BadFileError, InvalidOptionError
-from forecaster.files.paths import refusing
+from forecaster.files.paths import counted, refusing
 from forecaster.files.tables import write_table
 from forecaster.frames.casting import Fitted
 from forecaster.model.parameters import Parameters
@@ -88,8 +88,8 @@ class BucketCatalogue:
         if len(strays):
             belongs = strays.select(bucket_of(track, bucket.of))["cm_track_id"][0]
             raise BadFileError(
-                f"{self.files.files(bucket).where} has rows of {len(strays):,} tracks that belong to "
-                f"other buckets (first: track {strays['cm_track_id'][0]}, of bucket {belongs})",
+                f"{self.files.files(bucket).where} has rows of {counted(len(strays), 'track')} of other "
+                f"buckets (first: track {strays['cm_track_id'][0]}, of bucket {belongs})",
                 hint="lay the catalogue out again with `forecaster prepare`",
             )
 

@@ -140,7 +140,7 @@ class FilesSession:
         what = ", ".join(map(str, sorted(errors)[:_NAMED])) + (" and others" if len(errors) > _NAMED else "")
         raise BucketsFailedError(
             f"{len(errors):,} of {self.of:,} buckets failed ({what}); the others are done. Bucket {first}: "
-            f"{errors[first]}" + (f"; {refused:,} tracks of the others were refused" if refused else ""),
+            f"{errors[first]}" + (f"; of the tracks of the others, {refused:,} refused" if refused else ""),
             hint="fix this and run the same command: it computes only what failed; --report lists all errors",
         )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from forecaster.files.paths import counted
 from forecaster.frames.casting import Fitted
 from forecaster.postgres.connection import Connection, commit, execute, integer_array, query
 from forecaster.postgres.rows import Stored, append
@@ -132,9 +133,9 @@ class _Write:
     def _refuse(self, tracks: pl.Series) -> None:
         if len(tracks):
             raise DisturbedError(
-                f"{FORECAST_TABLE}: for {len(tracks):,} tracks, the first is {tracks[0]}, the table would "
-                f"not hold exactly the {self.horizon} months that were written; nothing of the batch was "
-                "stored",
+                f"{FORECAST_TABLE}: for {counted(len(tracks), 'track')}, the first is {tracks[0]}, the table "
+                f"would not hold exactly the {self.horizon} months that were written; nothing of the batch "
+                "was stored",
                 hint="remove the trigger or rule on the table that changes what is written; if another "
                 "program stores forecasts of the same tracks, run again once it is done",
             )

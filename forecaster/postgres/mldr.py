@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from forecaster.files.paths import counted
 from forecaster.frames.casting import Fitted
 from forecaster.postgres.connection import Connection, commit, execute, integer_array, query
 from forecaster.postgres.rows import Stored, append
@@ -72,8 +73,8 @@ class _Write:
         missing = artists.filter(~artists.is_in(one_more["cm_artist_id"].implode()))
         if len(missing):
             raise DisturbedError(
-                f"{MLDR_TABLE}: for {len(missing):,} artists, the first is {missing[0]}, the table would not "
-                "hold exactly the one MLDR that was written; nothing was stored",
+                f"{MLDR_TABLE}: for {counted(len(missing), 'artist')}, the first is {missing[0]}, the table "
+                "would not hold exactly the one MLDR that was written; nothing was stored",
                 hint="remove the trigger or rule on the table that changes what is written, or the artist's "
                 "row without an MLDR whose created_at is in the future",
             )

@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from forecaster.errors import WriteRefusedError
+from forecaster.files.paths import counted
 from forecaster.frames import casting
 from forecaster.frames.casting import Fitted, described
 from forecaster.postgres.conditions import INSUFFICIENT_PRIVILEGE
@@ -60,7 +61,8 @@ def ingest(connection: Connection, tables: Tables, table: str, rows: pl.DataFram
     fitted = fit(rows, tables, table)
     if fitted.problems:
         problems = "\n  ".join(
-            f"{problem} in {mask.sum()} of {len(rows)} rows, the first {described(rows.filter(mask))}"
+            f"{problem} in {mask.sum()} of {counted(len(rows), 'row')}, "
+            f"the first {described(rows.filter(mask))}"
             for problem, mask in fitted.problems.items()
         )
         raise WriteRefusedError(f"{table}: rows do not fit the columns; no row was stored:\n  {problems}")
@@ -70,7 +72,8 @@ def ingest(connection: Connection, tables: Tables, table: str, rows: pl.DataFram
         stored = (_inserted_so_far(connection, tables, table) or 0) - before
         if stored != len(rows):
             raise WriteRefusedError(
-                f"{table}: the server stored {stored:,} rows instead of {len(rows):,}; all were rolled back",
+                f"{table}: the server stored {counted(stored, 'row')} instead of {len(rows):,}; all were "
+                "rolled back",
                 hint="look for a trigger or rule on the table that changes what is written",
             )
     return len(rows)
@@ -100,8 +103,8 @@ def _append_as_allowed(connection: Connection, tables: Tables, table: str, rows:
         if error.sqlstate != INSUFFICIENT_PRIVILEGE:
             raise
         raise WriteRefusedError(
-            f"{table}: row security does not allow this user to store all of {len(rows):,} rows; none of "
-            "them was stored",
+            f"{table}: row security does not allow this user to store all of {counted(len(rows), 'row')}; "
+            "none of them was stored",
             hint="compute only what the policies of the table allow, or have its owner change them",
         ) from None
     execute(connection, f"DROP TABLE pg_temp.{_STAGE}")

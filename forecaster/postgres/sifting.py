@@ -32,6 +32,14 @@ SOME = "_some"
 
 _STAGE, _STORED, _REFUSED = (f"pg_temp.forecaster_{name}" for name in ("stage", "stored", "refused"))
 _CHANGED = "FC001"  # SQLSTATE of our own
+# NOT NULL, CHECK and the check of a view: the detail is the row, with an id that each run has another of.
+_SHOWS_ROW = ("23502", "23514", "44000")
+# Plans for a whole batch, which are kept for single ids, would scan the table and start workers; and be
+# compiled at each attempt, which takes longer than the attempt. PostgreSQL 10 has no jit.
+_SET = """
+    SELECT count(set_config(name, value, true))
+    FROM (VALUES ('enable_seqscan', 'off'), ('max_parallel_workers_per_gather', '0'), ('jit', 'off'))
+        AS wanted (name, value) JOIN pg_catalog.pg_settings USING (name)"""
 _FIRST_RANGES = 8  # so that a batch with a refused id is not stored as a whole again, in vain
 
 
@@ -95,9 +103,7 @@ class Sift:
         copy_in(connection, rows, _STAGE.removeprefix("pg_temp."), schema=None, temporary=True)
         execute(connection, f"CREATE INDEX ON {_STAGE} ({self._key})")
         execute(connection, f"ANALYZE {_STAGE}")
-        # Plans for a whole batch, which are kept for single ids, would scan the table and start workers.
-        for setting in ("enable_seqscan = off", "max_parallel_workers_per_gather = 0"):
-            execute(connection, f"SET LOCAL {setting}")
+        query(connection, _SET)
         execute(connection, _do(self._search(rows)))
         stored = query(connection, f"SELECT id FROM {_STORED} ORDER BY id")["id"]
         refused = query(connection, f"SELECT id, state, message, detail FROM {_REFUSED} ORDER BY id")
@@ -216,5 +222,5 @@ def _reason(connection: Connection, state: str, message: str, detail: str) -> st
     """Return the server's reason on one short line, without secrets."""
     if state == _CHANGED:
         return message
-    told = redacted(connection, f"{message}: {detail}" if detail else message)
+    told = redacted(connection, f"{message}: {detail}" if detail and state not in _SHOWS_ROW else message)
     return f"{in_one_line(WriteRefusedError(told))} (SQLSTATE {state})"

@@ -47,7 +47,7 @@ def nights(usual_database: Dsn) -> Nights:
     return nights
 
 
-def test_every_cause_is_told_from_the_others(nights: Nights) -> None:
+def test_every_cause_is_told_from_the_others(nights: Nights, called: Cli) -> None:
     dsn = nights.dsn
     nights.add_days(5, SIX)
     second = nights.night()
@@ -70,6 +70,8 @@ def test_every_cause_is_told_from_the_others(nights: Nights) -> None:
     restated = of(3, 4)
     assert causes(restated) == {"unchanged": [1, 2, 3, 5, 6], "restated": [4], "new": [8]}
     assert restated.skipped_since == {"negative_streams": 1}
+    printed = called("compare", "3", "4", "--database-url", dsn.uri).stdout
+    assert "1 track was skipped since, and keeps its forecast (negative_streams 1)" in printed
     assert causes(of(4, 5)) == {"unchanged": [1, 2, 3, 4, 5, 8], "parameters": [6]}
     whole = of(1, 5)
     assert causes(whole) == {

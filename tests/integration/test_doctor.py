@@ -95,7 +95,8 @@ def test_all_is_well(database: Dsn) -> None:
     rows = {"rows_without_track": 0, "unusable_rows": 0, "duplicate_rows": 0}
     artists = {"artists_without_rate": 1, "artists_with_unusable_rate": 0, "artists_with_several_rates": 0}
     good = tracks - skipped
-    assert before.counts == some | rows | {"artists": 3, "forecastable": good} | artists
+    counted = {"artists": 3, "forecastable": good, "refused": 0}
+    assert before.counts == some | rows | counted | artists
     assert after.counts == before.counts | {"pending": skipped, "forecastable": 0, "with_forecast": good}
 
 
@@ -254,7 +255,7 @@ def test_the_key_of_the_streams(embedded_database: Dsn) -> None:
 
     finding = the("key of the streams", examined(dsn))
 
-    assert (finding.level, f"{doubled:,} rows repeat a day" in finding.found) == ("warning", True)
+    assert (finding.level, f"deleted first: {doubled:,}" in finding.found) == ("warning", True)
     paste(dsn, finding.fix)
     result = examined(dsn)
     assert is_well("key of the streams", result)
@@ -363,3 +364,22 @@ def test_forecasts_that_are_doubled(embedded_database: Dsn, called: Cli) -> None
     assert (key.fix, left) == ("forecaster init", partial)
     is_whole = pl.col("cm_track_id") != 5
     assert_frame_equal(stored(dsn).filter(is_whole), expected.filter(is_whole))
+
+
+def test_forecasts_that_were_refused(filled: Dsn) -> None:
+    check = f"ALTER TABLE {FORECAST} ADD CONSTRAINT most CHECK (cm_track_id > 3)"
+    sql.run(filled, check)
+    assert sorted(run(Database(filled)).refused) == [1, 2, 3]
+    result = examined(filled)
+    refused = the("tracks", result)
+    assert refused.found.startswith("3 of 3 pending ones had their forecast refused by the table")
+    assert (refused.level, refused.fix) == ("warning", "forecaster run --report report.json")
+    assert (result.counts["forecastable"], result.counts["refused"]) == (3, 3)
+    assert not [finding for finding in result.findings if "can be forecast" in finding.found]
+    load(filled, "public", streams=golden_streams().filter(pl.col("cm_track_id") == 11))
+    result = examined(filled)
+    said = [finding.found for finding in result.findings if "of 4 pending ones" in finding.found]
+    assert [words.split()[0] for words in said] == ["1", "3"]
+    sql.run(filled, f"ALTER TABLE {FORECAST} DROP CONSTRAINT most")
+    run(Database(filled))
+    assert is_well("tracks", examined(filled))

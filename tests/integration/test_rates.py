@@ -298,7 +298,7 @@ def meddle(dsn: Dsn, body: str) -> None:
 def test_nothing_is_kept_of_a_chunk_that_a_trigger_doubles(loaded_embedded: Dsn) -> None:
     again = f"INSERT INTO {MLDR_TABLE} (cm_artist_id, mldr) VALUES (9, NEW.mldr)"
     meddle(loaded_embedded, f"IF NEW.cm_artist_id = 9 AND pg_trigger_depth() = 1 THEN {again}; END IF;")
-    with pytest.raises(WriteRefusedError, match="for 1 artists, the first is 9"):
+    with pytest.raises(WriteRefusedError, match="for 1 artist, the first is 9"):
         run(ArtistRates(loaded_embedded))
     assert stored(loaded_embedded) == {}
 
@@ -317,7 +317,7 @@ def test_a_rate_that_the_column_cannot_hold_is_refused(called: Cli, loaded_embed
     load(loaded_embedded, "public", listeners=falling)
     result = called("mldr", env={"DATABASE_URL": loaded_embedded.uri})
     assert result.returncode == 1
-    assert "the table refuses the rates of 1 artists, the first is 950 (mldr: a value" in result.stderr
+    assert "the table refuses the rates of 1 artist, the first is 950 (mldr: a value" in result.stderr
     assert len(stored(loaded_embedded)) == 60
 
 

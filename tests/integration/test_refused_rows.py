@@ -217,13 +217,25 @@ def test_what_is_said(called: Cli, dsn: Dsn, tmp_path: Path) -> None:
         "Error: the table refuses the forecasts of 3 tracks, the first is 5 (not 5 : see "
     )
     assert "... (SQLSTATE P0001)); those of the other tracks are stored" in error
-    assert "--report lists them all" in hint
+    assert hint.strip() == "--report lists them all, each with its reason"
     assert "secret" not in ended.stderr + ended.stdout
     assert "refused" in ended.stdout
     report = json.loads((tmp_path / "report.json").read_text())
     assert [refused["cm_track_id"] for refused in report["refused"]] == BAD
     assert (report["counts"]["refused"], report["counts"]["forecast"]) == (3, 17)
     assert "secret" not in json.dumps(report)
+
+
+def test_what_is_said_of_one(called: Cli, dsn: Dsn) -> None:
+    """Each night the same: without the row, whose id is another one each time."""
+    sql.run(dsn, f"ALTER TABLE {FORECAST} ADD CONSTRAINT not_5 CHECK (cm_track_id <> 5)")
+    refusal = (
+        f'the table refuses the forecasts of 1 track, the first is 5 (new row for relation "{FORECAST}" '
+        'violates check constraint "not_5" (SQLSTATE 23514))'
+    )
+    for others in ("; those of the other tracks are stored", ""):  # in the second night, there are none
+        error = called("run", env={"DATABASE_URL": dsn.uri}).stderr.splitlines()[-2]
+        assert error.startswith(f"Error: {refusal}{others} [")  # and the id of the run
 
 
 def test_hostile_names(embedded_database: Dsn) -> None:

@@ -78,6 +78,24 @@ def test_it_is_one_statement(embedded_database: Dsn, bad: int) -> None:
     assert len([s for s in statements if FORECAST in s]) <= 8
 
 
+def test_no_attempt_is_compiled(database: Dsn) -> None:
+    """By default a server compiles plans of this cost, for longer than they take."""
+    catalogue(database, 20)
+    for setting in ("jit = on", "jit_above_cost = 0"):
+        sql.run(database, f"ALTER DATABASE {database.dbname} SET {setting}")
+    sql.run(database, "CREATE TABLE seen (track bigint, jit text)")
+    sql.run(
+        database,
+        "CREATE FUNCTION sees() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "INSERT INTO seen VALUES (NEW.cm_track_id, current_setting('jit')); RETURN NEW; END $$",
+    )
+    sql.run(database, f"CREATE TRIGGER sees BEFORE INSERT ON {FORECAST} FOR EACH ROW EXECUTE FUNCTION sees()")
+    sql.run(database, f"ALTER TABLE {FORECAST} ADD CHECK (cm_track_id <> 5)")
+    assert [*run(Database(database)).refused] == [5]
+    assert sql.rows(database, "SELECT DISTINCT jit FROM seen") == [("off",)]
+    assert sql.rows(database, "SHOW jit") == [("on",)]  # until the search is over
+
+
 @contextmanager
 def stopped_at(dsn: Dsn, track: int) -> Iterator[None]:
     """Whoever stores this track waits meanwhile."""
