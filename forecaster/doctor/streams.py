@@ -14,10 +14,9 @@ from forecaster.model import build_tracks
 from forecaster.postgres import freshness
 from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import integer_array
-from forecaster.postgres.runs import REFUSED
 from forecaster.run.config import RunConfig
 from forecaster.run.report import stale_in_words
-from forecaster.tables import HISTORY, LISTENERS_TABLE, MLDR_TABLE, STREAMS_TABLE
+from forecaster.tables import HISTORY, LISTENERS_TABLE, MLDR_TABLE, REFUSED, STREAMS_TABLE
 from forecaster.views.catalogue import CHUNK
 
 _KEY = "CREATE UNIQUE INDEX ON {table} (cm_track_id, date)"
