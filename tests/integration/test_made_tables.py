@@ -22,6 +22,33 @@ backtest_artist_mldr
   backtest_artist_daily_training_data_id bigint
   PRIMARY KEY (id)
   UNIQUE (cm_artist_id, created_at, id)
+backtest_forecast_run
+  id bigint NOT NULL IDENTITY d
+  log_id text NOT NULL
+  started_at timestamp with time zone NOT NULL
+  finished_at timestamp with time zone
+  program text NOT NULL
+  model text NOT NULL
+  parameters jsonb NOT NULL DEFAULT '{}'::jsonb
+  horizon integer NOT NULL
+  as_of_from date
+  as_of_to date
+  tracks bigint
+  rows bigint
+  skipped jsonb NOT NULL DEFAULT '{}'::jsonb
+  refused bigint
+  total double precision
+  outcome text NOT NULL
+  error text
+  host text NOT NULL
+  PRIMARY KEY (id)
+  UNIQUE (started_at)
+backtest_schema_version
+  number integer NOT NULL
+  what text NOT NULL
+  program text NOT NULL
+  applied_at timestamp with time zone NOT NULL DEFAULT now()
+  UNIQUE (number)
 backtest_track_daily_training_data
   id bigint NOT NULL IDENTITY d
   cm_track_id bigint NOT NULL
@@ -47,6 +74,15 @@ backtest_track_streams_forecast
   CHECK (((segment_used >= 1) AND (segment_used <= 12)))
   PRIMARY KEY (id)
   UNIQUE (cm_track_id, month)
+backtest_track_streams_forecast_history
+  run_id bigint NOT NULL
+  cm_track_id bigint NOT NULL
+  as_of date
+  last_date date
+  mldr double precision
+  reason text
+  months double precision[]
+  UNIQUE (run_id, cm_track_id)
 """
 PARTIAL = "(cm_track_id) WHERE ((daily_streams IS NULL) OR (NOT isfinite(date)))"
 COLUMNS = """
