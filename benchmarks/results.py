@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from forecaster.files.atomic import write_text
-from forecaster.files.paths import counted
+from forecaster.process.numbers import counted
 
 # Published figures of the system that this program replaces, for 8,459 tracks.
 PUBLISHED_TRACKS = 8_459

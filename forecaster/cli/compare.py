@@ -13,9 +13,8 @@ from forecaster.cli.output import Output
 from forecaster.cli.runs import as_json_types
 from forecaster.cli.where import Where
 from forecaster.errors import InvalidOptionError
-from forecaster.files.paths import counted
 from forecaster.files.tables import check_output_path, write_table
-from forecaster.process.numbers import change, short
+from forecaster.process.numbers import change, counted, short
 from forecaster.scoring.changes import MOVED_BY, Comparison
 from forecaster.views.comparison import compared, remarks
 

@@ -12,8 +12,8 @@ from forecaster.cli.where import Where
 from forecaster.errors import InvalidOptionError, WriteRefusedError
 from forecaster.files.intake import Intake, read_listeners, read_mldr, read_streams
 from forecaster.files.parts import read_parts
-from forecaster.files.paths import counted
 from forecaster.process.logs import log
+from forecaster.process.numbers import counted
 from forecaster.process.secrets import one_line
 from forecaster.setup.load import Loaded, check_load
 from forecaster.setup.load import load as load_rows

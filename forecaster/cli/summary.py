@@ -2,8 +2,7 @@
 
 from forecaster.cli.output import Output
 from forecaster.errors import WriteRefusedError
-from forecaster.files.paths import counted
-from forecaster.process.numbers import change, short
+from forecaster.process.numbers import change, counted, short
 from forecaster.run.plausible import Plausibility
 from forecaster.run.report import Report, stale_in_words
 

@@ -8,11 +8,11 @@ import polars as pl
 from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
-from forecaster.files.paths import counted
 from forecaster.postgres.connection import commit
 from forecaster.postgres.lock import holder
 from forecaster.postgres.runs import why_not_kept
 from forecaster.postgres.stored import describe_irregular, has_key, missing_key
+from forecaster.process.numbers import counted
 from forecaster.tables import FORECAST_TABLE, RUNS
 
 _NAMED_TRACKS = 10  # if there are more tracks, a command does not name them

@@ -8,9 +8,9 @@ import polars as pl
 from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
-from forecaster.files.paths import counted
 from forecaster.frames.collecting import collect_all
 from forecaster.model import build_tracks, skipped
+from forecaster.process.numbers import counted
 from forecaster.run.observe import by_end, observed, suspicious
 from forecaster.run.plausible import Facts, Limits, Observed
 from forecaster.views.catalogue import CHUNK

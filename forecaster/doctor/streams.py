@@ -8,12 +8,12 @@ import polars as pl
 from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
-from forecaster.files.paths import counted
 from forecaster.frames.collecting import collect
 from forecaster.model import build_tracks
 from forecaster.postgres import freshness
 from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import integer_array
+from forecaster.process.numbers import counted
 from forecaster.run.config import RunConfig
 from forecaster.run.report import stale_in_words
 from forecaster.tables import HISTORY, LISTENERS_TABLE, MLDR_TABLE, REFUSED, STREAMS_TABLE

@@ -24,8 +24,8 @@ from forecaster.files.messages import (
     shown,
 )
 from forecaster.files.notation import doubtful_comma, has_decimal_commas, whole_with_points
-from forecaster.files.paths import counted
 from forecaster.files.tables import read_form
+from forecaster.process.numbers import counted
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from forecaster.files.dialect import (
     dialect_of,
     refuse_other_formats,
 )
-from forecaster.files.paths import counted
+from forecaster.process.numbers import counted
 
 # gzip makes rows of numbers some 5 to 50 times smaller, and any data at most 1,032 times.
 _MOST_PACKED, _ALWAYS_UNPACKED = 200, 100_000_000

@@ -13,7 +13,8 @@ import pyarrow as pa
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.files.csvfile import read_csv, read_packed_csv
 from forecaster.files.dialect import Dialect, Forms
-from forecaster.files.paths import check_name, counted
+from forecaster.files.paths import check_name
+from forecaster.process.numbers import counted
 
 _OF_TEXT = (".tsv", ".tab", ".txt")  # endings of tables, but also of other files
 

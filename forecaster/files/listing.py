@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from forecaster.errors import BadFileError, ForecasterError
-from forecaster.files.paths import check_name, counted, refusing
+from forecaster.files.paths import check_name, refusing
+from forecaster.process.numbers import counted
 from forecaster.process.secrets import one_line
 from forecaster.process.signals import interruptible
 

@@ -12,7 +12,8 @@ from forecaster.files.formats import format_names, table_endings
 from forecaster.files.intake import Intake
 from forecaster.files.listing import Place, is_mark, refuse_tables
 from forecaster.files.messages import SHOWN
-from forecaster.files.paths import counted, refusing
+from forecaster.files.paths import refusing
+from forecaster.process.numbers import counted
 from forecaster.process.secrets import one_line
 
 _FILE, _ROW = "_file", "_row"

@@ -21,11 +21,6 @@ _OF_STORE = re.compile(
 _MOST_LINKS = 40  # as many as the kernel follows
 
 
-def counted(number: int, noun: str) -> str:
-    """Write a number with its noun, in the plural unless it is 1."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 @contextlib.contextmanager
 def refusing(path: Path | str, done: str, *, hint: str | None = None) -> Iterator[None]:
     """Turn the errors of the system, codecs and Polars about a file into `BadFileError`."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from forecaster.errors import BadFileError, InvalidOptionError
-from forecaster.files.paths import counted, refusing
+from forecaster.files.paths import refusing
 from forecaster.files.tables import write_table
 from forecaster.frames.casting import Fitted
 from forecaster.model.parameters import Parameters
@@ -21,6 +21,7 @@ from forecaster.parquet.catalogue import Catalogue
 from forecaster.parquet.layout import Bucket, bucket_of
 from forecaster.parquet.lock import locked
 from forecaster.parquet.sink import Manifest, Sink
+from forecaster.process.numbers import counted
 from forecaster.process.secrets import masked
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.forecast import fit_made, forecast, history_of

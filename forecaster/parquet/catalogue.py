@@ -26,11 +26,12 @@ from forecaster.files.listing import (
     refuse_deletions,
     refuse_tables,
 )
-from forecaster.files.paths import check_name, counted, refusing
+from forecaster.files.paths import check_name, refusing
 from forecaster.frames.schemas import Kind, check, conform
 from forecaster.model.mldr import newest_mldr
 from forecaster.parquet.layout import MLDR, STREAMS, Bucket, read_layout
 from forecaster.parquet.partitions import PATH, values_in_paths, with_path_values
+from forecaster.process.numbers import counted
 from forecaster.process.signals import interruptible
 from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from forecaster.files.paths import counted
 from forecaster.frames.casting import Fitted
 from forecaster.postgres.connection import Connection, commit, execute, integer_array, query
 from forecaster.postgres.rows import Stored, append
@@ -13,6 +12,7 @@ from forecaster.postgres.runs import keep
 from forecaster.postgres.sifting import SOME, DisturbedError, Sift, store_or_sift
 from forecaster.postgres.stored import has_key, stored_months
 from forecaster.postgres.tables import Tables
+from forecaster.process.numbers import counted
 from forecaster.tables import FORECAST_TABLE, FORECASTS, REFUSED
 
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from forecaster.files.paths import counted
 from forecaster.frames.casting import Fitted
 from forecaster.postgres.connection import Connection, commit, execute, integer_array, query
 from forecaster.postgres.rows import Stored, append
 from forecaster.postgres.sifting import SOME, DisturbedError, Sift, store_or_sift
 from forecaster.postgres.tables import Tables
+from forecaster.process.numbers import counted
 from forecaster.tables import MLDR_TABLE, is_finite
 
 

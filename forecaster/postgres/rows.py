@@ -10,12 +10,12 @@ import polars as pl
 import pyarrow as pa
 
 from forecaster.errors import WriteRefusedError
-from forecaster.files.paths import counted
 from forecaster.frames import casting
 from forecaster.frames.casting import Fitted, described
 from forecaster.postgres.conditions import INSUFFICIENT_PRIVILEGE
 from forecaster.postgres.connection import Connection, copy_in, execute, query, quote_identifier
 from forecaster.postgres.tables import Tables
+from forecaster.process.numbers import counted
 from forecaster.tables import TABLES
 
 _STAGE = "forecaster_rows"

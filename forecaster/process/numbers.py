@@ -1,6 +1,11 @@
-"""Numbers as a person reads them: short, or as a change."""
+"""Numbers as a person reads them: with a noun, short, or as a change."""
 
 _UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun, in the plural unless it is 1."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def short(value: float, *, digits: int = 3, gap: str = " ") -> str:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import polars as pl
 
 from forecaster.errors import ConnectionLostError, StalledError, WriteRefusedError
-from forecaster.files.paths import counted
 from forecaster.postgres.connection import (
     Connection,
     commit,
@@ -22,6 +21,7 @@ from forecaster.postgres.rights import check_rights
 from forecaster.postgres.rows import ingest
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.tables import Tables, read_tables
+from forecaster.process.numbers import counted
 from forecaster.tables import LISTENERS_TABLE, MLDR_TABLE, STREAMS_TABLE, TABLES
 
 _SHOWN = 5

@@ -9,9 +9,10 @@ import polars as pl
 from forecaster.errors import InvalidOptionError
 from forecaster.files.formats import table_endings
 from forecaster.files.intake import read_streams
-from forecaster.files.paths import counted, refusing
+from forecaster.files.paths import refusing
 from forecaster.postgres.backtest import LaterDays, later_days, open_actuals
 from forecaster.postgres.dsn import Dsn
+from forecaster.process.numbers import counted
 
 _log = logging.getLogger("forecaster")
 _NAMED = "name later daily streams with --actuals TABLE|SCHEMA.TABLE|FILE"

@@ -9,12 +9,12 @@ from itertools import chain
 import polars as pl
 
 from forecaster.errors import InvalidOptionError, NoForecastError
-from forecaster.files.paths import counted
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.backtest import LaterDays
 from forecaster.postgres.catalogue import Source, open_source
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.past_runs import Chosen, tracks_outside
+from forecaster.process.numbers import counted
 from forecaster.process.signals import interruptible
 from forecaster.scoring import Evaluation, evaluate_batches
 from forecaster.tables import STREAMS_TABLE

@@ -7,9 +7,9 @@ from datetime import date
 import polars as pl
 
 from forecaster.errors import ConnectionLostError, DatabaseError, SchemaMismatchError
-from forecaster.files.paths import counted
 from forecaster.postgres.catalogue import Source
 from forecaster.postgres.past_runs import Chosen, PastRuns, find_runs, has_history
+from forecaster.process.numbers import counted
 from forecaster.scoring.past_runs import forecast_months, releases
 from forecaster.views.past import Origins
 

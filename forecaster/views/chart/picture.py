@@ -8,9 +8,9 @@ from datetime import date
 
 import polars as pl
 
-from forecaster.files.paths import counted
 from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.model.projection import project
+from forecaster.process.numbers import counted
 from forecaster.views.track import Diagnosis
 
 HISTORY_WINDOWS = 36
