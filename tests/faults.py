@@ -25,6 +25,7 @@ from forecaster.tables import HISTORY, RUNS
 from tests import sql
 from tests.conftest import SETTINGS, bare_environment, short_directory
 from tests.forecasts import in_frames
+from tests.logs import unmarked
 from tests.tables import create_tables, golden_mldr, golden_streams, made_once
 
 FORECAST = "backtest_track_streams_forecast"
@@ -77,8 +78,9 @@ class Ended(NamedTuple):
 
 
 def end_of(process: subprocess.Popen[str]) -> Ended:
+    """Wait for the end of a process. What it logged comes without the id of its run."""
     stdout, stderr = process.communicate(timeout=_PATIENCE)
-    return Ended(process.returncode, stdout, stderr)
+    return Ended(process.returncode, stdout, unmarked(stderr))
 
 
 def until(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:

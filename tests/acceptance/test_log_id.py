@@ -12,7 +12,7 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import read_tables
 from tests.conftest import Cli
-from tests.faults import end_of, started
+from tests.faults import started
 from tests.logs import MARK
 from tests.tables import load_golden
 
@@ -80,7 +80,7 @@ def test_the_last_words_have_it(catalogue: Dsn, tmp_path: Path, form: str) -> No
             while "connect" not in process.stderr.readline():
                 assert process.poll() is None
             process.send_signal(signal.SIGTERM)
-            last = end_of(process).stderr.splitlines()[-1]
+            last = process.communicate(timeout=60)[1].splitlines()[-1]
     if form == "json":
         assert json.loads(last)["run"] == log_id(report)
     else:

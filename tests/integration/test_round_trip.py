@@ -190,7 +190,11 @@ def of_one_kind(dtype: pl.DataType, type_: str) -> bool:
 Probe = tuple[Dsn, Tables, str, Connection]
 
 
-@pytest.fixture(scope="module", params=STORED_AS)
+OWN = ("text", "jsonb", "double precision[]")
+"""Types of the history alone, into which no rows of users are converted."""
+
+
+@pytest.fixture(scope="module", params=[type_ for type_ in STORED_AS if type_ not in OWN])
 def probe(request: pytest.FixtureRequest, server_named: ServerNamed) -> Iterator[Probe]:
     """A table with one column of each type that forecasters' tables may have, and one connection."""
     type_: str = request.param
