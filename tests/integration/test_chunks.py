@@ -125,13 +125,19 @@ def test_a_read_that_fails_lets_finish_what_is_being_stored(
 def test_a_write_that_fails_does_not_wait_for_what_is_being_read(
     embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create_tables(
-        embedded_database, streams_key="UNIQUE (cm_track_id, date)", forecast_key="CHECK (month < 20)"
+    create_tables(embedded_database, streams_key="UNIQUE (cm_track_id, date)", forecast_key="")
+    full = "BEGIN RAISE 'no space left' USING ERRCODE = 'disk_full'; END"
+    sql.run(
+        embedded_database, f"CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ {full} $$"
+    )
+    sql.run(
+        embedded_database,
+        f"CREATE TRIGGER full_disk BEFORE INSERT ON {FORECAST} FOR EACH ROW EXECUTE FUNCTION full_disk()",
     )
     load(embedded_database, "public", streams=golden_streams(), mldr=golden_mldr())
     monkeypatch.setattr(run_module, "BATCH", 100)
     monkeypatch.setattr(Source, "history", failing(Source.history, "SELECT pg_sleep(1000)::text AS x"))
-    with pytest.raises(DatabaseError, match="check constraint"):
+    with pytest.raises(DatabaseError, match="no space left"):
         run(Database(embedded_database))
     assert stored(embedded_database).is_empty()
     until(lambda: not sessions(embedded_database))  # the server has ended them, or is about to

@@ -195,7 +195,7 @@ def test_a_refused_track_is_not_called_skipped(nights: Nights, called: Cli) -> N
     found = compared(nights.dsn, "public")
     assert (found.refused_since, found.skipped_since) == (1, {})
     printed = called("compare", "--database-url", nights.dsn.uri).stdout
-    assert "1 tracks were refused since, and keep their forecast\n" in printed
+    assert "1 track was refused since, and keeps its forecast\n" in printed
     assert "skipped since" not in printed
 
 
