@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
+from threading import Thread
 from typing import NamedTuple
 
 import adbc_driver_manager as adbc
@@ -36,6 +37,7 @@ from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, REFUSED, RUNS, VERS
 MODEL = "production"
 """The name of the model in the record of a run."""
 
+_AFTER_A_SIGNAL = 0.25  # seconds
 _PATIENCE = 5  # seconds of silence of a server after which a failure is not recorded
 _RIGHTS = {
     RUNS.name: ("SELECT", "INSERT", "UPDATE"),
@@ -159,9 +161,16 @@ class RunRecord:
             raise
 
     def _end_late(self, tables: Tables, error: BaseException) -> None:
-        # On another connection: this one may be lost, or have a statement that was cancelled.
+        # On another connection: this one may be lost, or have a statement that was cancelled. In a thread,
+        # because after a signal the process ends within two seconds, whether the server answers or not.
+        late = Thread(target=self._end_elsewhere, args=(tables, error), daemon=True)
+        with postponed():
+            late.start()
+            late.join(_PATIENCE if isinstance(error, Exception) else _AFTER_A_SIGNAL)
+
+    def _end_elsewhere(self, tables: Tables, error: BaseException) -> None:
         hurried = replace(self.dsn, stall_timeout=_PATIENCE)
-        with postponed(), suppress(ForecasterError), connect(hurried) as other:
+        with suppress(ForecasterError), connect(hurried) as other:
             self._end(other, tables, error)
 
     def _end(self, writer: Connection, tables: Tables, error: BaseException | None) -> None:
