@@ -56,6 +56,13 @@ class Nights:
         run(Database(self.dsn), config, report=report)
         return report
 
+    def begin(self) -> "Nights":
+        """Pass the first night: seven tracks with 120 days, of which one has no MLDR."""
+        self.add_days(120, range(1, 8))
+        self.rate({10: 0.02, 20: 0.03})
+        self.night(replace=False)
+        return self
+
     def last_day(self, track: int) -> date:
         return FIRST + timedelta(days=self.days[track] - 1)
 

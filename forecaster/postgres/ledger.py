@@ -13,21 +13,19 @@ from forecaster.postgres.connection import Connection, connect, execute, query
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.migrations import check_version
 from forecaster.postgres.rights import check_rights
+from forecaster.postgres.runs import RUN_BEFORE, named
 from forecaster.postgres.statements import days_of_one
 from forecaster.postgres.tables import Tables, read_tables
-from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, RUNS, STREAMS_TABLE, VERSIONS
+from forecaster.tables import FORECAST_TABLE, KEPT, STREAMS_TABLE, VERSIONS
 
-_RUNS = """
+_RUNS = f"""
     SELECT r.id, r.log_id, r.started_at, r.finished_at,
            extract(epoch FROM r.finished_at - r.started_at)::float8 AS seconds,
            r.outcome, r.error, r.host, r.program, r.model, r.horizon, r.parameters::text AS parameters,
            r.as_of_from, r.as_of_to, r.tracks, r.rows, r.skipped::text AS skipped, r.refused, r.total,
            before.id AS run_before, before.total AS total_before
-    FROM {runs} r
-    LEFT JOIN LATERAL (
-        SELECT b.id, b.total FROM {runs} b
-        WHERE b.id < r.id AND b.horizon = r.horizon AND b.total IS NOT NULL
-        ORDER BY b.id DESC LIMIT 1) before ON true"""
+    FROM {{runs}} r
+    LEFT JOIN LATERAL ({RUN_BEFORE.format(run="r.id", horizon="r.horizon")}) before ON true"""
 # A run that did not end has no counts, as which 0 is good.
 _REMOVED = """
     SELECT (coalesce(r.tracks, 0) + coalesce(r.refused, 0)
@@ -145,13 +143,6 @@ class Ledger:
 
 STATES: tuple[str, str] = ("before", "after")
 """Names of the two states of the catalogue that are compared."""
-
-
-def named(sql: str, tables: Tables) -> str:
-    """Fill in the names of the tables: {runs}, {history} and {forecasts}."""
-    return sql.format(
-        runs=tables.name(RUNS.name), history=tables.name(HISTORY.name), forecasts=tables.name(FORECAST_TABLE)
-    )
 
 
 @contextmanager

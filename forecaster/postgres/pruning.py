@@ -8,9 +8,9 @@ import polars as pl
 from forecaster.postgres.catalogue import warn_of_hidden_rows
 from forecaster.postgres.connection import Connection, commit, connect, execute, query
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.ledger import named
 from forecaster.postgres.migrations import check_version
 from forecaster.postgres.rights import check_rights
+from forecaster.postgres.runs import named
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.tables import Tables, read_tables
 from forecaster.tables import HISTORY, KEPT, VERSIONS

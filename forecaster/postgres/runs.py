@@ -37,7 +37,7 @@ from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, REFUSED, RUNS, VERS
 MODEL = "production"
 """The name of the model in the record of a run."""
 
-_AFTER_A_SIGNAL = 0.25  # seconds
+_FOR_THE_REST = 0.4  # seconds that are left, after a signal, to write the report
 _PATIENCE = 5  # seconds of silence of a server after which a failure is not recorded
 _RIGHTS = {
     RUNS.name: ("SELECT", "INSERT", "UPDATE"),
@@ -62,16 +62,18 @@ _STATE = """
         WHERE NOT has_table_privilege(c.oid, w."right") GROUP BY 2) l ON true
     ORDER BY 4"""
 _AGAIN = "UPDATE {runs} SET outcome = 'running', error = NULL, finished_at = NULL WHERE id = $1 RETURNING id"
-_END = """
-    WITH before AS (
-        SELECT b.id, b.total FROM {runs} b
-        WHERE b.id < $1 AND b.horizon = $8::bigint AND b.total IS NOT NULL ORDER BY b.id DESC LIMIT 1)
-    UPDATE {runs} r
+RUN_BEFORE = """
+    SELECT b.id, b.total FROM {{runs}} b
+    WHERE b.id < {run} AND b.horizon = {horizon} AND b.total IS NOT NULL ORDER BY b.id DESC LIMIT 1"""
+"""SQL: id and total of the run with which the total of a run is compared, from its id and its horizon."""
+_END = f"""
+    WITH before AS ({RUN_BEFORE.format(run="$1", horizon="$8::bigint")})
+    UPDATE {{runs}} r
     SET finished_at = clock_timestamp(), outcome = $2, error = $3::text, tracks = $4::bigint,
         rows = $5::bigint, skipped = $6::text::jsonb, refused = $7::bigint,
-        (as_of_from, as_of_to) = (SELECT min(h.as_of), max(h.as_of) FROM {history} h
+        (as_of_from, as_of_to) = (SELECT min(h.as_of), max(h.as_of) FROM {{history}} h
                                   WHERE h.run_id = r.id AND h.months IS NOT NULL),
-        total = (SELECT sum({streams}) FROM {forecasts} s WHERE s.month <= r.horizon)
+        total = (SELECT sum({{streams}}) FROM {{forecasts}} s WHERE s.month <= r.horizon)
     WHERE r.id = $1
     RETURNING r.total, (SELECT id FROM before) AS run_before, (SELECT total FROM before) AS total_before"""
 
@@ -137,13 +139,13 @@ class RunRecord:
         """
         report = self.report
         if report.run is not None:
-            query(writer, _filled(_AGAIN, tables), (report.run,))
+            query(writer, named(_AGAIN, tables), (report.run,))
         else:
             selection = {**report.asked, "replace": report.replace, "refresh": report.refresh}
             # The instant as text: around one of its type, the driver sets the time zone, in three statements.
             values = (report.log_id, self.started_at.isoformat(), version("forecaster"), MODEL)
             after = (json.dumps(selection), self.horizon, socket.gethostname())
-            report.run = int(query(writer, _filled(_BEGIN, tables), (*values, *after)).item())
+            report.run = int(query(writer, named(_BEGIN, tables), (*values, *after)).item())
         commit(writer)
 
     def end(self, writer: Connection, tables: Tables, error: BaseException | None) -> None:
@@ -166,7 +168,8 @@ class RunRecord:
         late = Thread(target=self._end_elsewhere, args=(tables, error), daemon=True)
         with postponed():
             late.start()
-            late.join(_PATIENCE if isinstance(error, Exception) else _AFTER_A_SIGNAL)
+            left = error.left - _FOR_THE_REST if isinstance(error, Interrupted) else _PATIENCE
+            late.join(max(0.0, left))
 
     def _end_elsewhere(self, tables: Tables, error: BaseException) -> None:
         hurried = replace(self.dsn, stall_timeout=_PATIENCE)
@@ -178,7 +181,7 @@ class RunRecord:
         counts = (report.results, report.rows, json.dumps(report.skipped_by_reason), len(report.refused))
         why = None if error is None else masked(f"{error}" or type(error).__name__)
         values = (report.run, _outcome(error), why, *counts, self.horizon)
-        found = query(writer, _filled(_END, tables), values)
+        found = query(writer, named(_END, tables), values)
         commit(writer)
         report.total, report.run_before, report.total_before = found.row(0)
 
@@ -238,7 +241,8 @@ def _outcome(error: BaseException | None) -> str:
     return "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
 
 
-def _filled(sql: str, tables: Tables) -> str:
+def named(sql: str, tables: Tables) -> str:
+    """Fill in the names of the tables, {runs}, {history} and {forecasts}, and {streams} of a forecast row."""
     return sql.format(
         runs=tables.name(RUNS.name),
         history=tables.name(HISTORY.name),

@@ -39,6 +39,12 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(signum).name}")
         self.signum = signum
+        self.at = time.monotonic()
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left until the process is ended by force; may be negative."""
+        return self.at + GRACE - time.monotonic()
 
 
 class Cancel(NamedTuple):

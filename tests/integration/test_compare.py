@@ -40,11 +40,7 @@ def assert_adds_up(found: Comparison, before: dict[int, float], after: dict[int,
 
 @pytest.fixture
 def nights(usual_database: Dsn) -> Nights:
-    nights = Nights(usual_database)
-    nights.add_days(120, [*SIX, 7])
-    nights.rate({10: 0.02, 20: 0.03})
-    nights.night(replace=False)
-    return nights
+    return Nights(usual_database).begin()
 
 
 def test_every_cause_is_told_from_the_others(nights: Nights, called: Cli) -> None:

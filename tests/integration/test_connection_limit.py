@@ -23,6 +23,7 @@ from forecaster.run.session import run
 from forecaster.setup.load import load
 from tests import sql
 from tests.examinations import examined, the
+from tests.roles import granted
 from tests.tables import golden_mldr, golden_streams, initialise
 
 FEW = pl.col("cm_track_id") <= 3
@@ -33,12 +34,8 @@ def user(embedded_database: Dsn) -> Iterator[Dsn]:
     owner = embedded_database
     initialise(owner)
     load(owner, "public", streams=golden_streams().filter(FEW), mldr=golden_mldr())
-    name = f"user_{owner.dbname}"[:60]
-    sql.run(owner, f"CREATE ROLE {name} LOGIN")
-    sql.run(owner, f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}")
-    yield replace(owner, user=name)
-    sql.run(owner, f"DROP OWNED BY {name} CASCADE")
-    sql.run(owner, f"DROP ROLE {name}")
+    with granted(owner, "SELECT, INSERT, UPDATE, DELETE") as user:
+        yield user
 
 
 def allow(dsn: Dsn, kind: str, limit: int) -> None:

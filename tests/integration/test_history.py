@@ -1,8 +1,8 @@
 """The history of forecasts: what each run said of each track stays, stored together with the forecast."""
 
 import json
+import signal
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -26,6 +26,7 @@ from forecaster.setup.load import load
 from forecaster.tables import FORECAST_TABLE, HISTORY, MLDR_TABLE, RUNS, STREAMS_TABLE
 from tests import sql
 from tests.faults import APART
+from tests.roles import granted
 from tests.tables import create_tables, golden_mldr, golden_streams, initialise
 
 RUN = "outcome, tracks, rows, skipped, refused"
@@ -107,50 +108,49 @@ def test_a_dry_run_leaves_none(filled: Dsn) -> None:
     assert (report.run, report.total, runs(filled), said(filled)) == (None, None, [], [])
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException, *, after: int) -> None:
+FULL = (DatabaseError, "the disk is full", "failed")
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: Callable[[], BaseException], *, after: int) -> None:
     """Have the write of a batch fail, after some that do not."""
     done = iter(range(after))
 
     def store(*arguments: Any, **options: Any) -> Stored:
         if next(done, None) is None:
-            raise error
+            raise error()
         return store_forecasts(*arguments, **options)
 
     monkeypatch.setattr(tracks_module, "store_forecasts", store)
 
 
-@pytest.mark.parametrize(
-    ("error", "outcome"), [(DatabaseError("the disk is full"), "failed"), (Interrupted(15), "interrupted")]
-)
+@pytest.mark.parametrize(("kind", "why", "outcome"), [FULL, (Interrupted, signal.SIGTERM, "interrupted")])
 def test_a_run_that_does_not_reach_its_end(
-    filled: Dsn, monkeypatch: pytest.MonkeyPatch, error: BaseException, outcome: str
+    filled: Dsn, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException], why: Any, outcome: str
 ) -> None:
-    failing(monkeypatch, error, after=1)
-    with pytest.raises(type(error)):
+    failing(monkeypatch, lambda: kind(why), after=1)
+    with pytest.raises(kind):
         run(Database(filled))
-    [(found, why, tracks, finished)] = runs(filled, "outcome, error, tracks, finished_at")
-    assert (found, why) == (outcome, f"{error}")
+    [(found, error, tracks, finished)] = runs(filled, "outcome, error, tracks, finished_at")
+    assert (found, error) == (outcome, f"{kind(why)}")
     assert finished is not None
     assert 0 < tracks < 8
     assert sql.rows(filled, APART) == []
 
 
-@pytest.mark.parametrize(
-    ("error", "outcome"), [(DatabaseError("the disk is full"), "failed"), (Interrupted(2), "interrupted")]
-)
+@pytest.mark.parametrize(("kind", "why", "outcome"), [FULL, (Interrupted, signal.SIGINT, "interrupted")])
 def test_a_run_that_cannot_record_its_success(
-    filled: Dsn, monkeypatch: pytest.MonkeyPatch, error: BaseException, outcome: str
+    filled: Dsn, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException], why: Any, outcome: str
 ) -> None:
     """All forecasts are stored; the next run must not take it for one that was killed."""
 
     def fail(*_: Any) -> None:
         monkeypatch.undo()
-        raise error
+        raise kind(why)
 
     monkeypatch.setattr(runs_module, "query", queried(fail, "SET finished_at"))
-    with pytest.raises(type(error)):
+    with pytest.raises(kind):
         run(Database(filled))
-    assert runs(filled, "outcome, error, tracks") == [(outcome, f"{error}", 9)]
+    assert runs(filled, "outcome, error, tracks") == [(outcome, f"{kind(why)}", 9)]
 
 
 def queried(instead: Callable[..., None], part: str) -> Callable[..., pl.DataFrame]:
@@ -211,12 +211,8 @@ class TestWithoutTables:
 
     @pytest.fixture
     def user(self, filled: Dsn) -> Iterator[Dsn]:
-        name = f"writer_{filled.dbname}"[:60]
-        sql.run(filled, f"CREATE ROLE {name} LOGIN")
-        sql.run(filled, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}")
-        yield replace(filled, user=name)
-        sql.run(filled, f"DROP OWNED BY {name}")
-        sql.run(filled, f"DROP ROLE {name}")
+        with granted(filled, "ALL") as user:
+            yield user
 
     def test_no_right_to_write(self, filled: Dsn, user: Dsn) -> None:
         sql.run(filled, f"REVOKE INSERT ON {HISTORY.name} FROM {user.user}")

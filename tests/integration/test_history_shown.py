@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.ledger import _OF_TRACK, named, open_ledger
+from forecaster.postgres.ledger import _OF_TRACK, open_ledger
+from forecaster.postgres.runs import named
 from tests import sql
 from tests.conftest import Cli
 from tests.nights import HISTORY, RUNS, Nights, streams_on
@@ -20,11 +21,7 @@ STREAMS = "backtest_track_daily_training_data"
 
 @pytest.fixture
 def nights(usual_database: Dsn) -> Nights:
-    nights = Nights(usual_database)
-    nights.add_days(120, [*SIX, 7])
-    nights.rate({10: 0.02, 20: 0.03})
-    nights.night(replace=False)
-    return nights
+    return Nights(usual_database).begin()
 
 
 def cells(text: str) -> list[list[str]]:

@@ -24,6 +24,7 @@ from forecaster.tables import STREAMS_TABLE
 from tests import sql
 from tests.conftest import Cli
 from tests.faults import STREAMS
+from tests.roles import granted
 from tests.tables import GOLDEN, golden_mldr, golden_streams, initialise
 
 MLDR, LISTENERS = "backtest_artist_mldr", "backtest_artist_daily_training_data"
@@ -52,12 +53,8 @@ def owner(embedded_database: Dsn) -> Dsn:
 
 @pytest.fixture
 def user(owner: Dsn) -> Iterator[Dsn]:
-    name = f"user_{owner.dbname}"[:60]
-    sql.run(owner, f"CREATE ROLE {name} LOGIN")
-    sql.run(owner, f"GRANT SELECT, INSERT, DELETE ON ALL TABLES IN SCHEMA public TO {name}")
-    yield replace(owner, user=name)
-    sql.run(owner, f"DROP OWNED BY {name} CASCADE")
-    sql.run(owner, f"DROP ROLE {name}")
+    with granted(owner, "SELECT, INSERT, DELETE") as user:
+        yield user
 
 
 def police(owner: Dsn, *tables: str) -> None:

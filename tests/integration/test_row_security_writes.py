@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -22,6 +21,7 @@ from forecaster.setup.load import load
 from tests import sql
 from tests.faults import FORECAST, STREAMS
 from tests.forecasts import in_frames, stored
+from tests.roles import granted
 from tests.tables import golden_listeners, golden_mldr, golden_streams, initialise
 
 MLDR = "backtest_artist_mldr"
@@ -38,12 +38,8 @@ def owner(embedded_database: Dsn) -> Dsn:
 
 @pytest.fixture
 def user(owner: Dsn) -> Iterator[Dsn]:
-    name = f"user_{owner.dbname}"[:60]
-    sql.run(owner, f"CREATE ROLE {name} LOGIN")
-    sql.run(owner, f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}")
-    yield replace(owner, user=name)
-    sql.run(owner, f"DROP OWNED BY {name} CASCADE")
-    sql.run(owner, f"DROP ROLE {name}")
+    with granted(owner, "SELECT, INSERT, UPDATE, DELETE") as user:
+        yield user
 
 
 def police(owner: Dsn, table: str, *policies: str) -> None:
