@@ -77,6 +77,13 @@ _END = f"""
     WHERE r.id = $1
     RETURNING r.total, (SELECT id FROM before) AS run_before, (SELECT total FROM before) AS total_before"""
 
+_LAST_TOTALS = f"""
+    SELECT CASE WHEN r.parameters ->> 'limit' IS NULL AND r.parameters -> 'track_ids' = '[]' THEN r.total END,
+           before.total AS total_before
+    FROM {{runs}} r
+    LEFT JOIN LATERAL ({RUN_BEFORE.format(run="r.id", horizon="r.horizon")}) before ON true
+    WHERE r.outcome = 'done' ORDER BY r.id DESC LIMIT 1"""
+
 
 class NotKept(NamedTuple):
     """Why runs leave no history in these tables, and what would change it."""
@@ -233,6 +240,15 @@ def kept_tracks(connection: Connection, tables: Tables, run: int, track_ids: pl.
         f"WHERE run_id = $1 AND cm_track_id = ANY ({integer_array(track_ids)})"
     )
     return query(connection, sql, (run,))["cm_track_id"]
+
+
+def last_totals(connection: Connection, tables: Tables) -> tuple[float | None, float | None]:
+    """Return the total of the last run that is done, and of the run before it.
+
+    None without such a run; the first one also for a run with a limit, or of some tracks.
+    """
+    found = query(connection, named(_LAST_TOTALS, tables))
+    return (None, None) if found.is_empty() else found.row(0)
 
 
 def _outcome(error: BaseException | None) -> str:

@@ -191,4 +191,9 @@ def test_a_total_that_moved(called: Cli, embedded_database: Dsn) -> None:
     sql.run(embedded_database, f"UPDATE {STREAMS} SET daily_streams = daily_streams * 0.8")
     result = called("run", "-q", "--replace", "--strict", "total", env=env)
     assert result.returncode == 6
-    assert "implausible (total): the total moved by -20.0 % since the run before" in result.stderr
+    moved = "the total moved by -20.0 % since the run before"
+    assert f"implausible (total): {moved}" in result.stderr
+    doctor = called("doctor", "--strict", "total", env=env)
+    assert (doctor.returncode, f"total: {moved}" in doctor.stdout) == (6, True)
+    assert called("run", "-q", "--replace", "--limit", "2", env=env).returncode == 0
+    assert "total: " not in called("doctor", env=env).stdout  # of a part, none is judged
