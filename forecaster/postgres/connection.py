@@ -5,6 +5,7 @@ import re
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -29,7 +30,7 @@ from forecaster.postgres.dsn import APPLICATION_NAME, Dsn, libpq_variables_hidde
 from forecaster.postgres.pooling import pooled
 from forecaster.postgres.stall import Watch, bytes_passed, hang_up
 from forecaster.process.secrets import brief
-from forecaster.process.signals import Cancel, interruptible
+from forecaster.process.signals import Cancel, interruptible, outcome, started
 
 # ADBC imports this for data of a kind that it is never given here. It takes a quarter of all imports' time.
 _UNUSED = "pyarrow.dataset"
@@ -76,6 +77,8 @@ _HOST_LENGTH = 27  # of the 63 bytes of an application name, which also has to h
 CONNECT_TIMEOUT = 3.5
 """Seconds to wait for a server that does not answer, unless `connect_timeout` is longer."""
 
+_OPENS_WITHIN = 1.0  # seconds until a connection that is no longer needed is abandoned
+
 _databases: WeakKeyDictionary[Connection, Dsn] = WeakKeyDictionary()  # the database of each connection
 
 T = TypeVar("T")
@@ -103,6 +106,33 @@ def connect(
         connection.close()
 
 
+@contextmanager
+def connecting(dsn: Dsn, *, like: Connection) -> Iterator[Callable[[], Connection]]:
+    """Open a connection while the block goes on; yields how to wait for it.
+
+    As `connect` does with `like`, and not `begun`.
+    """
+    opening = started(partial(_open, dsn, None, like))
+
+    def opened() -> Connection:
+        connection = outcome(opening)
+        _databases[connection] = dsn
+        return connection
+
+    try:
+        with statement_errors(dsn):
+            yield opened
+    finally:
+        # Not longer, as a signal may be what ends the block; but `like` must not be closed meanwhile.
+        wait([opening], timeout=_OPENS_WITHIN)
+        opening.add_done_callback(_close)
+
+
+def _close(opening: Future[Connection]) -> None:
+    if opening.exception() is None:
+        opening.result().close()
+
+
 def _open(dsn: Dsn, options: Mapping[str, str] | None, like: Connection | None) -> Connection:
     def opened() -> Connection:
         dsn.check_socket()
@@ -116,8 +146,11 @@ def _open(dsn: Dsn, options: Mapping[str, str] | None, like: Connection | None) 
                 )
             else:
                 connection = like.adbc_clone()
-                connection.adbc_connection.set_options(**(options or {}))
-                connection.rollback()  # the next transaction has the options
+                if options is None:
+                    connection.adbc_connection.set_autocommit(True)
+                else:
+                    connection.adbc_connection.set_options(**options)
+                    connection.rollback()  # the next transaction has the options
             return connection
 
     given = dict(dsn.parameters).get("connect_timeout", "")
@@ -251,6 +284,20 @@ def execute(connection: Connection, sql: str, *, quick: bool = False) -> None:
     """Run one statement for its effect; `quick` as in `query`."""
     with connection.cursor(adbc_stmt_kwargs=_WITHOUT_COPY if quick else None) as cursor:
         _call(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
+
+
+@contextmanager
+def each_committed(connection: Connection) -> Iterator[None]:
+    """Meanwhile, each statement is its own transaction; one that has begun is committed.
+
+    Saves the round trips of a BEGIN and a COMMIT.
+    """
+    set_autocommit = connection.adbc_connection.set_autocommit
+    _call(connection, lambda: set_autocommit(True), connection.adbc_cancel)
+    try:
+        yield
+    finally:
+        set_autocommit(False)
 
 
 def begin(connection: Connection) -> None:

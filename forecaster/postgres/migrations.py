@@ -9,8 +9,9 @@ import polars as pl
 
 from forecaster.errors import SchemaMismatchError
 from forecaster.model.segments import SEGMENT_STARTS
+from forecaster.postgres.answers import look_up
 from forecaster.postgres.connection import Connection, execute, query, quote_identifier
-from forecaster.postgres.tables import Tables, look_up, read_tables
+from forecaster.postgres.tables import Tables, read_tables
 from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, MLDR_TABLE, RUNS, STREAMS_TABLE, VERSIONS
 
 NEWER_PROGRAM = "use a newer forecaster"
@@ -64,7 +65,7 @@ def check_version(read: Callable[[str], pl.DataFrame], tables: Tables) -> int:
 
 def pending(connection: Connection, schema: str) -> list[Migration]:
     """Return the migrations that a schema lacks, in order. Raises as `check_version` does."""
-    found = check_version(partial(query, connection), read_tables(connection, schema))
+    found = check_version(partial(query, connection, quick=True), read_tables(connection, schema))
     return [migration for migration in MIGRATIONS if migration.number > found]
 
 
