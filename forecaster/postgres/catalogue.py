@@ -84,7 +84,7 @@ def export_snapshot(connection: Connection, *, first: int | None = None) -> str:
         SELECT pg_export_snapshot() AS name, pg_backend_pid() AS pid,
                count(set_config(s.name, '0', true)) AS lifted
         FROM pg_catalog.pg_settings s WHERE s.name IN ({limits})"""
-    name, pid, _ = query(connection, sql, quick=True).row(0)
+    name, pid, _ = query(connection, sql).row(0)
     check_sessions(first or pid, None, pid)
     return str(name)
 

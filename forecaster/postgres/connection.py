@@ -46,7 +46,6 @@ finally:
 _ISOLATION = "adbc.connection.transaction.isolation_level"
 _REPEATABLE_READ = {_ISOLATION: "adbc.connection.transaction.isolation.repeatable_read"}
 _READ_COMMITTED = {_ISOLATION: "adbc.connection.transaction.isolation.read_committed"}
-_WITHOUT_COPY = {"adbc.postgresql.use_copy": "false"}
 # Overrides what server, database and user have set: names are sent in it, and connectorx sets it too.
 _ENCODING = "client_encoding=UTF8"
 # The driver appends our statement to a message. libpq appends a guess to that of a lost connection.
@@ -259,18 +258,13 @@ def _end_ours(dsn: Dsn) -> int:
         return int(query(connection, sql, (client_name(),)).item())
 
 
-def query(
-    connection: Connection, sql: str, parameters: tuple[Any, ...] = (), *, quick: bool = False
-) -> pl.DataFrame:
-    """Run one statement and return its rows, in three round trips; with parameters, in two.
-
-    `quick`: without parameters, in one; but if the session is ended meanwhile, the server's reason is lost.
-    """
+def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) -> pl.DataFrame:
+    """Run one statement and return its rows."""
     # pyarrow would import pandas to convert Python's own values, which takes a third of a second.
     row = pl.DataFrame({f"${number}": [value] for number, value in enumerate(parameters, 1)})
     # The driver would ask the server for the type of a NULL without one, in two further round trips.
     bound = row.cast({pl.Null: pl.String}).to_arrow() if parameters else None
-    with connection.cursor(adbc_stmt_kwargs=_WITHOUT_COPY if quick else None) as cursor:
+    with connection.cursor() as cursor:
 
         def rows() -> pl.DataFrame:
             cursor.execute(sql, bound)
@@ -280,9 +274,9 @@ def query(
         return _call(connection, rows, cursor.adbc_cancel)
 
 
-def execute(connection: Connection, sql: str, *, quick: bool = False) -> None:
-    """Run one statement for its effect; `quick` as in `query`."""
-    with connection.cursor(adbc_stmt_kwargs=_WITHOUT_COPY if quick else None) as cursor:
+def execute(connection: Connection, sql: str) -> None:
+    """Run one statement for its effect."""
+    with connection.cursor() as cursor:
         _call(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
 
 
@@ -302,7 +296,7 @@ def each_committed(connection: Connection) -> Iterator[None]:
 
 def begin(connection: Connection) -> None:
     """Begin a repeatable-read transaction, which lasts until the connection is closed."""
-    execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ", quick=True)
+    execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ")
 
 
 def commit(connection: Connection) -> None:

@@ -156,10 +156,10 @@ def open_ledger(dsn: Dsn, schema: str) -> Iterator[Ledger]:
     needed = (*KEPT, FORECAST_TABLE, STREAMS_TABLE)
     rights = dict.fromkeys((*needed, VERSIONS.name), ("SELECT",))
     with connect(dsn, repeatable_read=True) as connection:
-        execute(connection, "SET TRANSACTION READ ONLY", quick=True)
+        execute(connection, "SET TRANSACTION READ ONLY")
         seen = look(connection, schema, rights)
         tables = seen.tables
-        check_version(partial(query, connection, quick=True), tables)
+        check_version(partial(query, connection), tables)
         tables.check(*needed, to_write=())
         check_rights(connection, tables, rights, seen.lacking)
         warn_of_hidden_rows(tables, *needed)

@@ -65,7 +65,7 @@ def check_version(read: Callable[[str], pl.DataFrame], tables: Tables) -> int:
 
 def pending(connection: Connection, schema: str) -> list[Migration]:
     """Return the migrations that a schema lacks, in order. Raises as `check_version` does."""
-    found = check_version(partial(query, connection, quick=True), read_tables(connection, schema))
+    found = check_version(partial(query, connection), read_tables(connection, schema))
     return [migration for migration in MIGRATIONS if migration.number > found]
 
 

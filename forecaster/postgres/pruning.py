@@ -73,7 +73,7 @@ def prune(dsn: Dsn, schema: str, *, keep: int, dry_run: bool) -> Pruned:
         tables = seen.tables
         if not dry_run:
             check_writable(connection, seen.state)
-        check_version(partial(query, connection, quick=True), tables)
+        check_version(partial(query, connection), tables)
         tables.check(*KEPT, to_write=())
         check_rights(connection, tables, rights, seen.lacking)
         warn_of_hidden_rows(tables, *KEPT)

@@ -111,7 +111,7 @@ def why_not_kept(connection: Connection, tables: Tables, lacking: Rows | None = 
         return NotKept(f"the schema has no {' and no '.join(missing)}", "create them with `forecaster init`")
     if lacking is None:
         lacking = answers(connection, {"lacking": LACKING}, (tables.schema,))["lacking"]
-    newest = query(connection, last_applied(tables), quick=True)
+    newest = query(connection, last_applied(tables))
     # A newer version also explains columns that do not fit.
     return _too_new(*next(newest.iter_rows(), (None, None))) or _unfit(tables, lacking)
 

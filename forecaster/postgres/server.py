@@ -34,7 +34,7 @@ class ServerState:
 
 def server_state(connection: Connection) -> ServerState:
     """Read the state of the server."""
-    return state_from(query(connection, STATE, quick=True).row(0))
+    return state_from(query(connection, STATE).row(0))
 
 
 def state_from(row: tuple[Any, ...]) -> ServerState:
