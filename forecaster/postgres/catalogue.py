@@ -322,14 +322,10 @@ def _unsaid(reason: str, message: str) -> ForecasterError:
 
 
 def _records(wire: pl.DataFrame) -> pl.LazyFrame:
-    """Unpack one row per track and record: `RECORDS`. The arrays begin with the newest record."""
-    newest_first = pl.int_ranges(0, -pl.col("streams").list.len().cast(pl.Int64), -1, dtype=pl.Int32)
+    """Select the streams of the tracks that have a record: `RECORDS`. The arrays begin with the newest."""
+    has_some = pl.col("streams").list.len() > 0
     return (
-        wire.lazy()
-        .filter(pl.col("streams").list.len() > 0)
-        .select("cm_track_id", day=newest_first, daily_streams="streams")
-        .explode("day", "daily_streams")
-        .select(RECORDS)
+        wire.lazy().filter(has_some).select("cm_track_id", pl.col("streams").list.reverse()).select(RECORDS)
     )
 
 
