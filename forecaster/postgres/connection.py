@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from math import inf
+from time import perf_counter
 from types import ModuleType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -76,6 +78,9 @@ CONNECT_TIMEOUT = 3.5
 """Seconds to wait for a server that does not answer, unless `connect_timeout` is longer."""
 
 _databases: WeakKeyDictionary[Connection, Dsn] = WeakKeyDictionary()  # the database of each connection
+_quickest: WeakKeyDictionary[Connection, float] = (
+    WeakKeyDictionary()
+)  # seconds of the quickest statement of each
 
 T = TypeVar("T")
 
@@ -237,13 +242,28 @@ def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) ->
             # Fetched as Arrow, so that an error that comes with the rows keeps its SQLSTATE.
             return pl.DataFrame(cursor.fetch_arrow_table())
 
-        return _call(connection, rows, cursor.adbc_cancel)
+        return _timed(connection, rows, cursor.adbc_cancel)
 
 
 def execute(connection: Connection, sql: str) -> None:
     """Run one statement for its effect."""
     with connection.cursor() as cursor:
-        _call(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
+        _timed(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
+
+
+def distance(connection: Connection) -> float:
+    """Return the seconds that the quickest statement has taken so far: those of a few round trips.
+
+    Infinite before the first statement.
+    """
+    return _quickest.get(connection, inf)
+
+
+def _timed(connection: Connection, call: Callable[[], T], cancel: Callable[[], object]) -> T:
+    start = perf_counter()
+    result = _call(connection, call, cancel)
+    _quickest[connection] = min(perf_counter() - start, distance(connection))
+    return result
 
 
 def begin(connection: Connection) -> None:

@@ -11,7 +11,7 @@ import polars as pl
 
 from forecaster.errors import PooledError
 from forecaster.postgres.catalogue import Source, export_snapshot, slices
-from forecaster.postgres.connection import Connection, begin, connect, end_connections
+from forecaster.postgres.connection import Connection, begin, connect, distance, end_connections
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.limits import Limit, check_limit, needed
 from forecaster.postgres.lock import ENDS_WITHIN, release_lock, take_lock
@@ -19,6 +19,7 @@ from forecaster.postgres.rights import check_rights
 from forecaster.postgres.runs import NotKept, RunRecord, why_not_kept
 from forecaster.postgres.server import check_writable, server_state
 from forecaster.postgres.tables import Tables, read_tables
+from forecaster.process.logs import log
 from forecaster.process.signals import cancel_all, cancel_now, outcome
 from forecaster.run.batch import Done, Work
 from forecaster.run.config import RunConfig
@@ -26,6 +27,9 @@ from forecaster.run.observe import observed
 from forecaster.run.plausible import Observed
 from forecaster.run.report import Report, Subject
 from forecaster.run.session import Opened
+
+_FAR = 0.01
+"""Seconds of a short statement from which on a batch should be large."""
 
 
 @dataclass
@@ -63,10 +67,11 @@ class Task(Protocol):
         """Count the rows of these tracks or artists that are not records."""
         ...
 
-    def batch_size(self, number: int, source: Source, places: int | None, /) -> int:
+    def batch_size(self, number: int, source: Source, places: int | None, /, *, is_far: bool) -> int:
         """Return how many of `number` ids go into a batch.
 
-        `places`: how many batches the workers process at the same time; None without workers.
+        `places`: how many batches the workers process at the same time; None without workers. `is_far`:
+        whether waiting for the server's answers takes longer than what overlapping batches save.
         """
         ...
 
@@ -104,6 +109,8 @@ class DatabaseSession:
         self.record = RunRecord(dsn, report, self.created_at, config.parameters.horizon)
         self.holder: str | None = None
         """Application name that last held the lock."""
+        self.away = 0.0
+        """Seconds of the quickest statement when the run connected."""
         self.limit: Limit | None = None
         """The limit of connections when the run connected."""
         self.goes_on = False
@@ -133,7 +140,13 @@ class DatabaseSession:
             work = self.task.work(source, writer, self.config, shared)
 
             def cut(places: int | None) -> Sequence[pl.Series]:
-                size = self.task.batch_size(len(todo), source, places)
+                size = self.task.batch_size(len(todo), source, places, is_far=self.away > _FAR)
+                log.debug(
+                    "%s per batch: at most %s, as a short statement takes %.1f ms",
+                    self.report.stages.unit,
+                    f"{size:,}",
+                    1000 * self.away,
+                )
                 batches = [batch for part in self._parts(todo) if len(part) for batch in slices(part, size)]
                 if places is not None:
                     self._check_workers(min(places, work.at_once or places, len(batches)))
@@ -200,6 +213,7 @@ class DatabaseSession:
             raise
         if writer and self.task.leaves_history:
             self._keep_record(stack, writer, tables)
+        self.away = distance(reader)
         return Source(self.dsn, tables, snapshot), writer
 
     def _check_workers(self, batches: int) -> None:
