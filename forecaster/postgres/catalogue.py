@@ -35,11 +35,13 @@ from forecaster.postgres.connection import (
     watch,
 )
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.limits import CONNECTIONS
+from forecaster.postgres.look import look
 from forecaster.postgres.pooling import check_sessions, pooled
 from forecaster.postgres.rights import check_rights, warnings_of_hidden_rows
 from forecaster.postgres.stall import hang_up
 from forecaster.postgres.stored import stored_months
-from forecaster.postgres.tables import Tables, read_tables
+from forecaster.postgres.tables import Tables
 from forecaster.process.secrets import brief
 from forecaster.process.signals import Cancel, Interrupted, interruptible
 from forecaster.tables import (
@@ -53,9 +55,6 @@ os.environ.setdefault("RUST_LOG", "off")  # else its connection pool writes to s
 import connectorx as cx
 
 _log = logging.getLogger("forecaster")
-
-CONNECTIONS = 2
-"""Number of connections that read at the same time. Measured on two cores: more than two gain nothing."""
 
 # connectorx reports no SQLSTATE. The server's message, in the server's language, follows these words of the
 # driver; all other text is the driver's own.
@@ -97,10 +96,12 @@ def open_source(dsn: Dsn, schema: str, *, needed: Sequence[str] = TO_FORECAST) -
     Raises `SchemaMismatchError` if the `needed` tables do not fit, `DatabaseError` if the user may not read
     them.
     """
+    rights = dict.fromkeys(needed, ("SELECT",))
     with connect(dsn, repeatable_read=True) as connection:
-        tables = read_tables(connection, schema)
+        seen = look(connection, schema, rights)
+        tables = seen.tables
         tables.check(*needed, to_write=())
-        check_rights(connection, tables, dict.fromkeys(needed, ("SELECT",)))
+        check_rights(connection, tables, rights, seen.lacking)
         warn_of_hidden_rows(tables, *needed)
         yield Source(dsn, tables, export_snapshot(connection))
 

@@ -11,14 +11,15 @@ import polars as pl
 
 from forecaster.errors import PooledError
 from forecaster.postgres.catalogue import Source, export_snapshot, slices
-from forecaster.postgres.connection import Connection, begin, connect, distance, end_connections
+from forecaster.postgres.connection import Connection, begin, connect, connecting, distance, end_connections
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.limits import Limit, check_limit, needed
 from forecaster.postgres.lock import ENDS_WITHIN, release_lock, take_lock
+from forecaster.postgres.look import Look, look
 from forecaster.postgres.rights import check_rights
-from forecaster.postgres.runs import NotKept, RunRecord, why_not_kept
-from forecaster.postgres.server import check_writable, server_state
-from forecaster.postgres.tables import Tables, read_tables
+from forecaster.postgres.runs import NotKept, RunRecord
+from forecaster.postgres.server import check_writable
+from forecaster.postgres.tables import Tables
 from forecaster.process.logs import log
 from forecaster.process.signals import cancel_all, cancel_now, outcome
 from forecaster.run.batch import Done, Work
@@ -190,52 +191,54 @@ class DatabaseSession:
         return [todo.filter(~is_replaced), todo.filter(is_replaced)]
 
     def _connected(self, stack: ExitStack, *, repeats: bool) -> tuple[Source, Connection | None]:
-        config = self.config
         # Without a transaction: a pooler that hands out transactions then gives its session to the writer.
         reader = stack.enter_context(connect(self.dsn, begun=False))
-        state = server_state(reader)
-        if not config.dry_run:
-            check_writable(reader, state)
-        if not self.was_reached:  # later, the server may still count the connections that were lost
-            self.limit = state.limit
-            check_limit(self.limit, needed(dry_run=config.dry_run), own=1)
-        self.report.server = state.version
-        tables = read_tables(reader, self.schema)
-        self.task.check(tables, repeats=repeats, dry_run=config.dry_run)
-        check_rights(reader, tables, self._rights)
-        writer = None if config.dry_run else self._locked(stack, reader, tables, state.pid)
+        opened = None if self.config.dry_run else stack.enter_context(connecting(self.dsn, like=reader))
+        seen = look(reader, self.schema, self._rights)
+        self._check(reader, seen, repeats=repeats)
+        writer = self._locked(opened(), seen) if opened else None
         begin(reader)  # the snapshot must be younger than the lock
         try:
-            snapshot = export_snapshot(reader, first=state.pid)
+            snapshot = export_snapshot(reader, first=seen.state.pid)
         except PooledError:
             if writer:
-                release_lock(writer, tables, table=self.task.target)
+                release_lock(writer, seen.tables, table=self.task.target)
             raise
         if writer and self.task.leaves_history:
-            self._keep_record(stack, writer, tables)
+            self._keep_record(stack, writer, seen)
         self.away = distance(reader)
-        return Source(self.dsn, tables, snapshot), writer
+        return Source(self.dsn, seen.tables, snapshot), writer
+
+    def _check(self, reader: Connection, seen: Look, *, repeats: bool) -> None:
+        """Raise what would prevent the run."""
+        dry_run = self.config.dry_run
+        if not dry_run:
+            check_writable(reader, seen.state)
+        if not self.was_reached:  # later, the server may still count the connections that were lost
+            self.limit = seen.state.limit
+            check_limit(self.limit, needed(dry_run=dry_run), own=1)
+        self.report.server = seen.state.version
+        self.task.check(seen.tables, repeats=repeats, dry_run=dry_run)
+        check_rights(reader, seen.tables, self._rights, seen.lacking)
 
     def _check_workers(self, batches: int) -> None:
         """Raise `ConnectionLimitError` if the workers cannot have their connections."""
         if self.limit and batches:
             check_limit(self.limit, needed(dry_run=self.config.dry_run, batches=batches), own=1)
 
-    def _locked(self, stack: ExitStack, reader: Connection, tables: Tables, pid: int) -> Connection:
-        writer = stack.enter_context(connect(self.dsn, like=reader))
+    def _locked(self, writer: Connection, seen: Look) -> Connection:
         if self.holder:  # the server may not have noticed that this connection is lost
             end_connections(self.dsn, self.holder)
         wait = max(self.config.wait, ENDS_WITHIN if self.holder else 0)
-        self.holder = take_lock(writer, tables, table=self.task.target, wait=wait, besides=pid)
+        besides = seen.state.pid
+        self.holder = take_lock(writer, seen.tables, table=self.task.target, wait=wait, besides=besides)
         return writer
 
-    def _keep_record(self, stack: ExitStack, writer: Connection, tables: Tables) -> None:
+    def _keep_record(self, stack: ExitStack, writer: Connection, seen: Look) -> None:
         """Record the run from now to its end, if the database has tables for it."""
-        if why_not := why_not_kept(writer, tables):
-            self.why_not_kept = why_not
-            return
-        self.record.begin(writer, tables)
-        stack.push(lambda _kind, error, _trace: self.record.end(writer, tables, error))
+        self.why_not_kept = self.record.begin(writer, seen.tables, seen.lacking_to_keep)
+        if self.why_not_kept is None:
+            stack.push(lambda _kind, error, _trace: self.record.end(writer, seen.tables, error))
 
     @property
     def _rights(self) -> dict[str, tuple[str, ...]]:

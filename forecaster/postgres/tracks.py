@@ -20,7 +20,7 @@ from forecaster.frames.casting import Fitted
 from forecaster.frames.collecting import collect
 from forecaster.model.features import looks_ahead
 from forecaster.postgres import freshness
-from forecaster.postgres.catalogue import CONNECTIONS, Source
+from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import (
     Connection,
     commit,
@@ -31,6 +31,7 @@ from forecaster.postgres.connection import (
 )
 from forecaster.postgres.dsn import Dsn, with_own_password
 from forecaster.postgres.forecasts import store_forecasts
+from forecaster.postgres.limits import CONNECTIONS
 from forecaster.postgres.rights import warnings_of_hidden_rows
 from forecaster.postgres.rows import fit_or_refuse, uuid_bytes
 from forecaster.postgres.runs import history_rows, kept_tracks

@@ -116,9 +116,8 @@ def interruptible(
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread and timeout is None and watch is None:
         return call()
-    result: Future[T] = Future()
+    result = started(call)
     try:
-        threading.Thread(target=_settle, args=(result, call), daemon=True).start()
         if watch:
             watch(result)
         return outcome(result, timeout=timeout)
@@ -127,6 +126,13 @@ def interruptible(
         if cancel:
             cancel_now([result], cancel)
         raise
+
+
+def started(call: Callable[[], T], /) -> "Future[T]":
+    """Make a call in another thread, which does not keep the process from ending."""
+    result: Future[T] = Future()
+    threading.Thread(target=_settle, args=(result, call), daemon=True).start()
+    return result
 
 
 def both(first: Callable[[], T], second: Callable[[], U], /, *, cancel: Cancel) -> tuple[T, U]:
