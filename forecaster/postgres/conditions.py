@@ -35,6 +35,10 @@ MORE_CONNECTIONS = (
     "wait until other sessions end, or raise max_connections or the CONNECTION LIMIT of the user or "
     "database: a run uses up to six connections, and three more for each batch of a Dask worker"
 )
+SESSION_OVER = (
+    "the server is shutting down, somebody ended the session, or the network was cut: start again once the "
+    "server can be reached"
+)
 
 _HINTS: Mapping[str, str] = {
     INSUFFICIENT_PRIVILEGE: "grant the privilege to this user, or add a policy if row security refuses "

@@ -24,7 +24,7 @@ from forecaster.errors import (
     StalledError,
     TurnedAwayError,
 )
-from forecaster.postgres.conditions import OF_A_POOLER, hint_for, is_lost
+from forecaster.postgres.conditions import OF_A_POOLER, SESSION_OVER, hint_for, is_lost
 from forecaster.postgres.dsn import APPLICATION_NAME, Dsn, libpq_variables_hidden
 from forecaster.postgres.pooling import pooled
 from forecaster.postgres.stall import Watch, bytes_passed, hang_up
@@ -44,6 +44,8 @@ finally:
 
 _ISOLATION = "adbc.connection.transaction.isolation_level"
 _REPEATABLE_READ = {_ISOLATION: "adbc.connection.transaction.isolation.repeatable_read"}
+# Else the driver first asks for the columns of a result, and wraps the statement in a COPY: three turns.
+_IN_ONE_TURN = {"adbc.postgresql.use_copy": "false"}
 _READ_COMMITTED = {_ISOLATION: "adbc.connection.transaction.isolation.read_committed"}
 # Overrides what server, database and user have set: names are sent in it, and connectorx sets it too.
 _ENCODING = "client_encoding=UTF8"
@@ -54,7 +56,7 @@ _GUESS = "\tThis probably means the server terminated abnormally\n\tbefore or wh
 # in the statement. Each pattern takes linear time, because a trigger may have written the text.
 _DRIVERS_WORDS = re.compile(
     r"[A-Z_]+: (?:\[libpq\] )?"
-    r"(?:Failed to \w+(?: query| COPY statement)?(?: '.*?')?: (?:PGRES_\w+ )?"
+    r"(?:Failed to \w+(?: query| COPY statement)?(?: '.*'(?=: \w+:  )| '.*')?: (?:PGRES_\w+ )?"
     r"|Execution error \[\w+\]: |could not begin COPY: )*"
     r"(?:\w+:  )?",  # the server's ERROR, in any language
     re.DOTALL,
@@ -146,11 +148,13 @@ def statement_errors(dsn: Dsn) -> Iterator[None]:
         yield
     except adbc.Error as error:
         message, state = _reason(dsn.redact(str(error))), error.sqlstate or ""
-        kind = ConnectionLostError if is_lost(error) else DatabaseError
+        over = is_lost(error)
+        kind = ConnectionLostError if over else DatabaseError
         text = f"{message}{f' (SQLSTATE {state})' if state else ''}"
         if state in OF_A_POOLER:
             raise pooled(text) from None
-        raise kind(text, hint=hint_for(state)) from None
+        # libpq keeps what the server said at last, but without its state.
+        raise kind(text, hint=hint_for(state) or (SESSION_OVER if over else None)) from None
 
 
 def not_again(error: ConnectionLostError | StalledError, hint: str) -> ForecasterError:
@@ -230,7 +234,7 @@ def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) ->
     # pyarrow would import pandas to convert Python's own values, which takes a third of a second.
     row = pl.DataFrame({f"${number}": [value] for number, value in enumerate(parameters, 1)})
     bound = row.to_arrow() if parameters else None
-    with connection.cursor() as cursor:
+    with connection.cursor(adbc_stmt_kwargs=_IN_ONE_TURN) as cursor:
 
         def rows() -> pl.DataFrame:
             cursor.execute(sql, bound)
@@ -242,7 +246,7 @@ def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) ->
 
 def execute(connection: Connection, sql: str) -> None:
     """Run one statement for its effect."""
-    with connection.cursor() as cursor:
+    with connection.cursor(adbc_stmt_kwargs=_IN_ONE_TURN) as cursor:
         _call(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
 
 
