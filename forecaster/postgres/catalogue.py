@@ -42,6 +42,7 @@ from forecaster.postgres.rights import check_rights, warnings_of_hidden_rows
 from forecaster.postgres.stall import hang_up
 from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import Tables
+from forecaster.postgres.wire import unpacked
 from forecaster.process.secrets import brief
 from forecaster.process.signals import Cancel, Interrupted, interruptible
 from forecaster.tables import (
@@ -174,7 +175,7 @@ class Source:
         wire = self._read(
             statements.history_by_index if by_index else statements.history_in_one_pass, track_ids
         )
-        return History(_records(wire), _facts(wire), duplicates=int(wire["duplicates"].sum()))
+        return History(_records(unpacked(wire)), _facts(wire), duplicates=int(wire["duplicates"].sum()))
 
     def ends(self, track_ids: pl.Series) -> pl.DataFrame:
         """Group the tracks by the day of their last record: day (since 1970-01-01), number, first (ids)."""
@@ -336,7 +337,8 @@ def _facts(wire: pl.DataFrame) -> pl.LazyFrame:
         .with_columns(
             first_date=pl.col("first_day").cast(pl.Int32).cast(pl.Date),
             last_date=pl.col("last_day").cast(pl.Int32).cast(pl.Date),
-            has_several_artists=(pl.col("min_artist_id") < pl.col("max_artist_id")).fill_null(value=False),
+            days_from_release=pl.col("days_from_release").cast(pl.Int64),
+            has_several_artists=pl.col("has_several_artists").fill_null(value=False),
         )
         .select(TRACK_FACTS)
     )
