@@ -117,8 +117,11 @@ def _open(dsn: Dsn, options: Mapping[str, str] | None, like: Connection | None) 
                 )
             else:
                 connection = like.adbc_clone()
-                connection.adbc_connection.set_options(**(options or {}))
-                connection.rollback()  # the next transaction has the options
+                if options is None:
+                    connection.adbc_connection.set_autocommit(True)
+                else:
+                    connection.adbc_connection.set_options(**options)
+                    connection.rollback()  # the next transaction has the options
             return connection
 
     given = dict(dsn.parameters).get("connect_timeout", "")
@@ -229,12 +232,17 @@ def _end_ours(dsn: Dsn) -> int:
         return int(query(connection, sql, (client_name(),)).item())
 
 
-def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) -> pl.DataFrame:
-    """Run one statement and return its rows."""
+def query(
+    connection: Connection, sql: str, parameters: tuple[Any, ...] = (), *, many: bool = False
+) -> pl.DataFrame:
+    """Run one statement and return its rows.
+
+    `many`: whether there may be so many that they have to be decoded while they come, for two more turns.
+    """
     # pyarrow would import pandas to convert Python's own values, which takes a third of a second.
     row = pl.DataFrame({f"${number}": [value] for number, value in enumerate(parameters, 1)})
     bound = row.to_arrow() if parameters else None
-    with connection.cursor(adbc_stmt_kwargs=_IN_ONE_TURN) as cursor:
+    with connection.cursor(adbc_stmt_kwargs=None if many else _IN_ONE_TURN) as cursor:
 
         def rows() -> pl.DataFrame:
             cursor.execute(sql, bound)
@@ -251,8 +259,8 @@ def execute(connection: Connection, sql: str) -> None:
 
 
 def begin(connection: Connection) -> None:
-    """Begin a repeatable-read transaction, which lasts until the connection is closed."""
-    execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+    """Begin a transaction that only reads one snapshot, and lasts until the connection is closed."""
+    execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
 
 def commit(connection: Connection) -> None:

@@ -200,7 +200,7 @@ class DatabaseSession:
             raise
         if writer and self.task.leaves_history:
             self._keep_record(stack, writer, tables)
-        return Source(self.dsn, tables, snapshot), writer
+        return stack.enter_context(Source(self.dsn, tables, snapshot).connected(reader)), writer
 
     def _check_workers(self, batches: int) -> None:
         """Raise `ConnectionLimitError` if the workers cannot have their connections."""
