@@ -207,7 +207,8 @@ class DatabaseSession:
         if writer and self.task.leaves_history:
             self._keep_record(stack, writer, seen)
         self.away = distance(reader)
-        return Source(self.dsn, seen.tables, snapshot), writer
+        source = Source(self.dsn, seen.tables, snapshot)
+        return stack.enter_context(source.connected(reader)), writer
 
     def _check(self, reader: Connection, seen: Look, *, repeats: bool) -> None:
         """Raise what would prevent the run."""
