@@ -11,7 +11,7 @@ from forecaster.errors import ConnectionLimitError
 from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.limits import CONNECTIONS, Limit, check_limit, needed
+from forecaster.postgres.limits import Limit, check_limit, needed
 from forecaster.postgres.rates import ArtistRates
 from forecaster.postgres.readers import CONNECTIONS
 from forecaster.postgres.server import server_state
