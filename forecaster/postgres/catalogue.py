@@ -35,7 +35,6 @@ from forecaster.postgres.connection import (
     watch,
 )
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.limits import CONNECTIONS
 from forecaster.postgres.look import look
 from forecaster.postgres.pooling import check_sessions, pooled
 from forecaster.postgres.readers import CONNECTIONS, LIFT_TIMEOUTS, Readers
