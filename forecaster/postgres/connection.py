@@ -9,6 +9,8 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from math import inf
+from time import perf_counter
 from types import ModuleType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -81,6 +83,7 @@ CONNECT_TIMEOUT = 3.5
 _OPENS_WITHIN = 1.0  # seconds until a connection that is no longer needed is abandoned
 
 _databases: WeakKeyDictionary[Connection, Dsn] = WeakKeyDictionary()  # the database of each connection
+_quickest: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()  # seconds of its quickest statement
 
 T = TypeVar("T")
 
@@ -262,26 +265,46 @@ def _end_ours(dsn: Dsn) -> int:
         return int(query(connection, sql, (client_name(),)).item())
 
 
-def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) -> pl.DataFrame:
-    """Run one statement and return its rows."""
+def query(
+    connection: Connection, sql: str, parameters: tuple[Any, ...] = (), *, many: bool = False
+) -> pl.DataFrame:
+    """Run one statement and return its rows.
+
+    `many`: whether there may be so many that they have to be decoded while they come, for two more turns.
+    """
     # pyarrow would import pandas to convert Python's own values, which takes a third of a second.
     row = pl.DataFrame({f"${number}": [value] for number, value in enumerate(parameters, 1)})
     # The driver would ask the server for the type of a NULL without one, in two further turns.
     bound = row.cast({pl.Null: pl.String}).to_arrow() if parameters else None
-    with connection.cursor(adbc_stmt_kwargs=_IN_ONE_TURN) as cursor:
+    with connection.cursor(adbc_stmt_kwargs=None if many else _IN_ONE_TURN) as cursor:
 
         def rows() -> pl.DataFrame:
             cursor.execute(sql, bound)
             # Fetched as Arrow, so that an error that comes with the rows keeps its SQLSTATE.
             return pl.DataFrame(cursor.fetch_arrow_table())
 
-        return _call(connection, rows, cursor.adbc_cancel)
+        return _timed(connection, rows, cursor.adbc_cancel)
 
 
 def execute(connection: Connection, sql: str) -> None:
     """Run one statement for its effect."""
     with connection.cursor(adbc_stmt_kwargs=_IN_ONE_TURN) as cursor:
-        _call(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
+        _timed(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
+
+
+def distance(connection: Connection) -> float:
+    """Return the seconds that the quickest statement has taken so far: those of a few round trips.
+
+    Infinite before the first statement.
+    """
+    return _quickest.get(connection, inf)
+
+
+def _timed(connection: Connection, call: Callable[[], T], cancel: Callable[[], object]) -> T:
+    start = perf_counter()
+    result = _call(connection, call, cancel)
+    _quickest[connection] = min(perf_counter() - start, distance(connection))
+    return result
 
 
 @contextmanager
@@ -299,8 +322,8 @@ def each_committed(connection: Connection) -> Iterator[None]:
 
 
 def begin(connection: Connection) -> None:
-    """Begin a repeatable-read transaction, which lasts until the connection is closed."""
-    execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+    """Begin a transaction that only reads one snapshot, and lasts until the connection is closed."""
+    execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
 
 def commit(connection: Connection) -> None:

@@ -19,7 +19,6 @@ from forecaster.postgres.conditions import UNIQUE_VIOLATION
 from forecaster.postgres.connection import (
     Connection,
     connect,
-    copy_in,
     each_committed,
     integer_array,
     query,
@@ -27,6 +26,7 @@ from forecaster.postgres.connection import (
 )
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.migrations import MIGRATIONS, NEWER_PROGRAM, last_applied, too_new
+from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import Tables
 from forecaster.process.secrets import masked
 from forecaster.process.signals import Interrupted, postponed
@@ -36,6 +36,9 @@ from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, REFUSED, RUNS, VERS
 
 MODEL = "production"
 """The name of the model in the record of a run."""
+
+FOUND, TRACKS = "found", "$1"
+"""In the SQL of `query_and_keep`: what `stored_months` selects of the tracks, and the array of their ids."""
 
 _FOR_THE_REST = 0.4  # seconds that are left, after a signal, to write the report
 _PATIENCE = 5  # seconds of silence of a server after which a failure is not recorded
@@ -208,36 +211,40 @@ class RunRecord:
 
 
 def history_rows(run: int, computed: Computed, /) -> pl.DataFrame:
-    """Return the rows of the history for the tracks of a batch: the columns of `HISTORY`."""
-    months = (
-        computed.fitted.rows.lazy()
-        .sort("cm_track_id", "month")
-        .group_by(pl.col("cm_track_id").cast(pl.Int64))
-        .agg(months=pl.col("forecasted_value").cast(pl.Float64))
-    )
+    """Return the rows of the history for the tracks of a batch: the columns of `HISTORY` except `months`."""
     is_refused = pl.col("cm_track_id").is_in([*computed.refused])
     return collect(
         computed.known.lazy()
-        .join(months, on="cm_track_id", how="left")
         .join(computed.skipped.lazy().select("cm_track_id", "reason"), on="cm_track_id", how="left")
         .with_columns(
             run_id=pl.lit(run, dtype=pl.Int64),
             reason=pl.when(is_refused).then(pl.lit(REFUSED)).otherwise("reason"),
         )
-        .select(pl.col(column.name).cast(column.dtype) for column in HISTORY.columns)
+        .select(pl.col(one.name).cast(one.dtype) for one in HISTORY.columns if one.name != "months")
         .sort("cm_track_id")
     )
 
 
-def keep(writer: Connection, tables: Tables, rows: pl.DataFrame, /) -> None:
-    """Append rows to the history. The caller commits.
+def query_and_keep(
+    writer: Connection, tables: Tables, tracks: pl.Series, sql: str, rows: pl.DataFrame | None, /
+) -> pl.DataFrame:
+    """Query the `FOUND` of some tracks, and in the same statement add rows to the history.
 
-    Raises `WriteRefusedError` if the run has a row of a track there already, from another worker.
+    `sql`: in it, `TRACKS` are the ids, as an array. The history of these tracks gets their months as they are
+    stored. The caller commits. Raises `WriteRefusedError` if the run has a row of a track there already, from
+    another worker.
     """
-    if rows.is_empty():
-        return
+    streams = "" if rows is None else ", array_agg(s.forecasted_value::float8 ORDER BY s.month) AS streams"
+    found = f"{stored_months(tables, more=streams)} AND cm_track_id = ANY ({TRACKS})"
+    known = [] if rows is None else rows.get_columns()
+    names = ", ".join(column.name for column in known)
+    values = ", ".join(f"${number}" for number, _ in enumerate(known, 2))
+    keep = f"""
+        INSERT INTO {tables.name(HISTORY.name)} ({names}, months)
+        SELECT k.*, f.streams FROM unnest({values}) AS k ({names}) LEFT JOIN {FOUND} f USING (cm_track_id)"""
+    kept = f", kept AS ({keep})" if known else ""
     try:
-        copy_in(writer, rows, HISTORY.name, schema=tables.schema)
+        return query(writer, f"WITH {FOUND} AS ({found} GROUP BY 1){kept} {sql}", (tracks, *known))
     except adbc.Error as error:
         if error.sqlstate != UNIQUE_VIOLATION:
             raise

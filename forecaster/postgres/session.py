@@ -12,7 +12,7 @@ import polars as pl
 
 from forecaster.errors import PooledError
 from forecaster.postgres.catalogue import Source, export_snapshot, slices
-from forecaster.postgres.connection import Connection, begin, connect, connecting, end_connections
+from forecaster.postgres.connection import Connection, begin, connect, connecting, distance, end_connections
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.limits import Limit, check_limit, needed
 from forecaster.postgres.lock import ENDS_WITHIN, release_lock, take_lock
@@ -21,6 +21,7 @@ from forecaster.postgres.rights import check_rights
 from forecaster.postgres.runs import NotKept, RunRecord
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.tables import Tables
+from forecaster.process.logs import log
 from forecaster.process.signals import Cancel, both, cancel_all, cancel_now, outcome
 from forecaster.run.batch import Done, Work
 from forecaster.run.config import RunConfig
@@ -28,6 +29,9 @@ from forecaster.run.observe import observed
 from forecaster.run.plausible import Observed
 from forecaster.run.report import Report, Subject
 from forecaster.run.session import Opened
+
+_FAR = 0.01
+"""Seconds of a short statement from which on a batch should be large."""
 
 
 @dataclass
@@ -65,10 +69,11 @@ class Task(Protocol):
         """Count the rows of these tracks or artists that are not records."""
         ...
 
-    def batch_size(self, number: int, source: Source, places: int | None, /) -> int:
+    def batch_size(self, number: int, source: Source, places: int | None, /, *, is_far: bool) -> int:
         """Return how many of `number` ids go into a batch.
 
-        `places`: how many batches the workers process at the same time; None without workers.
+        `places`: how many batches the workers process at the same time; None without workers. `is_far`:
+        whether waiting for the server's answers takes longer than what overlapping batches save.
         """
         ...
 
@@ -106,6 +111,8 @@ class DatabaseSession:
         self.record = RunRecord(dsn, report, self.created_at, config.parameters.horizon)
         self.holder: str | None = None
         """Application name that last held the lock."""
+        self.away = 0.0
+        """Seconds of the quickest statement when the run connected."""
         self.limit: Limit | None = None
         """The limit of connections when the run connected."""
         self.goes_on = False
@@ -135,7 +142,13 @@ class DatabaseSession:
             work = self.task.work(source, writer, self.config, shared)
 
             def cut(places: int | None) -> Sequence[pl.Series]:
-                size = self.task.batch_size(len(todo), source, places)
+                size = self.task.batch_size(len(todo), source, places, is_far=self.away > _FAR)
+                log.debug(
+                    "%s per batch: at most %s, as a short statement takes %.1f ms",
+                    self.report.stages.unit,
+                    f"{size:,}",
+                    1000 * self.away,
+                )
                 batches = [batch for part in self._parts(todo) if len(part) for batch in slices(part, size)]
                 if places is not None:
                     self._check_workers(min(places, work.at_once or places, len(batches)))
@@ -192,7 +205,9 @@ class DatabaseSession:
             if writer:
                 release_lock(writer, seen.tables, table=self.task.target)
             raise
-        return Source(self.dsn, seen.tables, snapshot), writer, seen
+        self.away = distance(reader)
+        source = stack.enter_context(Source(self.dsn, seen.tables, snapshot).connected(reader))
+        return source, writer, seen
 
     def _check(self, reader: Connection, seen: Look, *, repeats: bool) -> None:
         """Raise what would prevent the run."""
