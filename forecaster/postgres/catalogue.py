@@ -129,14 +129,18 @@ class Source:
 
     @contextmanager
     def connected(
-        self, exporter: Connection | None = None, *, like: Connection | None = None
+        self,
+        exporter: Connection | None = None,
+        *,
+        like: Connection | None = None,
+        spare: Callable[[], Connection] | None = None,
     ) -> "Iterator[Source]":
         """Keep the connections that read until the end of the block.
 
         `exporter`: the one that exported the snapshot, to be one of them; `like`: one that makes others open
-        faster.
+        faster; `spare`: as in `Readers`.
         """
-        with Readers(self.dsn, self.snapshot, exporter, like) as readers:
+        with Readers(self.dsn, self.snapshot, exporter, like, spare) as readers:
             yield replace(self, readers=readers)
 
     @property

@@ -321,9 +321,15 @@ def each_committed(connection: Connection) -> Iterator[None]:
         set_autocommit(False)
 
 
-def begin(connection: Connection) -> None:
-    """Begin a transaction that only reads one snapshot, and lasts until the connection is closed."""
-    execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+def begin(connection: Connection, *others: str) -> None:
+    """Begin a transaction that only reads one snapshot, and lasts until the connection is closed.
+
+    Runs the other statements in it, for their effect, in the same round trip.
+    """
+    with connection.cursor() as cursor:
+        statement = cursor.adbc_statement
+        statement.set_sql_query("; ".join(["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", *others]))
+        _call(connection, statement.execute_update, cursor.adbc_cancel)
 
 
 def commit(connection: Connection) -> None:

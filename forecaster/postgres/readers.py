@@ -1,7 +1,7 @@
 """Connections that read one snapshot: threads share them, and they are kept until it has been read."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Self
@@ -10,7 +10,7 @@ import adbc_driver_manager as adbc
 import polars as pl
 
 from forecaster.errors import ConnectionLostError, DatabaseError
-from forecaster.postgres.connection import Connection, begin, connect, execute, query, statement_errors
+from forecaster.postgres.connection import Connection, begin, connect, query, statement_errors
 from forecaster.postgres.dsn import Dsn
 
 CONNECTIONS = 2
@@ -36,6 +36,8 @@ class Readers:
     """The connection that exported it, to be among those that read; others open faster with it."""
     like: Connection | None = None
     """A connection to the same database that is not to be among them, but makes others open faster."""
+    spare: Callable[[], Connection] | None = None
+    """Waits for a connection that is being opened to be among them; its caller closes it."""
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _idle: list[Connection] = field(default_factory=list)
     _busy: list[Connection] = field(default_factory=list)
@@ -108,14 +110,13 @@ class Readers:
         """Open a connection to the snapshot."""
         with self._one_opens, ExitStack() as stack:
             like = self.exporter or self.like or next(iter(self._stacks), None)
-            connection = stack.enter_context(connect(self.dsn, like=like, begun=False))
-            begin(connection)
+            spare, self.spare = self.spare, None
+            connection = spare() if spare else stack.enter_context(connect(self.dsn, like=like, begun=False))
             try:
-                execute(connection, f"SET TRANSACTION SNAPSHOT '{self.snapshot}'")
+                begin(connection, f"SET TRANSACTION SNAPSHOT '{self.snapshot}'", f"SELECT {LIFT_TIMEOUTS}")
             except adbc.Error as error:
                 gone = f"the session that holds the snapshot is over: {self.dsn.redact(f'{error}')}"
                 raise ConnectionLostError(gone) from None
-            query(connection, f"SELECT {LIFT_TIMEOUTS}")
             self._stacks[connection] = stack.pop_all()
         return connection
 

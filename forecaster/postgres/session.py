@@ -194,6 +194,7 @@ class DatabaseSession:
     def _connected(self, stack: ExitStack, *, repeats: bool) -> tuple[Source, Connection | None, Look]:
         # Without a transaction: a pooler that hands out transactions then gives its session to the writer.
         reader = stack.enter_context(connect(self.dsn, begun=False))
+        spare = stack.enter_context(connecting(self.dsn, like=reader))
         opened = None if self.config.dry_run else stack.enter_context(connecting(self.dsn, like=reader))
         seen = look(reader, self.schema, self._rights)
         self._check(reader, seen, repeats=repeats)
@@ -206,7 +207,7 @@ class DatabaseSession:
                 release_lock(writer, seen.tables, table=self.task.target)
             raise
         self.away = distance(reader)
-        source = stack.enter_context(Source(self.dsn, seen.tables, snapshot).connected(reader))
+        source = stack.enter_context(Source(self.dsn, seen.tables, snapshot).connected(reader, spare=spare))
         return source, writer, seen
 
     def _check(self, reader: Connection, seen: Look, *, repeats: bool) -> None:
