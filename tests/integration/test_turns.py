@@ -14,7 +14,7 @@ from tests.proxy import Proxy
 from tests.tables import golden_mldr, golden_streams, initialise
 
 OPENING = 2  # turns to open a connection: whether there is TLS, and who asks
-LOCK, RECORD = b"pg_try_advisory_lock", b"'killed'"
+LOCK, RECORD = b"pg_try_advisory_lock", b"(log_id"
 SNAPSHOT, ITS_NAME = b"pg_export_snapshot", b"SET TRANSACTION SNAPSHOT"
 
 
