@@ -125,15 +125,15 @@ class Source:
     """The connections that are kept; None: each read has its own."""
 
     @contextmanager
-    def connected(
-        self, exporter: Connection | None = None, *, like: Connection | None = None
-    ) -> "Iterator[Source]":
+    def connected(self, exporter: Connection | None = None, *, ahead: bool = False) -> "Iterator[Source]":
         """Keep the connections that read until the end of the block.
 
-        `exporter`: the one that exported the snapshot, to be one of them; `like`: one that makes others open
-        faster.
+        `exporter`: the one that exported the snapshot, to be one of them; `ahead`: whether another one is
+        opened at once, while the caller goes on.
         """
-        with Readers(self.dsn, self.snapshot, exporter, like) as readers:
+        with Readers(self.dsn, self.snapshot, exporter) as readers:
+            if ahead:
+                readers.open_ahead()
             yield replace(self, readers=readers)
 
     @property

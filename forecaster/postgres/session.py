@@ -198,9 +198,10 @@ class DatabaseSession:
             if writer:
                 release_lock(writer, tables, table=self.task.target)
             raise
+        source = stack.enter_context(Source(self.dsn, tables, snapshot).connected(reader, ahead=True))
         if writer and self.task.leaves_history:
             self._keep_record(stack, writer, tables)
-        return stack.enter_context(Source(self.dsn, tables, snapshot).connected(reader)), writer
+        return source, writer
 
     def _check_workers(self, batches: int) -> None:
         """Raise `ConnectionLimitError` if the workers cannot have their connections."""
