@@ -26,12 +26,12 @@ class Proxy:
         self.dsn = replace(server, host="127.0.0.1", port=self.listener.getsockname()[1])
         self.here: list[socket.socket] = []
         self.there: list[socket.socket] = []
-        self.turns: list[int] = []
-        """How often each client has spoken after the server, or first; one number per connection."""
-        self.received = 0
-        """Bytes that the server has said."""
         self.stalled = threading.Event()
         """Whether that was said, or `stall` called."""
+        self.turns: list[tuple[int, bytes]] = []
+        """What clients began to say each time that it was their turn, and on which of their connections."""
+        self.received = 0
+        """Bytes that the server has said."""
         self._over = threading.Event()
 
     def __enter__(self) -> Self:
@@ -55,13 +55,6 @@ class Proxy:
         self.everywhere = True
         self.stalled.set()
 
-    def _count(self, source: socket.socket, data: bytes, last: list[socket.socket], number: int) -> None:
-        if source in self.there:
-            self.received += len(data)
-        elif last[0] is not source:
-            self.turns[number] += 1
-        last[0] = source
-
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
@@ -70,25 +63,20 @@ class Proxy:
                 there.connect(f"{self.server.host}/.s.PGSQL.{self.server.port}")
                 self.here.append(here)
                 self.there.append(there)
-                stuck, last = threading.Event(), [there]
-                self.turns.append(0)
-                for way in ((here, there), (there, here)):
-                    number = len(self.turns) - 1
-                    threading.Thread(
-                        target=self._pass_on, args=(*way, stuck, last, number), daemon=True
-                    ).start()
+                stuck, at_turn = threading.Event(), threading.Event()
+                at_turn.set()
+                for way in ((here, there, stuck, at_turn), (there, here, stuck, at_turn)):
+                    threading.Thread(target=self._pass_on, args=way, daemon=True).start()
 
     def _pass_on(
         self,
         source: socket.socket,
         target: socket.socket,
         stuck: threading.Event,
-        last: list[socket.socket],
-        number: int,
+        at_turn: threading.Event,
     ) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                self._count(source, data, last, number)
                 if stuck.is_set() or (self.everywhere and self.stalled.is_set()):
                     self._over.wait()
                 if source in self.here and self.to_come and self.to_come[0] in data:
@@ -98,4 +86,10 @@ class Proxy:
                         self.stalled.set()
                 elif source in self.there:
                     self._over.wait(self.pause)
+                if source in self.there:
+                    self.received += len(data)
+                    at_turn.set()
+                elif at_turn.is_set():
+                    at_turn.clear()
+                    self.turns.append((self.here.index(source), data))
                 target.sendall(data)

@@ -35,12 +35,13 @@ from forecaster.postgres.connection import (
     watch,
 )
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.look import look
 from forecaster.postgres.pooling import check_sessions, pooled
 from forecaster.postgres.readers import CONNECTIONS, LIFT_TIMEOUTS, Readers
 from forecaster.postgres.rights import check_rights, warnings_of_hidden_rows
 from forecaster.postgres.stall import hang_up
 from forecaster.postgres.stored import stored_months
-from forecaster.postgres.tables import Tables, read_tables
+from forecaster.postgres.tables import Tables
 from forecaster.postgres.wire import unpacked
 from forecaster.process.secrets import brief
 from forecaster.process.signals import Cancel, Interrupted, both, interruptible
@@ -86,10 +87,12 @@ def open_source(dsn: Dsn, schema: str, *, needed: Sequence[str] = TO_FORECAST) -
     Raises `SchemaMismatchError` if the `needed` tables do not fit, `DatabaseError` if the user may not read
     them.
     """
+    rights = dict.fromkeys(needed, ("SELECT",))
     with connect(dsn, repeatable_read=True) as connection:
-        tables = read_tables(connection, schema)
+        seen = look(connection, schema, rights)
+        tables = seen.tables
         tables.check(*needed, to_write=())
-        check_rights(connection, tables, dict.fromkeys(needed, ("SELECT",)))
+        check_rights(connection, tables, rights, seen.lacking)
         warn_of_hidden_rows(tables, *needed)
         with Source(dsn, tables, export_snapshot(connection)).connected(connection) as source:
             yield source
@@ -343,14 +346,10 @@ def _unsaid(reason: str, message: str) -> ForecasterError:
 
 
 def _records(wire: pl.DataFrame) -> pl.LazyFrame:
-    """Unpack one row per track and record: `RECORDS`. The arrays begin with the newest record."""
-    newest_first = pl.int_ranges(0, -pl.col("streams").list.len().cast(pl.Int64), -1, dtype=pl.Int32)
+    """Select the streams of the tracks that have a record: `RECORDS`. The arrays begin with the newest."""
+    has_some = pl.col("streams").list.len() > 0
     return (
-        wire.lazy()
-        .filter(pl.col("streams").list.len() > 0)
-        .select("cm_track_id", day=newest_first, daily_streams="streams")
-        .explode("day", "daily_streams")
-        .select(RECORDS)
+        wire.lazy().filter(has_some).select("cm_track_id", pl.col("streams").list.reverse()).select(RECORDS)
     )
 
 

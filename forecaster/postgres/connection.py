@@ -5,9 +5,12 @@ import re
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from math import inf
+from time import perf_counter
 from types import ModuleType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -29,7 +32,7 @@ from forecaster.postgres.dsn import APPLICATION_NAME, Dsn, libpq_variables_hidde
 from forecaster.postgres.pooling import pooled
 from forecaster.postgres.stall import Watch, bytes_passed, hang_up
 from forecaster.process.secrets import brief
-from forecaster.process.signals import Cancel, interruptible
+from forecaster.process.signals import Cancel, interruptible, outcome, started
 
 # ADBC imports this for data of a kind that it is never given here. It takes a quarter of all imports' time.
 _UNUSED = "pyarrow.dataset"
@@ -77,7 +80,10 @@ _HOST_LENGTH = 27  # of the 63 bytes of an application name, which also has to h
 CONNECT_TIMEOUT = 3.5
 """Seconds to wait for a server that does not answer, unless `connect_timeout` is longer."""
 
+_OPENS_WITHIN = 1.0  # seconds until a connection that is no longer needed is abandoned
+
 _databases: WeakKeyDictionary[Connection, Dsn] = WeakKeyDictionary()  # the database of each connection
+_quickest: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()  # seconds of its quickest statement
 
 T = TypeVar("T")
 
@@ -102,6 +108,33 @@ def connect(
             yield connection
     finally:
         connection.close()
+
+
+@contextmanager
+def connecting(dsn: Dsn, *, like: Connection) -> Iterator[Callable[[], Connection]]:
+    """Open a connection while the block goes on; yields how to wait for it.
+
+    As `connect` does with `like`, and not `begun`.
+    """
+    opening = started(partial(_open, dsn, None, like))
+
+    def opened() -> Connection:
+        connection = outcome(opening)
+        _databases[connection] = dsn
+        return connection
+
+    try:
+        with statement_errors(dsn):
+            yield opened
+    finally:
+        # Not longer, as a signal may be what ends the block; but `like` must not be closed meanwhile.
+        wait([opening], timeout=_OPENS_WITHIN)
+        opening.add_done_callback(_close)
+
+
+def _close(opening: Future[Connection]) -> None:
+    if opening.exception() is None:
+        opening.result().close()
 
 
 def _open(dsn: Dsn, options: Mapping[str, str] | None, like: Connection | None) -> Connection:
@@ -241,7 +274,8 @@ def query(
     """
     # pyarrow would import pandas to convert Python's own values, which takes a third of a second.
     row = pl.DataFrame({f"${number}": [value] for number, value in enumerate(parameters, 1)})
-    bound = row.to_arrow() if parameters else None
+    # The driver would ask the server for the type of a NULL without one, in two further turns.
+    bound = row.cast({pl.Null: pl.String}).to_arrow() if parameters else None
     with connection.cursor(adbc_stmt_kwargs=None if many else _IN_ONE_TURN) as cursor:
 
         def rows() -> pl.DataFrame:
@@ -249,13 +283,42 @@ def query(
             # Fetched as Arrow, so that an error that comes with the rows keeps its SQLSTATE.
             return pl.DataFrame(cursor.fetch_arrow_table())
 
-        return _call(connection, rows, cursor.adbc_cancel)
+        return _timed(connection, rows, cursor.adbc_cancel)
 
 
 def execute(connection: Connection, sql: str) -> None:
     """Run one statement for its effect."""
     with connection.cursor(adbc_stmt_kwargs=_IN_ONE_TURN) as cursor:
-        _call(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
+        _timed(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
+
+
+def distance(connection: Connection) -> float:
+    """Return the seconds that the quickest statement has taken so far: those of a few round trips.
+
+    Infinite before the first statement.
+    """
+    return _quickest.get(connection, inf)
+
+
+def _timed(connection: Connection, call: Callable[[], T], cancel: Callable[[], object]) -> T:
+    start = perf_counter()
+    result = _call(connection, call, cancel)
+    _quickest[connection] = min(perf_counter() - start, distance(connection))
+    return result
+
+
+@contextmanager
+def each_committed(connection: Connection) -> Iterator[None]:
+    """Meanwhile, each statement is its own transaction; one that has begun is committed.
+
+    Saves the round trips of a BEGIN and a COMMIT.
+    """
+    set_autocommit = connection.adbc_connection.set_autocommit
+    _call(connection, lambda: set_autocommit(True), connection.adbc_cancel)
+    try:
+        yield
+    finally:
+        set_autocommit(False)
 
 
 def begin(connection: Connection) -> None:

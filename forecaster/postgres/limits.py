@@ -7,7 +7,7 @@ from forecaster.postgres.conditions import MORE_CONNECTIONS
 from forecaster.postgres.readers import CONNECTIONS
 
 # What is limited, the number allowed, in use, and left: of the limit that leaves the fewest. Whoever may not
-# see the kind of a session takes it for a client.
+# see the kind of a session takes it for a client. Sessions that this process has opened since do not count.
 LEFT = """
     WITH me AS (
         SELECT r.oid AS role, r.rolname::text AS name, r.rolsuper, r.rolconnlimit, d.oid AS database,
@@ -22,8 +22,11 @@ LEFT = """
     ), used AS (
         SELECT count(*) FILTER (WHERE a.usesysid = me.role)::int AS by_role,
                count(*) FILTER (WHERE a.datid = me.database)::int AS in_database, count(*)::int AS everywhere
-        FROM pg_catalog.pg_stat_activity a, me
-        WHERE a.usesysid IS NOT NULL AND coalesce(a.backend_type, 'client backend') = 'client backend'
+        FROM me, pg_catalog.pg_stat_activity mine, pg_catalog.pg_stat_activity a
+        WHERE mine.pid = pg_backend_pid()
+          AND a.usesysid IS NOT NULL AND coalesce(a.backend_type, 'client backend') = 'client backend'
+          AND (a.application_name = mine.application_name
+               AND a.backend_start > mine.backend_start) IS NOT TRUE
     )
     SELECT what, allowed, taken, allowed - taken AS free
     FROM me, used, LATERAL (VALUES

@@ -78,7 +78,7 @@ def ends_by_index(tables: Tables, ids: str) -> str:
     """Group the tracks by the day of their last record: day, number, first (their lowest ids)."""
     return _grouped(f"""
         SELECT t.id, (SELECT {epoch_day("s.date")} FROM {tables.name(STREAMS_TABLE)} s
-                      WHERE s.cm_track_id = t.id AND NOT {tables.unusable(STREAMS_TABLE)}
+                      WHERE s.cm_track_id = t.id AND {tables.record(STREAMS_TABLE)}
                       ORDER BY s.date DESC LIMIT 1) AS day
         FROM unnest({ids}) AS t (id)""")
 
@@ -131,8 +131,9 @@ def newest_rates(tables: Tables, *, condition: str = "true", more: str = "") -> 
 
 def history_by_index(tables: Tables, ids: str) -> str:
     """Read the last records and facts of each track. The cost per track does not grow with its history."""
-    unusable = tables.unusable(STREAMS_TABLE)
-    record = f"FROM {tables.name(STREAMS_TABLE)} s WHERE s.cm_track_id = t.id AND NOT {unusable}"
+    record = (
+        f"FROM {tables.name(STREAMS_TABLE)} s WHERE s.cm_track_id = t.id AND {tables.record(STREAMS_TABLE)}"
+    )
     # The aggregate takes rows in the order of its subquery: no plan puts a node between a LIMIT and an
     # ungrouped aggregate.
     return f"""
@@ -263,7 +264,7 @@ def cutoffs_by_index(tables: Tables, ids: str) -> str:
     """Find for each track with a forecast its last day, overall and among the rows before the forecast."""
     last = (
         f"SELECT {epoch_day(f'max({tables.day(STREAMS_TABLE)})')} FROM {tables.name(STREAMS_TABLE)} s "
-        f"WHERE s.cm_track_id = f.id AND NOT {tables.unusable(STREAMS_TABLE)}"
+        f"WHERE s.cm_track_id = f.id AND {tables.record(STREAMS_TABLE)}"
     )
     return f"""
         SELECT f.id::bigint AS cm_track_id, ({last}) AS last_day,

@@ -59,7 +59,7 @@ BATCH = 2_500
 CONNECTIONS_AT_ONCE = 48
 """Limit for all workers together. PostgreSQL accepts 100 by default."""
 
-_IN_ONE_PASS = 4  # factor on the size of a batch if each read scans the whole table
+_IN_FEW = 4  # factor on the size of a batch if each read scans the whole table, or the server is far away
 _PER_PLACE = 4  # least number of batches, so that no worker is idle for long while the last one ends
 _PER_BATCH = CONNECTIONS + 1  # several connections read a batch, and one stores it
 
@@ -132,14 +132,15 @@ class Forecasts:
         """Count the rows of these tracks that are not records."""
         return source.unusable_rows(todo)
 
-    def batch_size(self, number: int, source: Source, places: int | None, /) -> int:
+    def batch_size(self, number: int, source: Source, places: int | None, /, *, is_far: bool) -> int:
         """Return how many of `number` tracks go into a batch.
 
-        `places`: how many batches the workers process at the same time; None without workers.
+        `places`: how many batches the workers process at the same time; None without workers. `is_far`:
+        whether waiting for the server's answers takes longer than what overlapping batches save.
         """
         if places is not None:
             return max(1, min(BATCH, -(-number // (_PER_PLACE * places))))
-        return BATCH if source.reads_by_index else BATCH * _IN_ONE_PASS
+        return BATCH * _IN_FEW if is_far or not source.reads_by_index else BATCH
 
     def work(
         self, source: Source, writer: Connection | None, config: "RunConfig", shared: Shared, /

@@ -49,8 +49,8 @@ def test_connections_of_a_run(golden: Dsn, monkeypatch: pytest.MonkeyPatch) -> N
         with Proxy(golden) as proxy:
             report = run(Database(proxy.dsn), RunConfig(dry_run=True))
         assert report.results == 247
-        assert len(proxy.turns) == DRIVERS_OWN + CONNECTIONS
-        turns.append(sum(proxy.turns))
+        assert len(proxy.here) == DRIVERS_OWN + CONNECTIONS
+        turns.append(len(proxy.turns))
         received.append(proxy.received)
     assert turns[0] - turns[1] == 9 * CONNECTIONS  # of nine more batches, each read in two parts
     numbers = golden_streams().group_by("cm_track_id").len()["len"].clip(upper_bound=365).sum()
@@ -60,7 +60,7 @@ def test_connections_of_a_run(golden: Dsn, monkeypatch: pytest.MonkeyPatch) -> N
 def test_one_that_stores_has_one_more(golden: Dsn) -> None:
     with Proxy(golden) as proxy:
         assert run(Database(proxy.dsn)).results == 247
-    assert len(proxy.turns) == DRIVERS_OWN + CONNECTIONS + WRITER
+    assert len(proxy.here) == DRIVERS_OWN + CONNECTIONS + WRITER
 
 
 def test_threads_share_them(embedded_database: Dsn) -> None:
