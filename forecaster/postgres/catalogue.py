@@ -129,18 +129,16 @@ class Source:
 
     @contextmanager
     def connected(
-        self,
-        exporter: Connection | None = None,
-        *,
-        like: Connection | None = None,
-        spare: Callable[[], Connection] | None = None,
+        self, exporter: Connection | None = None, *, spare: Callable[[], Connection] | None = None
     ) -> "Iterator[Source]":
         """Keep the connections that read until the end of the block.
 
-        `exporter`: the one that exported the snapshot, to be one of them; `like`: one that makes others open
-        faster; `spare`: as in `Readers`.
+        `exporter`: the one that exported the snapshot, to be one of them; `spare`: waits for another one that
+        is being opened, which gets the snapshot while the caller goes on.
         """
-        with Readers(self.dsn, self.snapshot, exporter, like, spare) as readers:
+        with Readers(self.dsn, self.snapshot, exporter, spare=spare) as readers:
+            if spare:
+                readers.open_ahead()
             yield replace(self, readers=readers)
 
     @property

@@ -9,7 +9,8 @@ from typing import Self
 import adbc_driver_manager as adbc
 import polars as pl
 
-from forecaster.errors import ConnectionLostError, DatabaseError
+from forecaster.errors import ConnectionLostError, DatabaseError, ForecasterError
+from forecaster.postgres.conditions import SESSION_OVER
 from forecaster.postgres.connection import Connection, begin, connect, query, statement_errors
 from forecaster.postgres.dsn import Dsn
 
@@ -19,6 +20,7 @@ CONNECTIONS = 2
 # Each of these timeouts could end a transaction that is idle while others read or compute. Without them
 # nothing is delayed, because no other work waits for it.
 _LIFTED_TIMEOUTS = ("idle_in_transaction_session_timeout", "transaction_timeout")
+_OPENED_WITHIN = 0.5  # seconds to wait, at the end, for a connection that is being opened
 _NAMES = ", ".join(f"'{name}'" for name in _LIFTED_TIMEOUTS)
 LIFT_TIMEOUTS = f"""count(set_config(s.name, '0', true)) AS lifted
         FROM pg_catalog.pg_settings s WHERE s.name IN ({_NAMES})"""
@@ -42,6 +44,7 @@ class Readers:
     _idle: list[Connection] = field(default_factory=list)
     _busy: list[Connection] = field(default_factory=list)
     _opening: int = 0
+    _is_over: bool = False
     _one_opens: threading.Lock = field(default_factory=threading.Lock)
     _stacks: dict[Connection, ExitStack] = field(default_factory=dict)
 
@@ -54,8 +57,24 @@ class Readers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for stack in self._stacks.values():
+        self._is_over = True
+        # A connection that is still being opened is closed by the thread that opens it.
+        waited = self._one_opens.acquire(timeout=_OPENED_WITHIN)
+        for stack in [*self._stacks.values()]:
             stack.close()
+        if waited:
+            self._one_opens.release()
+
+    def open_ahead(self) -> None:
+        """Open one more connection in another thread. If that fails, the read that needs it opens it."""
+
+        def opened() -> None:
+            with suppress(ForecasterError), self._room():
+                self._idle.append(self._opened())
+
+        with self._changed:
+            self._opening += 1
+        threading.Thread(target=opened, daemon=True).start()
 
     def read(self, sql: str, *, many: bool = False) -> pl.DataFrame:
         """Run a statement on the next connection that is free, and return its rows; `many` as for `query`.
@@ -96,15 +115,19 @@ class Readers:
                 self._busy.append(self._idle.pop())
                 return self._busy[-1]
             self._opening += 1
-        opened: list[Connection] = []
+        with self._room():
+            self._busy.append(connection := self._opened())
+        return connection
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """Open a connection, in a block, for which there is room."""
         try:
-            opened.append(self._opened())
+            yield
         finally:
             with self._changed:
                 self._opening -= 1
-                self._busy += opened
                 self._changed.notify()
-        return opened[0]
 
     def _opened(self) -> Connection:
         """Open a connection to the snapshot."""
@@ -113,11 +136,15 @@ class Readers:
             spare, self.spare = self.spare, None
             connection = spare() if spare else stack.enter_context(connect(self.dsn, like=like, begun=False))
             try:
-                begin(connection, f"SET TRANSACTION SNAPSHOT '{self.snapshot}'", f"SELECT {LIFT_TIMEOUTS}")
-            except adbc.Error as error:
-                gone = f"the session that holds the snapshot is over: {self.dsn.redact(f'{error}')}"
-                raise ConnectionLostError(gone) from None
-            self._stacks[connection] = stack.pop_all()
+                with statement_errors(self.dsn):
+                    begin(
+                        connection, f"SET TRANSACTION SNAPSHOT '{self.snapshot}'", f"SELECT {LIFT_TIMEOUTS}"
+                    )
+            except DatabaseError as error:
+                gone = f"the session that holds the snapshot is over: {error}"
+                raise ConnectionLostError(gone, hint=SESSION_OVER) from None
+            if not self._is_over:
+                self._stacks[connection] = stack.pop_all()
         return connection
 
 
