@@ -53,13 +53,14 @@ def open_actuals(dsn: Dsn, schema: str, table: str) -> Iterator[Source]:
         tables.check_actuals()
         check_rights(connection, tables, rights, seen.lacking)
         warn_of_hidden_rows(tables, STREAMS_TABLE)
-        yield Source(dsn, tables, export_snapshot(connection))
+        with Source(dsn, tables, export_snapshot(connection)).connected(connection) as source:
+            yield source
 
 
 def later_days(source: Source, track_ids: pl.Series) -> LaterDays:
     """Read the days of the tracks. Of several rows for a day, the newest counts, if columns tell which."""
     tables, ids = source.tables, integer_array(track_ids)
-    days = source.read(statements.later_days(tables, ids))
+    days = source.read_rows(statements.later_days(tables, ids))
     counts = source.read(statements.counts_of_later_rows(tables, ids))
     other_tracks, not_usable, usable = counts.row(0)
     return LaterDays(

@@ -267,13 +267,18 @@ def _end_ours(dsn: Dsn) -> int:
         return int(query(connection, sql, (client_name(),)).item())
 
 
-def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) -> pl.DataFrame:
-    """Run one statement and return its rows."""
+def query(
+    connection: Connection, sql: str, parameters: tuple[Any, ...] = (), *, many: bool = False
+) -> pl.DataFrame:
+    """Run one statement and return its rows.
+
+    `many`: whether there may be so many that they have to be decoded while they come, for two more turns.
+    """
     # pyarrow would import pandas to convert Python's own values, which takes a third of a second.
     row = pl.DataFrame({f"${number}": [value] for number, value in enumerate(parameters, 1)})
     # The driver would ask the server for the type of a NULL without one, in two further turns.
     bound = row.cast({pl.Null: pl.String}).to_arrow() if parameters else None
-    with connection.cursor(adbc_stmt_kwargs=_IN_ONE_TURN) as cursor:
+    with connection.cursor(adbc_stmt_kwargs=None if many else _IN_ONE_TURN) as cursor:
 
         def rows() -> pl.DataFrame:
             cursor.execute(sql, bound)
@@ -319,8 +324,8 @@ def each_committed(connection: Connection) -> Iterator[None]:
 
 
 def begin(connection: Connection) -> None:
-    """Begin a repeatable-read transaction, which lasts until the connection is closed."""
-    execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+    """Begin a transaction that only reads one snapshot, and lasts until the connection is closed."""
+    execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
 
 def commit(connection: Connection) -> None:

@@ -4,12 +4,7 @@ from dataclasses import dataclass
 
 from forecaster.errors import ConnectionLimitError
 from forecaster.postgres.conditions import MORE_CONNECTIONS
-
-CONNECTIONS = 2
-"""Number of connections that read at the same time. Measured on two cores: more than two gain nothing."""
-
-AT_MOST = CONNECTIONS + 4
-"""A run's own two, a read on several, the decay rates, and counting. With fewer, some of them wait."""
+from forecaster.postgres.readers import CONNECTIONS
 
 # What is limited, the number allowed, in use, and left: of the limit that leaves the fewest. Whoever may not
 # see the kind of a session takes it for a client. Sessions that this process has opened since do not count.
@@ -56,13 +51,11 @@ class Limit:
 
 
 def needed(*, dry_run: bool, batches: int = 0) -> int:
-    """Connections without which a run cannot go on: its own, and those of a read.
+    """Connections that a run uses: those that read, and the one that stores.
 
-    `batches`: how many batches other processes work on at once; 0: this process reads and stores.
+    `batches`: how many batches other processes work on at once, each with as many connections.
     """
-    storing = 0 if dry_run else 1
-    per_batch = CONNECTIONS + storing
-    return 1 + storing + batches * per_batch if batches else 1 + per_batch
+    return (1 + batches) * (CONNECTIONS + (0 if dry_run else 1))
 
 
 def check_limit(limit: Limit, needed: int, *, own: int) -> None:

@@ -170,10 +170,13 @@ class RunRecord:
         return None if report.run else _too_new(*newest)
 
     def end(self, writer: Connection, tables: Tables, error: BaseException | None) -> None:
-        """Record how the run ended, and commit; if it failed, as far as the server can still be reached.
+        """Record how the run ended, and commit, if its beginning is recorded.
 
-        A run that cannot record its success, or is interrupted meanwhile, has failed.
+        If it failed, as far as the server can still be reached. A run that cannot record its success, or is
+        interrupted meanwhile, has failed.
         """
+        if self.report.run is None:
+            return
         if error is not None:
             self._end_late(tables, error)
             return

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import polars as pl
@@ -21,7 +22,7 @@ from forecaster.postgres.runs import NotKept, RunRecord
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.tables import Tables
 from forecaster.process.logs import log
-from forecaster.process.signals import cancel_all, cancel_now, outcome
+from forecaster.process.signals import Cancel, both, cancel_all, cancel_now, outcome
 from forecaster.run.batch import Done, Work
 from forecaster.run.config import RunConfig
 from forecaster.run.observe import observed
@@ -131,16 +132,16 @@ class DatabaseSession:
         self.goes_on, self.failure = repeats, None
         with ExitStack() as stack:
             with self.report.stages.stage("connect"):
-                source, writer = self._connected(stack, repeats=repeats)
+                source, writer, seen = self._connected(stack, repeats=repeats)
             with self.report.stages.stage("read"):
-                todo = self.task.find(source, self.config, self.pending, self.report)
+                todo = self._found(stack, source, writer, seen)
             shared = Shared(self.created_at, self.report, self.pending.replaced)
             work = self.task.work(source, writer, self.config, shared)
 
             def cut(places: int | None) -> Sequence[pl.Series]:
                 size = self.task.batch_size(len(todo), source, places, is_far=self.is_far)
-                where = "far away" if self.is_far else "nearby"
-                log.debug("%s per batch: at most %s; the server is %s", self.report.stages.unit, size, where)
+                unit, where = self.report.stages.unit, "far away" if self.is_far else "nearby"
+                log.debug("%s per batch: at most %s; the server is %s", unit, f"{size:,}", where)
                 batches = [batch for part in self._parts(todo) if len(part) for batch in slices(part, size)]
                 if places is not None:
                     self._check_workers(min(places, work.at_once or places, len(batches)))
@@ -183,7 +184,7 @@ class DatabaseSession:
         is_replaced = todo.is_in(self.pending.replaced.implode())
         return [todo.filter(~is_replaced), todo.filter(is_replaced)]
 
-    def _connected(self, stack: ExitStack, *, repeats: bool) -> tuple[Source, Connection | None]:
+    def _connected(self, stack: ExitStack, *, repeats: bool) -> tuple[Source, Connection | None, Look]:
         # Without a transaction: a pooler that hands out transactions then gives its session to the writer.
         reader = stack.enter_context(connect(self.dsn, begun=False))
         opened = None if self.config.dry_run else stack.enter_context(connecting(self.dsn, like=reader))
@@ -197,10 +198,9 @@ class DatabaseSession:
             if writer:
                 release_lock(writer, seen.tables, table=self.task.target)
             raise
-        if writer and self.task.leaves_history:
-            self._keep_record(stack, writer, seen)
         self.is_far = is_far(reader)
-        return Source(self.dsn, seen.tables, snapshot), writer
+        source = stack.enter_context(Source(self.dsn, seen.tables, snapshot).connected(reader))
+        return source, writer, seen
 
     def _check(self, reader: Connection, seen: Look, *, repeats: bool) -> None:
         """Raise what would prevent the run."""
@@ -227,11 +227,16 @@ class DatabaseSession:
         self.holder = take_lock(writer, seen.tables, table=self.task.target, wait=wait, besides=besides)
         return writer
 
-    def _keep_record(self, stack: ExitStack, writer: Connection, seen: Look) -> None:
-        """Record the run from now to its end, if the database has tables for it."""
-        self.why_not_kept = self.record.begin(writer, seen.tables, seen.lacking_to_keep)
-        if self.why_not_kept is None:
-            stack.push(lambda _kind, error, _trace: self.record.end(writer, seen.tables, error))
+    def _found(self, stack: ExitStack, source: Source, writer: Connection | None, seen: Look) -> pl.Series:
+        """Find what is pending. Meanwhile, record the run, from now to its end, if the database can."""
+        find = partial(self.task.find, source, self.config, self.pending, self.report)
+        if writer is None or not self.task.leaves_history:
+            return find()
+        stack.push(lambda _kind, error, _trace: self.record.end(writer, seen.tables, error))
+        record = partial(self.record.begin, writer, seen.tables, seen.lacking_to_keep)
+        cancel = Cancel([*source.cancel.asks, writer.adbc_cancel], source.cancel.cut)
+        self.why_not_kept, todo = both(record, find, cancel=cancel)
+        return todo
 
     @property
     def _rights(self) -> dict[str, tuple[str, ...]]:

@@ -188,6 +188,10 @@ class Tables:
         """SQL condition: this row of the streams or the listeners is not a record, and is left out."""
         return ALL_TABLES[table].is_no_record(self.columns[table])
 
+    def record(self, table: str) -> str:
+        """SQL condition: this row is a record. For lookups by index, up to a LIMIT of rows."""
+        return ALL_TABLES[table].is_record_by_range(self.columns[table])
+
     def check(self, *tables: str, to_write: Collection[str] = (FORECAST_TABLE,)) -> None:
         """Raise `SchemaMismatchError` that names everything that is missing or does not fit.
 

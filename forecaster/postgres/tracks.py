@@ -31,7 +31,7 @@ from forecaster.postgres.connection import (
 )
 from forecaster.postgres.dsn import Dsn, with_own_password
 from forecaster.postgres.forecasts import store_forecasts
-from forecaster.postgres.limits import CONNECTIONS
+from forecaster.postgres.readers import CONNECTIONS
 from forecaster.postgres.rights import warnings_of_hidden_rows
 from forecaster.postgres.rows import fit_or_refuse, uuid_bytes
 from forecaster.postgres.runs import history_rows, kept_tracks
@@ -164,7 +164,7 @@ class Forecasts:
 
         def elsewhere(_encrypted: bool) -> Work[pl.Series, History]:  # noqa: FBT001 - it holds no secret
             without = replace(dsn, password=None)
-            catalogue = TrackCatalogue(replace(source, dsn=without), is_elsewhere=True)
+            catalogue = TrackCatalogue(replace(source, dsn=without, readers=None), is_elsewhere=True)
             its_own = replace(sink, dsn=without, writer=None, is_elsewhere=True)
             return Work(catalogue, compute, its_own, None, len)
 
@@ -228,7 +228,12 @@ class TrackCatalogue:
 
     def read(self, track_ids: pl.Series, /) -> History:
         """Read the last records of the tracks; with the first batch, also the MLDR of all artists."""
-        source = self._with_password if self.is_elsewhere else self.source
+        if self.is_elsewhere:
+            with self._with_password.connected() as source:
+                return self._read(source, track_ids)
+        return self._read(self.source, track_ids)
+
+    def _read(self, source: Source, track_ids: pl.Series) -> History:
         if self._mldr is None:
             history, mldr = both(lambda: source.history(track_ids), source.mldr, cancel=source.cancel)
             self._mldr = mldr

@@ -140,7 +140,7 @@ def both(first: Callable[[], T], second: Callable[[], U], /, *, cancel: Cancel) 
     with ThreadPoolExecutor(2) as threads:
         one, other = threads.submit(first), threads.submit(second)
         try:
-            return outcome(one), outcome(other)
+            return outcome(one, others=[other]), outcome(other)
         except Exception:
             cancel_all([one, other], cancel)
             raise

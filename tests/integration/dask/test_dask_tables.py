@@ -18,7 +18,7 @@ from forecaster.model.parameters import Parameters
 from forecaster.postgres.catalogue import Source, open_source
 from forecaster.postgres.connection import Connection, connect
 from forecaster.postgres.dsn import Dsn, with_own_password
-from forecaster.postgres.limits import CONNECTIONS
+from forecaster.postgres.readers import CONNECTIONS
 from forecaster.postgres.session import Shared
 from forecaster.postgres.tracks import CONNECTIONS_AT_ONCE, Database, Forecasts
 from forecaster.run.batch import History, Work
