@@ -7,7 +7,7 @@ import polars as pl
 
 from forecaster.frames.casting import Fitted
 from forecaster.postgres.arrays import fits_in_arrays, insert_arrays
-from forecaster.postgres.connection import Connection, commit, integer_array, is_far, query
+from forecaster.postgres.connection import Connection, commit, execute, integer_array, is_far, query
 from forecaster.postgres.rows import Stored, append
 from forecaster.postgres.runs import FOUND, TRACKS, query_and_keep
 from forecaster.postgres.sifting import SOME, DisturbedError, Sift, store_or_sift
@@ -115,8 +115,10 @@ class _Write:
 
     def _make_room(self) -> None:
         if self.replace:
-            sql = f"DELETE FROM {self._target} WHERE cm_track_id = ANY ($1)"
-            query(self.connection, sql, (self._tracks,))
+            execute(
+                self.connection,
+                f"DELETE FROM {self._target} WHERE cm_track_id = ANY ({integer_array(self._tracks)})",
+            )
 
     def _check_taken(self, tracks: pl.Series) -> None:
         """Check that each of these tracks has rows of another writer, and none of this run."""
