@@ -80,6 +80,8 @@ _HOST_LENGTH = 27  # of the 63 bytes of an application name, which also has to h
 CONNECT_TIMEOUT = 3.5
 """Seconds to wait for a server that does not answer, unless `connect_timeout` is longer."""
 
+_FAR = 0.01  # seconds of a short statement from which on a server is far away
+
 _OPENS_WITHIN = 1.0  # seconds until a connection that is no longer needed is abandoned
 
 _databases: WeakKeyDictionary[Connection, Dsn] = WeakKeyDictionary()  # the database of each connection
@@ -292,18 +294,18 @@ def execute(connection: Connection, sql: str) -> None:
         _timed(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
 
 
-def distance(connection: Connection) -> float:
-    """Return the seconds that the quickest statement has taken so far: those of a few round trips.
+def is_far(connection: Connection) -> bool:
+    """Whether the server is far away, by the statement that it answered the quickest; False before the first.
 
-    Infinite before the first statement.
+    Then waiting for answers takes longer than what is saved by asking often.
     """
-    return _quickest.get(connection, inf)
+    return _quickest.get(connection, 0.0) > _FAR
 
 
 def _timed(connection: Connection, call: Callable[[], T], cancel: Callable[[], object]) -> T:
     start = perf_counter()
     result = _call(connection, call, cancel)
-    _quickest[connection] = min(perf_counter() - start, distance(connection))
+    _quickest[connection] = min(perf_counter() - start, _quickest.get(connection, inf))
     return result
 
 

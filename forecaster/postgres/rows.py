@@ -126,10 +126,14 @@ def _inserted_so_far(connection: Connection, tables: Tables, table: str) -> int 
 
 
 def with_ids(rows: pl.DataFrame, tables: Tables, table: str) -> pl.DataFrame:
-    """Add ids where the column needs UUIDs that, until now, an application has generated."""
+    """Add ids where the column needs them from us."""
+    return rows.with_columns(id=_random_uuids(len(rows))) if needs_ids(tables, table) else rows
+
+
+def needs_ids(tables: Tables, table: str) -> bool:
+    """Whether the column of the ids needs UUIDs that, until now, an application has generated."""
     info = tables.columns[table]["id"]
-    needs_none = info.type != "uuid" or not info.not_null or info.has_default
-    return rows if needs_none else rows.with_columns(id=_random_uuids(len(rows)))
+    return info.type == "uuid" and info.not_null and not info.has_default
 
 
 def _random_uuids(number: int) -> pl.Series:

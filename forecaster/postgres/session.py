@@ -12,7 +12,7 @@ import polars as pl
 
 from forecaster.errors import PooledError
 from forecaster.postgres.catalogue import Source, export_snapshot, slices
-from forecaster.postgres.connection import Connection, begin, connect, connecting, distance, end_connections
+from forecaster.postgres.connection import Connection, begin, connect, connecting, end_connections, is_far
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.limits import Limit, check_limit, needed
 from forecaster.postgres.lock import ENDS_WITHIN, release_lock, take_lock
@@ -29,9 +29,6 @@ from forecaster.run.observe import observed
 from forecaster.run.plausible import Observed
 from forecaster.run.report import Report, Subject
 from forecaster.run.session import Opened
-
-_FAR = 0.01
-"""Seconds of a short statement from which on a batch should be large."""
 
 
 @dataclass
@@ -111,8 +108,8 @@ class DatabaseSession:
         self.record = RunRecord(dsn, report, self.created_at, config.parameters.horizon)
         self.holder: str | None = None
         """Application name that last held the lock."""
-        self.away = 0.0
-        """Seconds of the quickest statement when the run connected."""
+        self.is_far = False
+        """Whether the server was far away when the run connected."""
         self.limit: Limit | None = None
         """The limit of connections when the run connected."""
         self.goes_on = False
@@ -142,13 +139,9 @@ class DatabaseSession:
             work = self.task.work(source, writer, self.config, shared)
 
             def cut(places: int | None) -> Sequence[pl.Series]:
-                size = self.task.batch_size(len(todo), source, places, is_far=self.away > _FAR)
-                log.debug(
-                    "%s per batch: at most %s, as a short statement takes %.1f ms",
-                    self.report.stages.unit,
-                    f"{size:,}",
-                    1000 * self.away,
-                )
+                size = self.task.batch_size(len(todo), source, places, is_far=self.is_far)
+                unit, where = self.report.stages.unit, "far away" if self.is_far else "nearby"
+                log.debug("%s per batch: at most %s; the server is %s", unit, f"{size:,}", where)
                 batches = [batch for part in self._parts(todo) if len(part) for batch in slices(part, size)]
                 if places is not None:
                     self._check_workers(min(places, work.at_once or places, len(batches)))
@@ -206,7 +199,7 @@ class DatabaseSession:
             if writer:
                 release_lock(writer, seen.tables, table=self.task.target)
             raise
-        self.away = distance(reader)
+        self.is_far = is_far(reader)
         source = stack.enter_context(Source(self.dsn, seen.tables, snapshot).connected(reader, spare=spare))
         return source, writer, seen
 
