@@ -326,7 +326,7 @@ class _NewDay:
         into = f"COPY {self.catalogue.table(STREAMS_TABLE)} ({_GIVEN}) FROM STDIN (FORMAT binary)"
         with psycopg.connect(self.catalogue.dsn.uri) as connection:
             cursor = connection.cursor()
-            with cursor.copy(into) as copy:  # type: ignore[arg-type]
+            with cursor.copy(into) as copy:
                 copy.write(self.binary.read_bytes())
         _emptied(self.empty)
 
@@ -353,7 +353,7 @@ def _recent(catalogue: Catalogue) -> str:
 def _save(catalogue: Catalogue, statement: str, path: Path) -> None:
     with (
         psycopg.connect(catalogue.dsn.uri) as connection,
-        connection.cursor().copy(statement) as copy,  # type: ignore[arg-type]
+        connection.cursor().copy(statement) as copy,
         path.open("wb") as file,
     ):
         file.writelines(copy)
