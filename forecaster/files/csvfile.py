@@ -73,7 +73,8 @@ def _check_text(data: bytes, path: Path) -> None:
 
 def _rows(data: bytes, path: Path, dialect: Dialect, forms: Forms) -> pl.DataFrame:
     columns = _column_names(data, path, dialect, forms)
-    if len(columns) > 1:  # else an empty line at the end is a NULL
+    ends_well = data[-1:] == b"\n" and data[-2:-1] not in (b"\r", b"\n")
+    if len(columns) > 1 and not ends_well:  # of a single column, an empty line at the end is a NULL
         data = data.rstrip(b"\r\n") + b"\n"
     plain = _plain_rows(data, columns, dialect.separator)
     return _checked_rows(data, columns, path, dialect, forms) if plain is None else plain
