@@ -67,6 +67,12 @@ _HINTS: Mapping[str, str] = {
 }
 
 
+LOST = (
+    "the server is shutting down, somebody ended the session, or the network failed: start again once the "
+    "server can be reached"
+)
+
+
 def hint_for(state: str) -> str | None:
     """Suggest what to do about a condition; None if only the message can tell."""
     return _HINTS.get(state)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from importlib.metadata import version
 from threading import Thread
 from typing import NamedTuple
 
@@ -28,6 +27,7 @@ from forecaster.postgres.connection import (
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.migrations import NEWER_PROGRAM, last_applied, too_new
 from forecaster.postgres.tables import Tables
+from forecaster.process.packages import version
 from forecaster.process.secrets import masked
 from forecaster.process.signals import Interrupted, postponed
 from forecaster.run.batch import Computed

@@ -13,6 +13,7 @@ from forecaster.errors import PooledError
 from forecaster.postgres.catalogue import Source, export_snapshot, slices
 from forecaster.postgres.connection import Connection, begin, connect, end_connections
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.early import Early
 from forecaster.postgres.limits import Limit, check_limit, needed
 from forecaster.postgres.lock import ENDS_WITHIN, release_lock, take_lock
 from forecaster.postgres.rights import check_rights
@@ -94,8 +95,16 @@ class Shared:
 class DatabaseSession:
     """A run in progress. After a lost connection it reconnects, and batches that are done stay done."""
 
-    def __init__(self, dsn: Dsn, schema: str, task: Task, config: RunConfig, report: Report) -> None:
-        self.dsn, self.schema, self.task = dsn, schema, task
+    def __init__(
+        self,
+        dsn: Dsn,
+        schema: str,
+        task: Task,
+        config: RunConfig,
+        report: Report,
+        early: Early | None = None,
+    ) -> None:
+        self.dsn, self.schema, self.task, self.early = dsn, schema, task, early
         self.config, self.report = config, report
         self.pending = Pending()
         self.created_at = datetime.now(UTC)
@@ -117,8 +126,8 @@ class DatabaseSession:
 
     @property
     def was_reached(self) -> bool:
-        """Whether the server has reported its version."""
-        return bool(self.report.server)
+        """Whether the server has reported its version, or accepted a connection before it was asked."""
+        return bool(self.report.server or (self.early and self.early.was_reached))
 
     @contextmanager
     def opened(self, *, repeats: bool) -> Iterator[Opened]:
@@ -179,11 +188,11 @@ class DatabaseSession:
     def _connected(self, stack: ExitStack, *, repeats: bool) -> tuple[Source, Connection | None]:
         config = self.config
         # Without a transaction: a pooler that hands out transactions then gives its session to the writer.
-        reader = stack.enter_context(connect(self.dsn, begun=False))
+        reader = stack.enter_context(connect(self.dsn, begun=False, early=self.early))
         state = server_state(reader)
         if not config.dry_run:
             check_writable(reader, state)
-        if not self.was_reached:  # later, the server may still count the connections that were lost
+        if not self.report.server:  # later, the server may still count the connections that were lost
             self.limit = state.limit
             check_limit(self.limit, needed(dry_run=config.dry_run), own=1)
         self.report.server = state.version

@@ -30,6 +30,7 @@ from forecaster.postgres.connection import (
     statement_errors,
 )
 from forecaster.postgres.dsn import Dsn, with_own_password
+from forecaster.postgres.early import Early
 from forecaster.postgres.forecasts import store_forecasts
 from forecaster.postgres.rights import warnings_of_hidden_rows
 from forecaster.postgres.rows import fit_or_refuse, uuid_bytes
@@ -69,11 +70,13 @@ class Database:
 
     dsn: Dsn
     schema: str = "public"
+    early: Early | None = None
+    """A connection to it that is already being opened, for the first session."""
 
     def session(self, config: "RunConfig", report: "Report", /) -> DatabaseSession:
         """Begin a run in these tables."""
         report.describe(config)
-        return DatabaseSession(self.dsn, self.schema, Forecasts(), config, report)
+        return DatabaseSession(self.dsn, self.schema, Forecasts(), config, report, self.early)
 
 
 class Forecasts:
