@@ -26,7 +26,7 @@ def refusing(path: Path | str, done: str, *, hint: str | None = None) -> Iterato
     """Turn the errors of the system, codecs and Polars about a file into `BadFileError`."""
     try:
         yield
-    except (OSError, EOFError, zlib.error, *_arrow_errors(), PolarsError, PanicException) as error:
+    except _failures() as error:
         reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
         if of_store := _OF_STORE.match(reason):
             reason = of_store[1]
@@ -36,10 +36,10 @@ def refusing(path: Path | str, done: str, *, hint: str | None = None) -> Iterato
         ) from error
 
 
-def _arrow_errors() -> tuple[type[Exception], ...]:
-    """Return what pyarrow raises for damaged data, if it is used: importing it takes time."""
-    pyarrow = sys.modules.get("pyarrow")
-    return (pyarrow.ArrowInvalid,) if pyarrow else ()
+def _failures() -> tuple[type[BaseException], ...]:
+    known = (OSError, EOFError, zlib.error, PolarsError, PanicException)
+    pyarrow = sys.modules.get("pyarrow")  # not imported for its error: that takes long
+    return (*known, pyarrow.ArrowInvalid) if pyarrow else known
 
 
 def check_name(name: Path | str) -> None:
