@@ -40,7 +40,7 @@ from forecaster.postgres.stored import describe_irregular, has_key, missing_key,
 from forecaster.postgres.tables import Tables
 from forecaster.process.signals import Cancel, both
 from forecaster.run.batch import Computed, Done, History, Work, done_of
-from forecaster.run.forecast import forecast
+from forecaster.run.forecast import forecast, import_the_rest
 from forecaster.run.observe import by_end, observed
 from forecaster.run.report import TRACKS
 from forecaster.run.selection import limited, named
@@ -76,6 +76,7 @@ class Database:
     def session(self, config: "RunConfig", report: "Report", /) -> DatabaseSession:
         """Begin a run in these tables."""
         report.describe(config)
+        import_the_rest()
         return DatabaseSession(self.dsn, self.schema, Forecasts(), config, report, self.early)
 
 
