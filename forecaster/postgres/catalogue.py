@@ -1,9 +1,8 @@
-"""Read the catalogue from PostgreSQL. The only module that imports connectorx."""
+"""Read the catalogue from PostgreSQL. The only module that imports connectorx, for many whole rows."""
 
 import logging
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -35,13 +34,16 @@ from forecaster.postgres.connection import (
     watch,
 )
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.look import look
 from forecaster.postgres.pooling import check_sessions, pooled
+from forecaster.postgres.readers import CONNECTIONS, LIFT_TIMEOUTS, Readers
 from forecaster.postgres.rights import check_rights, warnings_of_hidden_rows
 from forecaster.postgres.stall import hang_up
 from forecaster.postgres.stored import stored_months
-from forecaster.postgres.tables import Tables, read_tables
+from forecaster.postgres.tables import Tables
+from forecaster.postgres.wire import unpacked
 from forecaster.process.secrets import brief
-from forecaster.process.signals import Cancel, Interrupted, interruptible
+from forecaster.process.signals import Cancel, Interrupted, both, interruptible
 from forecaster.tables import (
     STORED_FORECASTS,
     STREAMS_TABLE,
@@ -49,13 +51,7 @@ from forecaster.tables import (
     TRACK_DAYS,
 )
 
-os.environ.setdefault("RUST_LOG", "off")  # else its connection pool writes to stderr
-import connectorx as cx
-
 _log = logging.getLogger("forecaster")
-
-CONNECTIONS = 2
-"""Number of connections that read at the same time. Measured on two cores: more than two gain nothing."""
 
 # connectorx reports no SQLSTATE. The server's message, in the server's language, follows these words of the
 # driver; all other text is the driver's own.
@@ -69,9 +65,6 @@ _LOST = re.compile(
 _PREPARED = re.compile(r"(?:\W|^)[^\w\s](?P<name>s\d+)[^\w\s]")
 # Its connection pool gives up after half a minute, and adds what the server said to the last attempt.
 _TURNED_AWAY = re.compile(r"timed out waiting for connection: db error: ")
-# Each of these timeouts could end the transaction that holds the snapshot. Without them nothing is delayed,
-# because no other work waits for that transaction.
-_LIFTED_TIMEOUTS = ("idle_in_transaction_session_timeout", "transaction_timeout")
 
 
 def export_snapshot(connection: Connection, *, first: int | None = None) -> str:
@@ -79,12 +72,8 @@ def export_snapshot(connection: Connection, *, first: int | None = None) -> str:
 
     Raises `PooledError` if the connection was served by another server process, `first`, before.
     """
-    # The transaction is idle while others read: timeouts of idle transactions must not end it.
-    limits = ", ".join(f"'{name}'" for name in _LIFTED_TIMEOUTS)
     sql = f"""
-        SELECT pg_export_snapshot() AS name, pg_backend_pid() AS pid,
-               count(set_config(s.name, '0', true)) AS lifted
-        FROM pg_catalog.pg_settings s WHERE s.name IN ({limits})"""
+        SELECT pg_export_snapshot() AS name, pg_backend_pid() AS pid, {LIFT_TIMEOUTS}"""
     name, pid, _ = query(connection, sql).row(0)
     check_sessions(first or pid, None, pid)
     return str(name)
@@ -97,12 +86,15 @@ def open_source(dsn: Dsn, schema: str, *, needed: Sequence[str] = TO_FORECAST) -
     Raises `SchemaMismatchError` if the `needed` tables do not fit, `DatabaseError` if the user may not read
     them.
     """
+    rights = dict.fromkeys(needed, ("SELECT",))
     with connect(dsn, repeatable_read=True) as connection:
-        tables = read_tables(connection, schema)
+        seen = look(connection, schema, rights)
+        tables = seen.tables
         tables.check(*needed, to_write=())
-        check_rights(connection, tables, dict.fromkeys(needed, ("SELECT",)))
+        check_rights(connection, tables, rights, seen.lacking)
         warn_of_hidden_rows(tables, *needed)
-        yield Source(dsn, tables, export_snapshot(connection))
+        with Source(dsn, tables, export_snapshot(connection)).connected(connection) as source:
+            yield source
 
 
 def warn_of_hidden_rows(tables: Tables, *read: str) -> None:
@@ -123,24 +115,38 @@ class History:
 
 @dataclass(frozen=True)
 class Source:
-    """The three tables in one exported snapshot, read on any number of connections."""
+    """The three tables in one exported snapshot, read on several connections."""
 
     dsn: Dsn
     tables: Tables
     snapshot: str
     """From `export_snapshot`."""
-    name: str = field(default_factory=lambda: f"{client_name()} {secrets.token_hex(4)}")
-    """Application name of its connections, by which they can be found and ended."""
+    name: str = field(default_factory=lambda: f"{client_name()} {os.urandom(4).hex()}")
+    """Application name of the connections of connectorx, by which they can be found and ended."""
+    readers: Readers | None = field(default=None, repr=False, compare=False)
+    """The connections that are kept; None: each read has its own."""
+
+    @contextmanager
+    def connected(
+        self, exporter: Connection | None = None, *, like: Connection | None = None
+    ) -> "Iterator[Source]":
+        """Keep the connections that read until the end of the block.
+
+        `exporter`: the one that exported the snapshot, to be one of them; `like`: one that makes others open
+        faster.
+        """
+        with Readers(self.dsn, self.snapshot, exporter, like) as readers:
+            yield replace(self, readers=readers)
 
     @property
     def cancel(self) -> Cancel:
-        """Return how to end the reads in progress."""
-        return Cancel([partial(end_connections, self.dsn, self.name)], partial(hang_up, self.dsn))
+        """Return how to end the reads in progress on the connections that are kept."""
+        return Cancel([self.readers.cancel] if self.readers else [], partial(hang_up, self.dsn))
 
     def tracks(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.Series:
         """Find the tracks that have a row of streams, in ascending order; only `track_ids`, if given."""
         if track_ids is not None:
-            sql: str | list[str] = statements.tracks_among(self.tables, integer_array(track_ids))
+            sql: str | Sequence[str] = statements.tracks_among(self.tables, integer_array(track_ids))
         elif self.reads_by_index:
             sql = statements.all_tracks_by_index(self.tables)
         else:
@@ -170,10 +176,9 @@ class Source:
     def history(self, track_ids: pl.Series) -> History:
         """Read, in parallel, the last 365 records of each track as one array, and its facts."""
         by_index = self.reads_by_index
-        wire = self._read(
-            statements.history_by_index if by_index else statements.history_in_one_pass, track_ids
-        )
-        return History(_records(wire), _facts(wire), duplicates=int(wire["duplicates"].sum()))
+        statement = statements.history_by_index if by_index else statements.history_in_one_pass
+        wire = self.read(self._of(statement, track_ids))
+        return History(_records(unpacked(wire)), _facts(wire), duplicates=int(wire["duplicates"].sum()))
 
     def ends(self, track_ids: pl.Series) -> pl.DataFrame:
         """Group the tracks by the day of their last record: day (since 1970-01-01), number, first (ids)."""
@@ -189,7 +194,8 @@ class Source:
     def days(self, track_ids: pl.Series) -> pl.DataFrame:
         """Read, in parallel, every record of the tracks: `TRACK_DAYS`, in no order."""
         by_index = self.reads_by_index
-        wire = self._read(statements.days_by_index if by_index else statements.days_in_one_pass, track_ids)
+        statement = statements.days_by_index if by_index else statements.days_in_one_pass
+        wire = self.read_rows(self._of(statement, track_ids))
         if by_index:  # rows sent as arrays take half the time
             wire = wire.filter(pl.col("date").is_not_null()).explode(
                 [name for name in TRACK_DAYS if name != "cm_track_id"]
@@ -202,7 +208,7 @@ class Source:
         A value that is not a finite number, or not a date of the calendar, is NULL. Ordered by track and
         date.
         """
-        wire = self._read(statements.rows, track_ids)
+        wire = self.read_rows(self._of(statements.rows, track_ids))
         return wire.select(
             pl.col("training_data_id").alias("id"),
             "cm_track_id",
@@ -216,7 +222,7 @@ class Source:
     def forecasts(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.DataFrame:
         """Read the stored rows that name a track and a month, ordered by both: `STORED_FORECASTS`."""
         ids = None if track_ids is None else integer_array(track_ids)
-        return self.read(statements.forecasts(self.tables, ids)).select(
+        return self.read_rows(statements.forecasts(self.tables, ids)).select(
             *(name for name in STORED_FORECASTS if name != "created_at"),
             pl.col("created_at").cast(pl.Datetime("us", "UTC")),
         )
@@ -241,12 +247,26 @@ class Source:
         """Whether streams have one row per track and day, and an index that finds a track's newest rows."""
         return self.tables.has_day_key(STREAMS_TABLE)
 
-    def read(self, sql: str | list[str]) -> pl.DataFrame:
-        """Read what a statement selects on the snapshot; several run at the same time, into one frame.
+    def read(self, sql: str | Sequence[str]) -> pl.DataFrame:
+        """Read what a statement selects on the snapshot; two run at the same time, into one frame.
 
         Raises `ConnectionLostError`, `StalledError` or `DatabaseUnreachableError` if the server is gone,
         `DatabaseError` for a statement that it refuses.
         """
+        if self.readers is None:
+            with self.connected() as source:
+                return source.read(sql)
+        read = self.readers.read
+        if isinstance(sql, str) or len(sql) == 1:
+            return read(sql if isinstance(sql, str) else sql[0])
+        first, second = sql
+        return pl.concat(both(partial(read, first), partial(read, second), cancel=self.cancel))
+
+    def read_rows(self, sql: str | list[str]) -> pl.DataFrame:
+        """Read many whole rows like `read`, which connectorx decodes in parallel. It opens connections."""
+        os.environ.setdefault("RUST_LOG", "off")  # else its connection pool writes to stderr
+        import connectorx as cx  # noqa: PLC0415 - a run needs no such rows
+
         # The name is in the URI: the connection that asks for the result's columns, and may wait for a lock,
         # accepts no other statement.
         uri = self._named.connectorx_uri
@@ -258,16 +278,17 @@ class Source:
             return frame
 
         try:
-            return interruptible(read, cancel=self.cancel, watch=watch(self.dsn))
+            ends = Cancel([partial(end_connections, self.dsn, self.name)], partial(hang_up, self.dsn))
+            return interruptible(read, cancel=ends, watch=watch(self.dsn))
         except (Interrupted, KeyboardInterrupt, DatabaseUnreachableError, StalledError):
             raise
         except BaseException as error:  # noqa: BLE001 - its panics are not Exceptions
             raise self._failure(f"{error}", [sql] if isinstance(sql, str) else sql) from None
 
-    def _read(self, statement: Callable[[Tables, str], str], track_ids: pl.Series) -> pl.DataFrame:
-        """Read, in parallel, what a statement selects of the tracks."""
+    def _of(self, statement: Callable[[Tables, str], str], track_ids: pl.Series) -> list[str]:
+        """Return a statement for each connection, which select their parts of the tracks."""
         size = max(1, -(-len(track_ids) // CONNECTIONS))
-        return self.read([statement(self.tables, integer_array(ids)) for ids in slices(track_ids, size)])
+        return [statement(self.tables, integer_array(ids)) for ids in slices(track_ids, size)]
 
     @property
     def _named(self) -> Dsn:
@@ -322,14 +343,10 @@ def _unsaid(reason: str, message: str) -> ForecasterError:
 
 
 def _records(wire: pl.DataFrame) -> pl.LazyFrame:
-    """Unpack one row per track and record: `RECORDS`. The arrays begin with the newest record."""
-    newest_first = pl.int_ranges(0, -pl.col("streams").list.len().cast(pl.Int64), -1, dtype=pl.Int32)
+    """Select the streams of the tracks that have a record: `RECORDS`. The arrays begin with the newest."""
+    has_some = pl.col("streams").list.len() > 0
     return (
-        wire.lazy()
-        .filter(pl.col("streams").list.len() > 0)
-        .select("cm_track_id", day=newest_first, daily_streams="streams")
-        .explode("day", "daily_streams")
-        .select(RECORDS)
+        wire.lazy().filter(has_some).select("cm_track_id", pl.col("streams").list.reverse()).select(RECORDS)
     )
 
 
@@ -339,7 +356,8 @@ def _facts(wire: pl.DataFrame) -> pl.LazyFrame:
         .with_columns(
             first_date=pl.col("first_day").cast(pl.Int32).cast(pl.Date),
             last_date=pl.col("last_day").cast(pl.Int32).cast(pl.Date),
-            has_several_artists=(pl.col("min_artist_id") < pl.col("max_artist_id")).fill_null(value=False),
+            days_from_release=pl.col("days_from_release").cast(pl.Int64),
+            has_several_artists=pl.col("has_several_artists").fill_null(value=False),
         )
         .select(TRACK_FACTS)
     )

@@ -3,9 +3,12 @@
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from math import inf
+from time import perf_counter
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -21,14 +24,14 @@ from forecaster.errors import (
     StalledError,
     TurnedAwayError,
 )
-from forecaster.postgres.conditions import LOST, OF_A_POOLER, hint_for, is_lost
+from forecaster.postgres.conditions import OF_A_POOLER, SESSION_OVER, hint_for, is_lost
 from forecaster.postgres.dsn import APPLICATION_NAME, Dsn, libpq_variables_hidden
 from forecaster.postgres.early import Early, given_name, opened
 from forecaster.postgres.early import client_name as client_name  # noqa: PLC0414 - exported
 from forecaster.postgres.pooling import pooled
 from forecaster.postgres.stall import Watch, bytes_passed, hang_up
 from forecaster.process.secrets import brief
-from forecaster.process.signals import Cancel, interruptible
+from forecaster.process.signals import Cancel, interruptible, outcome, started
 
 # ADBC imports pyarrow, and that NumPy, for data of kinds that it is never given here. Together they take a
 # third of all imports' time. What needs them later imports them then.
@@ -41,11 +44,11 @@ finally:
     if not _is_loaded:
         del sys.modules[_spared]
 
-# All rows have come when the call returns, so an error has its SQLSTATE whichever row it comes with. It also
-# takes one turn to the server instead of three.
-_AT_ONCE = {"adbc.postgresql.use_copy": "false"}
 _ISOLATION = "adbc.connection.transaction.isolation_level"
 _REPEATABLE_READ = {_ISOLATION: "adbc.connection.transaction.isolation.repeatable_read"}
+# Else the driver first asks for the columns of a result, and wraps the statement in a COPY: three turns. Without
+# it all rows have come when the call returns, so that an error has its SQLSTATE, whichever row it comes with.
+_IN_ONE_TURN = {"adbc.postgresql.use_copy": "false"}
 _READ_COMMITTED = {_ISOLATION: "adbc.connection.transaction.isolation.read_committed"}
 # The driver appends our statement to a message. libpq appends a guess to that of a lost connection.
 _STATEMENT = "\nQuery was: "
@@ -54,7 +57,7 @@ _GUESS = "\tThis probably means the server terminated abnormally\n\tbefore or wh
 # in the statement. Each pattern takes linear time, because a trigger may have written the text.
 _DRIVERS_WORDS = re.compile(
     r"[A-Z_]+: (?:\[libpq\] )?"
-    r"(?:Failed to \w+(?: query| COPY statement)?(?: '.*?')?: (?:PGRES_\w+ )?"
+    r"(?:Failed to \w+(?: query| COPY statement)?(?: '.*'(?=: \w+:  )| '.*')?: (?:PGRES_\w+ )?"
     r"|Execution error \[\w+\]: |could not begin COPY: )*"
     r"(?:\w+:  )?",  # the server's ERROR, in any language
     re.DOTALL,
@@ -74,7 +77,10 @@ _TURNED_AWAY = re.compile(r"failed: [^\W\d_]+:  ")
 CONNECT_TIMEOUT = 3.5
 """Seconds to wait for a server that does not answer, unless `connect_timeout` is longer."""
 
+_OPENS_WITHIN = 1.0  # seconds until a connection that is no longer needed is abandoned
+
 _databases: WeakKeyDictionary[Connection, Dsn] = WeakKeyDictionary()  # the database of each connection
+_quickest: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()  # seconds of its quickest statement
 
 T = TypeVar("T")
 
@@ -107,8 +113,35 @@ def connect(
         connection.close()
 
 
+@contextmanager
+def connecting(dsn: Dsn, *, like: Connection) -> Iterator[Callable[[], Connection]]:
+    """Open a connection while the block goes on; yields how to wait for it.
+
+    As `connect` does with `like`, and not `begun`.
+    """
+    opening = started(partial(_open, dsn, None, like))
+
+    def opened() -> Connection:
+        connection = outcome(opening)
+        _databases[connection] = dsn
+        return connection
+
+    try:
+        with statement_errors(dsn):
+            yield opened
+    finally:
+        # Not longer, as a signal may be what ends the block; but `like` must not be closed meanwhile.
+        wait([opening], timeout=_OPENS_WITHIN)
+        opening.add_done_callback(_close)
+
+
+def _close(opening: Future[Connection]) -> None:
+    if opening.exception() is None:
+        opening.result().close()
+
+
 def _open(
-    dsn: Dsn, options: Mapping[str, str] | None, like: Connection | None, early: Early | None
+    dsn: Dsn, options: Mapping[str, str] | None, like: Connection | None, early: Early | None = None
 ) -> Connection:
     def connection() -> Connection:
         dsn.check_socket()
@@ -117,8 +150,11 @@ def _open(
             return Connection(*handles, dict(options or {}), autocommit=options is None)
         with libpq_variables_hidden():
             clone: Connection = like.adbc_clone()
-            clone.adbc_connection.set_options(**(options or {}))
-            clone.rollback()  # the next transaction has the options
+            if options is None:
+                clone.adbc_connection.set_autocommit(True)
+            else:
+                clone.adbc_connection.set_options(**options)
+                clone.rollback()  # the next transaction has the options
             return clone
 
     given = dict(dsn.parameters).get("connect_timeout", "")
@@ -148,12 +184,13 @@ def statement_errors(dsn: Dsn) -> Iterator[None]:
         yield
     except adbc.Error as error:
         message, state = _reason(dsn.redact(str(error))), error.sqlstate or ""
+        over = is_lost(error)
+        kind = ConnectionLostError if over else DatabaseError
         text = f"{message}{f' (SQLSTATE {state})' if state else ''}"
         if state in OF_A_POOLER:
             raise pooled(text) from None
-        if is_lost(error):
-            raise ConnectionLostError(text, hint=hint_for(state) or LOST) from None
-        raise DatabaseError(text, hint=hint_for(state)) from None
+        # libpq keeps what the server said at last, but without its state.
+        raise kind(text, hint=hint_for(state) or (SESSION_OVER if over else None)) from None
 
 
 def not_again(error: ConnectionLostError | StalledError, hint: str) -> ForecasterError:
@@ -213,25 +250,55 @@ def _end_ours(dsn: Dsn) -> int:
 def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) -> pl.DataFrame:
     """Run one statement and return its rows."""
     row = pl.DataFrame({f"${number}": [value] for number, value in enumerate(parameters, 1)})
-    bound = row.cast({pl.Null: pl.String}) if parameters else None  # the driver refuses a column without type
-    with connection.cursor(adbc_stmt_kwargs=_AT_ONCE) as cursor:
+    # The driver would ask the server for the type of a NULL without one, in two further turns.
+    bound = row.cast({pl.Null: pl.String}) if parameters else None
+    with connection.cursor(adbc_stmt_kwargs=_IN_ONE_TURN) as cursor:
 
         def rows() -> pl.DataFrame:
             cursor.execute(sql, bound)
             return pl.DataFrame(cursor.fetch_arrow())
 
-        return _call(connection, rows, cursor.adbc_cancel)
+        return _timed(connection, rows, cursor.adbc_cancel)
 
 
 def execute(connection: Connection, sql: str) -> None:
     """Run one statement for its effect."""
-    with connection.cursor() as cursor:
-        _call(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
+    with connection.cursor(adbc_stmt_kwargs=_IN_ONE_TURN) as cursor:
+        _timed(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
+
+
+def distance(connection: Connection) -> float:
+    """Return the seconds that the quickest statement has taken so far: those of a few round trips.
+
+    Infinite before the first statement.
+    """
+    return _quickest.get(connection, inf)
+
+
+def _timed(connection: Connection, call: Callable[[], T], cancel: Callable[[], object]) -> T:
+    start = perf_counter()
+    result = _call(connection, call, cancel)
+    _quickest[connection] = min(perf_counter() - start, distance(connection))
+    return result
+
+
+@contextmanager
+def each_committed(connection: Connection) -> Iterator[None]:
+    """Meanwhile, each statement is its own transaction; one that has begun is committed.
+
+    Saves the round trips of a BEGIN and a COMMIT.
+    """
+    set_autocommit = connection.adbc_connection.set_autocommit
+    _call(connection, lambda: set_autocommit(True), connection.adbc_cancel)
+    try:
+        yield
+    finally:
+        set_autocommit(False)
 
 
 def begin(connection: Connection) -> None:
-    """Begin a repeatable-read transaction, which lasts until the connection is closed."""
-    execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+    """Begin a transaction that only reads one snapshot, and lasts until the connection is closed."""
+    execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
 
 def commit(connection: Connection) -> None:

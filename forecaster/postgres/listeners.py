@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from forecaster.postgres.catalogue import CONNECTIONS, Source, slices
+from forecaster.postgres.catalogue import Source, slices
 from forecaster.postgres.connection import integer_array
+from forecaster.postgres.readers import CONNECTIONS
 from forecaster.postgres.statements import epoch_day
 from forecaster.tables import LISTENERS_TABLE
 
