@@ -46,8 +46,8 @@ finally:
 
 _ISOLATION = "adbc.connection.transaction.isolation_level"
 _REPEATABLE_READ = {_ISOLATION: "adbc.connection.transaction.isolation.repeatable_read"}
-# Else the driver first asks for the columns of a result, and wraps the statement in a COPY: three turns. Without
-# it all rows have come when the call returns, so that an error has its SQLSTATE, whichever row it comes with.
+# Else the driver first asks for the columns of a result, and wraps the statement in a COPY: three turns. This
+# way, all rows have come when the call returns, and an error has its SQLSTATE whichever row it comes with.
 _IN_ONE_TURN = {"adbc.postgresql.use_copy": "false"}
 _READ_COMMITTED = {_ISOLATION: "adbc.connection.transaction.isolation.read_committed"}
 # The driver appends our statement to a message. libpq appends a guess to that of a lost connection.
