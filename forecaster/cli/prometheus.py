@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from forecaster.errors import ForecasterError, InvalidOptionError
@@ -14,7 +15,6 @@ from forecaster.files.paths import file_itself
 from forecaster.model.eligibility import REASONS
 from forecaster.model.mldr import RATE_REASONS
 from forecaster.process.logs import log
-from forecaster.process.packages import version
 from forecaster.process.signals import Interrupted, postponed
 from forecaster.run.report import ARTISTS, TRACKS, Report, Subject
 

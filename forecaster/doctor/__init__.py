@@ -4,6 +4,7 @@ import platform
 import re
 import shlex
 from dataclasses import replace
+from importlib.metadata import version
 
 from forecaster.doctor import forecasts, plausible, server, streams, tables  # noqa: F401 - register checks
 from forecaster.doctor.checks import Check, registered
@@ -14,7 +15,6 @@ from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect, roll_back, statement_errors
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import Tables
-from forecaster.process.packages import version
 from forecaster.process.secrets import shown
 from forecaster.run.plausible import Plausibility
 from forecaster.run.report import PACKAGES

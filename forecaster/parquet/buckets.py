@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -21,7 +22,6 @@ from forecaster.parquet.layout import Bucket, bucket_of
 from forecaster.parquet.lock import locked
 from forecaster.parquet.sink import Manifest, Sink
 from forecaster.process.numbers import counted
-from forecaster.process.packages import version
 from forecaster.process.secrets import masked
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.forecast import fit_made, forecast, history_of

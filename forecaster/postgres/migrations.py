@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 
 import polars as pl
 
@@ -11,7 +12,6 @@ from forecaster.model.segments import SEGMENT_STARTS
 from forecaster.postgres.answers import look_up
 from forecaster.postgres.connection import Connection, execute, query, quote_identifier
 from forecaster.postgres.tables import Tables, read_tables
-from forecaster.process.packages import version
 from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, MLDR_TABLE, RUNS, STREAMS_TABLE, VERSIONS
 
 NEWER_PROGRAM = "use a newer forecaster"

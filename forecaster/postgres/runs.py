@@ -5,6 +5,7 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from importlib.metadata import version
 from threading import Thread
 from typing import NamedTuple
 
@@ -27,7 +28,6 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.migrations import MIGRATIONS, NEWER_PROGRAM, last_applied, too_new
 from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import Tables
-from forecaster.process.packages import version
 from forecaster.process.secrets import masked
 from forecaster.process.signals import Interrupted, postponed
 from forecaster.run.batch import Computed

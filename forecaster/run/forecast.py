@@ -21,7 +21,7 @@ from forecaster.run.stages import Stages
 from forecaster.tables import FORECASTS, STREAMS
 
 _NONE: Limits = {}
-_NEEDED_LATER = ("importlib.metadata", "forecaster.model.decay_fit", "pyarrow")
+_NEEDED_LATER = ("forecaster.model.decay_fit", "pyarrow")
 
 
 def import_the_rest() -> None:

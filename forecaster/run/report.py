@@ -6,12 +6,12 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from forecaster.frames.schemas import RATELESS, SKIPPED
-from forecaster.process.packages import version
 from forecaster.process.secrets import all_masked, masked
 from forecaster.run.batch import Done
 from forecaster.run.plausible import CHECKS, Facts, Finding, Observed, Plausibility, warning
