@@ -86,17 +86,36 @@ def one_of_each() -> list[Layout]:
 
 
 def laid_out(dsn: Dsn, layout: Layout, tracks: int, *, say: Say) -> Catalogue:
-    """Build the catalogue in a layout, or reuse an existing one."""
+    """Build the catalogue in a layout, or reuse an existing one whose indexes are those that `init` makes."""
     schema = f"bench_{tracks}_{layout.suffix}"
     if not layout.made:
         [source] = [one for one in LAYOUTS if one.made and layout.suffix.startswith(one.suffix)]
         original = laid_out(dsn, source, tracks, say=say)
         return _copied(original, schema, layout, say=say)
-    return (
-        prepare(dsn, schema, tracks, say=say)
-        if layout.group == BY_TRACK
-        else by_day(dsn, schema, tracks, say=say)
+    if _is_there(dsn, schema) and _indexes(dsn, schema) != _indexes_of_init(dsn):
+        say(f"{schema}: another version of init made it")
+        execute(dsn, f"DROP SCHEMA {schema} CASCADE")
+    build = prepare if layout.group == BY_TRACK else by_day
+    return build(dsn, schema, tracks, say=say)
+
+
+def _indexes(dsn: Dsn, schema: str) -> set[str]:
+    """Definitions of the indexes of the streams, without their names."""
+    made = rows(
+        dsn,
+        f"""SELECT regexp_replace(pg_get_indexdef(indexrelid), ' INDEX .* USING ', ' ') AS made
+            FROM pg_index WHERE indrelid = '{schema}.{STREAMS_TABLE}'::regclass""",
     )
+    return {*made["made"]}
+
+
+def _indexes_of_init(dsn: Dsn) -> set[str]:
+    empty = "bench_empty"
+    execute(dsn, f"DROP SCHEMA IF EXISTS {empty} CASCADE")
+    initialise(dsn, empty)
+    found = _indexes(dsn, empty)
+    execute(dsn, f"DROP SCHEMA {empty} CASCADE")
+    return found
 
 
 def by_day(dsn: Dsn, schema: str, tracks: int, *, key_last: bool = False, say: Say) -> Catalogue:
@@ -112,9 +131,10 @@ def by_day(dsn: Dsn, schema: str, tracks: int, *, key_last: bool = False, say: S
         with driver.connect(dsn.uri) as connection, connection.cursor() as cursor:
             for day in _days(tracks):
                 cursor.adbc_ingest(STREAMS_TABLE, day.to_arrow(), mode="append", db_schema_name=new)
-                if day["date"][0].day == 1:
+                if (first := day["date"][0]).day == 1:
                     connection.commit()
-                    say(f"{schema}: loaded up to {day['date'][0]}")
+                    if first.month == 1:
+                        say(f"{schema}: loaded up to {first}")
             connection.commit()
         execute(dsn, "SET maintenance_work_mem = '1GB'", *keys)
         load(dsn, new, streams=None, mldr=sample_mldr(tracks))
