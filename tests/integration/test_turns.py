@@ -14,7 +14,7 @@ from tests.proxy import Proxy
 from tests.tables import golden_mldr, golden_streams, initialise
 
 OPENING = 2  # turns to open a connection: whether there is TLS, and who asks
-LOCK, SNAPSHOT, RECORD = b"pg_try_advisory_lock", b"pg_export_snapshot", b"INSERT INTO"
+LOCK, SNAPSHOT, RECORD = b"pg_try_advisory_lock", b"pg_export_snapshot", b"(log_id"
 
 
 @pytest.fixture
