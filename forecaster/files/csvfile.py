@@ -5,10 +5,9 @@ import gzip
 import io
 from collections import Counter, deque
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.csv as pa_csv
 
 from forecaster.errors import BadFileError
 from forecaster.files.dialect import (
@@ -20,6 +19,10 @@ from forecaster.files.dialect import (
     refuse_other_formats,
 )
 from forecaster.process.numbers import counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
 
 # gzip makes rows of numbers some 5 to 50 times smaller, and any data at most 1,032 times.
 _MOST_PACKED, _ALWAYS_UNPACKED = 200, 100_000_000
@@ -100,6 +103,8 @@ def _checked_rows(
     data: bytes, columns: list[str], path: Path, dialect: Dialect, forms: Forms
 ) -> pl.DataFrame:
     """Read the rows by pyarrow, which says which row has too many or too few values."""
+    import pyarrow as pa  # noqa: PLC0415 - takes long, and few commands need it
+
     ragged: list[pa_csv.InvalidRow] = []
     # `concat` fails if the two readers find different column names.
     nothing = pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
@@ -132,10 +137,14 @@ def _has_a_known_name(columns: list[str], forms: Forms) -> bool:
     return not forms or not frozenset().union(*forms).isdisjoint(columns)
 
 
-def _table(data: bytes, columns: list[str], ragged: list[pa_csv.InvalidRow], separator: str, /) -> pa.Table:
+def _table(
+    data: bytes, columns: list[str], ragged: "list[pa_csv.InvalidRow]", separator: str, /
+) -> "pa.Table":
     """Read all values as text. Fail at a row longer or shorter than `columns`, and add it to `ragged`."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.csv as pa_csv  # noqa: PLC0415
 
-    def fail(row: pa_csv.InvalidRow) -> str:
+    def fail(row: "pa_csv.InvalidRow") -> str:
         ragged.append(row)
         return "error"
 

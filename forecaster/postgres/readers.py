@@ -76,14 +76,14 @@ class Readers:
             self._opening += 1
         threading.Thread(target=opened, daemon=True).start()
 
-    def read(self, sql: str, *, many: bool = False) -> pl.DataFrame:
-        """Run a statement on the next connection that is free, and return its rows; `many` as for `query`.
+    def read(self, sql: str) -> pl.DataFrame:
+        """Run a statement on the next connection that is free, and return its rows.
 
         Raises `ConnectionLostError` if the session or that of the snapshot is over, `DatabaseError` for a
         statement that the server refuses, and what opening a connection raises.
         """
         with self._one() as connection, _failed(self.dsn):
-            return query(connection, sql, many=many)
+            return query(connection, sql)
 
     def cancel(self) -> None:
         """Ask the server to cancel the statements in progress."""

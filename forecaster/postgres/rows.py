@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import adbc_driver_manager as adbc
-import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from forecaster.errors import WriteRefusedError
 from forecaster.frames import casting
@@ -138,6 +136,9 @@ def needs_ids(tables: Tables, table: str) -> bool:
 
 def _random_uuids(number: int) -> pl.Series:
     """Generate version 4 UUIDs, of 16 bytes each."""
+    import numpy as np  # noqa: PLC0415 - few tables need it
+    import pyarrow as pa  # noqa: PLC0415
+
     octets = np.frombuffer(os.urandom(16 * number), dtype=np.uint8).reshape(number, 16).copy()
     octets[:, 6] = octets[:, 6] & 0x0F | 0x40
     octets[:, 8] = octets[:, 8] & 0x3F | 0x80

@@ -14,6 +14,7 @@ from forecaster.errors import PooledError
 from forecaster.postgres.catalogue import Source, export_snapshot, slices
 from forecaster.postgres.connection import Connection, begin, connect, connecting, end_connections, is_far
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.early import Early
 from forecaster.postgres.limits import Limit, check_limit, needed
 from forecaster.postgres.lock import ENDS_WITHIN, release_lock, take_lock
 from forecaster.postgres.look import Look, look
@@ -98,8 +99,16 @@ class Shared:
 class DatabaseSession:
     """A run in progress. After a lost connection it reconnects, and batches that are done stay done."""
 
-    def __init__(self, dsn: Dsn, schema: str, task: Task, config: RunConfig, report: Report) -> None:
-        self.dsn, self.schema, self.task = dsn, schema, task
+    def __init__(
+        self,
+        dsn: Dsn,
+        schema: str,
+        task: Task,
+        config: RunConfig,
+        report: Report,
+        early: Early | None = None,
+    ) -> None:
+        self.dsn, self.schema, self.task, self.early = dsn, schema, task, early
         self.config, self.report = config, report
         self.pending = Pending()
         self.created_at = datetime.now(UTC)
@@ -123,8 +132,8 @@ class DatabaseSession:
 
     @property
     def was_reached(self) -> bool:
-        """Whether the server has reported its version."""
-        return bool(self.report.server)
+        """Whether the server has reported its version, or accepted a connection before it was asked."""
+        return bool(self.report.server or (self.early and self.early.was_reached))
 
     @contextmanager
     def opened(self, *, repeats: bool) -> Iterator[Opened]:
@@ -186,7 +195,7 @@ class DatabaseSession:
 
     def _connected(self, stack: ExitStack, *, repeats: bool) -> tuple[Source, Connection | None, Look]:
         # Without a transaction: a pooler that hands out transactions then gives its session to the writer.
-        reader = stack.enter_context(connect(self.dsn, begun=False))
+        reader = stack.enter_context(connect(self.dsn, begun=False, early=self.early))
         spare = stack.enter_context(connecting(self.dsn, like=reader))
         opened = None if self.config.dry_run else stack.enter_context(connecting(self.dsn, like=reader))
         seen = look(reader, self.schema, self._rights)
@@ -208,7 +217,7 @@ class DatabaseSession:
         dry_run = self.config.dry_run
         if not dry_run:
             check_writable(reader, seen.state)
-        if not self.was_reached:  # later, the server may still count the connections that were lost
+        if not self.report.server:  # later, the server may still count the connections that were lost
             self.limit = seen.state.limit
             check_limit(self.limit, needed(dry_run=dry_run), own=1)
         self.report.server = seen.state.version
