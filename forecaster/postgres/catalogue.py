@@ -36,7 +36,7 @@ from forecaster.postgres.connection import (
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.look import look
 from forecaster.postgres.pooling import check_sessions, pooled
-from forecaster.postgres.readers import CONNECTIONS, LIFT_TIMEOUTS, Readers
+from forecaster.postgres.readers import CONNECTIONS, READ_LONG, Readers
 from forecaster.postgres.rights import check_rights, warnings_of_hidden_rows
 from forecaster.postgres.stall import hang_up
 from forecaster.postgres.stored import stored_months
@@ -66,6 +66,8 @@ _PREPARED = re.compile(r"(?:\W|^)[^\w\s](?P<name>s\d+)[^\w\s]")
 # Its connection pool gives up after half a minute, and adds what the server said to the last attempt.
 _TURNED_AWAY = re.compile(r"timed out waiting for connection: db error: ")
 
+_SOME = 200  # tracks whose last days tell which days a scan has to keep
+
 
 def export_snapshot(connection: Connection, *, first: int | None = None) -> str:
     """Export the snapshot of a repeatable-read transaction. Its name is valid until the transaction ends.
@@ -73,7 +75,7 @@ def export_snapshot(connection: Connection, *, first: int | None = None) -> str:
     Raises `PooledError` if the connection was served by another server process, `first`, before.
     """
     sql = f"""
-        SELECT pg_export_snapshot() AS name, pg_backend_pid() AS pid, {LIFT_TIMEOUTS}"""
+        SELECT pg_export_snapshot() AS name, pg_backend_pid() AS pid, {READ_LONG}"""
     name, pid, _ = query(connection, sql).row(0)
     check_sessions(first or pid, None, pid)
     return str(name)
@@ -147,9 +149,10 @@ class Source:
 
     def tracks(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.Series:
         """Find the tracks that have a row of streams, in ascending order; only `track_ids`, if given."""
+        layout = self.tables.layout
         if track_ids is not None:
             sql: str | Sequence[str] = statements.tracks_among(self.tables, integer_array(track_ids))
-        elif self.reads_by_index:
+        elif self.reads_by_index and (layout is None or layout.costs_of_ids().favour_index):
             sql = statements.all_tracks_by_index(self.tables)
         else:
             sql = statements.all_tracks(self.tables)
@@ -177,8 +180,11 @@ class Source:
 
     def history(self, track_ids: pl.Series) -> History:
         """Read, in parallel, the last 365 records of each track as one array, and its facts."""
-        by_index = self.reads_by_index
-        statement = statements.history_by_index if by_index else statements.history_in_one_pass
+        statement: Callable[[Tables, str], str] = statements.history_by_index
+        if not self.reads_by_index:
+            statement = statements.history_in_one_pass
+        elif self.scans(len(track_ids)) and (after := self._scanned_after(track_ids)) is not None:
+            statement = partial(statements.history_by_scan, after=after)
         wire = self.read(self._of(statement, track_ids))
         return History(_records(unpacked(wire)), _facts(wire), duplicates=int(wire["duplicates"].sum()))
 
@@ -195,7 +201,7 @@ class Source:
 
     def days(self, track_ids: pl.Series) -> pl.DataFrame:
         """Read, in parallel, every record of the tracks: `TRACK_DAYS`, in no order."""
-        by_index = self.reads_by_index
+        by_index = not self.scans(len(track_ids), whole=True)
         statement = statements.days_by_index if by_index else statements.days_in_one_pass
         wire = self.read_rows(self._of(statement, track_ids))
         if by_index:  # rows sent as arrays take half the time
@@ -248,6 +254,24 @@ class Source:
     def reads_by_index(self) -> bool:
         """Whether streams have one row per track and day, and an index that finds a track's newest rows."""
         return self.tables.has_day_key(STREAMS_TABLE)
+
+    def scans(self, tracks: int, *, whole: bool = False) -> bool:
+        """Whether the last records of so many tracks are read by a scan; `whole`: all their records."""
+        layout = self.tables.layout
+        if not self.reads_by_index or layout is None:
+            return not self.reads_by_index
+        costs = layout.costs(tracks, scans=CONNECTIONS, whole=whole)
+        way = "by index" if costs.favour_index else "by a scan"
+        _log.debug(
+            "%d tracks are read %s: by index %.3f s, by a scan %.3f s", tracks, way, costs.index, costs.scan
+        )
+        return not costs.favour_index
+
+    def _scanned_after(self, track_ids: pl.Series) -> int | None:
+        """Find the day after which a scan keeps the records of the tracks; None if they have no record."""
+        some = track_ids.gather_every(-(-len(track_ids) // _SOME))
+        day = self.read(statements.newest_day(self.tables, integer_array(some)))["day"].item()
+        return None if day is None else int(day)
 
     def read(self, sql: str | Sequence[str]) -> pl.DataFrame:
         """Read what a statement selects on the snapshot; two run at the same time, into one frame.

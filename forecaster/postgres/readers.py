@@ -22,9 +22,14 @@ CONNECTIONS = 2
 _LIFTED_TIMEOUTS = ("idle_in_transaction_session_timeout", "transaction_timeout")
 _OPENED_WITHIN = 0.5  # seconds to wait, at the end, for a connection that is being opened
 _NAMES = ", ".join(f"'{name}'" for name in _LIFTED_TIMEOUTS)
-LIFT_TIMEOUTS = f"""count(set_config(s.name, '0', true)) AS lifted
-        FROM pg_catalog.pg_settings s WHERE s.name IN ({_NAMES})"""
-"""SQL: the end of a SELECT that lifts them in its transaction."""
+# With the default of 4 MB, a server that scans a table would write it to its disk, and take several times as
+# long.
+_MEMORY = 64
+READ_LONG = f"""count(set_config(s.name, CASE s.name WHEN 'work_mem' THEN '{_MEMORY}MB' ELSE '0' END, true))
+                AS changed
+        FROM pg_catalog.pg_settings s
+        WHERE s.name IN ({_NAMES}) OR s.name = 'work_mem' AND s.setting::int8 < {_MEMORY} * 1024"""
+"""SQL: the end of a SELECT that lifts them in its transaction, and gives a statement 64 MB to sort in."""
 
 
 @dataclass(eq=False)
@@ -137,9 +142,7 @@ class Readers:
             connection = spare() if spare else stack.enter_context(connect(self.dsn, like=like, begun=False))
             try:
                 with statement_errors(self.dsn):
-                    begin(
-                        connection, f"SET TRANSACTION SNAPSHOT '{self.snapshot}'", f"SELECT {LIFT_TIMEOUTS}"
-                    )
+                    begin(connection, f"SET TRANSACTION SNAPSHOT '{self.snapshot}'", f"SELECT {READ_LONG}")
             except DatabaseError as error:
                 gone = f"the session that holds the snapshot is over: {error}"
                 raise ConnectionLostError(gone, hint=SESSION_OVER) from None

@@ -13,6 +13,9 @@ _AGE = (
 )
 _DAYS_FROM_RELEASE = f"{_AGE} AS days_from_release"
 
+SCANNED_DAYS = WINDOW + 35
+"""Days of which a scan keeps the records. Some are missing in practice, and a track is given some time."""
+
 
 def epoch_day(date: str) -> str:
     """SQL expression: days since 1970-01-01. Unlike for dates, the drivers have no limits for numbers."""
@@ -76,11 +79,15 @@ def tracks_among(tables: Tables, ids: str) -> str:
 
 def ends_by_index(tables: Tables, ids: str) -> str:
     """Group the tracks by the day of their last record: day, number, first (their lowest ids)."""
-    return _grouped(f"""
+    return _grouped(_ends_by_index(tables, ids))
+
+
+def _ends_by_index(tables: Tables, ids: str) -> str:
+    return f"""
         SELECT t.id, (SELECT {epoch_day("s.date")} FROM {tables.name(STREAMS_TABLE)} s
                       WHERE s.cm_track_id = t.id AND {tables.record(STREAMS_TABLE)}
                       ORDER BY s.date DESC LIMIT 1) AS day
-        FROM unnest({ids}) AS t (id)""")
+        FROM unnest({ids}) AS t (id)"""
 
 
 def ends_in_one_pass(tables: Tables, ids: str) -> str:
@@ -131,27 +138,89 @@ def newest_rates(tables: Tables, *, condition: str = "true", more: str = "") -> 
 
 def history_by_index(tables: Tables, ids: str) -> str:
     """Read the last records and facts of each track. The cost per track does not grow with its history."""
-    record = (
+    record = _record_of_track(tables)
+    return f"""
+        SELECT t.id AS cm_track_id, recent.*, newest.cm_artist_id, newest.days_from_release,
+               {epoch_day("newest.date")} AS last_day, earliest.training_data_id,
+               {epoch_day("earliest.date")} AS first_day, NULL::bigint AS duplicates
+        FROM unnest({ids}) AS t (id)
+        CROSS JOIN LATERAL ({_packed(_newest_records(tables, record))}) recent
+        LEFT JOIN LATERAL ({_newest_record(record)}) newest ON true
+        LEFT JOIN LATERAL ({_earliest_record(tables, record)}) earliest ON true"""
+
+
+def newest_day(tables: Tables, ids: str) -> str:
+    """Find the day after which most of the tracks that still get rows have all that counts: day."""
+    return f"""
+        SELECT (percentile_disc(0.9) WITHIN GROUP (ORDER BY e.day) - {SCANNED_DAYS})::bigint AS day
+        FROM ({_ends_by_index(tables, ids)}) e"""
+
+
+def history_by_scan(tables: Tables, ids: str, after: int) -> str:
+    """Read the same of tables with the key by a scan of the records after a day (since 1970-01-01).
+
+    A track without `WINDOW` records after it, and with some before, is read by index; so is one with several
+    artists after it, because only the last records count.
+    """
+    record, since = _record_of_track(tables), f"(DATE '1970-01-01' + {int(after)})"
+    one_artist = "(g.min_artist_id < g.max_artist_id) IS NOT TRUE"
+    scanned = f"""
+        SELECT {_streams(tables)} AS daily_streams, {_whole(tables)} AS whole,
+               NULL::bigint AS cm_artist_id
+        FROM unnest(t.dates, t.streams) AS s (date, daily_streams)
+        WHERE NOT t.is_open ORDER BY s.date DESC LIMIT {WINDOW}"""
+    looked_up = _newest_records(tables, f"{record} AND t.is_open")
+    # A hash of the scanned rows by track takes a third of the time of sorting them all by track and day.
+    return f"""
+        SELECT t.id AS cm_track_id, recent.*, newest.cm_artist_id, newest.days_from_release,
+               {epoch_day("newest.date")} AS last_day, t.training_data_id,
+               {epoch_day("t.date")} AS first_day, NULL::bigint AS duplicates
+        FROM (SELECT t.id, g.dates, g.streams, earliest.*,
+                     ((g.number >= {WINDOW} OR earliest.date > {since}) AND {one_artist}) IS NOT TRUE
+                         AS is_open
+              FROM unnest({ids}) AS t (id)
+              LEFT JOIN (
+                  SELECT s.cm_track_id, count(*) AS number, array_agg(s.date) AS dates,
+                         array_agg(s.daily_streams) AS streams, min(s.cm_artist_id) AS min_artist_id,
+                         max(s.cm_artist_id) AS max_artist_id
+                  FROM {tables.name(STREAMS_TABLE)} s
+                  WHERE s.cm_track_id = ANY ({ids}) AND s.date > {since}
+                    AND NOT {tables.unusable(STREAMS_TABLE)}
+                  GROUP BY s.cm_track_id) g ON g.cm_track_id = t.id
+              LEFT JOIN LATERAL ({_earliest_record(tables, record)}) earliest ON true) t
+        CROSS JOIN LATERAL ({_packed(f"({scanned}) UNION ALL ({looked_up})")}) recent
+        LEFT JOIN LATERAL ({_newest_record(record)}) newest ON true"""
+
+
+def _record_of_track(tables: Tables) -> str:
+    return (
         f"FROM {tables.name(STREAMS_TABLE)} s WHERE s.cm_track_id = t.id AND {tables.record(STREAMS_TABLE)}"
     )
+
+
+def _newest_records(tables: Tables, record: str) -> str:
+    return f"""
+        SELECT {_streams(tables)} AS daily_streams, {_whole(tables)} AS whole, s.cm_artist_id {record}
+        ORDER BY s.date DESC LIMIT {WINDOW}"""
+
+
+def _packed(rows: str) -> str:
     # The aggregate takes rows in the order of its subquery: no plan puts a node between a LIMIT and an
     # ungrouped aggregate.
     return f"""
-        SELECT t.id AS cm_track_id, recent.*, newest.*, earliest.*, NULL::bigint AS duplicates
-        FROM unnest({ids}) AS t (id)
-        CROSS JOIN LATERAL (
-            SELECT {wire.packed("r.daily_streams", "r.whole")},
-                   min(r.cm_artist_id) < max(r.cm_artist_id) AS has_several_artists
-            FROM (SELECT {_streams(tables)} AS daily_streams, {_whole(tables)} AS whole,
-                         s.cm_artist_id {record}
-                  ORDER BY s.date DESC LIMIT {WINDOW}) r) recent
-        LEFT JOIN LATERAL (
-            SELECT s.cm_artist_id::bigint AS cm_artist_id, ({_AGE})::int AS days_from_release,
-                   {epoch_day("s.date")} AS last_day {record}
-            ORDER BY s.date DESC LIMIT 1) newest ON true
-        LEFT JOIN LATERAL (
-            SELECT {_row_id(tables)}, {epoch_day("s.date")} AS first_day {record}
-            ORDER BY s.date LIMIT 1) earliest ON true"""
+        SELECT {wire.packed("r.daily_streams", "r.whole")},
+               min(r.cm_artist_id) < max(r.cm_artist_id) AS has_several_artists
+        FROM ({rows}) r"""
+
+
+def _newest_record(record: str) -> str:
+    return f"""
+        SELECT s.date, s.cm_artist_id::bigint AS cm_artist_id, ({_AGE})::int AS days_from_release {record}
+        ORDER BY s.date DESC LIMIT 1"""
+
+
+def _earliest_record(tables: Tables, record: str) -> str:
+    return f"SELECT s.date, {_row_id(tables)} {record} ORDER BY s.date LIMIT 1"
 
 
 def history_in_one_pass(tables: Tables, ids: str) -> str:
@@ -214,8 +283,10 @@ def days_by_index(tables: Tables, ids: str) -> str:
 
 def days_in_one_pass(tables: Tables, ids: str) -> str:
     """Read every record of the tracks, as one row each."""
-    rows = _day_rows(tables, f"s.cm_track_id = ANY ({ids})", one="DISTINCT ON (1, 3) ")
-    return f"""{rows}
+    among = f"s.cm_track_id = ANY ({ids})"
+    if tables.has_day_key(STREAMS_TABLE):
+        return _day_rows(tables, among)
+    return f"""{_day_rows(tables, among, one="DISTINCT ON (1, 3) ")}
         ORDER BY 1, 3, {tables.newest_first(STREAMS_TABLE)}"""
 
 

@@ -7,6 +7,7 @@ from forecaster.errors import SchemaMismatchError
 from forecaster.frames.casting import ColumnInfo
 from forecaster.postgres.answers import Rows, answers
 from forecaster.postgres.connection import Connection, quote_identifier
+from forecaster.postgres.layout import QUESTION, Layout, layout_from
 from forecaster.tables import (
     ACTUALS,
     ALL_TABLES,
@@ -92,7 +93,7 @@ _INDEXES_SQL = f"""
       AND i.indisvalid AND i.indisready AND i.indislive AND i.indpred IS NULL AND i.indexprs IS NULL
 """
 
-QUESTIONS: Mapping[str, str] = {"columns": _COLUMNS_SQL, "indexes": _INDEXES_SQL}
+QUESTIONS: Mapping[str, str] = {"columns": _COLUMNS_SQL, "indexes": _INDEXES_SQL, "layout": QUESTION}
 """SQL: what `tables_from` needs to know about schema $1, in which $2 is the table of streams."""
 
 _SMALLEST_FLOAT = "5e-324"
@@ -122,6 +123,8 @@ class Tables:
     """Tables from which others inherit; a query of them returns the rows of these as well."""
     unreadable: frozenset[str] = frozenset()
     """Tables that this user may not read, or not all columns of."""
+    layout: Layout | None = None
+    """Where the rows of the streams lie; None if that has not been asked."""
 
     def name(self, table: str) -> str:
         """The quoted, qualified name of the table, for SQL."""
@@ -296,4 +299,5 @@ def tables_from(found: Mapping[str, Rows], schema: str, streams: str) -> Tables:
         unreadable |= set() if is_readable else {table}
     indexes = tuple(Index(titles[title], unique, tuple(key)) for title, unique, key in found["indexes"])
     hidden = frozenset(filtered), frozenset(with_children), frozenset(unreadable)
-    return Tables(schema, columns, indexes, streams, *hidden)
+    [layout] = found["layout"]
+    return Tables(schema, columns, indexes, streams, *hidden, layout_from(layout))

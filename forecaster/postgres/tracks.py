@@ -144,7 +144,8 @@ class Forecasts:
         """
         if places is not None:
             return max(1, min(BATCH, -(-number // (_PER_PLACE * places))))
-        return BATCH * _IN_FEW if is_far or not source.reads_by_index else BATCH
+        most = BATCH * _IN_FEW
+        return most if is_far or source.scans(min(number, most)) else BATCH
 
     def work(
         self, source: Source, writer: Connection | None, config: "RunConfig", shared: Shared, /
