@@ -25,6 +25,7 @@ from tests import sql, stale
 from tests.conftest import Cli
 from tests.forecasts import stored
 from tests.stale import REFRESH, TRACKS, change, refreshed
+from tests.tables import DROP_DAY_KEY
 
 NOTHING = {"tracks": 0, "new_streams": 0, "new_mldr": 0}
 
@@ -236,8 +237,7 @@ class TestWithoutKey:
 
     @pytest.fixture
     def keyless(self, forecast: Dsn) -> Dsn:
-        key = f"{stale.STREAMS}_cm_track_id_date_key"
-        sql.run(forecast, f"ALTER TABLE {stale.STREAMS} DROP CONSTRAINT {key}")
+        sql.run(forecast, DROP_DAY_KEY)
         return forecast
 
     def test_a_plain_run_does_not_look(self, keyless: Dsn) -> None:

@@ -28,6 +28,7 @@ from forecaster.tables import FORECAST_TABLE
 from tests import sql
 from tests.forecasts import STORED, in_frames, stored
 from tests.tables import (
+    DROP_DAY_KEY,
     GOLDEN,
     create_tables,
     golden_mldr,
@@ -168,11 +169,7 @@ def test_both_ways_to_read_give_identical_rows(database: Dsn) -> None:
     assert by_index
 
     sql.run(database, "TRUNCATE backtest_track_streams_forecast")
-    sql.run(
-        database,
-        "ALTER TABLE backtest_track_daily_training_data "
-        "DROP CONSTRAINT backtest_track_daily_training_data_cm_track_id_date_key",
-    )
+    sql.run(database, DROP_DAY_KEY)
     run(Database(database))
 
     assert by_index == sql.rows(
