@@ -194,6 +194,19 @@ class Table:
             conditions.append(f"abs({value}::float8) > {LARGEST_FLOAT}::float8")
         return f"({' OR '.join(conditions)})"
 
+    def is_record_by_range(self, columns: Mapping[str, ColumnInfo]) -> str:
+        """SQL condition: the opposite, in comparisons for which the server can tell the share of rows.
+
+        For `isfinite` it assumes a third. Then it expects too few rows for a LIMIT, and reads all of a track.
+        """
+        value = self.counted
+        conditions = ["date > '-infinity'", "date < 'infinity'"]
+        if not columns[value].not_null:
+            conditions.append(f"{value} IS NOT NULL")
+        if columns[value].type not in INTEGERS:
+            conditions.append(is_finite(value))
+        return " AND ".join(conditions)
+
     def markdown(self) -> str:
         """Table of its columns in Markdown, for the manual."""
         return "\n".join(

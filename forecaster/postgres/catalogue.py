@@ -40,6 +40,7 @@ from forecaster.postgres.rights import check_rights, warnings_of_hidden_rows
 from forecaster.postgres.stall import hang_up
 from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import Tables, read_tables
+from forecaster.postgres.wire import unpacked
 from forecaster.process.secrets import brief
 from forecaster.process.signals import Cancel, Interrupted, interruptible
 from forecaster.tables import (
@@ -72,6 +73,13 @@ _TURNED_AWAY = re.compile(r"timed out waiting for connection: db error: ")
 # Each of these timeouts could end the transaction that holds the snapshot. Without them nothing is delayed,
 # because no other work waits for that transaction.
 _LIFTED_TIMEOUTS = ("idle_in_transaction_session_timeout", "transaction_timeout")
+
+_SOME = 200  # tracks whose last days tell which days a scan has to keep
+# With the default of 4 MB, the server would write what it scans to disk, and take several times as long.
+_MEMORY = 64
+_MORE_MEMORY = f"""
+    SELECT set_config('work_mem', '{_MEMORY}MB', true) FROM pg_catalog.pg_settings
+    WHERE name = 'work_mem' AND setting::int8 < {_MEMORY} * 1024"""
 
 
 def export_snapshot(connection: Connection, *, first: int | None = None) -> str:
@@ -139,9 +147,10 @@ class Source:
 
     def tracks(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.Series:
         """Find the tracks that have a row of streams, in ascending order; only `track_ids`, if given."""
+        layout = self.tables.layout
         if track_ids is not None:
             sql: str | list[str] = statements.tracks_among(self.tables, integer_array(track_ids))
-        elif self.reads_by_index:
+        elif self.reads_by_index and (layout is None or layout.costs_of_ids().favour_index):
             sql = statements.all_tracks_by_index(self.tables)
         else:
             sql = statements.all_tracks(self.tables)
@@ -169,11 +178,13 @@ class Source:
 
     def history(self, track_ids: pl.Series) -> History:
         """Read, in parallel, the last 365 records of each track as one array, and its facts."""
-        by_index = self.reads_by_index
-        wire = self._read(
-            statements.history_by_index if by_index else statements.history_in_one_pass, track_ids
-        )
-        return History(_records(wire), _facts(wire), duplicates=int(wire["duplicates"].sum()))
+        if not self.reads_by_index:
+            wire = self._read(statements.history_in_one_pass, track_ids)
+        elif self.scans(len(track_ids)) and (after := self._scanned_after(track_ids)) is not None:
+            wire = self._read(partial(statements.history_by_scan, after=after), track_ids, more_memory=True)
+        else:
+            wire = self._read(statements.history_by_index, track_ids)
+        return History(_records(unpacked(wire)), _facts(wire), duplicates=int(wire["duplicates"].sum()))
 
     def ends(self, track_ids: pl.Series) -> pl.DataFrame:
         """Group the tracks by the day of their last record: day (since 1970-01-01), number, first (ids)."""
@@ -188,7 +199,7 @@ class Source:
 
     def days(self, track_ids: pl.Series) -> pl.DataFrame:
         """Read, in parallel, every record of the tracks: `TRACK_DAYS`, in no order."""
-        by_index = self.reads_by_index
+        by_index = not self.scans(len(track_ids), whole=True)
         wire = self._read(statements.days_by_index if by_index else statements.days_in_one_pass, track_ids)
         if by_index:  # rows sent as arrays take half the time
             wire = wire.filter(pl.col("date").is_not_null()).explode(
@@ -241,9 +252,26 @@ class Source:
         """Whether streams have one row per track and day, and an index that finds a track's newest rows."""
         return self.tables.has_day_key(STREAMS_TABLE)
 
-    def read(self, sql: str | list[str]) -> pl.DataFrame:
+    def scans(self, tracks: int, *, whole: bool = False) -> bool:
+        """Whether the last records of so many tracks are read by a scan; `whole`: all their records."""
+        layout = self.tables.layout
+        if not self.reads_by_index or layout is None:
+            return not self.reads_by_index
+        costs = layout.costs(tracks, scans=CONNECTIONS, whole=whole)
+        way = "by index" if costs.favour_index else "by a scan"
+        _log.debug("reading %d tracks %s: %s", tracks, way, costs)
+        return not costs.favour_index
+
+    def _scanned_after(self, track_ids: pl.Series) -> int | None:
+        """Find the day after which a scan keeps the records of the tracks; None if they have no record."""
+        some = track_ids.gather_every(-(-len(track_ids) // _SOME))
+        day = self.read(statements.newest_day(self.tables, integer_array(some)))["day"].item()
+        return None if day is None else int(day)
+
+    def read(self, sql: str | list[str], *, more_memory: bool = False) -> pl.DataFrame:
         """Read what a statement selects on the snapshot; several run at the same time, into one frame.
 
+        `more_memory`: `work_mem` of each is at least `_MEMORY`.
         Raises `ConnectionLostError`, `StalledError` or `DatabaseUnreachableError` if the server is gone,
         `DatabaseError` for a statement that it refuses.
         """
@@ -251,6 +279,7 @@ class Source:
         # accepts no other statement.
         uri = self._named.connectorx_uri
         on_snapshot = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", self._set_snapshot]
+        on_snapshot += [_MORE_MEMORY] * more_memory
 
         def read() -> pl.DataFrame:
             self.dsn.check_socket()
@@ -264,10 +293,15 @@ class Source:
         except BaseException as error:  # noqa: BLE001 - its panics are not Exceptions
             raise self._failure(f"{error}", [sql] if isinstance(sql, str) else sql) from None
 
-    def _read(self, statement: Callable[[Tables, str], str], track_ids: pl.Series) -> pl.DataFrame:
+    def _read(
+        self, statement: Callable[[Tables, str], str], track_ids: pl.Series, *, more_memory: bool = False
+    ) -> pl.DataFrame:
         """Read, in parallel, what a statement selects of the tracks."""
         size = max(1, -(-len(track_ids) // CONNECTIONS))
-        return self.read([statement(self.tables, integer_array(ids)) for ids in slices(track_ids, size)])
+        return self.read(
+            [statement(self.tables, integer_array(ids)) for ids in slices(track_ids, size)],
+            more_memory=more_memory,
+        )
 
     @property
     def _named(self) -> Dsn:
@@ -339,7 +373,8 @@ def _facts(wire: pl.DataFrame) -> pl.LazyFrame:
         .with_columns(
             first_date=pl.col("first_day").cast(pl.Int32).cast(pl.Date),
             last_date=pl.col("last_day").cast(pl.Int32).cast(pl.Date),
-            has_several_artists=(pl.col("min_artist_id") < pl.col("max_artist_id")).fill_null(value=False),
+            days_from_release=pl.col("days_from_release").cast(pl.Int64),
+            has_several_artists=pl.col("has_several_artists").fill_null(value=False),
         )
         .select(TRACK_FACTS)
     )

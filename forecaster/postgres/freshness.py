@@ -158,7 +158,7 @@ def _newest_by_index(tables: Tables) -> str:
         LEFT JOIN LATERAL (
             SELECT s.date AS day, {tables.instant(STREAMS_TABLE)} AS at, NULL::timestamptz AS touched
             FROM {tables.name(STREAMS_TABLE)} s
-            WHERE s.cm_track_id = f.cm_track_id AND NOT {tables.unusable(STREAMS_TABLE)}
+            WHERE s.cm_track_id = f.cm_track_id AND {tables.record(STREAMS_TABLE)}
             ORDER BY s.date DESC LIMIT 1) n ON true"""
 
 

@@ -1,15 +1,20 @@
 """The SQL statements that read the catalogue: one function each, of tables and an SQL array of ids."""
 
 from forecaster.model.features import WINDOW
+from forecaster.postgres import wire
 from forecaster.postgres.tables import Tables
 from forecaster.run.plausible import NAMED
 from forecaster.tables import FORECAST_TABLE, FORECASTS, MLDR_TABLE, STORED_FORECASTS, STREAMS_TABLE
 
 # As in the schema of the model, an age that does not fit in 32 bits counts as unknown.
-_DAYS_FROM_RELEASE = (
+_AGE = (
     f"CASE WHEN s.days_from_release BETWEEN {-(2**31)} AND {2**31 - 1} "
-    "THEN trunc(s.days_from_release)::bigint END AS days_from_release"
+    "THEN trunc(s.days_from_release)::bigint END"
 )
+_DAYS_FROM_RELEASE = f"{_AGE} AS days_from_release"
+
+SCANNED_DAYS = WINDOW + 35
+"""Days of which a scan keeps the records. Some are missing in practice, and a track is given some time."""
 
 
 def epoch_day(date: str) -> str:
@@ -24,6 +29,10 @@ def microseconds(instant: str) -> str:
 
 def _streams(tables: Tables) -> str:
     return tables.as_float(STREAMS_TABLE, "daily_streams")
+
+
+def _whole(tables: Tables) -> str:
+    return wire.whole("s.daily_streams", tables.type(STREAMS_TABLE, "daily_streams"))
 
 
 def _row_id(tables: Tables) -> str:
@@ -70,11 +79,15 @@ def tracks_among(tables: Tables, ids: str) -> str:
 
 def ends_by_index(tables: Tables, ids: str) -> str:
     """Group the tracks by the day of their last record: day, number, first (their lowest ids)."""
-    return _grouped(f"""
+    return _grouped(_ends_by_index(tables, ids))
+
+
+def _ends_by_index(tables: Tables, ids: str) -> str:
+    return f"""
         SELECT t.id, (SELECT {epoch_day("s.date")} FROM {tables.name(STREAMS_TABLE)} s
-                      WHERE s.cm_track_id = t.id AND NOT {tables.unusable(STREAMS_TABLE)}
+                      WHERE s.cm_track_id = t.id AND {tables.record(STREAMS_TABLE)}
                       ORDER BY s.date DESC LIMIT 1) AS day
-        FROM unnest({ids}) AS t (id)""")
+        FROM unnest({ids}) AS t (id)"""
 
 
 def ends_in_one_pass(tables: Tables, ids: str) -> str:
@@ -125,26 +138,89 @@ def newest_rates(tables: Tables, *, condition: str = "true", more: str = "") -> 
 
 def history_by_index(tables: Tables, ids: str) -> str:
     """Read the last records and facts of each track. The cost per track does not grow with its history."""
-    unusable = tables.unusable(STREAMS_TABLE)
-    record = f"FROM {tables.name(STREAMS_TABLE)} s WHERE s.cm_track_id = t.id AND NOT {unusable}"
+    record = _record_of_track(tables)
+    return f"""
+        SELECT t.id AS cm_track_id, recent.*, newest.cm_artist_id, newest.days_from_release,
+               {epoch_day("newest.date")} AS last_day, earliest.training_data_id,
+               {epoch_day("earliest.date")} AS first_day, NULL::bigint AS duplicates
+        FROM unnest({ids}) AS t (id)
+        CROSS JOIN LATERAL ({_packed(_newest_records(tables, record))}) recent
+        LEFT JOIN LATERAL ({_newest_record(record)}) newest ON true
+        LEFT JOIN LATERAL ({_earliest_record(tables, record)}) earliest ON true"""
+
+
+def newest_day(tables: Tables, ids: str) -> str:
+    """Find the day after which most of the tracks that still get rows have all that counts: day."""
+    return f"""
+        SELECT (percentile_disc(0.9) WITHIN GROUP (ORDER BY e.day) - {SCANNED_DAYS})::bigint AS day
+        FROM ({_ends_by_index(tables, ids)}) e"""
+
+
+def history_by_scan(tables: Tables, ids: str, after: int) -> str:
+    """Read the same of tables with the key by a scan of the records after a day (since 1970-01-01).
+
+    A track without `WINDOW` records after it, and with some before, is read by index; so is one with several
+    artists after it, because only the last records count.
+    """
+    record, since = _record_of_track(tables), f"(DATE '1970-01-01' + {int(after)})"
+    one_artist = "(g.min_artist_id < g.max_artist_id) IS NOT TRUE"
+    scanned = f"""
+        SELECT {_streams(tables)} AS daily_streams, {_whole(tables)} AS whole,
+               NULL::bigint AS cm_artist_id
+        FROM unnest(t.dates, t.streams) AS s (date, daily_streams)
+        WHERE NOT t.is_open ORDER BY s.date DESC LIMIT {WINDOW}"""
+    looked_up = _newest_records(tables, f"{record} AND t.is_open")
+    # A hash of the scanned rows by track takes a third of the time of sorting them all by track and day.
+    return f"""
+        SELECT t.id AS cm_track_id, recent.*, newest.cm_artist_id, newest.days_from_release,
+               {epoch_day("newest.date")} AS last_day, t.training_data_id,
+               {epoch_day("t.date")} AS first_day, NULL::bigint AS duplicates
+        FROM (SELECT t.id, g.dates, g.streams, earliest.*,
+                     ((g.number >= {WINDOW} OR earliest.date > {since}) AND {one_artist}) IS NOT TRUE
+                         AS is_open
+              FROM unnest({ids}) AS t (id)
+              LEFT JOIN (
+                  SELECT s.cm_track_id, count(*) AS number, array_agg(s.date) AS dates,
+                         array_agg(s.daily_streams) AS streams, min(s.cm_artist_id) AS min_artist_id,
+                         max(s.cm_artist_id) AS max_artist_id
+                  FROM {tables.name(STREAMS_TABLE)} s
+                  WHERE s.cm_track_id = ANY ({ids}) AND s.date > {since}
+                    AND NOT {tables.unusable(STREAMS_TABLE)}
+                  GROUP BY s.cm_track_id) g ON g.cm_track_id = t.id
+              LEFT JOIN LATERAL ({_earliest_record(tables, record)}) earliest ON true) t
+        CROSS JOIN LATERAL ({_packed(f"({scanned}) UNION ALL ({looked_up})")}) recent
+        LEFT JOIN LATERAL ({_newest_record(record)}) newest ON true"""
+
+
+def _record_of_track(tables: Tables) -> str:
+    return (
+        f"FROM {tables.name(STREAMS_TABLE)} s WHERE s.cm_track_id = t.id AND {tables.record(STREAMS_TABLE)}"
+    )
+
+
+def _newest_records(tables: Tables, record: str) -> str:
+    return f"""
+        SELECT {_streams(tables)} AS daily_streams, {_whole(tables)} AS whole, s.cm_artist_id {record}
+        ORDER BY s.date DESC LIMIT {WINDOW}"""
+
+
+def _packed(rows: str) -> str:
     # The aggregate takes rows in the order of its subquery: no plan puts a node between a LIMIT and an
     # ungrouped aggregate.
     return f"""
-        SELECT t.id AS cm_track_id, recent.*, newest.*, earliest.*, 0::bigint AS duplicates
-        FROM unnest({ids}) AS t (id)
-        CROSS JOIN LATERAL (
-            SELECT array_agg(r.daily_streams) AS streams,
-                   min(r.cm_artist_id)::bigint AS min_artist_id,
-                   max(r.cm_artist_id)::bigint AS max_artist_id
-            FROM (SELECT {_streams(tables)} AS daily_streams, s.cm_artist_id {record}
-                  ORDER BY s.date DESC LIMIT {WINDOW}) r) recent
-        LEFT JOIN LATERAL (
-            SELECT s.cm_artist_id::bigint AS cm_artist_id, {_DAYS_FROM_RELEASE},
-                   {epoch_day("s.date")} AS last_day {record}
-            ORDER BY s.date DESC LIMIT 1) newest ON true
-        LEFT JOIN LATERAL (
-            SELECT {_row_id(tables)}, {epoch_day("s.date")} AS first_day {record}
-            ORDER BY s.date LIMIT 1) earliest ON true"""
+        SELECT {wire.packed("r.daily_streams", "r.whole")},
+               min(r.cm_artist_id) < max(r.cm_artist_id) AS has_several_artists
+        FROM ({rows}) r"""
+
+
+def _newest_record(record: str) -> str:
+    return f"""
+        SELECT s.date, s.cm_artist_id::bigint AS cm_artist_id, ({_AGE})::int AS days_from_release {record}
+        ORDER BY s.date DESC LIMIT 1"""
+
+
+def _earliest_record(tables: Tables, record: str) -> str:
+    return f"SELECT s.date, {_row_id(tables)} {record} ORDER BY s.date LIMIT 1"
 
 
 def history_in_one_pass(tables: Tables, ids: str) -> str:
@@ -152,16 +228,14 @@ def history_in_one_pass(tables: Tables, ids: str) -> str:
     # The row order of `v` is that of its window, which the grouped aggregates above it keep. Of two
     # rows with equal `created_at` and `id`, the values decide, as in the model.
     return f"""
-        SELECT t.id AS cm_track_id, g.streams[1:{WINDOW}] AS streams,
-               (SELECT min(a) FROM unnest(g.artists[1:{WINDOW}]) a)::bigint AS min_artist_id,
-               (SELECT max(a) FROM unnest(g.artists[1:{WINDOW}]) a)::bigint AS max_artist_id,
-               g.artists[1]::bigint AS cm_artist_id, g.days_from_release[1] AS days_from_release,
-               g.last_day, g.ids[cardinality(g.ids)] AS training_data_id, g.first_day,
-               coalesce(g.duplicates, 0)::bigint AS duplicates
+        SELECT t.id AS cm_track_id, recent.*, g.artists[1]::bigint AS cm_artist_id,
+               g.days_from_release[1]::int AS days_from_release, g.last_day, g.first_day,
+               g.ids[cardinality(g.ids)] AS training_data_id, nullif(g.duplicates, 0) AS duplicates
         FROM unnest({ids}) AS t (id)
         LEFT JOIN (
             SELECT v.cm_track_id, max(v.day) AS last_day, min(v.day) AS first_day,
                    array_agg(v.daily_streams) FILTER (WHERE v.is_newest) AS streams,
+                   array_agg(v.whole) FILTER (WHERE v.is_newest) AS wholes,
                    array_agg(v.cm_artist_id) FILTER (WHERE v.is_newest) AS artists,
                    array_agg(v.days_from_release) FILTER (WHERE v.is_newest) AS days_from_release,
                    array_agg(v.training_data_id) FILTER (WHERE v.is_newest) AS ids,
@@ -172,13 +246,17 @@ def history_in_one_pass(tables: Tables, ids: str) -> str:
                            ORDER BY r.day DESC, {tables.newest_first(STREAMS_TABLE, "r")}
                        ) IS DISTINCT FROM r.day AS is_newest
                 FROM (SELECT s.cm_track_id, s.cm_artist_id, {_streams(tables)} AS daily_streams,
-                             {_DAYS_FROM_RELEASE}, s.id, {_row_id(tables)}, s.created_at,
-                             {epoch_day(tables.day(STREAMS_TABLE))} AS day
+                             {_whole(tables)} AS whole, {_DAYS_FROM_RELEASE}, s.id, {_row_id(tables)},
+                             s.created_at, {epoch_day(tables.day(STREAMS_TABLE))} AS day
                       FROM {tables.name(STREAMS_TABLE)} s
                       WHERE s.cm_track_id = ANY ({ids}) AND NOT {tables.unusable(STREAMS_TABLE)}) r
             ) v
             GROUP BY v.cm_track_id
-        ) g ON g.cm_track_id = t.id"""
+        ) g ON g.cm_track_id = t.id
+        CROSS JOIN LATERAL (
+            SELECT {wire.packed("r.value", "r.whole")}, min(r.artist) < max(r.artist) AS has_several_artists
+            FROM unnest(g.streams[1:{WINDOW}], g.wholes[1:{WINDOW}], g.artists[1:{WINDOW}])
+                 AS r (value, whole, artist)) recent"""
 
 
 def days_of_one(tables: Tables, track_id: int) -> str:
@@ -205,8 +283,10 @@ def days_by_index(tables: Tables, ids: str) -> str:
 
 def days_in_one_pass(tables: Tables, ids: str) -> str:
     """Read every record of the tracks, as one row each."""
-    rows = _day_rows(tables, f"s.cm_track_id = ANY ({ids})", one="DISTINCT ON (1, 3) ")
-    return f"""{rows}
+    among = f"s.cm_track_id = ANY ({ids})"
+    if tables.has_day_key(STREAMS_TABLE):
+        return _day_rows(tables, among)
+    return f"""{_day_rows(tables, among, one="DISTINCT ON (1, 3) ")}
         ORDER BY 1, 3, {tables.newest_first(STREAMS_TABLE)}"""
 
 
@@ -255,7 +335,7 @@ def cutoffs_by_index(tables: Tables, ids: str) -> str:
     """Find for each track with a forecast its last day, overall and among the rows before the forecast."""
     last = (
         f"SELECT {epoch_day(f'max({tables.day(STREAMS_TABLE)})')} FROM {tables.name(STREAMS_TABLE)} s "
-        f"WHERE s.cm_track_id = f.id AND NOT {tables.unusable(STREAMS_TABLE)}"
+        f"WHERE s.cm_track_id = f.id AND {tables.record(STREAMS_TABLE)}"
     )
     return f"""
         SELECT f.id::bigint AS cm_track_id, ({last}) AS last_day,

@@ -10,6 +10,7 @@ from forecaster.errors import SchemaMismatchError
 from forecaster.frames.casting import ColumnInfo
 from forecaster.postgres.conditions import NOT_IN_ENCODING
 from forecaster.postgres.connection import Connection, query, quote_identifier
+from forecaster.postgres.layout import QUESTION, Layout, layout_from
 from forecaster.tables import (
     ACTUALS,
     ALL_TABLES,
@@ -122,6 +123,8 @@ class Tables:
     """Tables from which others inherit; a query of them returns the rows of these as well."""
     unreadable: frozenset[str] = frozenset()
     """Tables that this user may not read, or not all columns of."""
+    layout: Layout | None = None
+    """Where the rows of the streams lie; None if that has not been asked."""
 
     def name(self, table: str) -> str:
         """The quoted, qualified name of the table, for SQL."""
@@ -187,6 +190,10 @@ class Tables:
     def unusable(self, table: str) -> str:
         """SQL condition: this row of the streams or the listeners is not a record, and is left out."""
         return ALL_TABLES[table].is_no_record(self.columns[table])
+
+    def record(self, table: str) -> str:
+        """SQL condition: this row is a record. For lookups by index, up to a LIMIT of rows."""
+        return ALL_TABLES[table].is_record_by_range(self.columns[table])
 
     def check(self, *tables: str, to_write: Collection[str] = (FORECAST_TABLE,)) -> None:
         """Raise `SchemaMismatchError` that names everything that is missing or does not fit.
@@ -288,7 +295,8 @@ def read_tables(connection: Connection, schema: str, *, streams: str = STREAMS_T
         for title, unique, key in query(connection, _INDEXES_SQL, parameters).iter_rows()
     )
     hidden = frozenset(filtered), frozenset(with_children), frozenset(unreadable)
-    return Tables(schema, columns, indexes, streams, *hidden)
+    layout = layout_from(query(connection, QUESTION, (schema, streams)).row(0))
+    return Tables(schema, columns, indexes, streams, *hidden, layout)
 
 
 def look_up(connection: Connection, sql: str, names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:

@@ -138,7 +138,8 @@ class Forecasts:
         """
         if places is not None:
             return max(1, min(BATCH, -(-number // (_PER_PLACE * places))))
-        return BATCH if source.reads_by_index else BATCH * _IN_ONE_PASS
+        most = BATCH * _IN_ONE_PASS
+        return most if source.scans(min(number, most)) else BATCH
 
     def work(
         self, source: Source, writer: Connection | None, config: "RunConfig", shared: Shared, /

@@ -1,0 +1,53 @@
+"""Send numbers of a track in few bytes: as 4-byte integers, and those that are none as floats."""
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+# Stands in the integers for a number that is none of 32 bits: the next of `others`.
+_ELSEWHERE = -(2**31)
+_LARGEST = 2**31 - 1
+_SHORT = ("smallint", "integer")
+
+
+def whole(value: str, type_: str) -> str:
+    """SQL expression: a finite number as integer; NULL if it is none of 32 bits.
+
+    `type_`: that of `value` on the server. A negative zero becomes zero.
+    """
+    if type_ in _SHORT:
+        return f"nullif({value}::int4, {_ELSEWHERE})"
+    is_whole = "" if type_ == "bigint" else f" AND {value} = trunc({value})"
+    return f"CASE WHEN {value} BETWEEN -{_LARGEST} AND {_LARGEST}{is_whole} THEN {value}::int4 END"
+
+
+def packed(value: str, whole: str) -> str:
+    """SQL aggregates of the numbers of a group, in the order of its rows: streams, others (both bytea).
+
+    `value`: a finite float; `whole`: the same number by the function of that name. NULL for no rows.
+    """
+    return (
+        f"string_agg(int4send(coalesce({whole}, {_ELSEWHERE})), '') AS streams, "
+        f"string_agg(float8send({value}), '') FILTER (WHERE {whole} IS NULL) AS others"
+    )
+
+
+def unpacked(wire: pl.DataFrame) -> pl.DataFrame:
+    """Unpack what `packed` sent: `streams` becomes a list of Float64, empty for NULL; `others` is dropped."""
+    numbers, ends = _numbers(wire["streams"], ">i4")
+    values = numbers.astype(np.float64)
+    values[numbers == _ELSEWHERE] = _numbers(wire["others"], ">f8")[0]
+    lists = pa.LargeListArray.from_arrays(ends, values)
+    return wire.drop("others").with_columns(pl.Series("streams", lists))
+
+
+def _numbers(
+    column: pl.Series, dtype: str
+) -> tuple["np.ndarray[tuple[int], np.dtype[np.generic]]", pa.Array]:
+    """Return the numbers of all rows, and where in them each row begins, and the last one ends."""
+    binary = column.cast(pl.Binary).rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, offsets, data = binary.buffers()
+    ends = np.frombuffer(offsets, np.int64)[binary.offset :][: len(binary) + 1]
+    numbers = np.frombuffer(data or b"", dtype, count=0 if data is None else -1)
+    size = numbers.dtype.itemsize
+    return numbers[ends[0] // size : ends[-1] // size], pa.array((ends - ends[0]) // size)

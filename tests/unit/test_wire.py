@@ -1,0 +1,65 @@
+"""Numbers on the wire: what is unpacked is what was packed."""
+
+import struct
+from collections.abc import Sequence
+
+import polars as pl
+import pytest
+
+from forecaster.postgres.wire import unpacked
+
+LARGEST = 1.7976931348623157e308
+MIXED = [0.0, 0.5, 2147483647.0, -2147483647.0, -2147483648.0, 2147483648.0, 9007199254740993.0, 5e-324]
+
+
+def sent(tracks: Sequence[Sequence[float] | None]) -> pl.DataFrame:
+    """What the server sends of these tracks, written down once more."""
+
+    def is_whole(number: float) -> bool:
+        return abs(number) < 2**31 and number == int(number)
+
+    def of(numbers: Sequence[float] | None) -> tuple[bytes | None, bytes | None]:
+        if numbers is None:
+            return None, None
+        integers = [int(n) if is_whole(n) else -(2**31) for n in numbers]
+        others = [n for n in numbers if not is_whole(n)]
+        return (
+            struct.pack(f">{len(integers)}i", *integers),
+            struct.pack(f">{len(others)}d", *others) if others else None,
+        )
+
+    columns = {"cm_track_id": pl.Int64, "streams": pl.Binary, "others": pl.Binary}
+    return pl.DataFrame(
+        [(track, *of(numbers)) for track, numbers in enumerate(tracks)], schema=columns, orient="row"
+    )
+
+
+@pytest.mark.parametrize(
+    "tracks",
+    [
+        [[1.0, 2.0, 3.0], [0.0], [-7.0] * 365],  # as 32 bits
+        [[2.0**31, -(2.0**53)], [2.0**31, 1.0]],  # integers of more
+        [[0.25, LARGEST, -LARGEST, 5e-324], [1e-300]],  # floats
+        [MIXED, [1.0], MIXED[::-1], [0.5], [4.0, 4.0]],
+        [None, [1.0], None, [0.5, 2.0], [], None],
+        [None, None],
+        [[]],
+        [],
+    ],
+)
+def test_round_trip(tracks: Sequence[Sequence[float] | None]) -> None:
+    wire = sent(tracks)
+    received = unpacked(wire)
+    assert received.schema == {"cm_track_id": pl.Int64, "streams": pl.List(pl.Float64)}
+    assert received["streams"].to_list() == [list(numbers or []) for numbers in tracks]
+    assert received["cm_track_id"].to_list() == list(range(len(tracks)))
+    # of a frame in pieces, as drivers return it, and of a part of one
+    again = unpacked(pl.concat([wire, wire], rechunk=False))
+    assert again["streams"].to_list() == received["streams"].to_list() * 2
+    assert unpacked(wire[1:])["streams"].to_list() == received["streams"].to_list()[1:]
+
+
+def test_rows_without_any_number_may_have_no_type() -> None:
+    """A driver may not know the type of a column in which all is NULL."""
+    wire = pl.DataFrame({"cm_track_id": [1], "streams": [None], "others": [None]})
+    assert unpacked(wire)["streams"].to_list() == [[]]
