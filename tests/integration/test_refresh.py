@@ -232,6 +232,17 @@ class TestWithoutHistory:
         assert refreshed(forecast)[0] == [1, 2]
 
 
+def test_tables_of_an_earlier_init(forecast: Dsn) -> None:
+    """With the plain key, and without the index on created_at."""
+    sql.run(forecast, DROP_DAY_KEY)
+    sql.run(forecast, f"ALTER TABLE {stale.STREAMS} ADD UNIQUE (cm_track_id, date)")
+    sql.run(forecast, f"DROP INDEX {stale.STREAMS}_created_at_idx")
+    change(forecast, stale.NEW_DAY, 1)
+    change(forecast, stale.RESTATED_DAY, 7)
+    assert refreshed(forecast)[0] == [1, 7]
+    assert refreshed(forecast)[0] == []
+
+
 class TestWithoutKey:
     """Streams that can be read in one pass only."""
 
