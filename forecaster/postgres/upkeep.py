@@ -5,9 +5,9 @@ from contextlib import suppress
 import adbc_driver_manager as adbc
 
 from forecaster.errors import ForecasterError
-from forecaster.postgres.connection import connect, execute
+from forecaster.postgres.connection import connect, execute, query
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.tables import Tables, look_up
+from forecaster.postgres.tables import Tables
 
 _MANY = 10_000
 """From this number on, it matters how rows are read."""
@@ -29,5 +29,5 @@ def vacuum(dsn: Dsn, tables: Tables, table: str, rows: int) -> None:
         return
     with suppress(ForecasterError, adbc.Error), connect(dsn, begun=False) as connection:
         names = (tables.schema, tables.title(table), f"{rows}")
-        if (True,) in look_up(connection, _OWNED_AND_NEW, names):
+        if (True,) in query(connection, _OWNED_AND_NEW, names).rows():
             execute(connection, f"VACUUM (ANALYZE, SKIP_LOCKED) {tables.name(table)}")
