@@ -5,7 +5,8 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 
 import click
 
-from benchmarks import baseline, floor, model, program, results
-from benchmarks.catalogue import TRACKS, Catalogue, growing, prepare, rows, with_other_tables
+from benchmarks import baseline, layouts, program, results, rounds
+from benchmarks.catalogue import TRACKS, Catalogue, execute, growing, prepare, rows
+from benchmarks.rounds import Far
 from forecaster.postgres.dsn import Dsn, resolve
 from forecaster.postgres.embedded import default_data_dir, running_server
 from forecaster.tables import FORECAST_TABLE
@@ -32,7 +34,7 @@ PACKAGES = (
 )
 
 QUICK_TRACKS = 100
-GROWTH, QUICK_GROWTH = (1, 2, 4, 8, 16), (1, 2)
+GROWTH, GROWTH_BY_DAY, QUICK_GROWTH = (1, 2, 4, 8, 16), (1, 16), (1, 2)
 HISTORIES, QUICK_HISTORIES = (400, 1_000, 3_000), (400, 1_000)
 RUNS, QUICK_RUNS = 3, 1  # of each size
 
@@ -43,21 +45,54 @@ RUNS, QUICK_RUNS = 3, 1  # of each size
     "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Directory of the embedded server."
 )
 @click.option("--quick", is_flag=True, help="A smaller catalogue and fewer rounds; the same code.")
-@click.option("--rounds", type=click.IntRange(1), help="Interleaved rounds.  [default: 5, quick 2]")
-@click.option("--growth/--no-growth", default=True, help="Also more tracks and longer histories (an hour).")
+@click.option(
+    "--layout",
+    "groups",
+    type=click.Choice(layouts.GROUPS),
+    multiple=True,
+    help="How the rows lie in the tables; repeatable.  [default: by-track and by-day, quick few of each]",
+)
+@click.option(
+    "--distance",
+    "distances",
+    type=click.FloatRange(0),
+    multiple=True,
+    metavar="MS",
+    help="Round-trip time to the server; repeatable.  [default: 50 and 100, quick 2]",
+)
+@click.option(
+    "--bandwidth",
+    type=click.FloatRange(0, min_open=True),
+    default=100,
+    show_default=True,
+    metavar="MBIT",
+    help="Megabits per second in each direction, for a run of its own.",
+)
+@click.option(
+    "--against",
+    metavar="PYTHON",
+    help="The interpreter of another version of the program, to measure it in the same rounds.",
+)
+@click.option(
+    "--rounds", type=click.IntRange(0), help="Interleaved rounds; 0 keeps the last.  [default: 5, quick 2]"
+)
+@click.option(
+    "--growth/--no-growth",
+    default=True,
+    help="Also more tracks and longer histories (an hour), or keep the last figures of them.",
+)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default=RESULTS,
     help="Directory for JSON, Markdown and PNG.  [default: benchmarks/results]",
 )
+@click.option("--note", default="", help="What the results should say of the machine.")
 def main(
+    out: Path,
     database_url: str | None,
     data_dir: Path | None,
-    quick: bool,  # noqa: FBT001 - named by click
-    rounds: int | None,
-    growth: bool,  # noqa: FBT001 - named by click
-    out: Path,
+    **given: Any,  # noqa: ANN401 - the fields of `Wanted`
 ) -> None:
     """Measure a run of the program against the floor, a sequential baseline and the published timings.
 
@@ -65,21 +100,57 @@ def main(
     Example:
       python -m benchmarks --quick --no-growth
     """
-    tracks = QUICK_TRACKS if quick else TRACKS
-    rounds = rounds or (2 if quick else 5)
-    with _database(database_url, data_dir) as dsn:
-        catalogue = prepare(dsn, f"bench_{tracks}", tracks, say=_say)
-        result: dict[str, Any] = {"environment": _environment(dsn), "catalogue": _sizes(catalogue)}
-        result["answers"] = _check_answers(catalogue, sample=20 if quick else 60)
-        result["rounds"] = _rounds(catalogue, rounds, sample=10 if quick else 40)
-        result["other_tables"] = _other_tables(catalogue, rounds)
-        if growth:
-            runs = QUICK_RUNS if quick else RUNS
-            result["tracks"] = _growth_in_tracks(dsn, tracks, QUICK_GROWTH if quick else GROWTH, runs)
-            result["history"] = _growth_in_history(dsn, tracks, QUICK_HISTORIES if quick else HISTORIES, runs)
-    stem = "quick" if quick else "full"
+    wanted = Wanted(**given)
     out.mkdir(parents=True, exist_ok=True)
-    click.echo(results.write(result, out, stem))
+    with _database(database_url, data_dir) as dsn:
+        result = results.kept(out, wanted.stem)
+        if wanted.number_of_rounds:
+            result |= _rounds(dsn, wanted)
+        if wanted.growth:
+            result["growth"] = _growth(dsn, wanted)
+    click.echo(results.write(result, out, wanted.stem))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to measure: the options, with the defaults of the size."""
+
+    quick: bool
+    groups: tuple[str, ...]
+    distances: tuple[float, ...]
+    bandwidth: float
+    against: str | None
+    rounds: int | None
+    growth: bool
+    note: str
+
+    @property
+    def stem(self) -> str:
+        """Name of the files."""
+        return "quick" if self.quick else "full"
+
+    @property
+    def tracks(self) -> int:
+        """Size of the catalogue."""
+        return QUICK_TRACKS if self.quick else TRACKS
+
+    @property
+    def layouts(self) -> list[layouts.Layout]:
+        """The layouts, the main one first."""
+        if self.quick and not self.groups:
+            return layouts.one_of_each()
+        return layouts.chosen(self.groups or (layouts.BY_TRACK, layouts.BY_DAY))
+
+    @property
+    def ways(self) -> list[Far]:
+        """The ways to the server: through the proxy without delay, from afar, and with a limit."""
+        distances = self.distances or ((2,) if self.quick else (50, 100))
+        return [Far(ms) for ms in dict.fromkeys((0, *distances))] + [Far(0, self.bandwidth)]
+
+    @property
+    def number_of_rounds(self) -> int:
+        """Number of rounds; 0: the last ones are kept."""
+        return (2 if self.quick else 5) if self.rounds is None else self.rounds
 
 
 @contextlib.contextmanager
@@ -95,12 +166,32 @@ def _database(url: str | None, data_dir: Path | None) -> Iterator[Dsn]:
             yield dsn
 
 
-def _check_answers(catalogue: Catalogue, *, sample: int) -> dict[str, Any]:
-    """Check the results of a first run against the baseline: timings of wrong results mean nothing."""
+def _rounds(dsn: Dsn, wanted: Wanted) -> dict[str, Any]:
+    catalogues = [layouts.laid_out(dsn, one, wanted.tracks, say=_say) for one in wanted.layouts]
+    cases = [rounds.first_run(*each) for each in zip(wanted.layouts, catalogues, strict=True)]
+    main = cases[0].catalogue
+    for case in cases:
+        _say(f"{case.layout.name}: the floor reads {case.statement}")
+        if case.answer != cases[0].answer:  # timings of wrong results mean nothing
+            raise SystemExit(f"{case.layout.name}: other forecasts than {cases[0].layout.name}")
+    return {
+        "environment": _environment(dsn, wanted),
+        "catalogue": {**_sizes(main), "values": rounds.values(main)},
+        "floors": {case.layout.name: case.statement for case in cases},
+        "answers": _check_answers(cases[0], sample=20 if wanted.quick else 60),
+        "rounds": list(
+            rounds.measured(
+                cases, wanted.ways, wanted.number_of_rounds, sample=10 if wanted.quick else 40,
+                against=wanted.against, say=_say,
+            )
+        ),
+    }  # fmt: skip
+
+
+def _check_answers(case: rounds.Case, *, sample: int) -> dict[str, Any]:
+    """Check the results of the first run, which are still there, against the baseline."""
     _say("checking the answers")
-    catalogue.empty_forecasts()
-    first = program.run(catalogue)
-    counts = first.report["counts"]
+    catalogue, counts = case.catalogue, case.counts
     step = max(1, catalogue.tracks // sample)
     tracks = list(range(1, catalogue.tracks + 1, step))
     compared = 0
@@ -131,75 +222,34 @@ def _check_answers(catalogue: Catalogue, *, sample: int) -> dict[str, Any]:
     }
 
 
-def _rounds(catalogue: Catalogue, number: int, *, sample: int) -> list[dict[str, Any]]:
-    result = floor.stored_rows(catalogue)
-    data = model.read(catalogue)
-    tracks = list(range(1, catalogue.tracks + 1, max(1, catalogue.tracks // sample)))[:sample]
-    measured = []
-    for number_of_round in range(1, number + 1):
-        catalogue.empty_forecasts()
-        bottom = floor.measure(catalogue, result)
-        catalogue.empty_forecasts()
-        run = program.run(catalogue)
-        nothing_pending = program.run(catalogue)
-        one_by_one = baseline.measure(catalogue, tracks)
-        measured.append(
+def _growth(dsn: Dsn, wanted: Wanted) -> dict[str, Any]:
+    tracks, number = wanted.tracks, QUICK_RUNS if wanted.quick else RUNS
+    measured: dict[str, Any] = {"environment": _environment(dsn, wanted), "runs": number}
+    groups = {layout.group for layout in wanted.layouts}
+    if layouts.BY_DAY in groups:
+        sizes = [tracks * factor for factor in (QUICK_GROWTH if wanted.quick else GROWTH_BY_DAY)]
+        named = [(f"bench_{size}_growing_by_day", size) for size in sizes]
+        catalogues = (layouts.by_day(dsn, *each, key_last=True, say=_say) for each in named)
+        measured["by_day"] = [_grown(catalogue, number) for catalogue in catalogues]
+        execute(dsn, *(f"DROP SCHEMA {schema} CASCADE" for schema, _ in named))
+    if layouts.BY_TRACK in groups:
+        sizes = [tracks * factor for factor in (QUICK_GROWTH if wanted.quick else GROWTH)]
+        schema = f"bench_{tracks}_growing"
+        measured["by_track"] = [
+            _grown(catalogue, number) for catalogue in growing(dsn, schema, sizes, say=_say)
+        ]
+        execute(dsn, f"DROP SCHEMA {schema} CASCADE")
+        measured["history"] = [
             {
-                "program": _measured(run),
-                "model": model.measure(data),
-                "floor": {"seconds": bottom.seconds, "out": bottom.out_seconds, "in": bottom.in_seconds,
-                          "out_mb": bottom.out_bytes / 1e6, "in_mb": bottom.in_bytes / 1e6},
-                "nothing_pending": _measured(nothing_pending),
-                "baseline": {"tracks": len(tracks), "seconds_per_track": one_by_one.seconds / len(tracks)},
-                "help": program.process([sys.executable, "-m", "forecaster", "--help"])[0],
-                "import_click": program.process([sys.executable, "-c", "import click"])[0],
+                "days": days,
+                **_grown(prepare(dsn, f"bench_{tracks}_of_{days}_days", tracks, days=days, say=_say), number),
             }
-        )  # fmt: skip
-        _say(
-            f"round {number_of_round} of {number}: program {run.seconds:.2f} s, floor {bottom.seconds:.2f} s"
-        )
+            for days in (QUICK_HISTORIES if wanted.quick else HISTORIES)
+        ]
     return measured
 
 
-def _other_tables(catalogue: Catalogue, number: int) -> dict[str, list[dict[str, Any]]]:
-    variants = {
-        "random uuid ids": {"row_id": "uuid DEFAULT gen_random_uuid()", "key": True},
-        "no index on (cm_track_id, date)": {
-            "row_id": "bigint GENERATED BY DEFAULT AS IDENTITY",
-            "key": False,
-        },
-    }
-    measured: dict[str, list[dict[str, Any]]] = {}
-    for index, (name, options) in enumerate(variants.items()):
-        other = with_other_tables(catalogue, f"{catalogue.schema}_{index}", say=_say, **options)  # type: ignore[arg-type]
-        for _ in range(number):
-            other.empty_forecasts()
-            measured.setdefault(name, []).append(_measured(program.run(other)))
-        _say(f"{name}: {measured[name][-1]['seconds']:.2f} s")
-    return measured
-
-
-def _growth_in_tracks(dsn: Dsn, tracks: int, factors: Sequence[int], runs: int) -> list[dict[str, Any]]:
-    measured = []
-    sizes = [tracks * factor for factor in factors]
-    for catalogue in growing(dsn, f"bench_{tracks}_growing", sizes, say=_say):
-        measured.append({**_sizes(catalogue), **_fastest(catalogue, runs)})
-        _say(
-            f"{catalogue.tracks:,} tracks: {measured[-1]['seconds']:.2f} s, {measured[-1]['peak_mb']:.0f} MB"
-        )
-    return measured
-
-
-def _growth_in_history(dsn: Dsn, tracks: int, histories: Sequence[int], runs: int) -> list[dict[str, Any]]:
-    measured = []
-    for days in histories:
-        catalogue = prepare(dsn, f"bench_{tracks}_days_{days}", tracks, days=days, say=_say)
-        measured.append({"days": days, **_sizes(catalogue), **_fastest(catalogue, runs)})
-        _say(f"{days:,} days per track: {measured[-1]['seconds']:.2f} s")
-    return measured
-
-
-def _fastest(catalogue: Catalogue, number: int) -> dict[str, Any]:
+def _grown(catalogue: Catalogue, number: int) -> dict[str, Any]:
     """Measure the fastest of `number` runs, and of as many with nothing pending.
 
     The fastest run shows best how the time of the computation itself grows.
@@ -210,20 +260,13 @@ def _fastest(catalogue: Catalogue, number: int) -> dict[str, Any]:
         runs.append(program.run(catalogue))
         idle.append(program.run(catalogue))
     best = min(runs, key=lambda run: run.seconds)
+    peak = max(run.peak_mb for run in runs)
+    _say(f"{catalogue.schema}: {best.seconds:.2f} s, {peak:.0f} MB")
     return {
-        **_measured(best),
-        "runs": number,
-        "peak_mb": max(run.peak_mb for run in runs),
+        **_sizes(catalogue),
+        **rounds.summary(best),
+        "peak_mb": peak,
         "nothing_pending_seconds": min(run.seconds for run in idle),
-    }
-
-
-def _measured(run: program.Measured) -> dict[str, Any]:
-    return {
-        "seconds": run.seconds,
-        "peak_mb": run.peak_mb,
-        "stages": run.stages,
-        "rows": run.report["counts"]["rows"],
     }
 
 
@@ -231,8 +274,9 @@ def _sizes(catalogue: Catalogue) -> dict[str, int]:
     return {"tracks": catalogue.tracks, "daily_rows": catalogue.rows}
 
 
-def _environment(dsn: Dsn) -> dict[str, Any]:
+def _environment(dsn: Dsn, wanted: Wanted) -> dict[str, Any]:
     return {
+        "note": wanted.note,
         "date": datetime.now(UTC).date().isoformat(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "machine": platform.machine(),

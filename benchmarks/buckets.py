@@ -20,8 +20,8 @@ import click
 import polars as pl
 import psutil
 
-from benchmarks.results import table
 from benchmarks.sizing import needs
+from benchmarks.tables import table
 from forecaster.files.atomic import write_text
 from forecaster.setup.sample import sample_batches, sample_mldr
 

@@ -1,4 +1,4 @@
-"""Build the seeded catalogue in a database, once, and the same rows in other tables."""
+"""Build the seeded catalogue in a database, once, by track in tables as `init` makes them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -42,10 +42,11 @@ class Catalogue:
             execute(self.dsn, "CHECKPOINT")
 
 
-def execute(dsn: Dsn, sql: str) -> None:
-    """Run a statement outside a transaction."""
+def execute(dsn: Dsn, *statements: str) -> None:
+    """Run statements on one connection, outside a transaction."""
     with driver.connect(dsn.uri, autocommit=True) as connection, connection.cursor() as cursor:
-        cursor.execute(sql)
+        for sql in statements:
+            cursor.execute(sql)
 
 
 def rows(dsn: Dsn, sql: str) -> pl.DataFrame:
@@ -92,45 +93,6 @@ def growing(
             execute(dsn, f"VACUUM (ANALYZE) {catalogue.table(table)}")
         count = rows(dsn, f"SELECT count(*) FROM {catalogue.table(STREAMS_TABLE)}").item()
         yield replace(catalogue, rows=count)
-
-
-def with_other_tables(original: Catalogue, schema: str, *, row_id: str, key: bool, say: Say) -> Catalogue:
-    """Copy the rows into tables with another type of row id, or without key (and index) on track and date."""
-    catalogue = replace(original, schema=schema)
-    if _tracks(original.dsn, schema) == original.tracks:
-        return catalogue
-    say(f"{schema}: copying {original.rows:,} rows")
-    execute(original.dsn, f"DROP SCHEMA IF EXISTS {quote_identifier(schema)} CASCADE")
-    initialise(original.dsn, schema)
-    streams = catalogue.table(STREAMS_TABLE)
-    rest = "cm_track_id, cm_artist_id, date, daily_streams, days_from_release"
-    execute(original.dsn, f"DROP TABLE {streams}")
-    execute(
-        original.dsn,
-        f"CREATE TABLE {streams} (id {row_id}, cm_track_id bigint, cm_artist_id bigint, date date, "
-        "daily_streams bigint, days_from_release integer, created_at timestamptz DEFAULT now()"
-        f"{', UNIQUE (cm_track_id, date)' if key else ''})",
-    )
-    execute(
-        original.dsn,
-        f"INSERT INTO {streams} ({rest}) SELECT {rest} FROM {original.table(STREAMS_TABLE)} "
-        "ORDER BY cm_track_id, date",
-    )
-    execute(
-        original.dsn,
-        f"INSERT INTO {catalogue.table(MLDR_TABLE)} (cm_artist_id, mldr) "
-        f"SELECT cm_artist_id, mldr FROM {original.table(MLDR_TABLE)}",
-    )
-    if "uuid" in row_id:
-        forecasts = catalogue.table(FORECAST_TABLE)
-        execute(
-            original.dsn,
-            f"ALTER TABLE {forecasts} DROP training_data_id, DROP id, "
-            f"ADD training_data_id uuid NOT NULL, ADD id {row_id} PRIMARY KEY",
-        )
-    for table in (STREAMS_TABLE, MLDR_TABLE):
-        execute(original.dsn, f"VACUUM (ANALYZE) {catalogue.table(table)}")
-    return catalogue
 
 
 def _tracks(dsn: Dsn, schema: str) -> int:

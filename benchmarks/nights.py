@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from benchmarks.results import table
+from benchmarks.tables import table
 from forecaster.files.atomic import write_text
 from forecaster.postgres.connection import commit, connect, execute, query
 from forecaster.postgres.dsn import Dsn

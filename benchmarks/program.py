@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.catalogue import Catalogue
+from forecaster.postgres.dsn import Dsn
 
 # Started by a small process: the peak memory that the system counts for a process begins with the memory of
 # the process that started it.
@@ -38,12 +39,16 @@ class Measured:
         return {"start": self.seconds - self.report["seconds"], **self.report["stages"]}
 
 
-def run(catalogue: Catalogue, *arguments: str) -> Measured:
-    """Measure `python -m forecaster run` on a catalogue."""
+def run(catalogue: Catalogue, *, dsn: Dsn | None = None, python: str | None = None) -> Measured:
+    """Measure `python -m forecaster run` on a catalogue.
+
+    `dsn`: another way to its server. `python`: the interpreter of another version of the program.
+    """
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "report.json"
-        command = ("run", "--schema", catalogue.schema, "--report", str(path), *arguments)
-        seconds, peak = process([sys.executable, "-m", "forecaster", *command], catalogue.dsn.uri)
+        interpreter = [python, "-P"] if python else [sys.executable]  # not the version in this directory
+        command = ("-m", "forecaster", "run", "--schema", catalogue.schema, "--report", str(path))
+        seconds, peak = process([*interpreter, *command], (dsn or catalogue.dsn).uri)
         return Measured(seconds, peak, json.loads(path.read_text()))
 
 

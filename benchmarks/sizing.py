@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from benchmarks.results import table
+from benchmarks.tables import table
 
 TRACKS = (10_000_000, 100_000_000)
 MORE_CORES = (16, 64)

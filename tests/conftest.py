@@ -1,6 +1,7 @@
 """Real servers, an empty database for every test, and the command line as a user runs it."""
 
 import logging
+import math
 import os
 import shutil
 import subprocess
@@ -58,6 +59,14 @@ def _no_settings_of_the_developer() -> Iterator[None]:
             if name in ("DATABASE_URL", "NO_COLOR") or name.startswith(("PG", "FORECASTER_")):
                 patch.delenv(name)
         patch.setenv("PGPASSFILE", "/nonexistent/pgpass")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _the_server_is_near() -> Iterator[None]:
+    """How long a busy machine takes to answer does not decide the size of the batches in a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("forecaster.postgres.session._FAR", math.inf)
         yield
 
 

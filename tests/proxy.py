@@ -28,6 +28,8 @@ class Proxy:
         self.there: list[socket.socket] = []
         self.stalled = threading.Event()
         """Whether that was said, or `stall` called."""
+        self.turns: list[tuple[int, bytes]] = []
+        """What clients began to say each time that it was their turn, and on which of their connections."""
         self._over = threading.Event()
 
     def __enter__(self) -> Self:
@@ -59,11 +61,18 @@ class Proxy:
                 there.connect(f"{self.server.host}/.s.PGSQL.{self.server.port}")
                 self.here.append(here)
                 self.there.append(there)
-                stuck = threading.Event()
-                for way in ((here, there, stuck), (there, here, stuck)):
+                stuck, at_turn = threading.Event(), threading.Event()
+                at_turn.set()
+                for way in ((here, there, stuck, at_turn), (there, here, stuck, at_turn)):
                     threading.Thread(target=self._pass_on, args=way, daemon=True).start()
 
-    def _pass_on(self, source: socket.socket, target: socket.socket, stuck: threading.Event) -> None:
+    def _pass_on(
+        self,
+        source: socket.socket,
+        target: socket.socket,
+        stuck: threading.Event,
+        at_turn: threading.Event,
+    ) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
                 if stuck.is_set() or (self.everywhere and self.stalled.is_set()):
@@ -75,4 +84,9 @@ class Proxy:
                         self.stalled.set()
                 elif source in self.there:
                     self._over.wait(self.pause)
+                if source in self.there:
+                    at_turn.set()
+                elif at_turn.is_set():
+                    at_turn.clear()
+                    self.turns.append((self.here.index(source), data))
                 target.sendall(data)

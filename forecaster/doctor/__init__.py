@@ -55,8 +55,9 @@ def examine(
         with connect(dsn, repeatable_read=True) as reader, connect(dsn, like=reader) as connection:
             context = Context(dsn, parameters, reader, connection, result, Tables(schema, {}, ()), options)
             context.plausibility = plausibility
-            for check in registered():
-                _look(context, check)
+            with context.stack:
+                for check in registered():
+                    _look(context, check)
     except ForecasterError as error:
         fix = error.hint or _OTHERWISE
         if not isinstance(error, UnsafeSocketError):  # whether another user's server runs does not help

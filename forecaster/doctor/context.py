@@ -2,7 +2,8 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import polars as pl
@@ -13,6 +14,7 @@ from forecaster.model.parameters import Parameters
 from forecaster.postgres.catalogue import Source, export_snapshot
 from forecaster.postgres.connection import Connection, query, quote_identifier
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.readers import Readers
 from forecaster.postgres.rights import check_rights
 from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import Tables
@@ -94,6 +96,8 @@ class Context:
     """The options that commands need to find the same tables; None: --schema, unless it is public."""
     plausibility: Plausibility | None = None
     """The checks of the data; None: none of them."""
+    stack: ExitStack = field(default_factory=ExitStack)
+    """Closes the connections of the source."""
     has_connectorx: bool = False
     """Whether connectorx has connected."""
 
@@ -171,13 +175,14 @@ class Context:
         return self.query(f"{stored_months(self.tables)} GROUP BY 1")
 
     @cached_property
-    def _snapshot(self) -> str:
-        return export_snapshot(self.reader)
+    def _readers(self) -> Readers:
+        readers = Readers(self.dsn, export_snapshot(self.reader), like=self.reader)
+        return self.stack.enter_context(readers)
 
     @property
     def source(self) -> Source:
         """Return the source that a run would read."""
-        return Source(self.dsn, self.tables, self._snapshot)
+        return Source(self.dsn, self.tables, self._readers.snapshot, readers=self._readers)
 
     @cached_property
     def streamed(self) -> pl.Series:

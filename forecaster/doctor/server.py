@@ -7,10 +7,9 @@ from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context, Server
 from forecaster.doctor.findings import Seen
 from forecaster.errors import DatabaseError
-from forecaster.postgres.conditions import MORE_CONNECTIONS
 from forecaster.postgres.connection import connect, query
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.limits import AT_MOST, check_limit, needed
+from forecaster.postgres.limits import check_limit, needed
 from forecaster.postgres.pooling import check_sessions
 from forecaster.postgres.server import server_state, why_read_only
 
@@ -27,7 +26,7 @@ def drivers(context: Context) -> Iterator[Seen]:
     if server_state(context.connection).limit.left < 1:
         return
     try:
-        context.source.read("SELECT 1::bigint AS one")
+        context.source.read_rows("SELECT 1::bigint AS one")
     except DatabaseError as error:
         raise DatabaseError(f"connectorx: {error}", hint=error.hint) from None
     context.has_connectorx = True
@@ -39,11 +38,7 @@ def connections(context: Context) -> Iterator[Seen]:
     """Check that a run can have the connections that it needs."""
     limit = server_state(context.connection).limit
     check_limit(limit, needed(dry_run=False), own=_OWN)
-    if limit.left + _OWN < AT_MOST:
-        can = f"{limit.left + _OWN} can be had: {limit.what} is {limit.most}"
-        yield "warning", f"a run uses up to {AT_MOST}, and waits for some, as {can}", MORE_CONNECTIONS
-    else:
-        yield "ok", f"the up to {AT_MOST} that a run uses can be had", None
+    yield "ok", f"the {needed(dry_run=False)} that a run uses can be had", None
 
 
 @check("server version", order=20)

@@ -63,8 +63,11 @@ class CheckedFile:
     def read(self, form: Mapping[str, Field]) -> pl.DataFrame:
         """Read the columns of `form`, in their order and types. Refuse values that cannot be stored."""
         self._check_columns(form)
-        plain = [_plain(self.frame[column]) for column in form if column in self.columns]
-        raw = pl.DataFrame([self._usual(values, form[values.name]) for values in plain])
+        raw = pl.DataFrame([_plain(self.frame[column]) for column in form if column in self.columns])
+        values = raw.select(**self._conversions(form, raw.schema))
+        if not any(_has_unusable(raw[c], values[c], form[c]) for c in raw.columns):
+            return values  # so no value is in another notation, for which all would have to be searched
+        raw = pl.DataFrame([self._usual(column, form[column.name]) for column in raw])
         values = raw.select(**self._conversions(form, raw.schema))
         self._check_values(form, raw, values)
         return values
@@ -184,7 +187,7 @@ class CheckedFile:
 
     def check_unique(self, rows: pl.DataFrame, key: Sequence[str], *, what: str) -> None:
         """Check that no two rows have the same `key`."""
-        if rows.select(pl.struct(key).n_unique()).item() == rows.height:
+        if are_unique(rows, key):
             return
         doubled = (
             rows.select(key)
@@ -231,6 +234,31 @@ class CheckedFile:
             return False
         broken = self.frame.select(pl.any_horizontal(pl.all().str.contains("\n", literal=True).any())).item()
         return not broken and not any("\n" in column for column in self.columns)
+
+
+def are_unique(rows: pl.DataFrame, key: Sequence[str]) -> bool:
+    """Whether no two rows have the same `key`."""
+    return bool(rows.select(_packed(rows, key).n_unique()).item() == rows.height)
+
+
+def _packed(rows: pl.DataFrame, key: Sequence[str]) -> pl.Expr:
+    """Write a key of integers and dates as one integer, if it fits: that is compared ten times as fast."""
+    packed, room = pl.lit(0, pl.Int64), 1
+    for name in key:
+        values = rows[name].to_physical()
+        if not values.dtype.is_integer() or values.null_count() or values.is_empty():
+            return pl.struct(key)
+        least, most = int(values.min()), int(values.max())  # type: ignore[arg-type]
+        width = most - least + 1
+        room *= width
+        if room >= 2**63:
+            return pl.struct(key)
+        packed = packed * width + (pl.col(name).to_physical().cast(pl.Int64) - least)
+    return packed
+
+
+def _has_unusable(raw: pl.Series, values: pl.Series, field: Field) -> bool:
+    return values.null_count() > (raw.null_count() if field.may_be_empty else 0)
 
 
 def _plain(values: pl.Series) -> pl.Series:

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from forecaster.errors import BadFileError, InvalidOptionError
+from forecaster.files.checked import are_unique
 from forecaster.files.formats import format_names, table_endings
 from forecaster.files.intake import Intake
 from forecaster.files.listing import Place, is_mark, refuse_tables
@@ -91,13 +92,13 @@ def _of_paths(names: Iterable[str]) -> str:
 def _refuse_doubled(
     directory: Path, files: Sequence[Path], intakes: Sequence[Intake], key: Sequence[str]
 ) -> None:
+    if are_unique(pl.concat([intake.rows.select(key) for intake in intakes]), key):
+        return
     keys = pl.concat(
         intake.rows.select(key).with_row_index(_ROW, offset=1).with_columns(pl.lit(file.name).alias(_FILE))
         for file, intake in zip(files, intakes, strict=True)
     )
     doubled = keys.filter(pl.struct(key).is_duplicated()).group_by(key, maintain_order=True).agg(_FILE, _ROW)
-    if doubled.is_empty():
-        return
     lines = [
         ", ".join(f"{name} {value}" for name, value in zip(key, values, strict=True))
         + ": "

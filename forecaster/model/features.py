@@ -36,11 +36,9 @@ def clean(daily: pl.LazyFrame, /) -> pl.LazyFrame:
 
 
 def usable_records(daily: pl.LazyFrame, /) -> pl.LazyFrame:
-    """Select what the recent sums need of the cleaned daily streams: (track, day) rows, in any order.
-
-    cm_track_id, day (used only to order a track's records), daily_streams.
-    """
-    return daily.select("cm_track_id", pl.col("date").to_physical().alias("day"), "daily_streams")
+    """Collect the last streams of each track, oldest first, from the cleaned daily streams: `RECORDS`."""
+    day = pl.col("date").to_physical()
+    return daily.group_by("cm_track_id").agg(streams=pl.col("daily_streams").sort_by(day).tail(WINDOW))
 
 
 def track_facts(daily: pl.LazyFrame, /) -> pl.LazyFrame:
@@ -60,23 +58,16 @@ def track_facts(daily: pl.LazyFrame, /) -> pl.LazyFrame:
 def track_features(
     records: pl.LazyFrame, facts: pl.LazyFrame, /, *, age_from: AgeFrom, as_of: date | None
 ) -> pl.LazyFrame:
-    """Add to each track's facts its recent sums, its as-of date and its age.
-
-    Only a track's last 365 records count, so a source may leave out the others.
-    """
+    """Add to each track's facts its recent sums, its as-of date and its age."""
     streams = pl.col("streams").list
-    sums = (
-        records.group_by("cm_track_id")
-        .agg(streams=pl.col("daily_streams").sort_by("day").tail(WINDOW))
-        .select(
-            "cm_track_id",
-            records=streams.len().cast(pl.Int64),
-            streams_3=_finite(streams.tail(3).list.sum()),
-            streams_30=_finite(streams.tail(30).list.sum()),
-            streams_90=_finite(streams.tail(90).list.sum()),
-            streams_365=_finite(streams.sum()),
-            has_negative_streams=streams.min() < 0,
-        )
+    sums = records.select(
+        "cm_track_id",
+        records=streams.len().cast(pl.Int64),
+        streams_3=_finite(streams.tail(3).list.sum()),
+        streams_30=_finite(streams.tail(30).list.sum()),
+        streams_90=_finite(streams.tail(90).list.sum()),
+        streams_365=_finite(streams.sum()),
+        has_negative_streams=streams.min() < 0,
     )
     return (
         facts.join(sums, on="cm_track_id", how="left")

@@ -12,8 +12,8 @@ from forecaster.postgres import statements
 from forecaster.postgres.catalogue import Source, export_snapshot, warn_of_hidden_rows
 from forecaster.postgres.connection import connect, integer_array
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.look import look
 from forecaster.postgres.rights import check_rights
-from forecaster.postgres.tables import read_tables
 from forecaster.tables import MLDR_TABLE, STREAMS_TABLE
 
 
@@ -46,18 +46,21 @@ def open_actuals(dsn: Dsn, schema: str, table: str) -> Iterator[Source]:
     Raises `SchemaMismatchError` if it is missing or lacks a column, `DatabaseError` if the user may not
     read it.
     """
+    rights = {STREAMS_TABLE: ("SELECT",)}
     with connect(dsn, repeatable_read=True) as connection:
-        tables = read_tables(connection, schema, streams=table)
+        seen = look(connection, schema, rights, streams=table)
+        tables = seen.tables
         tables.check_actuals()
-        check_rights(connection, tables, {STREAMS_TABLE: ("SELECT",)})
+        check_rights(connection, tables, rights, seen.lacking)
         warn_of_hidden_rows(tables, STREAMS_TABLE)
-        yield Source(dsn, tables, export_snapshot(connection))
+        with Source(dsn, tables, export_snapshot(connection)).connected(connection) as source:
+            yield source
 
 
 def later_days(source: Source, track_ids: pl.Series) -> LaterDays:
     """Read the days of the tracks. Of several rows for a day, the newest counts, if columns tell which."""
     tables, ids = source.tables, integer_array(track_ids)
-    days = source.read(statements.later_days(tables, ids))
+    days = source.read_rows(statements.later_days(tables, ids))
     counts = source.read(statements.counts_of_later_rows(tables, ids))
     other_tracks, not_usable, usable = counts.row(0)
     return LaterDays(

@@ -1,4 +1,4 @@
-"""Read the catalogue from PostgreSQL. The only module that imports connectorx."""
+"""Read the catalogue from PostgreSQL. The only module that imports connectorx, for many whole rows."""
 
 import logging
 import os
@@ -35,14 +35,16 @@ from forecaster.postgres.connection import (
     watch,
 )
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.look import look
 from forecaster.postgres.pooling import check_sessions, pooled
+from forecaster.postgres.readers import CONNECTIONS, READ_LONG, Readers
 from forecaster.postgres.rights import check_rights, warnings_of_hidden_rows
 from forecaster.postgres.stall import hang_up
 from forecaster.postgres.stored import stored_months
-from forecaster.postgres.tables import Tables, read_tables
+from forecaster.postgres.tables import Tables
 from forecaster.postgres.wire import unpacked
 from forecaster.process.secrets import brief
-from forecaster.process.signals import Cancel, Interrupted, interruptible
+from forecaster.process.signals import Cancel, Interrupted, both, interruptible
 from forecaster.tables import (
     STORED_FORECASTS,
     STREAMS_TABLE,
@@ -50,13 +52,7 @@ from forecaster.tables import (
     TRACK_DAYS,
 )
 
-os.environ.setdefault("RUST_LOG", "off")  # else its connection pool writes to stderr
-import connectorx as cx
-
 _log = logging.getLogger("forecaster")
-
-CONNECTIONS = 2
-"""Number of connections that read at the same time. Measured on two cores: more than two gain nothing."""
 
 # connectorx reports no SQLSTATE. The server's message, in the server's language, follows these words of the
 # driver; all other text is the driver's own.
@@ -70,16 +66,8 @@ _LOST = re.compile(
 _PREPARED = re.compile(r"(?:\W|^)[^\w\s](?P<name>s\d+)[^\w\s]")
 # Its connection pool gives up after half a minute, and adds what the server said to the last attempt.
 _TURNED_AWAY = re.compile(r"timed out waiting for connection: db error: ")
-# Each of these timeouts could end the transaction that holds the snapshot. Without them nothing is delayed,
-# because no other work waits for that transaction.
-_LIFTED_TIMEOUTS = ("idle_in_transaction_session_timeout", "transaction_timeout")
 
 _SOME = 200  # tracks whose last days tell which days a scan has to keep
-# With the default of 4 MB, the server would write what it scans to disk, and take several times as long.
-_MEMORY = 64
-_MORE_MEMORY = f"""
-    SELECT set_config('work_mem', '{_MEMORY}MB', true) FROM pg_catalog.pg_settings
-    WHERE name = 'work_mem' AND setting::int8 < {_MEMORY} * 1024"""
 
 
 def export_snapshot(connection: Connection, *, first: int | None = None) -> str:
@@ -87,12 +75,8 @@ def export_snapshot(connection: Connection, *, first: int | None = None) -> str:
 
     Raises `PooledError` if the connection was served by another server process, `first`, before.
     """
-    # The transaction is idle while others read: timeouts of idle transactions must not end it.
-    limits = ", ".join(f"'{name}'" for name in _LIFTED_TIMEOUTS)
     sql = f"""
-        SELECT pg_export_snapshot() AS name, pg_backend_pid() AS pid,
-               count(set_config(s.name, '0', true)) AS lifted
-        FROM pg_catalog.pg_settings s WHERE s.name IN ({limits})"""
+        SELECT pg_export_snapshot() AS name, pg_backend_pid() AS pid, {READ_LONG}"""
     name, pid, _ = query(connection, sql).row(0)
     check_sessions(first or pid, None, pid)
     return str(name)
@@ -105,12 +89,15 @@ def open_source(dsn: Dsn, schema: str, *, needed: Sequence[str] = TO_FORECAST) -
     Raises `SchemaMismatchError` if the `needed` tables do not fit, `DatabaseError` if the user may not read
     them.
     """
+    rights = dict.fromkeys(needed, ("SELECT",))
     with connect(dsn, repeatable_read=True) as connection:
-        tables = read_tables(connection, schema)
+        seen = look(connection, schema, rights)
+        tables = seen.tables
         tables.check(*needed, to_write=())
-        check_rights(connection, tables, dict.fromkeys(needed, ("SELECT",)))
+        check_rights(connection, tables, rights, seen.lacking)
         warn_of_hidden_rows(tables, *needed)
-        yield Source(dsn, tables, export_snapshot(connection))
+        with Source(dsn, tables, export_snapshot(connection)).connected(connection) as source:
+            yield source
 
 
 def warn_of_hidden_rows(tables: Tables, *read: str) -> None:
@@ -131,25 +118,39 @@ class History:
 
 @dataclass(frozen=True)
 class Source:
-    """The three tables in one exported snapshot, read on any number of connections."""
+    """The three tables in one exported snapshot, read on several connections."""
 
     dsn: Dsn
     tables: Tables
     snapshot: str
     """From `export_snapshot`."""
     name: str = field(default_factory=lambda: f"{client_name()} {secrets.token_hex(4)}")
-    """Application name of its connections, by which they can be found and ended."""
+    """Application name of the connections of connectorx, by which they can be found and ended."""
+    readers: Readers | None = field(default=None, repr=False, compare=False)
+    """The connections that are kept; None: each read has its own."""
+
+    @contextmanager
+    def connected(
+        self, exporter: Connection | None = None, *, like: Connection | None = None
+    ) -> "Iterator[Source]":
+        """Keep the connections that read until the end of the block.
+
+        `exporter`: the one that exported the snapshot, to be one of them; `like`: one that makes others open
+        faster.
+        """
+        with Readers(self.dsn, self.snapshot, exporter, like) as readers:
+            yield replace(self, readers=readers)
 
     @property
     def cancel(self) -> Cancel:
-        """Return how to end the reads in progress."""
-        return Cancel([partial(end_connections, self.dsn, self.name)], partial(hang_up, self.dsn))
+        """Return how to end the reads in progress on the connections that are kept."""
+        return Cancel([self.readers.cancel] if self.readers else [], partial(hang_up, self.dsn))
 
     def tracks(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.Series:
         """Find the tracks that have a row of streams, in ascending order; only `track_ids`, if given."""
         layout = self.tables.layout
         if track_ids is not None:
-            sql: str | list[str] = statements.tracks_among(self.tables, integer_array(track_ids))
+            sql: str | Sequence[str] = statements.tracks_among(self.tables, integer_array(track_ids))
         elif self.reads_by_index and (layout is None or layout.costs_of_ids().favour_index):
             sql = statements.all_tracks_by_index(self.tables)
         else:
@@ -178,12 +179,12 @@ class Source:
 
     def history(self, track_ids: pl.Series) -> History:
         """Read, in parallel, the last 365 records of each track as one array, and its facts."""
+        statement: Callable[[Tables, str], str] = statements.history_by_index
         if not self.reads_by_index:
-            wire = self._read(statements.history_in_one_pass, track_ids)
+            statement = statements.history_in_one_pass
         elif self.scans(len(track_ids)) and (after := self._scanned_after(track_ids)) is not None:
-            wire = self._read(partial(statements.history_by_scan, after=after), track_ids, more_memory=True)
-        else:
-            wire = self._read(statements.history_by_index, track_ids)
+            statement = partial(statements.history_by_scan, after=after)
+        wire = self.read(self._of(statement, track_ids))
         return History(_records(unpacked(wire)), _facts(wire), duplicates=int(wire["duplicates"].sum()))
 
     def ends(self, track_ids: pl.Series) -> pl.DataFrame:
@@ -200,7 +201,8 @@ class Source:
     def days(self, track_ids: pl.Series) -> pl.DataFrame:
         """Read, in parallel, every record of the tracks: `TRACK_DAYS`, in no order."""
         by_index = not self.scans(len(track_ids), whole=True)
-        wire = self._read(statements.days_by_index if by_index else statements.days_in_one_pass, track_ids)
+        statement = statements.days_by_index if by_index else statements.days_in_one_pass
+        wire = self.read_rows(self._of(statement, track_ids))
         if by_index:  # rows sent as arrays take half the time
             wire = wire.filter(pl.col("date").is_not_null()).explode(
                 [name for name in TRACK_DAYS if name != "cm_track_id"]
@@ -213,7 +215,7 @@ class Source:
         A value that is not a finite number, or not a date of the calendar, is NULL. Ordered by track and
         date.
         """
-        wire = self._read(statements.rows, track_ids)
+        wire = self.read_rows(self._of(statements.rows, track_ids))
         return wire.select(
             pl.col("training_data_id").alias("id"),
             "cm_track_id",
@@ -227,7 +229,7 @@ class Source:
     def forecasts(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.DataFrame:
         """Read the stored rows that name a track and a month, ordered by both: `STORED_FORECASTS`."""
         ids = None if track_ids is None else integer_array(track_ids)
-        return self.read(statements.forecasts(self.tables, ids)).select(
+        return self.read_rows(statements.forecasts(self.tables, ids)).select(
             *(name for name in STORED_FORECASTS if name != "created_at"),
             pl.col("created_at").cast(pl.Datetime("us", "UTC")),
         )
@@ -259,7 +261,9 @@ class Source:
             return not self.reads_by_index
         costs = layout.costs(tracks, scans=CONNECTIONS, whole=whole)
         way = "by index" if costs.favour_index else "by a scan"
-        _log.debug("reading %d tracks %s: %s", tracks, way, costs)
+        _log.debug(
+            "%d tracks are read %s: by index %.3f s, by a scan %.3f s", tracks, way, costs.index, costs.scan
+        )
         return not costs.favour_index
 
     def _scanned_after(self, track_ids: pl.Series) -> int | None:
@@ -268,18 +272,32 @@ class Source:
         day = self.read(statements.newest_day(self.tables, integer_array(some)))["day"].item()
         return None if day is None else int(day)
 
-    def read(self, sql: str | list[str], *, more_memory: bool = False) -> pl.DataFrame:
-        """Read what a statement selects on the snapshot; several run at the same time, into one frame.
+    def read(self, sql: str | Sequence[str], *, many: bool = False) -> pl.DataFrame:
+        """Read what a statement selects on the snapshot; two run at the same time, into one frame.
 
-        `more_memory`: `work_mem` of each is at least `_MEMORY`.
+        `many`: as for `query`.
+
         Raises `ConnectionLostError`, `StalledError` or `DatabaseUnreachableError` if the server is gone,
         `DatabaseError` for a statement that it refuses.
         """
+        if self.readers is None:
+            with self.connected() as source:
+                return source.read(sql, many=many)
+        read = partial(self.readers.read, many=many)
+        if isinstance(sql, str) or len(sql) == 1:
+            return read(sql if isinstance(sql, str) else sql[0])
+        first, second = sql
+        return pl.concat(both(partial(read, first), partial(read, second), cancel=self.cancel))
+
+    def read_rows(self, sql: str | list[str]) -> pl.DataFrame:
+        """Read many whole rows like `read`, which connectorx decodes in parallel. It opens connections."""
+        os.environ.setdefault("RUST_LOG", "off")  # else its connection pool writes to stderr
+        import connectorx as cx  # noqa: PLC0415 - a run needs no such rows
+
         # The name is in the URI: the connection that asks for the result's columns, and may wait for a lock,
         # accepts no other statement.
         uri = self._named.connectorx_uri
         on_snapshot = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", self._set_snapshot]
-        on_snapshot += [_MORE_MEMORY] * more_memory
 
         def read() -> pl.DataFrame:
             self.dsn.check_socket()
@@ -287,21 +305,17 @@ class Source:
             return frame
 
         try:
-            return interruptible(read, cancel=self.cancel, watch=watch(self.dsn))
+            ends = Cancel([partial(end_connections, self.dsn, self.name)], partial(hang_up, self.dsn))
+            return interruptible(read, cancel=ends, watch=watch(self.dsn))
         except (Interrupted, KeyboardInterrupt, DatabaseUnreachableError, StalledError):
             raise
         except BaseException as error:  # noqa: BLE001 - its panics are not Exceptions
             raise self._failure(f"{error}", [sql] if isinstance(sql, str) else sql) from None
 
-    def _read(
-        self, statement: Callable[[Tables, str], str], track_ids: pl.Series, *, more_memory: bool = False
-    ) -> pl.DataFrame:
-        """Read, in parallel, what a statement selects of the tracks."""
+    def _of(self, statement: Callable[[Tables, str], str], track_ids: pl.Series) -> list[str]:
+        """Return a statement for each connection, which select their parts of the tracks."""
         size = max(1, -(-len(track_ids) // CONNECTIONS))
-        return self.read(
-            [statement(self.tables, integer_array(ids)) for ids in slices(track_ids, size)],
-            more_memory=more_memory,
-        )
+        return [statement(self.tables, integer_array(ids)) for ids in slices(track_ids, size)]
 
     @property
     def _named(self) -> Dsn:
@@ -356,14 +370,10 @@ def _unsaid(reason: str, message: str) -> ForecasterError:
 
 
 def _records(wire: pl.DataFrame) -> pl.LazyFrame:
-    """Unpack one row per track and record: `RECORDS`. The arrays begin with the newest record."""
-    newest_first = pl.int_ranges(0, -pl.col("streams").list.len().cast(pl.Int64), -1, dtype=pl.Int32)
+    """Select the streams of the tracks that have a record: `RECORDS`. The arrays begin with the newest."""
+    has_some = pl.col("streams").list.len() > 0
     return (
-        wire.lazy()
-        .filter(pl.col("streams").list.len() > 0)
-        .select("cm_track_id", day=newest_first, daily_streams="streams")
-        .explode("day", "daily_streams")
-        .select(RECORDS)
+        wire.lazy().filter(has_some).select("cm_track_id", pl.col("streams").list.reverse()).select(RECORDS)
     )
 
 

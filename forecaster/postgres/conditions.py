@@ -33,7 +33,11 @@ _LIFT = "lift {0} for one command with PGOPTIONS='-c {0}=0', or for the user wit
 _SPACE = "free disk space on the server, or move temp_tablespaces to another disk, and start again"
 MORE_CONNECTIONS = (
     "wait until other sessions end, or raise max_connections or the CONNECTION LIMIT of the user or "
-    "database: a run uses up to six connections, and three more for each batch of a Dask worker"
+    "database: a run uses three connections, and three more for each batch of a Dask worker"
+)
+SESSION_OVER = (
+    "the server is shutting down, somebody ended the session, or the network was cut: start again once the "
+    "server can be reached"
 )
 
 _HINTS: Mapping[str, str] = {

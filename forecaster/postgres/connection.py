@@ -5,9 +5,12 @@ import re
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from math import inf
+from time import perf_counter
 from types import ModuleType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -24,12 +27,12 @@ from forecaster.errors import (
     StalledError,
     TurnedAwayError,
 )
-from forecaster.postgres.conditions import OF_A_POOLER, hint_for, is_lost
+from forecaster.postgres.conditions import OF_A_POOLER, SESSION_OVER, hint_for, is_lost
 from forecaster.postgres.dsn import APPLICATION_NAME, Dsn, libpq_variables_hidden
 from forecaster.postgres.pooling import pooled
 from forecaster.postgres.stall import Watch, bytes_passed, hang_up
 from forecaster.process.secrets import brief
-from forecaster.process.signals import Cancel, interruptible
+from forecaster.process.signals import Cancel, interruptible, outcome, started
 
 # ADBC imports this for data of a kind that it is never given here. It takes a quarter of all imports' time.
 _UNUSED = "pyarrow.dataset"
@@ -44,6 +47,8 @@ finally:
 
 _ISOLATION = "adbc.connection.transaction.isolation_level"
 _REPEATABLE_READ = {_ISOLATION: "adbc.connection.transaction.isolation.repeatable_read"}
+# Else the driver first asks for the columns of a result, and wraps the statement in a COPY: three turns.
+_IN_ONE_TURN = {"adbc.postgresql.use_copy": "false"}
 _READ_COMMITTED = {_ISOLATION: "adbc.connection.transaction.isolation.read_committed"}
 # Overrides what server, database and user have set: names are sent in it, and connectorx sets it too.
 _ENCODING = "client_encoding=UTF8"
@@ -54,7 +59,7 @@ _GUESS = "\tThis probably means the server terminated abnormally\n\tbefore or wh
 # in the statement. Each pattern takes linear time, because a trigger may have written the text.
 _DRIVERS_WORDS = re.compile(
     r"[A-Z_]+: (?:\[libpq\] )?"
-    r"(?:Failed to \w+(?: query| COPY statement)?(?: '.*?')?: (?:PGRES_\w+ )?"
+    r"(?:Failed to \w+(?: query| COPY statement)?(?: '.*'(?=: \w+:  )| '.*')?: (?:PGRES_\w+ )?"
     r"|Execution error \[\w+\]: |could not begin COPY: )*"
     r"(?:\w+:  )?",  # the server's ERROR, in any language
     re.DOTALL,
@@ -75,7 +80,10 @@ _HOST_LENGTH = 27  # of the 63 bytes of an application name, which also has to h
 CONNECT_TIMEOUT = 3.5
 """Seconds to wait for a server that does not answer, unless `connect_timeout` is longer."""
 
+_OPENS_WITHIN = 1.0  # seconds until a connection that is no longer needed is abandoned
+
 _databases: WeakKeyDictionary[Connection, Dsn] = WeakKeyDictionary()  # the database of each connection
+_quickest: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()  # seconds of its quickest statement
 
 T = TypeVar("T")
 
@@ -102,6 +110,33 @@ def connect(
         connection.close()
 
 
+@contextmanager
+def connecting(dsn: Dsn, *, like: Connection) -> Iterator[Callable[[], Connection]]:
+    """Open a connection while the block goes on; yields how to wait for it.
+
+    As `connect` does with `like`, and not `begun`.
+    """
+    opening = started(partial(_open, dsn, None, like))
+
+    def opened() -> Connection:
+        connection = outcome(opening)
+        _databases[connection] = dsn
+        return connection
+
+    try:
+        with statement_errors(dsn):
+            yield opened
+    finally:
+        # Not longer, as a signal may be what ends the block; but `like` must not be closed meanwhile.
+        wait([opening], timeout=_OPENS_WITHIN)
+        opening.add_done_callback(_close)
+
+
+def _close(opening: Future[Connection]) -> None:
+    if opening.exception() is None:
+        opening.result().close()
+
+
 def _open(dsn: Dsn, options: Mapping[str, str] | None, like: Connection | None) -> Connection:
     def opened() -> Connection:
         dsn.check_socket()
@@ -115,8 +150,11 @@ def _open(dsn: Dsn, options: Mapping[str, str] | None, like: Connection | None) 
                 )
             else:
                 connection = like.adbc_clone()
-                connection.adbc_connection.set_options(**(options or {}))
-                connection.rollback()  # the next transaction has the options
+                if options is None:
+                    connection.adbc_connection.set_autocommit(True)
+                else:
+                    connection.adbc_connection.set_options(**options)
+                    connection.rollback()  # the next transaction has the options
             return connection
 
     given = dict(dsn.parameters).get("connect_timeout", "")
@@ -146,11 +184,13 @@ def statement_errors(dsn: Dsn) -> Iterator[None]:
         yield
     except adbc.Error as error:
         message, state = _reason(dsn.redact(str(error))), error.sqlstate or ""
-        kind = ConnectionLostError if is_lost(error) else DatabaseError
+        over = is_lost(error)
+        kind = ConnectionLostError if over else DatabaseError
         text = f"{message}{f' (SQLSTATE {state})' if state else ''}"
         if state in OF_A_POOLER:
             raise pooled(text) from None
-        raise kind(text, hint=hint_for(state)) from None
+        # libpq keeps what the server said at last, but without its state.
+        raise kind(text, hint=hint_for(state) or (SESSION_OVER if over else None)) from None
 
 
 def not_again(error: ConnectionLostError | StalledError, hint: str) -> ForecasterError:
@@ -225,30 +265,65 @@ def _end_ours(dsn: Dsn) -> int:
         return int(query(connection, sql, (client_name(),)).item())
 
 
-def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) -> pl.DataFrame:
-    """Run one statement and return its rows."""
+def query(
+    connection: Connection, sql: str, parameters: tuple[Any, ...] = (), *, many: bool = False
+) -> pl.DataFrame:
+    """Run one statement and return its rows.
+
+    `many`: whether there may be so many that they have to be decoded while they come, for two more turns.
+    """
     # pyarrow would import pandas to convert Python's own values, which takes a third of a second.
     row = pl.DataFrame({f"${number}": [value] for number, value in enumerate(parameters, 1)})
-    bound = row.to_arrow() if parameters else None
-    with connection.cursor() as cursor:
+    # The driver would ask the server for the type of a NULL without one, in two further turns.
+    bound = row.cast({pl.Null: pl.String}).to_arrow() if parameters else None
+    with connection.cursor(adbc_stmt_kwargs=None if many else _IN_ONE_TURN) as cursor:
 
         def rows() -> pl.DataFrame:
             cursor.execute(sql, bound)
             # Fetched as Arrow, so that an error that comes with the rows keeps its SQLSTATE.
             return pl.DataFrame(cursor.fetch_arrow_table())
 
-        return _call(connection, rows, cursor.adbc_cancel)
+        return _timed(connection, rows, cursor.adbc_cancel)
 
 
 def execute(connection: Connection, sql: str) -> None:
     """Run one statement for its effect."""
-    with connection.cursor() as cursor:
-        _call(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
+    with connection.cursor(adbc_stmt_kwargs=_IN_ONE_TURN) as cursor:
+        _timed(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
+
+
+def distance(connection: Connection) -> float:
+    """Return the seconds that the quickest statement has taken so far: those of a few round trips.
+
+    Infinite before the first statement.
+    """
+    return _quickest.get(connection, inf)
+
+
+def _timed(connection: Connection, call: Callable[[], T], cancel: Callable[[], object]) -> T:
+    start = perf_counter()
+    result = _call(connection, call, cancel)
+    _quickest[connection] = min(perf_counter() - start, distance(connection))
+    return result
+
+
+@contextmanager
+def each_committed(connection: Connection) -> Iterator[None]:
+    """Meanwhile, each statement is its own transaction; one that has begun is committed.
+
+    Saves the round trips of a BEGIN and a COMMIT.
+    """
+    set_autocommit = connection.adbc_connection.set_autocommit
+    _call(connection, lambda: set_autocommit(True), connection.adbc_cancel)
+    try:
+        yield
+    finally:
+        set_autocommit(False)
 
 
 def begin(connection: Connection) -> None:
-    """Begin a repeatable-read transaction, which lasts until the connection is closed."""
-    execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+    """Begin a transaction that only reads one snapshot, and lasts until the connection is closed."""
+    execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
 
 def commit(connection: Connection) -> None:

@@ -6,6 +6,7 @@ import adbc_driver_manager as adbc
 
 from forecaster.errors import SchemaMismatchError
 from forecaster.model.segments import SEGMENT_STARTS
+from forecaster.postgres.answers import look_up
 from forecaster.postgres.connection import (
     NAME_BYTES,
     Connection,
@@ -14,7 +15,7 @@ from forecaster.postgres.connection import (
     quote_identifier,
     roll_back,
 )
-from forecaster.postgres.tables import Tables, look_up, read_tables
+from forecaster.postgres.tables import Tables, read_tables
 from forecaster.tables import FORECAST_TABLE, FORECASTS, STREAMS_TABLE, TABLES
 
 _CHILDREN = "other tables inherit from it, and a key does not cover their rows"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from forecaster.frames.casting import Fitted
-from forecaster.postgres.connection import Connection, commit, execute, integer_array, query
+from forecaster.postgres.connection import Connection, commit, integer_array, query
 from forecaster.postgres.rows import Stored, append
-from forecaster.postgres.runs import keep
+from forecaster.postgres.runs import FOUND, TRACKS, query_and_keep
 from forecaster.postgres.sifting import SOME, DisturbedError, Sift, store_or_sift
 from forecaster.postgres.stored import has_key, stored_months
 from forecaster.postgres.tables import Tables
@@ -53,36 +53,42 @@ class _Write:
         if len(self.rows):
             self._make_room()
             append(self.connection, self.tables, FORECAST_TABLE, self.rows)
-            self._check(self._tracks)
-        self._keep(self._tracks)
+        self._check_and_keep(self._tracks)
         commit(self.connection)
         return Stored(len(self.rows), [])
 
     def sifted(self) -> Stored:
         """Store the tracks that have no rows of others, and that the server accepts."""
         sifted = self._sift.store(self.connection)
-        self._check(sifted.stored)
         got = [*sifted.stored, *sifted.refused]
         taken = self._tracks.filter(~self._tracks.is_in(got))
         self._check_taken(taken)
-        self._keep(sifted.stored, [*sifted.refused])
+        self._check_and_keep(sifted.stored, [*sifted.refused])
         commit(self.connection)
         return Stored(len(sifted.stored) * self.horizon, taken.to_list(), sifted.refused)
 
-    def _keep(self, stored: pl.Series, refused: Sequence[int] = ()) -> None:
-        """Add the history of the tracks that are stored, that are refused, and that have no forecast."""
-        if self.history is None:
+    def _check_and_keep(self, stored: pl.Series, refused: Sequence[int] = ()) -> None:
+        """Check that each of these tracks has exactly the months 1 to `horizon` on the server.
+
+        In the same statement, add the history of the tracks that are stored, that are refused, and that have
+        no forecast.
+        """
+        kept = self._to_keep(stored, refused)
+        if stored.is_empty() and kept is None:
             return
-        track, months = pl.col("cm_track_id"), pl.col("months")
-        is_refused = track.is_in(refused)
-        looked_at = self.history.filter(is_refused | track.is_in(stored.implode()) | months.is_null())
-        keep(
-            self.connection,
-            self.tables,
-            looked_at.with_columns(
-                reason=pl.when(is_refused).then(pl.lit(REFUSED)).otherwise("reason"),
-                months=pl.when(~is_refused).then(months),
-            ),
+        whole = f"({self.horizon}, {self.horizon}, 1, {self.horizon})"
+        wrong = f"""
+            SELECT t.id FROM unnest({TRACKS}) AS t (id) LEFT JOIN {FOUND} f ON f.cm_track_id = t.id
+            WHERE (f.rows, f.months, f.first, f.last) IS DISTINCT FROM {whole} ORDER BY 1"""
+        self._refuse(query_and_keep(self.connection, self.tables, stored, wrong, kept)["id"])
+
+    def _to_keep(self, stored: pl.Series, refused: Sequence[int]) -> pl.DataFrame | None:
+        if self.history is None:
+            return None
+        track = pl.col("cm_track_id")
+        is_refused, has_forecast = track.is_in(refused), track.is_in(self._tracks.implode())
+        return self.history.filter(is_refused | track.is_in(stored.implode()) | ~has_forecast).with_columns(
+            reason=pl.when(is_refused).then(pl.lit(REFUSED)).otherwise("reason")
         )
 
     @property
@@ -105,16 +111,8 @@ class _Write:
 
     def _make_room(self) -> None:
         if self.replace:
-            execute(
-                self.connection,
-                f"DELETE FROM {self._target} WHERE cm_track_id = ANY ({integer_array(self._tracks)})",
-            )
-
-    def _check(self, tracks: pl.Series) -> None:
-        """Check that each of these tracks has exactly the months 1 to `horizon` on the server."""
-        whole = pl.all_horizontal(pl.col("rows", "months", "last") == self.horizon, pl.col("first") == 1)
-        found = query(self.connection, f"{self._stored(tracks)} GROUP BY 1").filter(whole)["cm_track_id"]
-        self._refuse(tracks.filter(~tracks.is_in(found.implode())))
+            sql = f"DELETE FROM {self._target} WHERE cm_track_id = ANY ($1)"
+            query(self.connection, sql, (self._tracks,))
 
     def _check_taken(self, tracks: pl.Series) -> None:
         """Check that each of these tracks has rows of another writer, and none of this run."""

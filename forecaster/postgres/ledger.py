@@ -11,11 +11,12 @@ from forecaster.errors import NoForecastError
 from forecaster.postgres.catalogue import warn_of_hidden_rows
 from forecaster.postgres.connection import Connection, connect, execute, query
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.look import look
 from forecaster.postgres.migrations import check_version
 from forecaster.postgres.rights import check_rights
 from forecaster.postgres.runs import RUN_BEFORE, named
 from forecaster.postgres.statements import days_of_one
-from forecaster.postgres.tables import Tables, read_tables
+from forecaster.postgres.tables import Tables
 from forecaster.tables import FORECAST_TABLE, KEPT, STREAMS_TABLE, VERSIONS
 
 _RUNS = f"""
@@ -153,11 +154,13 @@ def open_ledger(dsn: Dsn, schema: str) -> Iterator[Ledger]:
     user may not read it.
     """
     needed = (*KEPT, FORECAST_TABLE, STREAMS_TABLE)
+    rights = dict.fromkeys((*needed, VERSIONS.name), ("SELECT",))
     with connect(dsn, repeatable_read=True) as connection:
         execute(connection, "SET TRANSACTION READ ONLY")
-        tables = read_tables(connection, schema)
+        seen = look(connection, schema, rights)
+        tables = seen.tables
         check_version(partial(query, connection), tables)
         tables.check(*needed, to_write=())
-        check_rights(connection, tables, dict.fromkeys((*needed, VERSIONS.name), ("SELECT",)))
+        check_rights(connection, tables, rights, seen.lacking)
         warn_of_hidden_rows(tables, *needed)
         yield Ledger(connection, tables)

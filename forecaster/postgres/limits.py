@@ -3,14 +3,11 @@
 from dataclasses import dataclass
 
 from forecaster.errors import ConnectionLimitError
-from forecaster.postgres.catalogue import CONNECTIONS
 from forecaster.postgres.conditions import MORE_CONNECTIONS
-
-AT_MOST = CONNECTIONS + 4
-"""A run's own two, a read on several, the decay rates, and counting. With fewer, some of them wait."""
+from forecaster.postgres.readers import CONNECTIONS
 
 # What is limited, the number allowed, in use, and left: of the limit that leaves the fewest. Whoever may not
-# see the kind of a session takes it for a client.
+# see the kind of a session takes it for a client. Sessions that this process has opened since do not count.
 LEFT = """
     WITH me AS (
         SELECT r.oid AS role, r.rolname::text AS name, r.rolsuper, r.rolconnlimit, d.oid AS database,
@@ -25,8 +22,11 @@ LEFT = """
     ), used AS (
         SELECT count(*) FILTER (WHERE a.usesysid = me.role)::int AS by_role,
                count(*) FILTER (WHERE a.datid = me.database)::int AS in_database, count(*)::int AS everywhere
-        FROM pg_catalog.pg_stat_activity a, me
-        WHERE a.usesysid IS NOT NULL AND coalesce(a.backend_type, 'client backend') = 'client backend'
+        FROM me, pg_catalog.pg_stat_activity mine, pg_catalog.pg_stat_activity a
+        WHERE mine.pid = pg_backend_pid()
+          AND a.usesysid IS NOT NULL AND coalesce(a.backend_type, 'client backend') = 'client backend'
+          AND (a.application_name = mine.application_name
+               AND a.backend_start > mine.backend_start) IS NOT TRUE
     )
     SELECT what, allowed, taken, allowed - taken AS free
     FROM me, used, LATERAL (VALUES
@@ -51,13 +51,11 @@ class Limit:
 
 
 def needed(*, dry_run: bool, batches: int = 0) -> int:
-    """Connections without which a run cannot go on: its own, and those of a read.
+    """Connections that a run uses: those that read, and the one that stores.
 
-    `batches`: how many batches other processes work on at once; 0: this process reads and stores.
+    `batches`: how many batches other processes work on at once, each with as many connections.
     """
-    storing = 0 if dry_run else 1
-    per_batch = CONNECTIONS + storing
-    return 1 + storing + batches * per_batch if batches else 1 + per_batch
+    return (1 + batches) * (CONNECTIONS + (0 if dry_run else 1))
 
 
 def check_limit(limit: Limit, needed: int, *, own: int) -> None:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from forecaster.postgres.catalogue import CONNECTIONS, Source, slices
+from forecaster.postgres.catalogue import Source, slices
 from forecaster.postgres.connection import integer_array
+from forecaster.postgres.readers import CONNECTIONS
 from forecaster.postgres.statements import epoch_day
 from forecaster.tables import LISTENERS_TABLE
 
@@ -49,7 +50,7 @@ def unusable_rows(source: Source, artist_ids: pl.Series, *, without_artist: bool
 def read_listeners(source: Source, artist_ids: pl.Series) -> Listeners:
     """Read, in parallel, all records of the artists."""
     batches = slices(artist_ids, max(1, -(-len(artist_ids) // CONNECTIONS)))
-    wire = source.read([_records(source, integer_array(ids)) for ids in batches])
+    wire = source.read([_records(source, integer_array(ids)) for ids in batches], many=True)
     earliest = source.read(_earliest(source, integer_array(artist_ids)))
     duplicates = 0
     if not source.tables.has_day_key(LISTENERS_TABLE):

@@ -2,13 +2,15 @@
 
 import re
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import adbc_driver_manager as adbc
 
 from forecaster.errors import LockedError
 from forecaster.postgres.conditions import OF_A_POOLER
-from forecaster.postgres.connection import Connection, client_name, commit, query, roll_back
+from forecaster.postgres.connection import Connection, client_name, each_committed, query
 from forecaster.postgres.pooling import check_sessions
 from forecaster.postgres.tables import Tables
 from forecaster.process.logs import log
@@ -21,7 +23,8 @@ _LOCK_CLASS = 0x666F7265  # "fore": avoids other programs' locks on the number o
 _POLL = 0.25  # seconds between two attempts
 _INSTANT = "%Y%m%dT%H%M%SZ"
 
-_LIFETIME = {
+_OF_SESSION = {
+    "default_transaction_isolation": "read committed",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
     "transaction_timeout": "0",
@@ -33,17 +36,19 @@ _LIFETIME = {
     "tcp_keepalives_count": "4",
     "tcp_user_timeout": "120s",
 }
-# Changes nothing in a session that the pooler has given to another of our connections, $1.
-_SET = """
-    SELECT pg_backend_pid() AS pid, count(set_config(name, value, false)) AS changed
-    FROM (VALUES {}) AS wanted (name, value) JOIN pg_catalog.pg_settings USING (name)
-    WHERE pg_backend_pid() <> $1::int4"""
-# A lock has two numbers: our class, and that of the table. The application name is set first, so that it
-# names the holder as soon as the lock is taken. No lock is left behind in another session than $4.
+"""Have the server end the session when this process ends, but not earlier."""
+# Changes nothing in a session that the pooler has given to another of our connections, $5, or that is not the
+# one of the attempt before, $4. A lock has two numbers: our class, and that of the table. The application
+# name is set first, so that it names the holder as soon as the lock is taken.
 _TRY = """
     SELECT pg_backend_pid() AS pid,
-           CASE WHEN pg_backend_pid() = $4::int4 AND set_config('application_name', $3, false) IS NOT NULL
-                THEN pg_try_advisory_lock($1::int4, $2::regclass::oid::int8::bit(32)::int4) END AS taken"""
+           CASE WHEN pg_backend_pid() <> $5::int4 AND $4::int4 IN (0, pg_backend_pid()) THEN
+               CASE WHEN (SELECT count(set_config(name, value, false))
+                          FROM (VALUES ('application_name', $3){settings}) AS wanted (name, value)
+                          JOIN pg_catalog.pg_settings USING (name)) > 0
+                    THEN pg_try_advisory_lock($1::int4, $2::regclass::oid::int8::bit(32)::int4) END
+           END AS taken"""
+_SET = "SELECT set_config(name, $2, false) FROM pg_catalog.pg_settings WHERE name = $1"
 _RELEASE = "SELECT pg_advisory_unlock($1::int4, $2::regclass::oid::int8::bit(32)::int4)"
 _HOLDER = """
     SELECT a.pid, a.application_name
@@ -71,36 +76,20 @@ def take_lock(
     Raises `LockedError`, which names the holder, if the lock is not free within `wait` seconds;
     `PooledError` if the connection has no session of its own.
     """
-    name_of_table = tables.name(table)
-    deadline = time.monotonic() + wait
-    pid = _tie_to_this_process(connection, besides or 0)
-    check_sessions(pid, besides, None)
-    said = False
-    while not _try(connection, name_of_table, name := _holders_name(), pid):
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise LockedError(
-                f"another run is writing to {name_of_table}: "
-                f"{holder(connection, name_of_table) or 'it has just ended'}",
-                hint="let it finish, or wait for it with --wait SECONDS",
-            )
-        if not said and (by := holder(connection, name_of_table)):
-            log.info("waiting for %s, which writes to %s", by, name_of_table)
-            said = True
-        time.sleep(min(_POLL, left))
-    return name
+    with each_committed(connection):
+        attempts = _Attempts(connection, tables.name(table), besides or 0)
+        return attempts.until(time.monotonic() + wait)
 
 
 def release_lock(connection: Connection, tables: Tables, *, table: str) -> None:
     """Release the lock of a connection that does not end its session, because a pooler keeps it."""
-    query(connection, _RELEASE, (_LOCK_CLASS, tables.name(table)))
-    commit(connection)
+    with each_committed(connection):
+        query(connection, _RELEASE, (_LOCK_CLASS, tables.name(table)))
 
 
 def holder(connection: Connection, table: str) -> str | None:
     """Describe the holder of the lock on a table, given by its quoted name; None if it is free."""
     found = query(connection, _HOLDER, (_LOCK_CLASS, table))
-    commit(connection)
     if found.is_empty():
         return None
     backend, name = found.row(0)
@@ -111,34 +100,51 @@ def holder(connection: Connection, table: str) -> str | None:
     return f"process {known['pid']} on host {known['host']}, since {since:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _tie_to_this_process(connection: Connection, besides: int) -> int:
-    """Have the server end the session when this process ends, but not earlier; return its server process."""
-    settings = [f"('{name}', '{value}')" for name, value in _LIFETIME.items()]
-    pid = _set(connection, ", ".join(settings), besides)
-    if pid is None:  # its operating system does not support all of them
-        pid = max(_set(connection, setting, besides) or 0 for setting in settings)
-    return pid
+@dataclass
+class _Attempts:
+    """Attempts to lock a table, given by its quoted name, in one session."""
 
+    connection: Connection
+    table: str
+    besides: int
+    """The server process of another connection; 0: none."""
+    pid: int = 0
+    """The server process of the session; 0: not known yet."""
 
-def _set(connection: Connection, settings: str, besides: int) -> int | None:
-    """Change the settings that the server knows; return its process, or None if it does not accept them."""
-    try:
-        pid = query(connection, _SET.format(settings), (besides,))["pid"].item()
-    except adbc.Error as error:
-        if error.sqlstate in OF_A_POOLER:
-            raise
-        roll_back(connection)
-        return None
-    commit(connection)
-    return int(pid)
+    def until(self, deadline: float) -> str:
+        """Take the lock; return the name of its holder."""
+        is_taken, name = self._first()
+        said = False
+        while not is_taken:
+            left = deadline - time.monotonic()
+            by = holder(self.connection, self.table) if left <= 0 or not said else None
+            if left <= 0:
+                raise LockedError(
+                    f"another run is writing to {self.table}: {by or 'it has just ended'}",
+                    hint="let it finish, or wait for it with --wait SECONDS",
+                )
+            if by:
+                log.info("waiting for %s, which writes to %s", by, self.table)
+                said = True
+            time.sleep(min(_POLL, left))
+            is_taken, name = self._next()
+        return name
 
+    def _first(self) -> tuple[bool, str]:
+        try:
+            return self._next("".join(f", ('{name}', '{value}')" for name, value in _OF_SESSION.items()))
+        except adbc.Error as error:
+            if error.sqlstate in OF_A_POOLER:
+                raise
+        for setting in _OF_SESSION.items():  # the server's operating system does not support all of them
+            with suppress(adbc.Error):
+                query(self.connection, _SET, setting)
+        return self._next()
 
-def _holders_name() -> str:
-    return f"{client_name()} {datetime.now(UTC).strftime(_INSTANT)}"
-
-
-def _try(connection: Connection, table: str, name: str, pid: int) -> bool:
-    now, taken = query(connection, _TRY, (_LOCK_CLASS, table, name, pid)).row(0)
-    check_sessions(pid, None, now)
-    commit(connection)
-    return bool(taken)
+    def _next(self, settings: str = "") -> tuple[bool, str]:
+        name = f"{client_name()} {datetime.now(UTC).strftime(_INSTANT)}"
+        values = (_LOCK_CLASS, self.table, name, self.pid, self.besides)
+        now, is_taken = query(self.connection, _TRY.format(settings=settings), values).row(0)
+        check_sessions(self.pid or now, self.besides, now)
+        self.pid = now
+        return bool(is_taken), name

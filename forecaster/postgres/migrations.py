@@ -9,8 +9,9 @@ import polars as pl
 
 from forecaster.errors import SchemaMismatchError
 from forecaster.model.segments import SEGMENT_STARTS
+from forecaster.postgres.answers import look_up
 from forecaster.postgres.connection import Connection, execute, query, quote_identifier
-from forecaster.postgres.tables import Tables, look_up, read_tables
+from forecaster.postgres.tables import Tables, read_tables
 from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, MLDR_TABLE, RUNS, STREAMS_TABLE, VERSIONS
 
 NEWER_PROGRAM = "use a newer forecaster"

@@ -81,7 +81,7 @@ class PastRuns:
                 f"{epoch_day('last_date')} AS last_date, {months} AS months "
                 f"FROM ({self._rows(runs['run'])}) h"
             )
-            rows = self.source.read(sql)
+            rows = self.source.read_rows(sql)
             if len(rows):
                 yield rows.with_columns(pl.col("as_of", "last_date").cast(pl.Int32).cast(pl.Date))
 

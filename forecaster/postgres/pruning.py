@@ -8,11 +8,12 @@ import polars as pl
 from forecaster.postgres.catalogue import warn_of_hidden_rows
 from forecaster.postgres.connection import Connection, commit, connect, execute, query
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.look import look
 from forecaster.postgres.migrations import check_version
 from forecaster.postgres.rights import check_rights
 from forecaster.postgres.runs import named
 from forecaster.postgres.server import check_writable
-from forecaster.postgres.tables import Tables, read_tables
+from forecaster.postgres.tables import Tables
 from forecaster.tables import HISTORY, KEPT, VERSIONS
 
 _OLDEST_KEPT = "SELECT id FROM {runs} ORDER BY id DESC OFFSET $1 LIMIT 1"
@@ -65,14 +66,16 @@ def prune(dsn: Dsn, schema: str, *, keep: int, dry_run: bool) -> Pruned:
     `SchemaMismatchError` if a table is missing, does not fit or is too new, `DatabaseError` if the user lacks
     a right.
     """
+    read = dict.fromkeys((*KEPT, VERSIONS.name), ("SELECT",))
+    rights = read if dry_run else read | {HISTORY.name: ("SELECT", "DELETE")}
     with connect(dsn, repeatable_read=True) as connection:
+        seen = look(connection, schema, rights)
+        tables = seen.tables
         if not dry_run:
-            check_writable(connection)
-        tables = read_tables(connection, schema)
+            check_writable(connection, seen.state)
         check_version(partial(query, connection), tables)
         tables.check(*KEPT, to_write=())
-        read = dict.fromkeys((*KEPT, VERSIONS.name), ("SELECT",))
-        check_rights(connection, tables, read if dry_run else read | {HISTORY.name: ("SELECT", "DELETE")})
+        check_rights(connection, tables, rights, seen.lacking)
         warn_of_hidden_rows(tables, *KEPT)
         found = query(connection, named(_OLDEST_KEPT, tables), (keep - 1,))
         if found.is_empty():

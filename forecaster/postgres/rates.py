@@ -90,7 +90,7 @@ class Rates:
         """Return 0: `find` has counted them."""
         return 0
 
-    def batch_size(self, _number: int, _source: Source, _places: int | None, /) -> int:
+    def batch_size(self, _number: int, _source: Source, _places: int | None, /, *, is_far: bool) -> int:  # noqa: ARG002 - the same for all
         """Return the number of artists in a batch."""
         return BATCH
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from forecaster.errors import DatabaseError
+from forecaster.postgres.answers import Rows, answers
 from forecaster.postgres.connection import Connection, query, quote_identifier
 from forecaster.postgres.tables import Tables
 from forecaster.tables import STREAMS_TABLE
@@ -34,23 +35,25 @@ _POLICIES_SQL = """
 _LETTERS = {"SELECT": "r", "INSERT": "a", "DELETE": "d"}
 
 
-def check_rights(connection: Connection, tables: Tables, wanted: Mapping[str, Sequence[str]], /) -> None:
-    """Raise `DatabaseError` with each right on a table that the user lacks, and the GRANT for it."""
-    # Names of tables and rights are our own constants. Rights on single columns may suffice: the statement
-    # will tell.
-    rights = ", ".join(f"('{table}', '{right}')" for table, names in wanted.items() for right in names)
-    lacking = query(connection, _lacking(rights), (tables.schema, tables.streams))
+def check_rights(
+    connection: Connection, tables: Tables, wanted: Mapping[str, Sequence[str]], found: Rows | None = None, /
+) -> None:
+    """Raise `DatabaseError` with each right on a table that the user lacks, and the GRANT for it.
+
+    `found`: what `lacking` selects, if it has been asked for.
+    """
+    if found is None:
+        found = answers(connection, {"lacking": lacking(wanted)}, (tables.schema, tables.streams))["lacking"]
     grants = [
         f"GRANT {right} ON {tables.name(table) if table else f'SCHEMA {quote_identifier(tables.schema)}'} "
         f"TO {quote_identifier(user)}"
-        for right, table, user in lacking.iter_rows()
+        for right, table, user in found
     ]
     if not grants:
         _check_policies(connection, tables, wanted)
     else:
         rights = ", ".join(
-            f"{right} on {tables.title(table) if table else 'the schema'}"
-            for right, table in lacking.select("right", "table").iter_rows()
+            f"{right} on {tables.title(table) if table else 'the schema'}" for right, table, _ in found
         )
         raise DatabaseError(
             f"the database user lacks rights in schema {tables.schema!r}: {rights}",
@@ -58,17 +61,17 @@ def check_rights(connection: Connection, tables: Tables, wanted: Mapping[str, Se
         )
 
 
-def _lacking(wanted: str) -> str:
-    """SQL: the rights that the user lacks in schema $1, in which $2 is the table of streams.
-
-    `wanted`: rows of a table and a right.
-    """
+def lacking(wanted: Mapping[str, Sequence[str]]) -> str:
+    """SQL: the rights that the user lacks in schema $1, in which $2 is the table of streams."""
+    # Names of tables and rights are our own constants. Rights on single columns may suffice: the statement
+    # will tell.
+    rights = ", ".join(f"('{table}', '{right}')" for table, names in wanted.items() for right in names)
     return f"""
         SELECT 'USAGE' AS "right", NULL AS "table", current_user::text AS "user"
         FROM pg_catalog.pg_namespace n WHERE n.nspname = $1 AND NOT has_schema_privilege(n.oid, 'USAGE')
         UNION ALL
         SELECT w."right", w."table", current_user::text
-        FROM (VALUES {wanted}) AS w ("table", "right")
+        FROM (VALUES {rights}) AS w ("table", "right")
         JOIN pg_catalog.pg_class c
           ON c.relname = CASE w."table" WHEN '{STREAMS_TABLE}' THEN $2 ELSE w."table" END
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1

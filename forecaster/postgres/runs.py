@@ -2,7 +2,6 @@
 
 import json
 import socket
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,18 +14,19 @@ import polars as pl
 
 from forecaster.errors import ForecasterError, WriteRefusedError
 from forecaster.frames.collecting import collect
+from forecaster.postgres.answers import Rows, answers
 from forecaster.postgres.conditions import UNIQUE_VIOLATION
 from forecaster.postgres.connection import (
     Connection,
-    commit,
     connect,
-    copy_in,
+    each_committed,
     integer_array,
     query,
     quote_identifier,
 )
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.migrations import NEWER_PROGRAM, last_applied, too_new
+from forecaster.postgres.migrations import MIGRATIONS, NEWER_PROGRAM, last_applied, too_new
+from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import Tables
 from forecaster.process.secrets import masked
 from forecaster.process.signals import Interrupted, postponed
@@ -37,6 +37,9 @@ from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, REFUSED, RUNS, VERS
 MODEL = "production"
 """The name of the model in the record of a run."""
 
+FOUND, TRACKS = "found", "$1"
+"""In the SQL of `query_and_keep`: what `stored_months` selects of the tracks, and the array of their ids."""
+
 _FOR_THE_REST = 0.4  # seconds that are left, after a signal, to write the report
 _PATIENCE = 5  # seconds of silence of a server after which a failure is not recorded
 _RIGHTS = {
@@ -45,22 +48,31 @@ _RIGHTS = {
     VERSIONS.name: ("SELECT",),
 }
 # Whoever holds the lock of the forecasts is the only run: another one that is still "running" was killed.
+# Nothing is recorded in tables of a version that is not known.
 _BEGIN = """
-    WITH dead AS (UPDATE {runs} SET outcome = 'killed' WHERE outcome = 'running' RETURNING id)
-    INSERT INTO {runs} (log_id, started_at, program, model, parameters, horizon, outcome, host)
-    SELECT $1, $2::text::timestamptz, $3, $4, $5::text::jsonb, $6::bigint::int, 'running', $7
-    FROM (SELECT count(*) FROM dead) AS after_the_update RETURNING id"""
-_STATE = """
-    SELECT v.number, v.program, l.rights, l."table", current_user::text
-    FROM (VALUES (true)) AS always (one)
-    LEFT JOIN ({newest}) v ON true
-    LEFT JOIN (
-        SELECT string_agg(w."right", ', ' ORDER BY w.position) AS rights, w."table"
-        FROM (VALUES {rows}) AS w ("table", "right", position)
-        JOIN pg_catalog.pg_class c ON c.relname = w."table"
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1
-        WHERE NOT has_table_privilege(c.oid, w."right") GROUP BY 2) l ON true
-    ORDER BY 4"""
+    WITH newest AS ({newest}),
+    known AS (SELECT coalesce(max(number), 0) <= $8::bigint AS is_known FROM newest),
+    dead AS (
+        UPDATE {runs} SET outcome = 'killed' FROM known WHERE is_known AND outcome = 'running' RETURNING id
+    ), begun AS (
+        INSERT INTO {runs} (log_id, started_at, program, model, parameters, horizon, outcome, host)
+        SELECT $1, $2::text::timestamptz, $3, $4, $5::text::jsonb, $6::bigint::int, 'running', $7
+        FROM (SELECT count(*) FROM dead) AS after_the_update, known WHERE is_known RETURNING id
+    )
+    SELECT begun.id, newest.number, newest.program
+    FROM known LEFT JOIN begun ON true LEFT JOIN newest ON true"""
+_EACH = ", ".join(
+    f"('{table}', '{right}', {position})"
+    for table, rights in _RIGHTS.items()
+    for position, right in enumerate(rights)
+)
+LACKING = f"""
+    SELECT string_agg(w."right", ', ' ORDER BY w.position) AS rights, w."table", current_user::text AS "user"
+    FROM (VALUES {_EACH}) AS w ("table", "right", position)
+    JOIN pg_catalog.pg_class c ON c.relname = w."table"
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1
+    WHERE NOT has_table_privilege(c.oid, w."right") GROUP BY 2 ORDER BY 2"""
+"""SQL: the rights that this user lacks to keep a history in schema $1, by table that exists."""
 _AGAIN = "UPDATE {runs} SET outcome = 'running', error = NULL, finished_at = NULL WHERE id = $1 RETURNING id"
 RUN_BEFORE = """
     SELECT b.id, b.total FROM {{runs}} b
@@ -92,42 +104,36 @@ class NotKept(NamedTuple):
     fix: str
 
 
-def why_not_kept(connection: Connection, tables: Tables) -> NotKept | None:
-    """Say why runs leave no history in these tables; None if they do."""
+def why_not_kept(connection: Connection, tables: Tables, lacking: Rows | None = None) -> NotKept | None:
+    """Say why runs leave no history in these tables; None if they do.
+
+    `lacking`: what `LACKING` selects, if it has been asked for.
+    """
     missing = [name for name in KEPT if name not in tables.columns]
     if missing:
         return NotKept(f"the schema has no {' and no '.join(missing)}", "create them with `forecaster init`")
-    number, program, grants = _version_and_grants(connection, tables)
-    if newer := too_new(number, program):  # which also explains columns that do not fit
-        return NotKept(newer, NEWER_PROGRAM)
+    if lacking is None:
+        lacking = answers(connection, {"lacking": LACKING}, (tables.schema,))["lacking"]
+    newest = query(connection, last_applied(tables))
+    # A newer version also explains columns that do not fit.
+    return _too_new(*next(newest.iter_rows(), (None, None))) or _unfit(tables, lacking)
+
+
+def _too_new(number: int | None, program: str | None) -> NotKept | None:
+    newer = too_new(number, program)
+    return NotKept(newer, NEWER_PROGRAM) if newer else None
+
+
+def _unfit(tables: Tables, lacking: Rows) -> NotKept | None:
     if misfits := [problem for name in KEPT for problem in tables.problems_to_write(name)]:
         return NotKept("; ".join(misfits), "alter the table, or drop it and run `forecaster init`")
     if filtered := [name for name in KEPT if name in tables.filtered]:
         of = "row security policies decide which rows this user sees in"
         return NotKept(f"{of} {' and '.join(filtered)}", "these two tables need none: disable it for them")
-    if grants:
-        return NotKept("this user lacks rights on its tables", "; ".join(grants))
-    return None
-
-
-def _version_and_grants(
-    connection: Connection, tables: Tables
-) -> tuple[int | None, str | None, Sequence[str]]:
-    """Return the version of the tables and the program that made them, as far as they can be read.
-
-    Also the GRANT statements for the rights that this user lacks on tables that exist. In one round trip.
-    """
-    each = [(table, right) for table, rights in _RIGHTS.items() for right in rights]
-    rows = ", ".join(f"('{table}', '{right}', {number})" for number, (table, right) in enumerate(each))
-    sql = _STATE.format(rows=rows, newest=last_applied(tables))
-    found = query(connection, sql, (tables.schema,)).rows()
-    number, program, *_ = found[0]
     grants = [
-        f"GRANT {rights} ON {tables.name(table)} TO {quote_identifier(user)}"
-        for _, _, rights, table, user in found
-        if rights
+        f"GRANT {names} ON {tables.name(table)} TO {quote_identifier(user)}" for names, table, user in lacking
     ]
-    return number, program, grants
+    return NotKept("this user lacks rights on its tables", "; ".join(grants)) if grants else None
 
 
 @dataclass
@@ -139,27 +145,38 @@ class RunRecord:
     started_at: datetime
     horizon: int
 
-    def begin(self, writer: Connection, tables: Tables) -> None:
+    def begin(self, writer: Connection, tables: Tables, lacking: Rows) -> NotKept | None:
         """Record that the run begins, or that it goes on after a lost connection, and commit.
 
-        The caller holds the lock of the forecasts. Sets `run` of the report.
+        `lacking`: what `LACKING` selects. The caller holds the lock of the forecasts. Sets `run` of the
+        report. Returns why it records nothing, if the tables do not allow it.
         """
+        if any(name not in tables.columns for name in KEPT) or _unfit(tables, lacking):
+            return why_not_kept(writer, tables, lacking)
+        with each_committed(writer):
+            return self._begin(writer, tables)
+
+    def _begin(self, writer: Connection, tables: Tables) -> NotKept | None:
         report = self.report
         if report.run is not None:
             query(writer, named(_AGAIN, tables), (report.run,))
-        else:
-            selection = {**report.asked, "replace": report.replace, "refresh": report.refresh}
-            # The instant as text: around one of its type, the driver sets the time zone, in three statements.
-            values = (report.log_id, self.started_at.isoformat(), version("forecaster"), MODEL)
-            after = (json.dumps(selection), self.horizon, socket.gethostname())
-            report.run = int(query(writer, named(_BEGIN, tables), (*values, *after)).item())
-        commit(writer)
+            return None
+        selection = {**report.asked, "replace": report.replace, "refresh": report.refresh}
+        # The instant as text: around one of its type, the driver sets the time zone, in three statements.
+        values = (report.log_id, self.started_at.isoformat(), version("forecaster"), MODEL)
+        after = (json.dumps(selection), self.horizon, socket.gethostname())
+        sql = named(_BEGIN, tables, newest=last_applied(tables))
+        report.run, *newest = query(writer, sql, (*values, *after, MIGRATIONS[-1].number)).row(0)
+        return None if report.run else _too_new(*newest)
 
     def end(self, writer: Connection, tables: Tables, error: BaseException | None) -> None:
-        """Record how the run ended, and commit; if it failed, as far as the server can still be reached.
+        """Record how the run ended, and commit, if its beginning is recorded.
 
-        A run that cannot record its success, or is interrupted meanwhile, has failed.
+        If it failed, as far as the server can still be reached. A run that cannot record its success, or is
+        interrupted meanwhile, has failed.
         """
+        if self.report.run is None:
+            return
         if error is not None:
             self._end_late(tables, error)
             return
@@ -188,42 +205,46 @@ class RunRecord:
         counts = (report.results, report.rows, json.dumps(report.skipped_by_reason), len(report.refused))
         why = None if error is None else masked(f"{error}" or type(error).__name__)
         values = (report.run, _outcome(error), why, *counts, self.horizon)
-        found = query(writer, named(_END, tables), values)
-        commit(writer)
+        with each_committed(writer):
+            found = query(writer, named(_END, tables), values)
         report.total, report.run_before, report.total_before = found.row(0)
 
 
 def history_rows(run: int, computed: Computed, /) -> pl.DataFrame:
-    """Return the rows of the history for the tracks of a batch: the columns of `HISTORY`."""
-    months = (
-        computed.fitted.rows.lazy()
-        .sort("cm_track_id", "month")
-        .group_by(pl.col("cm_track_id").cast(pl.Int64))
-        .agg(months=pl.col("forecasted_value").cast(pl.Float64))
-    )
+    """Return the rows of the history for the tracks of a batch: the columns of `HISTORY` except `months`."""
     is_refused = pl.col("cm_track_id").is_in([*computed.refused])
     return collect(
         computed.known.lazy()
-        .join(months, on="cm_track_id", how="left")
         .join(computed.skipped.lazy().select("cm_track_id", "reason"), on="cm_track_id", how="left")
         .with_columns(
             run_id=pl.lit(run, dtype=pl.Int64),
             reason=pl.when(is_refused).then(pl.lit(REFUSED)).otherwise("reason"),
         )
-        .select(pl.col(column.name).cast(column.dtype) for column in HISTORY.columns)
+        .select(pl.col(one.name).cast(one.dtype) for one in HISTORY.columns if one.name != "months")
         .sort("cm_track_id")
     )
 
 
-def keep(writer: Connection, tables: Tables, rows: pl.DataFrame, /) -> None:
-    """Append rows to the history. The caller commits.
+def query_and_keep(
+    writer: Connection, tables: Tables, tracks: pl.Series, sql: str, rows: pl.DataFrame | None, /
+) -> pl.DataFrame:
+    """Query the `FOUND` of some tracks, and in the same statement add rows to the history.
 
-    Raises `WriteRefusedError` if the run has a row of a track there already, from another worker.
+    `sql`: in it, `TRACKS` are the ids, as an array. The history of these tracks gets their months as they are
+    stored. The caller commits. Raises `WriteRefusedError` if the run has a row of a track there already, from
+    another worker.
     """
-    if rows.is_empty():
-        return
+    streams = "" if rows is None else ", array_agg(s.forecasted_value::float8 ORDER BY s.month) AS streams"
+    found = f"{stored_months(tables, more=streams)} AND cm_track_id = ANY ({TRACKS})"
+    known = [] if rows is None else rows.get_columns()
+    names = ", ".join(column.name for column in known)
+    values = ", ".join(f"${number}" for number, _ in enumerate(known, 2))
+    keep = f"""
+        INSERT INTO {tables.name(HISTORY.name)} ({names}, months)
+        SELECT k.*, f.streams FROM unnest({values}) AS k ({names}) LEFT JOIN {FOUND} f USING (cm_track_id)"""
+    kept = f", kept AS ({keep})" if known else ""
     try:
-        copy_in(writer, rows, HISTORY.name, schema=tables.schema)
+        return query(writer, f"WITH {FOUND} AS ({found} GROUP BY 1){kept} {sql}", (tracks, *known))
     except adbc.Error as error:
         if error.sqlstate != UNIQUE_VIOLATION:
             raise
@@ -257,9 +278,10 @@ def _outcome(error: BaseException | None) -> str:
     return "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
 
 
-def named(sql: str, tables: Tables) -> str:
+def named(sql: str, tables: Tables, **others: str) -> str:
     """Fill in the names of the tables, {runs}, {history} and {forecasts}, and {streams} of a forecast row."""
     return sql.format(
+        **others,
         runs=tables.name(RUNS.name),
         history=tables.name(HISTORY.name),
         forecasts=tables.name(FORECAST_TABLE),

@@ -1,16 +1,18 @@
 """State of a server: whether it accepts writes, and if not, why."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from forecaster.errors import DatabaseError
 from forecaster.postgres.connection import Connection, query, quote_identifier
 from forecaster.postgres.limits import LEFT, Limit
 
 _READ_ONLY = "default_transaction_read_only"
-_STATE = f"""
+STATE = f"""
     SELECT current_setting('server_version') AS version, pg_is_in_recovery() AS standby,
            current_setting('{_READ_ONLY}') = 'on' AS read_only, pg_backend_pid() AS pid, connections.*
     FROM ({LEFT}) AS connections"""
+"""SQL: what `state_from` takes."""
 _BY = f"""
     SELECT source, current_user::text, current_database()::text FROM pg_catalog.pg_settings
     WHERE name = '{_READ_ONLY}'"""
@@ -32,7 +34,12 @@ class ServerState:
 
 def server_state(connection: Connection) -> ServerState:
     """Read the state of the server."""
-    version, standby, read_only, pid, *limit = query(connection, _STATE).row(0)
+    return state_from(query(connection, STATE).row(0))
+
+
+def state_from(row: tuple[Any, ...]) -> ServerState:
+    """Describe the server by the answer to `STATE`."""
+    version, standby, read_only, pid, *limit = row
     return ServerState(version, standby, read_only, pid, Limit(*limit))
 
 

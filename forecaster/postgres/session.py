@@ -5,27 +5,33 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import polars as pl
 
 from forecaster.errors import PooledError
 from forecaster.postgres.catalogue import Source, export_snapshot, slices
-from forecaster.postgres.connection import Connection, begin, connect, end_connections
+from forecaster.postgres.connection import Connection, begin, connect, connecting, distance, end_connections
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.limits import Limit, check_limit, needed
 from forecaster.postgres.lock import ENDS_WITHIN, release_lock, take_lock
+from forecaster.postgres.look import Look, look
 from forecaster.postgres.rights import check_rights
-from forecaster.postgres.runs import NotKept, RunRecord, why_not_kept
-from forecaster.postgres.server import check_writable, server_state
-from forecaster.postgres.tables import Tables, read_tables
-from forecaster.process.signals import cancel_all, cancel_now, outcome
+from forecaster.postgres.runs import NotKept, RunRecord
+from forecaster.postgres.server import check_writable
+from forecaster.postgres.tables import Tables
+from forecaster.process.logs import log
+from forecaster.process.signals import Cancel, both, cancel_all, cancel_now, outcome
 from forecaster.run.batch import Done, Work
 from forecaster.run.config import RunConfig
 from forecaster.run.observe import observed
 from forecaster.run.plausible import Observed
 from forecaster.run.report import Report, Subject
 from forecaster.run.session import Opened
+
+_FAR = 0.01
+"""Seconds of a short statement from which on a batch should be large."""
 
 
 @dataclass
@@ -63,10 +69,11 @@ class Task(Protocol):
         """Count the rows of these tracks or artists that are not records."""
         ...
 
-    def batch_size(self, number: int, source: Source, places: int | None, /) -> int:
+    def batch_size(self, number: int, source: Source, places: int | None, /, *, is_far: bool) -> int:
         """Return how many of `number` ids go into a batch.
 
-        `places`: how many batches the workers process at the same time; None without workers.
+        `places`: how many batches the workers process at the same time; None without workers. `is_far`:
+        whether waiting for the server's answers takes longer than what overlapping batches save.
         """
         ...
 
@@ -104,6 +111,8 @@ class DatabaseSession:
         self.record = RunRecord(dsn, report, self.created_at, config.parameters.horizon)
         self.holder: str | None = None
         """Application name that last held the lock."""
+        self.away = 0.0
+        """Seconds of the quickest statement when the run connected."""
         self.limit: Limit | None = None
         """The limit of connections when the run connected."""
         self.goes_on = False
@@ -126,14 +135,20 @@ class DatabaseSession:
         self.goes_on, self.failure = repeats, None
         with ExitStack() as stack:
             with self.report.stages.stage("connect"):
-                source, writer = self._connected(stack, repeats=repeats)
+                source, writer, seen = self._connected(stack, repeats=repeats)
             with self.report.stages.stage("read"):
-                todo = self.task.find(source, self.config, self.pending, self.report)
+                todo = self._found(stack, source, writer, seen)
             shared = Shared(self.created_at, self.report, self.pending.replaced)
             work = self.task.work(source, writer, self.config, shared)
 
             def cut(places: int | None) -> Sequence[pl.Series]:
-                size = self.task.batch_size(len(todo), source, places)
+                size = self.task.batch_size(len(todo), source, places, is_far=self.away > _FAR)
+                log.debug(
+                    "%s per batch: at most %s, as a short statement takes %.1f ms",
+                    self.report.stages.unit,
+                    f"{size:,}",
+                    1000 * self.away,
+                )
                 batches = [batch for part in self._parts(todo) if len(part) for batch in slices(part, size)]
                 if places is not None:
                     self._check_workers(min(places, work.at_once or places, len(batches)))
@@ -176,52 +191,59 @@ class DatabaseSession:
         is_replaced = todo.is_in(self.pending.replaced.implode())
         return [todo.filter(~is_replaced), todo.filter(is_replaced)]
 
-    def _connected(self, stack: ExitStack, *, repeats: bool) -> tuple[Source, Connection | None]:
-        config = self.config
+    def _connected(self, stack: ExitStack, *, repeats: bool) -> tuple[Source, Connection | None, Look]:
         # Without a transaction: a pooler that hands out transactions then gives its session to the writer.
         reader = stack.enter_context(connect(self.dsn, begun=False))
-        state = server_state(reader)
-        if not config.dry_run:
-            check_writable(reader, state)
-        if not self.was_reached:  # later, the server may still count the connections that were lost
-            self.limit = state.limit
-            check_limit(self.limit, needed(dry_run=config.dry_run), own=1)
-        self.report.server = state.version
-        tables = read_tables(reader, self.schema)
-        self.task.check(tables, repeats=repeats, dry_run=config.dry_run)
-        check_rights(reader, tables, self._rights)
-        writer = None if config.dry_run else self._locked(stack, reader, tables, state.pid)
+        opened = None if self.config.dry_run else stack.enter_context(connecting(self.dsn, like=reader))
+        seen = look(reader, self.schema, self._rights)
+        self._check(reader, seen, repeats=repeats)
+        writer = self._locked(opened(), seen) if opened else None
         begin(reader)  # the snapshot must be younger than the lock
         try:
-            snapshot = export_snapshot(reader, first=state.pid)
+            snapshot = export_snapshot(reader, first=seen.state.pid)
         except PooledError:
             if writer:
-                release_lock(writer, tables, table=self.task.target)
+                release_lock(writer, seen.tables, table=self.task.target)
             raise
-        if writer and self.task.leaves_history:
-            self._keep_record(stack, writer, tables)
-        return Source(self.dsn, tables, snapshot), writer
+        self.away = distance(reader)
+        source = stack.enter_context(Source(self.dsn, seen.tables, snapshot).connected(reader))
+        return source, writer, seen
+
+    def _check(self, reader: Connection, seen: Look, *, repeats: bool) -> None:
+        """Raise what would prevent the run."""
+        dry_run = self.config.dry_run
+        if not dry_run:
+            check_writable(reader, seen.state)
+        if not self.was_reached:  # later, the server may still count the connections that were lost
+            self.limit = seen.state.limit
+            check_limit(self.limit, needed(dry_run=dry_run), own=1)
+        self.report.server = seen.state.version
+        self.task.check(seen.tables, repeats=repeats, dry_run=dry_run)
+        check_rights(reader, seen.tables, self._rights, seen.lacking)
 
     def _check_workers(self, batches: int) -> None:
         """Raise `ConnectionLimitError` if the workers cannot have their connections."""
         if self.limit and batches:
             check_limit(self.limit, needed(dry_run=self.config.dry_run, batches=batches), own=1)
 
-    def _locked(self, stack: ExitStack, reader: Connection, tables: Tables, pid: int) -> Connection:
-        writer = stack.enter_context(connect(self.dsn, like=reader))
+    def _locked(self, writer: Connection, seen: Look) -> Connection:
         if self.holder:  # the server may not have noticed that this connection is lost
             end_connections(self.dsn, self.holder)
         wait = max(self.config.wait, ENDS_WITHIN if self.holder else 0)
-        self.holder = take_lock(writer, tables, table=self.task.target, wait=wait, besides=pid)
+        besides = seen.state.pid
+        self.holder = take_lock(writer, seen.tables, table=self.task.target, wait=wait, besides=besides)
         return writer
 
-    def _keep_record(self, stack: ExitStack, writer: Connection, tables: Tables) -> None:
-        """Record the run from now to its end, if the database has tables for it."""
-        if why_not := why_not_kept(writer, tables):
-            self.why_not_kept = why_not
-            return
-        self.record.begin(writer, tables)
-        stack.push(lambda _kind, error, _trace: self.record.end(writer, tables, error))
+    def _found(self, stack: ExitStack, source: Source, writer: Connection | None, seen: Look) -> pl.Series:
+        """Find what is pending. Meanwhile, record the run, from now to its end, if the database can."""
+        find = partial(self.task.find, source, self.config, self.pending, self.report)
+        if writer is None or not self.task.leaves_history:
+            return find()
+        stack.push(lambda _kind, error, _trace: self.record.end(writer, seen.tables, error))
+        record = partial(self.record.begin, writer, seen.tables, seen.lacking_to_keep)
+        cancel = Cancel([*source.cancel.asks, writer.adbc_cancel], source.cancel.cut)
+        self.why_not_kept, todo = both(record, find, cancel=cancel)
+        return todo
 
     @property
     def _rights(self) -> dict[str, tuple[str, ...]]:

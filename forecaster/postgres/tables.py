@@ -1,15 +1,12 @@
 """The tables on a server: their columns and keys, and whether they fit."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import adbc_driver_manager as adbc
 
 from forecaster.errors import SchemaMismatchError
 from forecaster.frames.casting import ColumnInfo
-from forecaster.postgres.conditions import NOT_IN_ENCODING
-from forecaster.postgres.connection import Connection, query, quote_identifier
+from forecaster.postgres.answers import Rows, answers
+from forecaster.postgres.connection import Connection, quote_identifier
 from forecaster.postgres.layout import QUESTION, Layout, layout_from
 from forecaster.tables import (
     ACTUALS,
@@ -22,7 +19,7 @@ from forecaster.tables import (
 )
 
 _OTHERS = [*(table for table in ALL_TABLES if table != STREAMS_TABLE), VERSIONS.name]
-_NAMES = ", ".join(f"${number}" for number in range(2, len(_OTHERS) + 3))
+_NAMES = ", ".join(["$2", *(f"'{name}'" for name in _OTHERS)])
 # A view reads its tables with the rights of its owner, or, with security_invoker, with those of this user:
 # then its reader is NULL here.
 _COLUMNS_SQL = f"""
@@ -95,6 +92,9 @@ _INDEXES_SQL = f"""
     WHERE n.nspname = $1 AND c.relname IN ({_NAMES})
       AND i.indisvalid AND i.indisready AND i.indislive AND i.indpred IS NULL AND i.indexprs IS NULL
 """
+
+QUESTIONS: Mapping[str, str] = {"columns": _COLUMNS_SQL, "indexes": _INDEXES_SQL, "layout": QUESTION}
+"""SQL: what `tables_from` needs to know about schema $1, in which $2 is the table of streams."""
 
 _SMALLEST_FLOAT = "5e-324"
 
@@ -277,40 +277,27 @@ def read_tables(connection: Connection, schema: str, *, streams: str = STREAMS_T
 
     Raises `SchemaMismatchError` for an invalid name. A missing table is not an error.
     """
-    quote_identifier(schema)  # refuses an invalid name
-    quote_identifier(streams)
+    check_names(schema, streams)
+    return tables_from(answers(connection, QUESTIONS, (schema, streams)), schema, streams)
+
+
+def check_names(*names: str) -> None:
+    """Raise `SchemaMismatchError` for an invalid name of a schema or table."""
+    for name in names:
+        quote_identifier(name)
+
+
+def tables_from(found: Mapping[str, Rows], schema: str, streams: str) -> Tables:
+    """Describe the tables of a schema by the answers to `QUESTIONS`."""
     titles = {table: table for table in _OTHERS} | {streams: STREAMS_TABLE}  # may be the name of another one
-    parameters = (schema, streams, *_OTHERS)
     columns: dict[str, dict[str, ColumnInfo]] = {}
     filtered, with_children, unreadable = set(), set(), set()
-    for title, is_filtered, has_children, is_readable, column, *info in look_up(
-        connection, _COLUMNS_SQL, parameters
-    ):
+    for title, is_filtered, has_children, is_readable, column, *info in found["columns"]:
         columns.setdefault(table := titles[title], {})[column] = ColumnInfo(*info)
         filtered |= {table} if is_filtered else set()
         with_children |= {table} if has_children else set()
         unreadable |= set() if is_readable else {table}
-    indexes = tuple(
-        Index(titles[title], unique, tuple(key))
-        for title, unique, key in query(connection, _INDEXES_SQL, parameters).iter_rows()
-    )
+    indexes = tuple(Index(titles[title], unique, tuple(key)) for title, unique, key in found["indexes"])
     hidden = frozenset(filtered), frozenset(with_children), frozenset(unreadable)
-    layout = layout_from(query(connection, QUESTION, (schema, streams)).row(0))
-    return Tables(schema, columns, indexes, streams, *hidden, layout)
-
-
-def look_up(connection: Connection, sql: str, names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
-    """Run a statement on the server's system catalogue, with names as parameters; yield its rows.
-
-    Raises `SchemaMismatchError` for a name that the database's encoding cannot hold.
-    """
-    try:
-        yield from query(connection, sql, names).iter_rows()
-    except adbc.Error as error:
-        if error.sqlstate not in NOT_IN_ENCODING:
-            raise
-        raise SchemaMismatchError(
-            f"the database cannot hold the name {' or '.join(repr(n) for n in names if not n.isascii())}: "
-            "its encoding lacks a character",
-            hint="choose another name, or use a database in UTF8",
-        ) from None
+    [layout] = found["layout"]
+    return Tables(schema, columns, indexes, streams, *hidden, layout_from(layout))

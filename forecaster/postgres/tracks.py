@@ -20,7 +20,7 @@ from forecaster.frames.casting import Fitted
 from forecaster.frames.collecting import collect
 from forecaster.model.features import looks_ahead
 from forecaster.postgres import freshness
-from forecaster.postgres.catalogue import CONNECTIONS, Source
+from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import (
     Connection,
     commit,
@@ -31,6 +31,7 @@ from forecaster.postgres.connection import (
 )
 from forecaster.postgres.dsn import Dsn, with_own_password
 from forecaster.postgres.forecasts import store_forecasts
+from forecaster.postgres.readers import CONNECTIONS
 from forecaster.postgres.rights import warnings_of_hidden_rows
 from forecaster.postgres.rows import fit_or_refuse, uuid_bytes
 from forecaster.postgres.runs import history_rows, kept_tracks
@@ -58,7 +59,7 @@ BATCH = 2_500
 CONNECTIONS_AT_ONCE = 48
 """Limit for all workers together. PostgreSQL accepts 100 by default."""
 
-_IN_ONE_PASS = 4  # factor on the size of a batch if each read scans the whole table
+_IN_FEW = 4  # factor on the size of a batch if each read scans the whole table, or the server is far away
 _PER_PLACE = 4  # least number of batches, so that no worker is idle for long while the last one ends
 _PER_BATCH = CONNECTIONS + 1  # several connections read a batch, and one stores it
 
@@ -131,15 +132,16 @@ class Forecasts:
         """Count the rows of these tracks that are not records."""
         return source.unusable_rows(todo)
 
-    def batch_size(self, number: int, source: Source, places: int | None, /) -> int:
+    def batch_size(self, number: int, source: Source, places: int | None, /, *, is_far: bool) -> int:
         """Return how many of `number` tracks go into a batch.
 
-        `places`: how many batches the workers process at the same time; None without workers.
+        `places`: how many batches the workers process at the same time; None without workers. `is_far`:
+        whether waiting for the server's answers takes longer than what overlapping batches save.
         """
         if places is not None:
             return max(1, min(BATCH, -(-number // (_PER_PLACE * places))))
-        most = BATCH * _IN_ONE_PASS
-        return most if source.scans(min(number, most)) else BATCH
+        most = BATCH * _IN_FEW
+        return most if is_far or source.scans(min(number, most)) else BATCH
 
     def work(
         self, source: Source, writer: Connection | None, config: "RunConfig", shared: Shared, /
@@ -163,7 +165,7 @@ class Forecasts:
 
         def elsewhere(_encrypted: bool) -> Work[pl.Series, History]:  # noqa: FBT001 - it holds no secret
             without = replace(dsn, password=None)
-            catalogue = TrackCatalogue(replace(source, dsn=without), is_elsewhere=True)
+            catalogue = TrackCatalogue(replace(source, dsn=without, readers=None), is_elsewhere=True)
             its_own = replace(sink, dsn=without, writer=None, is_elsewhere=True)
             return Work(catalogue, compute, its_own, None, len)
 
@@ -227,7 +229,12 @@ class TrackCatalogue:
 
     def read(self, track_ids: pl.Series, /) -> History:
         """Read the last records of the tracks; with the first batch, also the MLDR of all artists."""
-        source = self._with_password if self.is_elsewhere else self.source
+        if self.is_elsewhere:
+            with self._with_password.connected() as source:
+                return self._read(source, track_ids)
+        return self._read(self.source, track_ids)
+
+    def _read(self, source: Source, track_ids: pl.Series) -> History:
         if self._mldr is None:
             history, mldr = both(lambda: source.history(track_ids), source.mldr, cancel=source.cancel)
             self._mldr = mldr

@@ -116,9 +116,8 @@ def interruptible(
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread and timeout is None and watch is None:
         return call()
-    result: Future[T] = Future()
+    result = started(call)
     try:
-        threading.Thread(target=_settle, args=(result, call), daemon=True).start()
         if watch:
             watch(result)
         return outcome(result, timeout=timeout)
@@ -129,12 +128,19 @@ def interruptible(
         raise
 
 
+def started(call: Callable[[], T], /) -> "Future[T]":
+    """Make a call in another thread, which does not keep the process from ending."""
+    result: Future[T] = Future()
+    threading.Thread(target=_settle, args=(result, call), daemon=True).start()
+    return result
+
+
 def both(first: Callable[[], T], second: Callable[[], U], /, *, cancel: Cancel) -> tuple[T, U]:
     """Make two calls that block outside of Python, at the same time; `cancel` has to make both return."""
     with ThreadPoolExecutor(2) as threads:
         one, other = threads.submit(first), threads.submit(second)
         try:
-            return outcome(one), outcome(other)
+            return outcome(one, others=[other]), outcome(other)
         except Exception:
             cancel_all([one, other], cancel)
             raise

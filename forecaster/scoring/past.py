@@ -5,12 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
+import numpy as np
 import polars as pl
 
-from forecaster.model import Forecasts, build_forecasts
+from forecaster.frames.schemas import conform
+from forecaster.model import Forecasts, build_tracks, forecastable, skipped
+from forecaster.model.features import WINDOW
 from forecaster.model.mldr import artist_rates
 from forecaster.model.parameters import Parameters
-from forecaster.tables import FORECASTS
+from forecaster.model.projection import project
+from forecaster.scoring.windows import Days, read_days
+from forecaster.tables import DAILY_STREAMS, FORECASTS
 
 NO_DAYS, NO_RATE = "no_days_before_cutoff", "no_mldr_at_cutoff"
 PAST_REASONS: Mapping[str, str] = {
@@ -42,6 +47,48 @@ class Outcome:
     """Number of tracks forecast with a rate that may depend on later days."""
 
 
+@dataclass(frozen=True)
+class KnownDays:
+    """All days with a record, from which the days before any cutoff are found without reading them all."""
+
+    frame: pl.DataFrame
+    """`DAILY_STREAMS`, ordered by track and date, one row for each."""
+    days: Days
+    """The same rows."""
+
+    @classmethod
+    def of(cls, days: pl.DataFrame) -> "KnownDays":
+        """Take `TRACK_DAYS`, ordered by track and date. Raises what `read_days` raises."""
+        frame = conform(days.lazy(), DAILY_STREAMS, name="days").collect()
+        return cls(frame, read_days(frame.lazy()))
+
+    def before(self, cutoff: date) -> tuple[pl.LazyFrame, pl.LazyFrame]:
+        """Select `RECORDS` (the last 365 of each track) and `TRACK_FACTS` as they were before the cutoff."""
+        last = (cutoff - date(1970, 1, 1)).days - 1
+        start, track = self.days.starts[:-1], np.arange(len(self.days.tracks))
+        end = self.days.rows_until(track, np.full(len(track), last))
+        is_known = end > start
+        start, end = start[is_known], end[is_known]
+        number = np.minimum(end - start, WINDOW)
+        row = np.arange(number.sum()) + np.repeat(end - np.cumsum(number), number)
+        records = self.frame[row].select("cm_track_id", "cm_artist_id", "daily_streams", day=pl.Series(row))
+        facts = self.frame[end - 1].select(
+            "cm_track_id",
+            "cm_artist_id",
+            pl.col("id").alias("training_data_id"),
+            self.frame["date"][start].alias("first_date"),
+            pl.col("date").alias("last_date"),
+            "days_from_release",
+        )
+        return records.lazy(), facts.lazy().join(_several_artists(records.lazy()), on="cm_track_id")
+
+
+def _several_artists(records: pl.LazyFrame) -> pl.LazyFrame:
+    artist = pl.col("cm_artist_id")
+    several = (artist.min() < artist.max()).fill_null(value=False)
+    return records.group_by("cm_track_id").agg(has_several_artists=several)
+
+
 def rates_at(
     cutoff: date, /, *, stored_then: pl.DataFrame, stored_now: pl.DataFrame, listeners: pl.DataFrame | None
 ) -> Rates:
@@ -55,31 +102,25 @@ def rates_at(
 
 
 def build_past(
-    days: pl.DataFrame, rates: Rates, /, *, cutoff: date, parameters: Parameters, later_rates: bool
+    known: KnownDays, rates: Rates, /, *, cutoff: date, parameters: Parameters, later_rates: bool
 ) -> Forecasts:
-    """Forecast from the days before the cutoff. Lazy, like `build_forecasts`.
+    """Forecast from the days before the cutoff. Lazy, like `forecaster.model.build_forecasts`.
 
     Adds to the forecasts `cutoff` and `as_of`, the track's last day before it. With
     `later_rates`, a later rate replaces one that is not known; without it, these tracks have the reason
     `NO_RATE`.
     """
-    before = days.lazy().filter(pl.col("date") < cutoff)
-    built = build_forecasts(
-        before,
-        pl.concat([rates.known, rates.later] if later_rates else [rates.known]).lazy(),
-        horizon=parameters.horizon,
-        age_from=parameters.age_from,
-        influence=parameters.influence,
-    )
-    as_of = before.group_by("cm_track_id").agg(as_of=pl.col("date").max())
+    mldr = pl.concat([rates.known, rates.later] if later_rates else [rates.known]).lazy()
+    tracks = build_tracks(*known.before(cutoff), mldr, parameters)
     forecasts = (
-        built.forecasts.join(as_of, on="cm_track_id", maintain_order="left")
+        project(forecastable(tracks), horizon=parameters.horizon)
+        .join(tracks.select("cm_track_id", as_of="last_date"), on="cm_track_id", maintain_order="left")
         .with_columns(FORECASTS.rounded_streams(), cutoff=pl.lit(cutoff))
         .drop("training_data_id")
     )
     is_unknown = (pl.col("reason") == "no_mldr") & _has_a_later_rate(rates)
-    skipped = built.skipped.with_columns(reason=pl.when(is_unknown).then(pl.lit(NO_RATE)).otherwise("reason"))
-    return Forecasts(forecasts, skipped)
+    reason = pl.when(is_unknown).then(pl.lit(NO_RATE)).otherwise("reason")
+    return Forecasts(forecasts, skipped(tracks).with_columns(reason=reason))
 
 
 def outcome(forecasts: pl.DataFrame, skipped: pl.DataFrame, rates: Rates, /, *, tracks: int) -> Outcome:

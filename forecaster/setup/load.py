@@ -17,10 +17,11 @@ from forecaster.postgres.connection import (
     statement_errors,
 )
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.look import look
 from forecaster.postgres.rights import check_rights
 from forecaster.postgres.rows import ingest
 from forecaster.postgres.server import check_writable
-from forecaster.postgres.tables import Tables, read_tables
+from forecaster.postgres.tables import Tables
 from forecaster.postgres.upkeep import vacuum
 from forecaster.process.numbers import counted
 from forecaster.tables import LISTENERS_TABLE, MLDR_TABLE, STREAMS_TABLE, TABLES
@@ -49,11 +50,12 @@ def check_load(dsn: Dsn, schema: str, given: Collection[str]) -> None:
 
 
 def _checked(connection: Connection, schema: str, given: Collection[str]) -> Tables:
-    check_writable(connection)
-    tables = read_tables(connection, schema)
-    tables.check(*given, to_write=given)
-    check_rights(connection, tables, dict.fromkeys(given, ("SELECT", "INSERT")))
-    return tables
+    rights = dict.fromkeys(given, ("SELECT", "INSERT"))
+    seen = look(connection, schema, rights)
+    check_writable(connection, seen.state)
+    seen.tables.check(*given, to_write=given)
+    check_rights(connection, seen.tables, rights, seen.lacking)
+    return seen.tables
 
 
 def load(

@@ -159,7 +159,5 @@ def _totals(records: pl.LazyFrame) -> pl.LazyFrame:
         .alias(f"{back}")
         for back in reversed(range(WINDOW // DAYS_PER_MONTH))
     ]
-    newest_first = records.group_by("cm_track_id").agg(
-        streams=pl.col("daily_streams").sort_by("day", descending=True)
-    )
+    newest_first = records.with_columns(streams.reverse())
     return newest_first.select("cm_track_id", history=pl.concat_list(sums).list.drop_nulls())

@@ -14,7 +14,7 @@ from forecaster.postgres.backtest import rates_before
 from forecaster.postgres.catalogue import Source, warn_of_hidden_rows
 from forecaster.postgres.listeners import artists, read_listeners
 from forecaster.process.signals import interruptible
-from forecaster.scoring.past import NO_RATE, build_past, outcome, rates_at
+from forecaster.scoring.past import NO_RATE, KnownDays, build_past, outcome, rates_at
 from forecaster.tables import LISTENERS, LISTENERS_TABLE
 
 
@@ -54,12 +54,12 @@ def made_at(
     Raises `NoForecastError` if no track can be forecast.
     """
     listeners, stored = _listeners(source), source.mldr().drop_nulls().collect()
-    made = {}
+    made, known = {}, KnownDays.of(days)
     for cutoff in cutoffs:
         rates = rates_at(
             cutoff, stored_then=rates_before(source, cutoff), stored_now=stored, listeners=listeners
         )
-        built = build_past(days, rates, cutoff=cutoff, parameters=parameters, later_rates=later_rates)
+        built = build_past(known, rates, cutoff=cutoff, parameters=parameters, later_rates=later_rates)
         forecasts, others = interruptible(
             partial(pl.collect_all, [built.forecasts, built.skipped]), cancel=None
         )

@@ -207,7 +207,7 @@ class TestOnTheOtherConnections:
 
         with (
             meanwhile(end),
-            pytest.raises(ConnectionLostError, match=r"SQLSTATE 57P01") as caught,
+            pytest.raises(ConnectionLostError) as caught,
             connect(database) as connection,
         ):
             query(connection, "SELECT pg_sleep(30)::text AS s")

@@ -8,11 +8,12 @@ import polars as pl
 import pytest
 
 from forecaster.errors import ConnectionLimitError
-from forecaster.postgres.catalogue import CONNECTIONS, Source
+from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.limits import Limit, check_limit, needed
 from forecaster.postgres.rates import ArtistRates
+from forecaster.postgres.readers import CONNECTIONS
 from forecaster.postgres.server import server_state
 from forecaster.postgres.tables import Tables
 from forecaster.postgres.tracks import Database
@@ -22,7 +23,7 @@ from forecaster.run.report import Report
 from forecaster.run.session import run
 from forecaster.setup.load import load
 from tests import sql
-from tests.examinations import examined, the
+from tests.examinations import examined, is_well, the
 from tests.roles import granted
 from tests.tables import golden_mldr, golden_streams, initialise
 
@@ -45,20 +46,20 @@ def allow(dsn: Dsn, kind: str, limit: int) -> None:
 
 @pytest.mark.parametrize("kind", ["ROLE", "DATABASE"])
 def test_run_and_doctor_refuse_at_once(user: Dsn, kind: str) -> None:
-    allow(user, kind, 3)
+    allow(user, kind, 2)
     report = Report()
-    with pytest.raises(ConnectionLimitError, match="a run needs 4 connections at once, and 3 can") as caught:
+    with pytest.raises(ConnectionLimitError, match="a run needs 3 connections at once, and 2 can") as caught:
         run(Database(user), report=report)
     assert list(report.stages.seconds) == ["connect"]
     assert "CONNECTION LIMIT of the user or database" in (caught.value.hint or "")
-    with pytest.raises(ConnectionLimitError, match="needs 4"):
+    with pytest.raises(ConnectionLimitError, match="needs 3"):
         run(ArtistRates(user))
     finding = the("connections", examined(user))
     assert (finding.level, finding.found, finding.exit_code) == ("error", f"{caught.value}", 3)
     assert run(Database(user), RunConfig(dry_run=True)).results == 3
-    allow(user, kind, 4)
+    allow(user, kind, 3)
     assert run(Database(user)).results == 3
-    assert the("connections", examined(user)).level == "warning"
+    assert is_well("connections", examined(user))
 
 
 def test_the_doctor_says_once_that_there_are_too_few(user: Dsn) -> None:
@@ -68,11 +69,11 @@ def test_the_doctor_says_once_that_there_are_too_few(user: Dsn) -> None:
 
 
 def test_connections_of_others_are_in_use(user: Dsn) -> None:
-    allow(user, "ROLE", 6)
+    allow(user, "ROLE", 5)
     with ExitStack() as others:
         for _ in range(3):
             others.enter_context(connect(user))
-        with pytest.raises(ConnectionLimitError, match=r"and 3 can be had: .* is 6, of which 3 are in use"):
+        with pytest.raises(ConnectionLimitError, match=r"and 2 can be had: .* is 5, of which 3 are in use"):
             run(Database(user))
     with connect(replace(user, user="postgres")) as connection:
         limit = server_state(connection).limit  # of the user and the database, none applies to a superuser
@@ -87,17 +88,17 @@ class TwoWorkers(Local):
 
 
 def test_workers_are_counted(user: Dsn) -> None:
-    allow(user, "ROLE", 7)
-    with pytest.raises(ConnectionLimitError, match="a run needs 8 connections at once, and 7 can be had"):
-        run(Database(user), engine=TwoWorkers())
     allow(user, "ROLE", 8)
+    with pytest.raises(ConnectionLimitError, match="a run needs 9 connections at once, and 8 can be had"):
+        run(Database(user), engine=TwoWorkers())
+    allow(user, "ROLE", 9)
     assert run(Database(user), engine=TwoWorkers()).results == 3
 
 
 def test_numbers() -> None:
     limit = Limit("max_connections", most=10, used=8, left=2)
-    assert [needed(dry_run=True), needed(dry_run=False)] == [1 + CONNECTIONS, 2 + CONNECTIONS]
-    assert needed(dry_run=False, batches=16) == 2 + 16 * (CONNECTIONS + 1)
+    assert [needed(dry_run=True), needed(dry_run=False)] == [CONNECTIONS, CONNECTIONS + 1]
+    assert needed(dry_run=False, batches=16) == 17 * (CONNECTIONS + 1)
     check_limit(limit, 3, own=1)
     with pytest.raises(ConnectionLimitError):
         check_limit(limit, 4, own=1)

@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 from forecaster.errors import LockedError
 from forecaster.postgres import lock
-from forecaster.postgres.connection import connect
+from forecaster.postgres.connection import connect, query
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.rates import ArtistRates
@@ -156,6 +156,21 @@ def test_a_killed_run_leaves_no_lock(embedded_database: Dsn, at: str) -> None:
         with connect(as_observer(dsn)) as other:
             take_lock(other, read_tables(other, "public"), wait=60)
         assert len(stored(dsn)) < len(expected)
+
+
+def test_settings_that_the_server_does_not_accept(
+    embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where its operating system does not know them: the others hold, and so does the lock."""
+    initialise(embedded_database)
+    kept = "idle_in_transaction_session_timeout"
+    monkeypatch.setattr(lock, "_OF_SESSION", {"tcp_user_timeout": "of another system", kept: "0"})
+    sql.run(embedded_database, f"ALTER DATABASE {embedded_database.dbname} SET {kept} = '1h'")
+    with connect(embedded_database) as one, connect(embedded_database) as other:
+        take_lock(one, read_tables(one, "public"))
+        assert query(one, f"SELECT current_setting('{kept}')").item() == "0"
+        with pytest.raises(LockedError):
+            take_lock(other, read_tables(other, "public"))
 
 
 def test_each_schema_and_database_has_its_own(embedded_database: Dsn) -> None:

@@ -19,6 +19,7 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import ENDS_WITHIN, take_lock
 from forecaster.postgres.mldr import store_rates
 from forecaster.postgres.rates import ArtistRates
+from forecaster.postgres.readers import CONNECTIONS
 from forecaster.postgres.session import DatabaseSession
 from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database, TrackCatalogue
@@ -34,7 +35,7 @@ from tests.faults import STREAMS, as_observer, blocked, clear, fill, locked, ses
 from tests.forecasts import stored
 from tests.tables import GOLDEN, initialise
 
-MLDR, LISTENERS = "backtest_artist_mldr", "backtest_artist_daily_training_data"
+MLDR = "backtest_artist_mldr"
 ARTISTS = 9
 CHUNK = 3
 HOLDERS_BLANKS = 3  # in "forecaster HOST PID INSTANT"
@@ -70,29 +71,33 @@ def end_what_is_blocked(dsn: Dsn, going: "Future[Report]") -> None:
         terminate(dsn, session.pid)
 
 
-def lock_after_a_chunk(patch: pytest.MonkeyPatch, dsn: Dsn, table: str, mode: str) -> ExitStack:
-    """Have a table locked by another session, until this is closed, once one chunk is stored."""
-    held, store = ExitStack(), store_rates
+def after_a_chunk(patch: pytest.MonkeyPatch, dsn: Dsn, disturb: Callable[[], object]) -> None:
+    """Disturb a run once one chunk is stored."""
+    store = store_rates
 
-    def store_and_lock(*arguments: Any, **options: Any) -> Any:
+    def store_and_disturb(*arguments: Any, **options: Any) -> Any:
         done = store(*arguments, **options)
         if len(rated(dsn)) == CHUNK:
-            held.enter_context(locked(dsn, table, mode))
+            disturb()
         return done
 
-    patch.setattr(module, "store_rates", store_and_lock)
-    return held
+    patch.setattr(module, "store_rates", store_and_disturb)
 
 
 def test_mldr_goes_on_where_it_was_lost_while_reading(listened: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = lock_after_a_chunk(monkeypatch, listened, LISTENERS, "ACCESS EXCLUSIVE")
+    """The connections that read are kept, and end between two chunks."""
+    ended = []
+
+    def end_readers() -> None:
+        readers = [one.pid for one in sessions(listened) if one.name.count(" ") < HOLDERS_BLANKS]
+        for pid in readers:
+            terminate(listened, pid)
+        ended.append(len(readers))
+
+    after_a_chunk(monkeypatch, listened, end_readers)
     report = Report()
-    with ThreadPoolExecutor(1) as thread:
-        going = thread.submit(run, ArtistRates(listened), None, None, report)
-        end_what_is_blocked(listened, going)
-        assert rated(listened) == once_each(CHUNK)
-        held.close()
-    assert going.result().results == ARTISTS
+    assert run(ArtistRates(listened), None, None, report).results == ARTISTS
+    assert ended == [CONNECTIONS]
     assert report.pending == ARTISTS
     assert sum(warning.startswith("connected again after: ") for warning in report.warnings) == 1
     assert rated(listened) == once_each(ARTISTS)
@@ -101,7 +106,8 @@ def test_mldr_goes_on_where_it_was_lost_while_reading(listened: Dsn, monkeypatch
 def test_mldr_does_not_write_again_what_it_may_have_written(
     listened: Dsn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = lock_after_a_chunk(monkeypatch, listened, MLDR, "SHARE")
+    held = ExitStack()
+    after_a_chunk(monkeypatch, listened, lambda: held.enter_context(locked(listened, MLDR, "SHARE")))
     report = Report()
     with ThreadPoolExecutor(1) as thread:
         going = thread.submit(run, ArtistRates(listened), None, None, report)

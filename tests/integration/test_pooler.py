@@ -78,4 +78,4 @@ def test_statements_that_another_session_has_prepared(filled: Dsn) -> None:
     with Pooler(filled, in_turn=True) as pooler, connect(filled, repeatable_read=True) as connection:
         source = Source(pooler.dsn, read_tables(connection, "public"), export_snapshot(connection))
         with pytest.raises(PooledError, match=r'prepared statement "s\d+" does not exist'):
-            source.read("SELECT 1::bigint AS one")
+            source.read_rows("SELECT 1::bigint AS one")

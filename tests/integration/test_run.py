@@ -343,4 +343,4 @@ def test_statements_do_not_depend_on_the_number_of_tracks(embedded_database: Dsn
         mldr=golden_mldr(),
     )
     about_data = sql.statements_of(embedded_database, lambda: run(Database(embedded_database)))
-    assert 4 <= len(about_data) <= 13
+    assert 4 <= len(about_data) <= 12

@@ -224,7 +224,7 @@ def test_tracks_of_another_program_are_told_of_all_chunks(
 
     after_the_read(monkeypatch, store_two)
     monkeypatch.setattr("forecaster.postgres.tracks.BATCH", 1)
-    monkeypatch.setattr("forecaster.postgres.tracks._IN_ONE_PASS", 1)
+    monkeypatch.setattr("forecaster.postgres.tracks._IN_FEW", 1)
     assert run(Database(embedded_database)).taken == [2, 5]
 
 

@@ -7,12 +7,13 @@ from datetime import date, timedelta
 from typing import Any
 
 import adbc_driver_postgresql.dbapi as driver
-import connectorx
 import polars as pl
 import pytest
 
 from forecaster.model.parameters import Parameters
+from forecaster.postgres.connection import connect, query
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.readers import Readers
 from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run
@@ -114,11 +115,9 @@ def test_a_run_under_a_writer(usual_database: Dsn, times: int, monkeypatch: pyte
 def test_without_the_snapshot_this_would_be_seen(
     embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_sql = connectorx.read_sql
+    def read_plainly(readers: Readers, sql: str, **_: Any) -> pl.DataFrame:
+        with connect(readers.dsn) as connection:
+            return query(connection, sql)
 
-    def read_plainly(uri: str, query: str | list[str], *, pre_execution_query: list[str], **_: Any) -> Any:
-        assert "SET TRANSACTION SNAPSHOT" in pre_execution_query[-1]
-        return read_sql(uri, query, return_type="polars")
-
-    monkeypatch.setattr(connectorx, "read_sql", read_plainly)
+    monkeypatch.setattr(Readers, "read", read_plainly)
     assert None in generations_stored(embedded_database, 3, monkeypatch)

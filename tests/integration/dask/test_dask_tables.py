@@ -15,9 +15,10 @@ from polars.testing import assert_frame_equal
 
 from forecaster.errors import ForecasterError, SchemaMismatchError
 from forecaster.model.parameters import Parameters
-from forecaster.postgres.catalogue import CONNECTIONS, Source, open_source
+from forecaster.postgres.catalogue import Source, open_source
 from forecaster.postgres.connection import Connection, connect
 from forecaster.postgres.dsn import Dsn, with_own_password
+from forecaster.postgres.readers import CONNECTIONS
 from forecaster.postgres.session import Shared
 from forecaster.postgres.tracks import CONNECTIONS_AT_ONCE, Database, Forecasts
 from forecaster.run.batch import History, Work

@@ -1,0 +1,135 @@
+"""Connections that read one snapshot: threads share them, and they are kept until it has been read."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Self
+
+import adbc_driver_manager as adbc
+import polars as pl
+
+from forecaster.errors import ConnectionLostError, DatabaseError
+from forecaster.postgres.connection import Connection, begin, connect, execute, query, statement_errors
+from forecaster.postgres.dsn import Dsn
+
+CONNECTIONS = 2
+"""Number of connections that read at the same time. Measured on two cores: more than two gain nothing."""
+
+# Each of these timeouts could end a transaction that is idle while others read or compute. Without them
+# nothing is delayed, because no other work waits for it.
+_LIFTED_TIMEOUTS = ("idle_in_transaction_session_timeout", "transaction_timeout")
+_NAMES = ", ".join(f"'{name}'" for name in _LIFTED_TIMEOUTS)
+# With the default of 4 MB, a server that scans a table would write it to its disk, and take several times as
+# long.
+_MEMORY = 64
+READ_LONG = f"""count(set_config(s.name, CASE s.name WHEN 'work_mem' THEN '{_MEMORY}MB' ELSE '0' END, true))
+                AS changed
+        FROM pg_catalog.pg_settings s
+        WHERE s.name IN ({_NAMES}) OR s.name = 'work_mem' AND s.setting::int8 < {_MEMORY} * 1024"""
+"""SQL: the end of a SELECT that lifts them in its transaction, and gives a statement 64 MB to sort in."""
+
+
+@dataclass(eq=False)
+class Readers:
+    """Connections to one snapshot, used by one thread each at a time. Closed at the end of the block."""
+
+    dsn: Dsn
+    snapshot: str
+    """From `export_snapshot`."""
+    exporter: Connection | None = None
+    """The connection that exported it, to be among those that read; others open faster with it."""
+    like: Connection | None = None
+    """A connection to the same database that is not to be among them, but makes others open faster."""
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _idle: list[Connection] = field(default_factory=list)
+    _busy: list[Connection] = field(default_factory=list)
+    _opening: int = 0
+    _one_opens: threading.Lock = field(default_factory=threading.Lock)
+    _stacks: dict[Connection, ExitStack] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Begin with the connection that there is."""
+        if self.exporter:
+            self._idle.append(self.exporter)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stack in self._stacks.values():
+            stack.close()
+
+    def read(self, sql: str, *, many: bool = False) -> pl.DataFrame:
+        """Run a statement on the next connection that is free, and return its rows; `many` as for `query`.
+
+        Raises `ConnectionLostError` if the session or that of the snapshot is over, `DatabaseError` for a
+        statement that the server refuses, and what opening a connection raises.
+        """
+        with self._one() as connection, _failed(self.dsn):
+            return query(connection, sql, many=many)
+
+    def cancel(self) -> None:
+        """Ask the server to cancel the statements in progress."""
+        for connection in [*self._busy]:
+            with suppress(adbc.Error):
+                connection.adbc_cancel()
+
+    @contextmanager
+    def _one(self) -> Iterator[Connection]:
+        connection = self._taken()
+        try:
+            yield connection
+        except BaseException as error:  # its transaction is aborted, or a call of it has been given up
+            with self._changed:
+                self._busy.remove(connection)
+                self._changed.notify()
+            if isinstance(error, DatabaseError) and connection in self._stacks:
+                self._stacks.pop(connection).close()
+            raise
+        with self._changed:
+            self._busy.remove(connection)
+            self._idle.append(connection)
+            self._changed.notify()
+
+    def _taken(self) -> Connection:
+        with self._changed:
+            self._changed.wait_for(lambda: self._idle or len(self._busy) + self._opening < CONNECTIONS)
+            if self._idle:
+                self._busy.append(self._idle.pop())
+                return self._busy[-1]
+            self._opening += 1
+        opened: list[Connection] = []
+        try:
+            opened.append(self._opened())
+        finally:
+            with self._changed:
+                self._opening -= 1
+                self._busy += opened
+                self._changed.notify()
+        return opened[0]
+
+    def _opened(self) -> Connection:
+        """Open a connection to the snapshot."""
+        with self._one_opens, ExitStack() as stack:
+            like = self.exporter or self.like or next(iter(self._stacks), None)
+            connection = stack.enter_context(connect(self.dsn, like=like, begun=False))
+            begin(connection)
+            try:
+                execute(connection, f"SET TRANSACTION SNAPSHOT '{self.snapshot}'")
+            except adbc.Error as error:
+                gone = f"the session that holds the snapshot is over: {self.dsn.redact(f'{error}')}"
+                raise ConnectionLostError(gone) from None
+            query(connection, f"SELECT {READ_LONG}")
+            self._stacks[connection] = stack.pop_all()
+        return connection
+
+
+@contextmanager
+def _failed(dsn: Dsn) -> Iterator[None]:
+    """Say of an error in this block that it is about reading."""
+    try:
+        with statement_errors(dsn):
+            yield
+    except DatabaseError as error:
+        raise type(error)(f"reading from {dsn} failed: {error}", hint=error.hint) from None

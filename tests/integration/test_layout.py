@@ -1,0 +1,237 @@
+"""However the rows lie and are read, the numbers are the same; the way is chosen by what the server knows."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from forecaster.model.features import WINDOW
+from forecaster.postgres import statements
+from forecaster.postgres.catalogue import Source, open_source
+from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.layout import READ, Layout
+from forecaster.postgres.tracks import BATCH, Forecasts
+from tests import sql
+from tests.tables import create_tables
+
+STREAMS = "backtest_track_daily_training_data"
+KEY = "UNIQUE (cm_track_id, date)"
+COVERING = f"{KEY} INCLUDE ({', '.join(READ[2:])})"
+LAST = "DATE '2024-12-31'"
+# Per track: artist, streams and day of row n, and the numbers of its rows. The newest row has number 0.
+TRACKS = {
+    1: ("1", "n", f"{LAST} - n", "0, 799"),
+    2: ("1", "n", f"{LAST} - n - CASE WHEN n >= 200 THEN 2000 ELSE 0 END", "0, 599"),  # a gap of years
+    3: ("1", "n", "DATE '2020-01-01' - n", "0, 500"),  # ended before the window of a scan
+    4: ("1", "n", f"{LAST} - n", "0, 9"),
+    5: ("1", "NULL::bigint", f"{LAST} - n", "0, 500"),  # no record
+    6: ("1 + n / 100", "n", f"{LAST} - n", "0, 500"),  # other artists in the records that count
+    7: ("1 + n / 380", "n", f"{LAST} - n", "0, 500"),  # before these, but in the window of a scan
+    8: ("1", "CASE WHEN n % 7 > 0 THEN n END", f"{LAST} - n", "0, 800"),  # a record is missing each week
+    9: ("NULL::bigint", "n", f"{LAST} - 3 * n", "0, 600"),
+    10: ("1", "n", "DATE '2999-12-31' - n", "0, 500"),  # looks ahead
+    11: (
+        "1",
+        "n",
+        "CASE n WHEN 0 THEN DATE 'infinity' WHEN 1 THEN '-infinity' ELSE CURRENT_DATE - n END",
+        "0, 9",
+    ),
+}
+IDS = pl.Series([*TRACKS, 12], dtype=pl.Int64)  # the last one has no rows
+BY_TRACK, BY_DAY = "1, 3", "3, md5(concat(cm_track_id, date))"
+CHEAP_INDEX = Layout(pages=10**7, rows=1e9, tracks=1e6, correlation=1, visible=1)
+CHEAP_SCAN = Layout(pages=1, rows=1, tracks=1, correlation=0, visible=0)
+
+
+def make(dsn: Dsn, *, key: str, order: str, parts: int = 0) -> None:
+    """The tracks in a table, or in partitions of a month and those for what lies before and after."""
+    create_tables(dsn, streams_key="" if parts else key)
+    if parts:
+        sql.run(dsn, f"ALTER TABLE {STREAMS} RENAME TO plain")
+        sql.run(
+            dsn,
+            f"CREATE TABLE {STREAMS} (LIKE plain INCLUDING DEFAULTS INCLUDING IDENTITY"
+            f"{f', {key}' if key else ''}) PARTITION BY RANGE (date)",
+        )
+        sql.run(dsn, f"CREATE TABLE old PARTITION OF {STREAMS} DEFAULT")
+        months = [f"'{2023 + n // 12}-{1 + n % 12}-1'" for n in range(parts + 1)]
+        for n, (first, end) in enumerate(pairwise(months)):
+            part = f"p{n} PARTITION OF {STREAMS} FOR VALUES FROM ({first}) TO ({end})"
+            sql.run(dsn, f"CREATE TABLE {part}")
+    rows = " UNION ALL ".join(
+        f"SELECT {track}::bigint AS cm_track_id, {artist} AS cm_artist_id, {day} AS date, "
+        f"{streams} AS daily_streams, n AS days_from_release, 1000 * {track} + n AS id "
+        f"FROM generate_series({numbers}) AS g (n)"
+        for track, (artist, streams, day, numbers) in TRACKS.items()
+    )
+    names = "cm_track_id, cm_artist_id, date, daily_streams, days_from_release, id"
+    sql.run(dsn, f"INSERT INTO {STREAMS} ({names}) SELECT {names} FROM ({rows}) r ORDER BY {order}")
+    sql.run(dsn, f"VACUUM ANALYZE {STREAMS}")
+
+
+@contextmanager
+def read_by(dsn: Dsn, layout: Layout | None = None) -> Iterator[Source]:
+    with open_source(dsn, "public") as source:
+        known = source.tables.layout if layout is None else layout
+        yield replace(source, tables=replace(source.tables, layout=known))
+
+
+def plain(dsn: Dsn) -> pl.DataFrame:
+    """The streams that count of each track, as a plain SELECT finds them, the oldest first."""
+    rows = sql.rows(
+        dsn,
+        f"""SELECT cm_track_id, array_agg(daily_streams::float8 ORDER BY date) FROM (
+                SELECT *, row_number() OVER (PARTITION BY cm_track_id ORDER BY date DESC) AS n FROM {STREAMS}
+                WHERE daily_streams IS NOT NULL AND isfinite(date)) r
+            WHERE n <= {WINDOW} GROUP BY 1 ORDER BY 1""",
+    )
+    schema = {"cm_track_id": pl.Int64, "streams": pl.List(pl.Float64)}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+@pytest.fixture(scope="module")
+def facts() -> dict[int, tuple[int | None, bool, int | None]]:
+    """Per track the id of its earliest record, whether it has several artists, and its newest artist."""
+    return {
+        1: (1799, False, 1),
+        2: (2599, False, 1),
+        3: (3500, False, 1),
+        4: (4009, False, 1),
+        5: (None, False, None),
+        6: (6500, True, 1),
+        7: (7500, False, 1),
+        8: (8800, False, 1),
+        9: (9600, False, None),
+        10: (10500, False, 1),
+        11: (11009, False, 1),
+        12: (None, False, None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "order", "parts"),
+    [
+        (KEY, BY_TRACK, 0),
+        (KEY, BY_DAY, 0),
+        (COVERING, BY_DAY, 0),
+        ("", BY_DAY, 0),
+        (KEY, BY_DAY, 24),
+        (COVERING, BY_DAY, 24),
+        ("", BY_DAY, 24),
+    ],
+)
+def test_numbers_are_the_same_in_every_layout_by_every_reader(
+    database: Dsn,
+    key: str,
+    order: str,
+    parts: int,
+    facts: dict[int, tuple[int | None, bool, int | None]],
+) -> None:
+    make(database, key=key, order=order, parts=parts)
+    expected = plain(database)
+    days = []
+    for layout in [CHEAP_INDEX, CHEAP_SCAN]:
+        with read_by(database, layout) as source:
+            assert source.scans(len(IDS)) == (not key or layout is CHEAP_SCAN)
+            history = source.history(IDS)
+            days.append(source.days(IDS).sort("cm_track_id", "date"))
+            assert source.tracks().to_list() == [*TRACKS]
+        assert_frame_equal(history.records.sort("cm_track_id").collect(), expected)
+        found = history.facts.sort("cm_track_id").collect()
+        names = ("cm_track_id", "training_data_id", "has_several_artists", "cm_artist_id")
+        assert {track: tuple(others) for track, *others in found.select(names).iter_rows()} == facts
+        assert found.filter(cm_track_id=2)["first_date"].dt.to_string().item() == "2017-11-19"
+        assert found.filter(cm_track_id=7)["days_from_release"].item() == 0
+        assert history.duplicates == 0
+    assert_frame_equal(*days)
+
+
+def test_a_day_that_is_a_timestamp_is_read_in_one_pass(embedded_database: Dsn) -> None:
+    create_tables(embedded_database, date="timestamptz", streams_key=KEY)
+    with read_by(embedded_database, CHEAP_INDEX) as source:
+        assert source.scans(1)
+
+
+def enlarge(dsn: Dsn, factor: int, *, pages: int = 70_000, visible: float = 1) -> None:
+    """Let the server believe that the table is so many times as large."""
+    sql.run(
+        dsn,
+        f"UPDATE pg_class SET reltuples = {factor} * reltuples, relpages = {pages}, "
+        f"relallvisible = {int(visible * pages)} WHERE relname = '{STREAMS}'",
+    )
+
+
+def ways(dsn: Dsn) -> dict[int, bool]:
+    """Whether a scan reads so many tracks."""
+    with read_by(dsn) as source:
+        return {tracks: source.scans(tracks) for tracks in (1, 85, 8459)}
+
+
+INDEX, BY_NUMBER = dict.fromkeys((1, 85, 8459), False), {1: False, 85: False, 8459: True}
+
+
+@pytest.mark.parametrize(
+    ("key", "order", "visible", "expected"),
+    [
+        (KEY, BY_TRACK, 1, INDEX),
+        (KEY, BY_DAY, 1, BY_NUMBER),
+        (COVERING, BY_DAY, 1, INDEX),
+        (COVERING, BY_DAY, 0, BY_NUMBER),  # each page is read all the same
+        (COVERING, BY_TRACK, 0, INDEX),
+    ],
+)
+def test_the_way_follows_order_number_and_index(
+    embedded_database: Dsn, key: str, order: str, visible: float, expected: dict[int, bool]
+) -> None:
+    make(embedded_database, key=key, order=order)
+    assert ways(embedded_database) == INDEX  # all of it is in the server's memory
+    enlarge(embedded_database, 1000, visible=visible)
+    assert ways(embedded_database) == expected
+    with read_by(embedded_database) as source:
+        most = 4 * BATCH if expected[8459] else BATCH
+        assert Forecasts().batch_size(8459, source, None, is_far=False) == most
+        assert Forecasts().batch_size(85, source, None, is_far=False) == BATCH
+
+
+def test_without_statistics_only_many_tracks_are_read_by_a_scan(embedded_database: Dsn) -> None:
+    create_tables(embedded_database, streams_key=KEY)
+    assert ways(embedded_database) == BY_NUMBER
+
+
+def test_partitions_count_as_one_table(embedded_database: Dsn) -> None:
+    make(embedded_database, key=COVERING, order=BY_DAY, parts=24)
+    with read_by(embedded_database) as source:
+        layout = source.tables.layout
+    assert layout
+    [[rows]] = sql.rows(embedded_database, f"SELECT count(*) FROM {STREAMS}")
+    assert (layout.parts, layout.is_covered, layout.rows) == (25, True, rows)
+    assert 0 < layout.correlation < 0.5
+
+
+def test_many_partitions_make_lookups_cost_more(embedded_database: Dsn) -> None:
+    make(embedded_database, key=KEY, order=BY_DAY, parts=24)
+    [[pages]] = sql.rows(
+        embedded_database, "SELECT sum(relpages)::int FROM pg_class WHERE relname LIKE 'p_%'"
+    )
+    assert pages
+    with read_by(embedded_database) as source:
+        layout = source.tables.layout
+    assert layout
+    many = replace(layout, parts=120)
+    assert many.costs(8459).index > layout.costs(8459).index
+    assert not replace(many, tracks=8459).costs_of_ids().favour_index
+    assert layout.with_covering_index().costs(8459).index < layout.costs(8459).index
+
+
+def test_the_covering_index_is_all_that_is_read(embedded_database: Dsn) -> None:
+    make(embedded_database, key=COVERING, order=BY_DAY)
+    for other in ("seqscan", "bitmapscan"):  # cheaper for a table that is small
+        sql.run(embedded_database, f"ALTER DATABASE {embedded_database.dbname} SET enable_{other} = off")
+    with read_by(embedded_database) as source:
+        statement = statements.history_by_index(source.tables, f"'{{{','.join(map(str, IDS))}}}'::bigint[]")
+    plan = "\n".join(line for (line,) in sql.rows(embedded_database, f"EXPLAIN {statement}"))
+    assert plan.count("Index Only Scan") == 3
