@@ -1,4 +1,4 @@
-"""Send numbers of a track in few bytes: as 4-byte integers, and those that are none as floats."""
+"""Numbers packed by the server: those of a track as 4-byte integers, and those that are none as floats."""
 
 import numpy as np
 import polars as pl
@@ -30,6 +30,16 @@ def packed(value: str, whole: str) -> str:
         f"string_agg(int4send(coalesce({whole}, {_ELSEWHERE})), '') AS streams, "
         f"string_agg(float8send({value}), '') FILTER (WHERE {whole} IS NULL) AS others"
     )
+
+
+def packed_ids(id_: str) -> str:
+    """SQL aggregate of the ids of all rows: ids (bytea). NULL for no rows."""
+    return f"string_agg(int8send({id_}), '') AS ids"
+
+
+def unpacked_ids(wire: pl.DataFrame) -> pl.Series:
+    """Unpack what `packed_ids` sent, of one statement or several."""
+    return pl.Series("id", _numbers(wire["ids"], ">i8")[0].astype(np.int64))
 
 
 def unpacked(wire: pl.DataFrame) -> pl.DataFrame:
