@@ -21,6 +21,7 @@ import psycopg
 
 from benchmarks import program
 from benchmarks.catalogue import TRACKS, Catalogue, execute, prepare, rows
+from benchmarks.tables import table
 from forecaster.files.atomic import write_text
 from forecaster.postgres.dsn import Dsn, resolve
 from forecaster.postgres.embedded import default_data_dir, running_server
@@ -31,6 +32,7 @@ RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("forecaster", "polars", "connectorx", "adbc-driver-postgresql", "psycopg")
 QUICK_TRACKS = 100
 CUTOFFS = [f"{year}-{month:02}-01" for year in (2022, 2023) for month in range(1, 13)]
+_PROGRAM = (sys.executable, "-m", "forecaster")
 _GIVEN = "cm_track_id, cm_artist_id, date, daily_streams, days_from_release"
 _STORED = (
     "month, forecasted_value, segment_used, time_used, cm_track_id, cm_artist_id, training_data_id, "
@@ -130,15 +132,13 @@ def markdown(result: dict[str, Any]) -> str:
     """Format the measurements as a Markdown table, and say what each floor contains."""
     environment = result["environment"]
     versions = ", ".join(f"{k} {v}" for k, v in environment.items() if k not in ("date", "cores", "machine"))
-    lines = [_row(line) for line in result["lines"]]
     header = ["command", "seconds", "floor, s", "ratio", "range", "at most", "peak, MB", "copies alone, s"]
-    cells = [header, ["---"] * len(header), *lines]
     size = f"{result['tracks']:,} tracks, {result['daily_rows']:,} daily rows"
     parts = [
         f"# The other commands, {environment['date']}",
         f"{size}, {environment['cores']} cores ({environment['machine']}). {versions}.",
         _MEANING,
-        "\n".join("| " + " | ".join(line) + " |" for line in cells),
+        table(header, map(_row, result["lines"])),
         "## What each floor contains",
         "\n".join(f"- {line['name']}: {line['contains']}" for line in result["lines"]),
     ]
@@ -193,7 +193,8 @@ def _catalogues(dsn: Dsn, tracks: int) -> tuple[Catalogue, Catalogue, Catalogue]
         _copied(by_track, by_day, STREAMS_TABLE, _GIVEN, "date, md5(cm_track_id::text || date::text)")
         _copied(by_track, by_day, MLDR_TABLE, _RATES, "cm_artist_id")
     for catalogue in (by_track, by_day):
-        program.run(catalogue, "--refresh")
+        refresh = [*_PROGRAM, "run", "--refresh", "--schema", catalogue.schema]
+        program.process(refresh, dsn.uri)
     return by_track, by_day, empty
 
 
@@ -326,7 +327,7 @@ class _NewDay:
         into = f"COPY {self.catalogue.table(STREAMS_TABLE)} ({_GIVEN}) FROM STDIN (FORMAT binary)"
         with psycopg.connect(self.catalogue.dsn.uri) as connection:
             cursor = connection.cursor()
-            with cursor.copy(into) as copy:  # type: ignore[arg-type]
+            with cursor.copy(into) as copy:
                 copy.write(self.binary.read_bytes())
         _emptied(self.empty)
 
@@ -353,7 +354,7 @@ def _recent(catalogue: Catalogue) -> str:
 def _save(catalogue: Catalogue, statement: str, path: Path) -> None:
     with (
         psycopg.connect(catalogue.dsn.uri) as connection,
-        connection.cursor().copy(statement) as copy,  # type: ignore[arg-type]
+        connection.cursor().copy(statement) as copy,
         path.open("wb") as file,
     ):
         file.writelines(copy)
@@ -361,7 +362,7 @@ def _save(catalogue: Catalogue, statement: str, path: Path) -> None:
 
 def _measured(line: Line, rounds: int, work: Path) -> dict[str, Any]:
     """Measure the command, then its floor, in each round."""
-    command = [sys.executable, "-m", "forecaster", *line.command, "--schema", line.catalogue.schema]
+    command = [*_PROGRAM, *line.command, "--schema", line.catalogue.schema]
     copies = work / "seconds"
     spec = {
         "url": line.catalogue.dsn.uri,

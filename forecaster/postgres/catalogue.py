@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -122,20 +121,22 @@ class Source:
     tables: Tables
     snapshot: str
     """From `export_snapshot`."""
-    name: str = field(default_factory=lambda: f"{client_name()} {secrets.token_hex(4)}")
+    name: str = field(default_factory=lambda: f"{client_name()} {os.urandom(4).hex()}")
     """Application name of the connections of connectorx, by which they can be found and ended."""
     readers: Readers | None = field(default=None, repr=False, compare=False)
     """The connections that are kept; None: each read has its own."""
 
     @contextmanager
-    def connected(self, exporter: Connection | None = None, *, ahead: bool = False) -> "Iterator[Source]":
+    def connected(
+        self, exporter: Connection | None = None, *, spare: Callable[[], Connection] | None = None
+    ) -> "Iterator[Source]":
         """Keep the connections that read until the end of the block.
 
-        `exporter`: the one that exported the snapshot, to be one of them; `ahead`: whether another one is
-        opened at once, while the caller goes on.
+        `exporter`: the one that exported the snapshot, to be one of them; `spare`: waits for another one that
+        is being opened, which gets the snapshot while the caller goes on.
         """
-        with Readers(self.dsn, self.snapshot, exporter) as readers:
-            if ahead:
+        with Readers(self.dsn, self.snapshot, exporter, spare=spare) as readers:
+            if spare:
                 readers.open_ahead()
             yield replace(self, readers=readers)
 
@@ -249,18 +250,16 @@ class Source:
         """Whether streams have one row per track and day, and an index that finds a track's newest rows."""
         return self.tables.has_day_key(STREAMS_TABLE)
 
-    def read(self, sql: str | Sequence[str], *, many: bool = False) -> pl.DataFrame:
+    def read(self, sql: str | Sequence[str]) -> pl.DataFrame:
         """Read what a statement selects on the snapshot; two run at the same time, into one frame.
-
-        `many`: as for `query`.
 
         Raises `ConnectionLostError`, `StalledError` or `DatabaseUnreachableError` if the server is gone,
         `DatabaseError` for a statement that it refuses.
         """
         if self.readers is None:
             with self.connected() as source:
-                return source.read(sql, many=many)
-        read = partial(self.readers.read, many=many)
+                return source.read(sql)
+        read = self.readers.read
         if isinstance(sql, str) or len(sql) == 1:
             return read(sql if isinstance(sql, str) else sql[0])
         first, second = sql

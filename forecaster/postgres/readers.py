@@ -1,7 +1,7 @@
 """Connections that read one snapshot: threads share them, and they are kept until it has been read."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Self
@@ -11,7 +11,7 @@ import polars as pl
 
 from forecaster.errors import ConnectionLostError, DatabaseError, ForecasterError
 from forecaster.postgres.conditions import SESSION_OVER
-from forecaster.postgres.connection import Connection, begin, connect, execute, query, statement_errors
+from forecaster.postgres.connection import Connection, begin, connect, query, statement_errors
 from forecaster.postgres.dsn import Dsn
 
 CONNECTIONS = 2
@@ -38,6 +38,8 @@ class Readers:
     """The connection that exported it, to be among those that read; others open faster with it."""
     like: Connection | None = None
     """A connection to the same database that is not to be among them, but makes others open faster."""
+    spare: Callable[[], Connection] | None = None
+    """Waits for a connection that is being opened to be among them; its caller closes it."""
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _idle: list[Connection] = field(default_factory=list)
     _busy: list[Connection] = field(default_factory=list)
@@ -74,14 +76,14 @@ class Readers:
             self._opening += 1
         threading.Thread(target=opened, daemon=True).start()
 
-    def read(self, sql: str, *, many: bool = False) -> pl.DataFrame:
-        """Run a statement on the next connection that is free, and return its rows; `many` as for `query`.
+    def read(self, sql: str) -> pl.DataFrame:
+        """Run a statement on the next connection that is free, and return its rows.
 
         Raises `ConnectionLostError` if the session or that of the snapshot is over, `DatabaseError` for a
         statement that the server refuses, and what opening a connection raises.
         """
         with self._one() as connection, _failed(self.dsn):
-            return query(connection, sql, many=many)
+            return query(connection, sql)
 
     def cancel(self) -> None:
         """Ask the server to cancel the statements in progress."""
@@ -131,15 +133,16 @@ class Readers:
         """Open a connection to the snapshot."""
         with self._one_opens, ExitStack() as stack:
             like = self.exporter or self.like or next(iter(self._stacks), None)
-            connection = stack.enter_context(connect(self.dsn, like=like, begun=False))
-            begin(connection)
+            spare, self.spare = self.spare, None
+            connection = spare() if spare else stack.enter_context(connect(self.dsn, like=like, begun=False))
             try:
                 with statement_errors(self.dsn):
-                    execute(connection, f"SET TRANSACTION SNAPSHOT '{self.snapshot}'")
+                    begin(
+                        connection, f"SET TRANSACTION SNAPSHOT '{self.snapshot}'", f"SELECT {LIFT_TIMEOUTS}"
+                    )
             except DatabaseError as error:
                 gone = f"the session that holds the snapshot is over: {error}"
                 raise ConnectionLostError(gone, hint=SESSION_OVER) from None
-            query(connection, f"SELECT {LIFT_TIMEOUTS}")
             if not self._is_over:
                 self._stacks[connection] = stack.pop_all()
         return connection

@@ -1,8 +1,12 @@
 """Numbers packed by the server: those of a track as 4-byte integers, and those that are none as floats."""
 
-import numpy as np
+from typing import TYPE_CHECKING
+
 import polars as pl
-import pyarrow as pa
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
 
 # Stands in the integers for a number that is none of 32 bits: the next of `others`.
 _ELSEWHERE = -(2**31)
@@ -44,6 +48,9 @@ def unpacked_ids(wire: pl.DataFrame) -> pl.Series:
 
 def unpacked(wire: pl.DataFrame) -> pl.DataFrame:
     """Unpack what `packed` sent: `streams` becomes a list of Float64, empty for NULL; `others` is dropped."""
+    import numpy as np  # noqa: PLC0415 - takes long, and is imported while the server is asked
+    import pyarrow as pa  # noqa: PLC0415
+
     numbers, ends = _numbers(wire["streams"], ">i4")
     values = numbers.astype(np.float64)
     values[numbers == _ELSEWHERE] = _numbers(wire["others"], ">f8")[0]
@@ -53,8 +60,11 @@ def unpacked(wire: pl.DataFrame) -> pl.DataFrame:
 
 def _numbers(
     column: pl.Series, dtype: str
-) -> tuple["np.ndarray[tuple[int], np.dtype[np.generic]]", pa.Array]:
+) -> tuple["np.ndarray[tuple[int], np.dtype[np.generic]]", "pa.Array"]:
     """Return the numbers of all rows, and where in them each row begins, and the last one ends."""
+    import numpy as np  # noqa: PLC0415
+    import pyarrow as pa  # noqa: PLC0415
+
     binary = column.cast(pl.Binary).rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     _, offsets, data = binary.buffers()
     ends = np.frombuffer(offsets, np.int64)[binary.offset :][: len(binary) + 1]

@@ -1,7 +1,9 @@
 """Compute the forecasts of a batch: from rows or records to rows in the types of a sink."""
 
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import import_module
 
 import polars as pl
 
@@ -19,6 +21,12 @@ from forecaster.run.stages import Stages
 from forecaster.tables import FORECASTS, STREAMS
 
 _NONE: Limits = {}
+_NEEDED_LATER = ("forecaster.model.decay_fit", "pyarrow")
+
+
+def import_the_rest() -> None:
+    """Import, in a thread, what a run needs only when it has read: meanwhile it waits for its source."""
+    threading.Thread(target=lambda: [import_module(name) for name in _NEEDED_LATER], daemon=True).start()
 
 
 def history_of(daily: pl.DataFrame, mldr: pl.LazyFrame, /) -> History:
