@@ -1,5 +1,6 @@
 """Numbers packed by the server: those of a track as 4-byte integers, and those that are none as floats."""
 
+import struct
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -43,7 +44,8 @@ def packed_ids(id_: str) -> str:
 
 def unpacked_ids(wire: pl.DataFrame) -> pl.Series:
     """Unpack what `packed_ids` sent, of one statement or several."""
-    return pl.Series("id", _numbers(wire["ids"], ">i8")[0].astype(np.int64))
+    packed = b"".join(wire["ids"].drop_nulls())
+    return pl.Series("id", struct.unpack(f">{len(packed) // 8}q", packed), dtype=pl.Int64)
 
 
 def unpacked(wire: pl.DataFrame) -> pl.DataFrame:
