@@ -76,6 +76,8 @@ class Table:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     """The columns of the unique key; the first one identifies the track or artist."""
+    carried: tuple[str, ...] = ()
+    """Columns whose values the index of the key holds, too: reading them needs no page of the table."""
     newest: tuple[str, ...] = ("created_at", "id")
     """Columns that decide which of several rows counts: the largest wins, column by column; NULL is least."""
 
@@ -156,8 +158,14 @@ class Table:
             f"{column.name} {type_} {column.constraint.format(segments=segments)}".strip()
             for column, type_ in zip(self.columns, types, strict=True)
         ]
-        columns.append(f"UNIQUE ({', '.join(self.key)})")
+        columns.append(f"UNIQUE {self.key_columns}")
         return f"CREATE TABLE {name} ({', '.join(columns)})"
+
+    @property
+    def key_columns(self) -> str:
+        """SQL: the columns of the unique key and those that its index holds, too."""
+        carried = f" INCLUDE ({', '.join(self.carried)})" if self.carried else ""
+        return f"({', '.join(self.key)}){carried}"
 
     def newest_first(self, row: str, *, among: Collection[str] | None = None) -> str:
         """ORDER BY terms that sort the newest of several rows first; `row` is the SQL alias of the table.
@@ -271,6 +279,8 @@ STREAMS = Table(
         _OF_A_DAY,
     ),
     key=("cm_track_id", "date"),
+    # All that a run reads of a row. In this order, an entry of the index has no padding.
+    carried=("days_from_release", "daily_streams", "cm_artist_id", "id"),
     newest=("created_at", "id", "daily_streams", "days_from_release", "cm_artist_id"),
 )
 

@@ -15,6 +15,13 @@ from forecaster.setup.load import load
 from tests import sql
 
 GOLDEN = Path(__file__).parent / "golden"
+DROP_DAY_KEY = """
+    DO $$ DECLARE name text; BEGIN
+    SELECT conname INTO STRICT name FROM pg_constraint
+    WHERE conrelid = 'backtest_track_daily_training_data'::regclass AND contype = 'u';
+    EXECUTE format('ALTER TABLE backtest_track_daily_training_data DROP CONSTRAINT %I', name);
+    END $$"""
+"""Drops the key that `init` makes, whose name the server chooses."""
 
 
 @cache

@@ -6,7 +6,14 @@ import shlex
 from dataclasses import replace
 from importlib.metadata import version
 
-from forecaster.doctor import forecasts, plausible, server, streams, tables  # noqa: F401 - register checks
+from forecaster.doctor import (  # noqa: F401 - register checks
+    forecasts,
+    indexes,
+    plausible,
+    server,
+    streams,
+    tables,
+)
 from forecaster.doctor.checks import Check, registered
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Examination, Finding, Level
@@ -21,7 +28,7 @@ from forecaster.run.report import PACKAGES
 
 __all__ = ["Examination", "Finding", "Level", "examine"]
 
-_SQL = re.compile(r"(?:ALTER|BEGIN|CREATE|DELETE|DROP|GRANT|REINDEX|SELECT)\b")
+_SQL = re.compile(r"(?:ALTER|BEGIN|CREATE|DELETE|DROP|GRANT|REINDEX|SELECT|VACUUM)\b")
 _OTHERWISE = "look into the log of the server"
 
 

@@ -8,6 +8,7 @@ import polars as pl
 from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
+from forecaster.doctor.indexes import create_key, read_parts, why_no_key
 from forecaster.frames.collecting import collect
 from forecaster.model import build_tracks
 from forecaster.postgres import freshness
@@ -19,7 +20,6 @@ from forecaster.run.report import stale_in_words
 from forecaster.tables import HISTORY, LISTENERS_TABLE, MLDR_TABLE, REFUSED, STREAMS_TABLE
 from forecaster.views.catalogue import CHUNK
 
-_KEY = "CREATE UNIQUE INDEX ON {table} (cm_track_id, date)"
 _DUPLICATES = """
     SELECT coalesce(sum(d.rows - 1), 0)::bigint AS rows
     FROM (SELECT count(*) AS rows FROM {table} s WHERE s.cm_track_id IS NOT NULL AND s.date IS NOT NULL
@@ -60,7 +60,10 @@ def key(context: Context) -> Iterator[Seen]:
     if Source(context.dsn, context.tables, snapshot="").reads_by_index:
         yield "ok", "unique on (cm_track_id, date): a track is read by index", None
         return
-    names, steps = context.names, []
+    names, steps, parts = context.names, [], read_parts(context)
+    if parts[0].is_partitioned and (why := why_no_key(context, parts)):
+        yield "ok", f"{STREAMS_TABLE} has none, and need not have one: {why}", None
+        return
     found = f"{STREAMS_TABLE} has no unique key on (cm_track_id, date): a run reads and sorts all its rows"
     is_date = context.tables.type(STREAMS_TABLE, "date") == "date"
     if not is_date:
@@ -73,7 +76,7 @@ def key(context: Context) -> Iterator[Seen]:
     if not is_date:
         steps.append(_AS_DATE.format(**names | {"day": names["day"].replace("s.date", "date")}))
     if not context.tables.has_key(STREAMS_TABLE, "cm_track_id", "date"):
-        steps.append(_KEY.format(**names))
+        steps += create_key(parts)
     if STREAMS_TABLE in context.tables.with_children:
         found += ", for other tables inherit from it, whose rows no key of it covers"
         steps = ["use partitions in place of the tables that inherit, or put their rows into one table"]

@@ -5,7 +5,6 @@ import re
 import socket
 import threading
 from collections.abc import Mapping
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
@@ -15,6 +14,7 @@ import adbc_driver_postgresql as driver
 
 from forecaster.errors import ForecasterError
 from forecaster.postgres.dsn import APPLICATION_NAME, Dsn, libpq_variables_hidden, resolve
+from forecaster.process.signals import started
 
 # Overrides what server, database and user have set: names are sent in it, and connectorx sets it too.
 _ENCODING = "client_encoding=UTF8"
@@ -40,9 +40,8 @@ class Early:
 
     def __init__(self, dsn: Dsn) -> None:
         self.dsn = dsn
-        self._opened: Future[Handles] = Future()
         self._left = threading.Lock()  # held by the one who takes the connection, or closes it
-        threading.Thread(target=self._open, daemon=True).start()
+        self._opened = started(self._open)
 
     @property
     def was_reached(self) -> bool:
@@ -61,12 +60,9 @@ class Early:
         if self._left.acquire(blocking=False):
             self._opened.add_done_callback(lambda opened: opened.exception() or opened.result().close())
 
-    def _open(self) -> None:
-        try:
-            self.dsn.check_socket()
-            self._opened.set_result(opened(self.dsn))
-        except (adbc.Error, ForecasterError) as error:
-            self._opened.set_exception(error)
+    def _open(self) -> Handles:
+        self.dsn.check_socket()
+        return opened(self.dsn)
 
 
 def begin(url: str | None) -> Early | None:

@@ -1,6 +1,5 @@
 """Compute the forecasts of a batch: from rows or records to rows in the types of a sink."""
 
-import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
@@ -14,6 +13,7 @@ from forecaster.model import build_tracks, forecastable, records_and_facts, skip
 from forecaster.model.features import clean
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
+from forecaster.process.signals import started
 from forecaster.run.batch import Computed, Fit, History
 from forecaster.run.observe import by_end, observed, suspicious
 from forecaster.run.plausible import Limits
@@ -26,7 +26,7 @@ _NEEDED_LATER = ("forecaster.model.decay_fit", "pyarrow")
 
 def import_the_rest() -> None:
     """Import, in a thread, what a run needs only when it has read: meanwhile it waits for its source."""
-    threading.Thread(target=lambda: [import_module(name) for name in _NEEDED_LATER], daemon=True).start()
+    started(lambda: [import_module(name) for name in _NEEDED_LATER])
 
 
 def history_of(daily: pl.DataFrame, mldr: pl.LazyFrame, /) -> History:

@@ -22,6 +22,7 @@ from forecaster.postgres.rights import check_rights
 from forecaster.postgres.rows import ingest
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.tables import Tables
+from forecaster.postgres.upkeep import vacuum
 from forecaster.process.numbers import counted
 from forecaster.tables import LISTENERS_TABLE, MLDR_TABLE, STREAMS_TABLE, TABLES
 
@@ -94,6 +95,7 @@ def load(
         except (ConnectionLostError, StalledError) as error:
             raise not_again(error, "check the table before you load again: it has all rows or none") from None
     stored = {table: len(rows) - len(known.get(table, ())) for table, rows in given.items()}
+    vacuum(dsn, tables, STREAMS_TABLE, stored.get(STREAMS_TABLE, 0))
     return Loaded(
         streams=stored.get(STREAMS_TABLE, 0),
         mldr=stored.get(MLDR_TABLE, 0),

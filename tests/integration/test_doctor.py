@@ -24,7 +24,7 @@ from tests.examinations import examined, execute, is_well, paste, the, type_in, 
 from tests.faults import FORECAST, STREAMS, until
 from tests.forecasts import stored
 from tests.names import NAMES
-from tests.tables import create_tables, golden_mldr, golden_streams, initialise
+from tests.tables import DROP_DAY_KEY, create_tables, golden_mldr, golden_streams, initialise
 
 MLDR = "backtest_artist_mldr"
 WITHOUT_RATE = 38
@@ -286,7 +286,7 @@ AILMENTS = (
     f"CREATE TRIGGER other AFTER UPDATE {TRIGGER}",
     f"ALTER TABLE {FORECAST} DISABLE TRIGGER off",
     f"CREATE RULE stays AS ON DELETE TO {FORECAST} DO INSTEAD NOTHING",
-    f"ALTER TABLE {STREAMS} DROP CONSTRAINT {STREAMS}_cm_track_id_date_key",
+    DROP_DAY_KEY,
     f"DROP INDEX {STREAMS}_cm_track_id_idx",
     f"{AGAIN} LIMIT 1",
 )

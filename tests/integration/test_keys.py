@@ -17,7 +17,7 @@ from forecaster.setup.load import load
 from tests import sql
 from tests.faults import FORECAST, STREAMS, clear
 from tests.forecasts import stored
-from tests.tables import create_tables, golden_mldr, golden_streams, initialise
+from tests.tables import DROP_DAY_KEY, create_tables, golden_mldr, golden_streams, initialise
 
 LISTENERS = "backtest_artist_daily_training_data"
 TRACKS = pl.col("cm_track_id") <= 4
@@ -112,7 +112,7 @@ def test_streams_that_others_inherit(embedded_database: Dsn) -> None:
     assert run(Database(dsn)).duplicate_rows == rows
     with_the_key = stored(dsn)
     clear(dsn)
-    sql.run(dsn, f"ALTER TABLE {STREAMS} DROP CONSTRAINT {STREAMS}_cm_track_id_date_key")
+    sql.run(dsn, DROP_DAY_KEY)
     assert run(Database(dsn)).duplicate_rows == rows
     assert_frame_equal(with_the_key, stored(dsn))
     # A parent that has lost its heirs is again as good as any.

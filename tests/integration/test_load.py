@@ -12,6 +12,7 @@ import pytest
 from forecaster.errors import DatabaseError, SchemaMismatchError, WriteRefusedError
 from forecaster.postgres.dsn import Dsn
 from forecaster.setup.load import Loaded, load
+from forecaster.tables import STREAMS
 from tests import sql
 from tests.conftest import Cli
 from tests.tables import create_tables, initialise
@@ -65,7 +66,7 @@ def test_new_days_of_a_track_are_added(database: Dsn) -> None:
     assert sql.rows(database, COUNT) == [(10,)]
 
 
-@pytest.mark.parametrize("key", ["UNIQUE (cm_track_id, date)", ""])
+@pytest.mark.parametrize("key", [f"UNIQUE {STREAMS.key_columns}", "UNIQUE (cm_track_id, date)", ""])
 @pytest.mark.parametrize("type_", ["date", "timestamp", "timestamptz"])
 def test_a_day_that_is_there_already_is_refused_with_the_rest(database: Dsn, key: str, type_: str) -> None:
     create_tables(database, date=type_, streams_key=key)

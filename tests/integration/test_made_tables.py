@@ -58,7 +58,7 @@ backtest_track_daily_training_data
   days_from_release integer
   created_at timestamp with time zone NOT NULL DEFAULT now()
   PRIMARY KEY (id)
-  UNIQUE (cm_track_id, date)
+  UNIQUE (cm_track_id, date) INCLUDE (days_from_release, daily_streams, cm_artist_id, id)
 backtest_track_streams_forecast
   id bigint NOT NULL IDENTITY d
   month smallint NOT NULL
@@ -112,3 +112,13 @@ def test_the_index_of_what_is_left_out(database: Dsn) -> None:
     initialise(database, "made")
     [(index,)] = sql.rows(database, INDEXES)
     assert index.endswith(PARTIAL)
+
+
+def test_the_index_of_what_is_new(database: Dsn) -> None:
+    """Two instants per 16 pages; and pages are marked as visible to all soon after rows were added."""
+    initialise(database, "made")
+    [(index,)] = sql.rows(database, "SELECT indexdef FROM pg_indexes WHERE indexdef LIKE '% brin %'")
+    assert index.endswith("USING brin (created_at) WITH (pages_per_range='16')")
+    options = "SELECT array_to_string(reloptions, ' ') FROM pg_class WHERE relname = $1 AND relkind = 'r'"
+    [(option,)] = sql.rows(database, options, "backtest_track_daily_training_data")
+    assert option == "autovacuum_vacuum_insert_scale_factor=0.01"

@@ -25,6 +25,7 @@ from tests import sql, stale
 from tests.conftest import Cli
 from tests.forecasts import stored
 from tests.stale import REFRESH, TRACKS, change, refreshed
+from tests.tables import DROP_DAY_KEY
 
 NOTHING = {"tracks": 0, "new_streams": 0, "new_mldr": 0}
 
@@ -231,13 +232,23 @@ class TestWithoutHistory:
         assert refreshed(forecast)[0] == [1, 2]
 
 
+def test_tables_of_an_earlier_init(forecast: Dsn) -> None:
+    """With the plain key, and without the index on created_at."""
+    sql.run(forecast, DROP_DAY_KEY)
+    sql.run(forecast, f"ALTER TABLE {stale.STREAMS} ADD UNIQUE (cm_track_id, date)")
+    sql.run(forecast, f"DROP INDEX {stale.STREAMS}_created_at_idx")
+    change(forecast, stale.NEW_DAY, 1)
+    change(forecast, stale.RESTATED_DAY, 7)
+    assert refreshed(forecast)[0] == [1, 7]
+    assert refreshed(forecast)[0] == []
+
+
 class TestWithoutKey:
     """Streams that can be read in one pass only."""
 
     @pytest.fixture
     def keyless(self, forecast: Dsn) -> Dsn:
-        key = f"{stale.STREAMS}_cm_track_id_date_key"
-        sql.run(forecast, f"ALTER TABLE {stale.STREAMS} DROP CONSTRAINT {key}")
+        sql.run(forecast, DROP_DAY_KEY)
         return forecast
 
     def test_a_plain_run_does_not_look(self, keyless: Dsn) -> None:

@@ -24,10 +24,11 @@ from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run
 from forecaster.setup.load import load
-from forecaster.tables import FORECAST_TABLE
+from forecaster.tables import FORECAST_TABLE, STREAMS
 from tests import sql
 from tests.forecasts import STORED, in_frames, stored
 from tests.tables import (
+    DROP_DAY_KEY,
     GOLDEN,
     create_tables,
     golden_mldr,
@@ -111,7 +112,8 @@ OTHER_TABLES = {
     "key on numeric": {"streams": "numeric", "streams_key": "UNIQUE (cm_track_id, date)"},
     "key the other way round": {"streams_key": "UNIQUE (date, cm_track_id)"},
     "key with another column": {"streams_key": "UNIQUE (cm_track_id, date, created_at)"},
-    "covering key": {"streams_key": "UNIQUE (cm_track_id, date) INCLUDE (daily_streams)"},
+    "key that holds all": {"streams_key": f"UNIQUE {STREAMS.key_columns}"},
+    "key that holds a part": {"streams_key": "UNIQUE (cm_track_id, date) INCLUDE (daily_streams)"},
     "key on timestamp": {"date": "timestamp", "streams_key": "UNIQUE (cm_track_id, date)"},
     "no keys": {"forecast_key": ""},
 }
@@ -168,11 +170,7 @@ def test_both_ways_to_read_give_identical_rows(database: Dsn) -> None:
     assert by_index
 
     sql.run(database, "TRUNCATE backtest_track_streams_forecast")
-    sql.run(
-        database,
-        "ALTER TABLE backtest_track_daily_training_data "
-        "DROP CONSTRAINT backtest_track_daily_training_data_cm_track_id_date_key",
-    )
+    sql.run(database, DROP_DAY_KEY)
     run(Database(database))
 
     assert by_index == sql.rows(
