@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
-from forecaster.postgres.catalogue import CONNECTIONS
 from forecaster.postgres.connection import quote_identifier
 from forecaster.postgres.layout import Layout
+from forecaster.postgres.readers import CONNECTIONS
 from forecaster.tables import STREAMS, STREAMS_TABLE
 
 _WORTH = 0.5
