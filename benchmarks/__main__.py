@@ -228,10 +228,7 @@ def _growth(dsn: Dsn, wanted: Wanted) -> dict[str, Any]:
     groups = {layout.group for layout in wanted.layouts}
     if layouts.BY_DAY in groups:
         sizes = [tracks * factor for factor in (QUICK_GROWTH if wanted.quick else GROWTH_BY_DAY)]
-        named = [(f"bench_{size}_growing_by_day", size) for size in sizes]
-        catalogues = (layouts.by_day(dsn, *each, key_last=True, say=_say) for each in named)
-        measured["by_day"] = [_grown(catalogue, number) for catalogue in catalogues]
-        execute(dsn, *(f"DROP SCHEMA {schema} CASCADE" for schema, _ in named))
+        measured["by_day"] = [_grown_by_day(dsn, size, number) for size in sizes]
     if layouts.BY_TRACK in groups:
         sizes = [tracks * factor for factor in (QUICK_GROWTH if wanted.quick else GROWTH)]
         schema = f"bench_{tracks}_growing"
@@ -247,6 +244,13 @@ def _growth(dsn: Dsn, wanted: Wanted) -> dict[str, Any]:
             for days in (QUICK_HISTORIES if wanted.quick else HISTORIES)
         ]
     return measured
+
+
+def _grown_by_day(dsn: Dsn, tracks: int, number: int) -> dict[str, Any]:
+    schema = f"bench_{tracks}_growing_by_day"
+    grown = _grown(layouts.by_day(dsn, schema, tracks, key_last=True, say=_say), number)
+    execute(dsn, f"DROP SCHEMA {schema} CASCADE")  # the largest takes 20 GB
+    return grown
 
 
 def _grown(catalogue: Catalogue, number: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import psycopg
 
 from benchmarks import program
 from benchmarks.catalogue import TRACKS, Catalogue, execute, prepare, rows
+from benchmarks.tables import table
 from forecaster.files.atomic import write_text
 from forecaster.postgres.dsn import Dsn, resolve
 from forecaster.postgres.embedded import default_data_dir, running_server
@@ -31,6 +32,7 @@ RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("forecaster", "polars", "connectorx", "adbc-driver-postgresql", "psycopg")
 QUICK_TRACKS = 100
 CUTOFFS = [f"{year}-{month:02}-01" for year in (2022, 2023) for month in range(1, 13)]
+_PROGRAM = (sys.executable, "-m", "forecaster")
 _GIVEN = "cm_track_id, cm_artist_id, date, daily_streams, days_from_release"
 _STORED = (
     "month, forecasted_value, segment_used, time_used, cm_track_id, cm_artist_id, training_data_id, "
@@ -94,51 +96,54 @@ def main(
     Example:
       python -m benchmarks.commands --quick
     """
-    tracks = QUICK_TRACKS if quick else TRACKS
-    with _database(database_url, data_dir) as dsn, tempfile.TemporaryDirectory(prefix="fc") as work:
-        result = measure(dsn, tracks, rounds or (1 if quick else 5), Path(work), only=only)
+    tracks, stem = (QUICK_TRACKS, "commands-quick") if quick else (TRACKS, "commands")
     out.mkdir(parents=True, exist_ok=True)
-    stem = "commands-quick" if quick else "commands"
-    write_text(json.dumps(result, indent=1), out / f"{stem}.json")
-    write_text(markdown(result), out / f"{stem}.md")
-    click.echo(markdown(result))
+    with _database(database_url, data_dir) as dsn, tempfile.TemporaryDirectory(prefix="fc") as work:
+        for result in measure(dsn, tracks, rounds or (1 if quick else 5), Path(work), only=only):
+            write_text(json.dumps(result, indent=1), out / f"{stem}.json")
+            write_text(markdown(result), out / f"{stem}.md")
+    click.echo((out / f"{stem}.md").read_text())
 
 
-def measure(dsn: Dsn, tracks: int, rounds: int, work: Path, *, only: Sequence[str] = ()) -> dict[str, Any]:
-    """Measure every command, or those whose name begins with one of `only`, at a number of tracks."""
+def measure(
+    dsn: Dsn, tracks: int, rounds: int, work: Path, *, only: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Measure every command, or those whose name begins with one of `only`; yield the results so far."""
     by_track, by_day, empty = _catalogues(dsn, tracks)
     wanted = [
         line
         for line in _lines(by_track, by_day, empty, work)
         if not only or line.name.startswith(tuple(only))
     ]
-    return {
+    result: dict[str, Any] = {
         "environment": {
             "date": datetime.now(UTC).date().isoformat(),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             "machine": platform.machine(),
+            "load average": round(os.getloadavg()[-1], 1),  # of the last 15 minutes
             "python": platform.python_version(),
             **{package: version(package) for package in PACKAGES},
         },
         "tracks": by_track.tracks,
         "daily_rows": by_track.rows,
-        "lines": [_measured(line, rounds, work) for line in wanted],
+        "lines": [],
     }
+    for line in wanted:
+        result["lines"].append(_measured(line, rounds, work))
+        yield result
 
 
 def markdown(result: dict[str, Any]) -> str:
     """Format the measurements as a Markdown table, and say what each floor contains."""
     environment = result["environment"]
     versions = ", ".join(f"{k} {v}" for k, v in environment.items() if k not in ("date", "cores", "machine"))
-    lines = [_row(line) for line in result["lines"]]
     header = ["command", "seconds", "floor, s", "ratio", "range", "at most", "peak, MB", "copies alone, s"]
-    cells = [header, ["---"] * len(header), *lines]
     size = f"{result['tracks']:,} tracks, {result['daily_rows']:,} daily rows"
     parts = [
         f"# The other commands, {environment['date']}",
         f"{size}, {environment['cores']} cores ({environment['machine']}). {versions}.",
         _MEANING,
-        "\n".join("| " + " | ".join(line) + " |" for line in cells),
+        table(header, map(_row, result["lines"])),
         "## What each floor contains",
         "\n".join(f"- {line['name']}: {line['contains']}" for line in result["lines"]),
     ]
@@ -193,7 +198,8 @@ def _catalogues(dsn: Dsn, tracks: int) -> tuple[Catalogue, Catalogue, Catalogue]
         _copied(by_track, by_day, STREAMS_TABLE, _GIVEN, "date, md5(cm_track_id::text || date::text)")
         _copied(by_track, by_day, MLDR_TABLE, _RATES, "cm_artist_id")
     for catalogue in (by_track, by_day):
-        program.run(catalogue, "--refresh")
+        refresh = [*_PROGRAM, "run", "--refresh", "--schema", catalogue.schema]
+        program.process(refresh, dsn.uri)
     return by_track, by_day, empty
 
 
@@ -326,7 +332,7 @@ class _NewDay:
         into = f"COPY {self.catalogue.table(STREAMS_TABLE)} ({_GIVEN}) FROM STDIN (FORMAT binary)"
         with psycopg.connect(self.catalogue.dsn.uri) as connection:
             cursor = connection.cursor()
-            with cursor.copy(into) as copy:  # type: ignore[arg-type]
+            with cursor.copy(into) as copy:
                 copy.write(self.binary.read_bytes())
         _emptied(self.empty)
 
@@ -353,7 +359,7 @@ def _recent(catalogue: Catalogue) -> str:
 def _save(catalogue: Catalogue, statement: str, path: Path) -> None:
     with (
         psycopg.connect(catalogue.dsn.uri) as connection,
-        connection.cursor().copy(statement) as copy,  # type: ignore[arg-type]
+        connection.cursor().copy(statement) as copy,
         path.open("wb") as file,
     ):
         file.writelines(copy)
@@ -361,7 +367,7 @@ def _save(catalogue: Catalogue, statement: str, path: Path) -> None:
 
 def _measured(line: Line, rounds: int, work: Path) -> dict[str, Any]:
     """Measure the command, then its floor, in each round."""
-    command = [sys.executable, "-m", "forecaster", *line.command, "--schema", line.catalogue.schema]
+    command = [*_PROGRAM, *line.command, "--schema", line.catalogue.schema]
     copies = work / "seconds"
     spec = {
         "url": line.catalogue.dsn.uri,

@@ -39,7 +39,7 @@ class Measured:
         return {"start": self.seconds - self.report["seconds"], **self.report["stages"]}
 
 
-def run(catalogue: Catalogue, *, dsn: Dsn | None = None, python: str | None = None) -> Measured:
+def run(catalogue: Catalogue, *arguments: str, dsn: Dsn | None = None, python: str | None = None) -> Measured:
     """Measure `python -m forecaster run` on a catalogue.
 
     `dsn`: another way to its server. `python`: the interpreter of another version of the program.
@@ -47,8 +47,8 @@ def run(catalogue: Catalogue, *, dsn: Dsn | None = None, python: str | None = No
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "report.json"
         interpreter = [python, "-P"] if python else [sys.executable]  # not the version in this directory
-        command = ("-m", "forecaster", "run", "--schema", catalogue.schema, "--report", str(path))
-        seconds, peak = process([*interpreter, *command], (dsn or catalogue.dsn).uri)
+        command = ("run", "--schema", catalogue.schema, "--report", str(path), *arguments)
+        seconds, peak = process([*interpreter, "-m", "forecaster", *command], (dsn or catalogue.dsn).uri)
         return Measured(seconds, peak, json.loads(path.read_text()))
 
 

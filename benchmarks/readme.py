@@ -16,7 +16,7 @@ def speed(result: Result) -> str:
     environment = result["environment"]
     cores = {2: "two"}.get(environment["cores"], environment["cores"])
     header = (f"{tracks:,} tracks", "seconds", "tracks per second")
-    lines = [*_runs(result)]
+    lines: list[tuple[str, ...]] = [*_runs(result)]
     floors = [seconds(result, name, "floor") for name in (_BY_DAY, _BY_TRACK) if name in result["floors"]]
     names = " / ".join(name for name in (_BY_DAY, _BY_TRACK) if name in result["floors"])
     lines.append(

@@ -66,7 +66,7 @@ def _no_settings_of_the_developer() -> Iterator[None]:
 def _the_server_is_near() -> Iterator[None]:
     """How long a busy machine takes to answer does not decide the size of the batches in a test."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("forecaster.postgres.session._FAR", math.inf)
+        patch.setattr("forecaster.postgres.connection._FAR", math.inf)
         yield
 
 

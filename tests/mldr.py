@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
-from forecaster.model.mldr import RATE_MAX
+from forecaster.model.mldr_fit import RATE_MAX
 
 Array = npt.NDArray[np.float64]
 Record = tuple[date, float]

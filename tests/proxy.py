@@ -30,6 +30,8 @@ class Proxy:
         """Whether that was said, or `stall` called."""
         self.turns: list[tuple[int, bytes]] = []
         """What clients began to say each time that it was their turn, and on which of their connections."""
+        self.received = 0
+        """Bytes that the server has said."""
         self._over = threading.Event()
 
     def __enter__(self) -> Self:
@@ -85,6 +87,7 @@ class Proxy:
                 elif source in self.there:
                     self._over.wait(self.pause)
                 if source in self.there:
+                    self.received += len(data)
                     at_turn.set()
                 elif at_turn.is_set():
                     at_turn.clear()

@@ -5,11 +5,12 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import fields, is_dataclass
 from importlib import import_module
-from typing import Any, NoReturn, get_type_hints
+from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
 import click
 
@@ -23,6 +24,9 @@ from forecaster.process.environment import settle
 from forecaster.process.signals import Interrupted
 from forecaster.process.unexpected import is_unexpected, translated
 
+if TYPE_CHECKING:
+    from forecaster.postgres.early import Early
+
 Body = Callable[..., None]
 
 
@@ -33,9 +37,11 @@ class Command(click.Command):
     not need them, so they do not wait for them.
     """
 
-    def __init__(self, name: str, text: str, *parameters: click.Parameter) -> None:
+    def __init__(self, name: str, text: str, *parameters: click.Parameter, connects: bool = False) -> None:
         own = [copy(parameter) for parameter in (*parameters, *SPEAKING)]
         super().__init__(name, params=own, help=inspect.cleandoc(text))
+        self.connects = connects
+        """Whether the first thing that the body does is to connect, unless its catalogue is in files."""
         for parameter in own:
             if isinstance(parameter, Option):
                 parameter.belong_to(name)
@@ -63,14 +69,30 @@ class Command(click.Command):
             check_settings(settings, ctx)
             ctx.default_map = {name: setting.typed for name, setting in settings.of(self).items()}
 
+    @contextmanager
+    def _connecting(self, options: Mapping[str, Any]) -> Iterator["Early | None"]:
+        """Begin to connect, so that the server answers while the body is imported."""
+        if not self.connects or options.get("source") is not None:
+            yield None
+            return
+        from forecaster.postgres.early import begin  # noqa: PLC0415 - help needs no driver
+
+        early = begin(options["database_url"])
+        try:
+            yield early
+        finally:
+            if early:
+                early.close()
+
     def invoke(self, ctx: click.Context) -> None:
         """Set up logging and output, and run the body."""
         output = _output(ctx)
         _tell_settings(ctx, output)
         try:
             settle(os.environ)  # before Polars reads it
-            body = self.body()
-            body(**arguments(body, {**ctx.params, "output": output}))
+            with self._connecting(ctx.params) as early:
+                body = self.body()
+                body(**arguments(body, {**ctx.params, "output": output, "early": early}))
         except KeyboardInterrupt:  # by Polars, ahead of our own handler; click would call it "Aborted!"
             raise Interrupted(signal.SIGINT) from None
         except ForecasterError as error:

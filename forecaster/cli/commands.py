@@ -118,6 +118,7 @@ _CONFIGURED = (
         option("--dry-run", is_flag=True, help="Do everything except write."),
         *options.REPORTING,
         *options.DATABASE,
+        connects=True,
     ),
     Command(
         "run",
@@ -175,6 +176,7 @@ _CONFIGURED = (
         *options.PLAUSIBILITY,
         *options.REPORTING,
         *options.DATABASE,
+        connects=True,
     ),
     Command(
         "dump",

@@ -17,7 +17,7 @@ def mldr(config: RunConfig, to: ReportFiles, where: Where, output: Output) -> No
     with to.written("mldr", report, output):
         try:
             with where.database() as dsn, output.following(report):
-                run(ArtistRates(dsn, where.schema), config, report=report)
+                run(ArtistRates(dsn, where.schema, where.early), config, report=report)
         finally:
             output.warn(report.warnings)
         summarise_rates(report, output)

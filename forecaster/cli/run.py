@@ -9,7 +9,6 @@ from forecaster.cli.report_files import ReportFiles
 from forecaster.cli.summary import fail_if_implausible, fail_if_refused, summarise, summarise_buckets
 from forecaster.cli.where import Files, Where
 from forecaster.errors import InvalidOptionError
-from forecaster.parquet import session as parquet
 from forecaster.postgres.tracks import Database
 from forecaster.run.batch import Engine
 from forecaster.run.config import RunConfig
@@ -52,7 +51,7 @@ def _run_tables(config: RunConfig, where: Where, spread: Spread, to: ReportFiles
     with to.written("run", report, output):
         try:
             with where.database() as dsn, output.following(report), spread.chosen() as engine:
-                run_pending(Database(dsn, where.schema), config, engine, report)
+                run_pending(Database(dsn, where.schema, where.early), config, engine, report)
         finally:
             output.warn(report.all_warnings)
         summarise(report, output)
@@ -63,6 +62,8 @@ def _run_tables(config: RunConfig, where: Where, spread: Spread, to: ReportFiles
 def _run_files(
     config: RunConfig, source: str, files: Files, spread: Spread, to: ReportFiles, output: Output
 ) -> None:
+    from forecaster.parquet import session as parquet  # noqa: PLC0415 - a run in a database needs none of it
+
     report = Report(buckets=0)
     with to.written("run", report, output):
         catalogue = parquet.Files(source, files.sink, files.mldr)

@@ -12,6 +12,7 @@ from forecaster.cli.options import was_typed
 from forecaster.cli.settings import kept
 from forecaster.errors import InvalidOptionError
 from forecaster.postgres.dsn import Dsn, resolve
+from forecaster.postgres.early import Early
 from forecaster.postgres.embedded import default_data_dir, running_server
 from forecaster.process.logs import log
 
@@ -24,11 +25,13 @@ class Where:
     data_dir: Path | None
     schema: str
     stall_timeout: float
+    early: Early | None = None
+    """The connection to the database that is already being opened, if the command is given one."""
 
     @contextmanager
     def database(self) -> Iterator[Dsn]:
         """Yield the configured database, else the embedded server; log which one."""
-        dsn = resolve(self.database_url)
+        dsn = self.early.dsn if self.early else resolve(self.database_url)
         if dsn is None:
             if self.database_url is not None:  # as from "$UNSET" in a script
                 raise InvalidOptionError("--database-url is empty", hint="give a URL, or omit the option")

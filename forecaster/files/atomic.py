@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,7 +55,7 @@ def check_target(path: Path, /) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Yield a new file that replaces `path` once it is complete and on disk. Remove it on failure."""
     target = file_itself(path)
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".{os.urandom(8).hex()}.tmp")
     try:
         with refusing(path, "written"):
             with temporary.open("xb") as file:

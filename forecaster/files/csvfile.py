@@ -5,10 +5,9 @@ import gzip
 import io
 from collections import Counter, deque
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.csv as pa_csv
 
 from forecaster.errors import BadFileError
 from forecaster.files.dialect import (
@@ -20,6 +19,10 @@ from forecaster.files.dialect import (
     refuse_other_formats,
 )
 from forecaster.process.numbers import counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
 
 # gzip makes rows of numbers some 5 to 50 times smaller, and any data at most 1,032 times.
 _MOST_PACKED, _ALWAYS_UNPACKED = 200, 100_000_000
@@ -73,7 +76,8 @@ def _check_text(data: bytes, path: Path) -> None:
 
 def _rows(data: bytes, path: Path, dialect: Dialect, forms: Forms) -> pl.DataFrame:
     columns = _column_names(data, path, dialect, forms)
-    if len(columns) > 1:  # else an empty line at the end is a NULL
+    ends_well = data[-1:] == b"\n" and data[-2:-1] not in (b"\r", b"\n")
+    if len(columns) > 1 and not ends_well:  # of a single column, an empty line at the end is a NULL
         data = data.rstrip(b"\r\n") + b"\n"
     plain = _plain_rows(data, columns, dialect.separator)
     return _checked_rows(data, columns, path, dialect, forms) if plain is None else plain
@@ -99,6 +103,8 @@ def _checked_rows(
     data: bytes, columns: list[str], path: Path, dialect: Dialect, forms: Forms
 ) -> pl.DataFrame:
     """Read the rows by pyarrow, which says which row has too many or too few values."""
+    import pyarrow as pa  # noqa: PLC0415 - takes long, and few commands need it
+
     ragged: list[pa_csv.InvalidRow] = []
     # `concat` fails if the two readers find different column names.
     nothing = pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
@@ -131,10 +137,14 @@ def _has_a_known_name(columns: list[str], forms: Forms) -> bool:
     return not forms or not frozenset().union(*forms).isdisjoint(columns)
 
 
-def _table(data: bytes, columns: list[str], ragged: list[pa_csv.InvalidRow], separator: str, /) -> pa.Table:
+def _table(
+    data: bytes, columns: list[str], ragged: "list[pa_csv.InvalidRow]", separator: str, /
+) -> "pa.Table":
     """Read all values as text. Fail at a row longer or shorter than `columns`, and add it to `ragged`."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.csv as pa_csv  # noqa: PLC0415
 
-    def fail(row: pa_csv.InvalidRow) -> str:
+    def fail(row: "pa_csv.InvalidRow") -> str:
         ragged.append(row)
         return "error"
 

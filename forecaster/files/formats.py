@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import polars as pl
-import pyarrow as pa
 
 from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.files.csvfile import read_csv, read_packed_csv
@@ -35,7 +34,9 @@ class Format:
 
 
 def _read_parquet(path: Path, _forms: Forms) -> tuple[pl.DataFrame, Dialect]:
-    from pyarrow.parquet import ParquetFile  # noqa: PLC0415 - takes long, and a CSV does without
+    # Takes long, and a CSV does without.
+    import pyarrow as pa  # noqa: PLC0415
+    from pyarrow.parquet import ParquetFile  # noqa: PLC0415
 
     check_name(path)
     with path.open("rb") as file, contextlib.suppress(ValueError, pa.ArrowException):  # Polars reports these

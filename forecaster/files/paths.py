@@ -5,11 +5,11 @@ import os
 import pwd
 import re
 import stat
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
 from polars.exceptions import PanicException, PolarsError
 
 from forecaster.errors import BadFileError
@@ -26,7 +26,7 @@ def refusing(path: Path | str, done: str, *, hint: str | None = None) -> Iterato
     """Turn the errors of the system, codecs and Polars about a file into `BadFileError`."""
     try:
         yield
-    except (OSError, EOFError, zlib.error, pa.ArrowInvalid, PolarsError, PanicException) as error:
+    except _failures() as error:
         reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
         if of_store := _OF_STORE.match(reason):
             reason = of_store[1]
@@ -34,6 +34,12 @@ def refusing(path: Path | str, done: str, *, hint: str | None = None) -> Iterato
         raise BadFileError(
             f"{path} cannot be {done}: {reason}", hint=None if is_of_system else hint
         ) from error
+
+
+def _failures() -> tuple[type[BaseException], ...]:
+    known = (OSError, EOFError, zlib.error, PolarsError, PanicException)
+    pyarrow = sys.modules.get("pyarrow")  # not imported for its error: that takes long
+    return (*known, pyarrow.ArrowInvalid) if pyarrow else known
 
 
 def check_name(name: Path | str) -> None:

@@ -7,9 +7,12 @@ from forecaster.model.segments import (
     INFLUENCE_MAX,
     INFLUENCE_PER_STREAM,
     SEGMENT_STARTS,
+    Table,
     influence_range,
     summed_before,
 )
+
+_MONTHS_PER_DECAY: Table = tuple(tuple(1 / rate for rate in rates) for rates in BASE_RATES)
 
 FACTOR_MAX = 1e9
 """Largest artist factor. Even at the lowest base rate it leaves exp(-4e6) of the streams: zero."""
@@ -42,4 +45,4 @@ def with_multiplier(tracks: pl.LazyFrame, /, *, influence: float | None) -> pl.L
 
 def _months_per_decay(month: pl.Expr) -> pl.Expr:
     """Sum 1 / base rate over the months before `month`."""
-    return summed_before(month, pl.col("influence_range"), values=1 / BASE_RATES, starts=SEGMENT_STARTS)
+    return summed_before(month, pl.col("influence_range"), values=_MONTHS_PER_DECAY, starts=SEGMENT_STARTS)

@@ -4,13 +4,12 @@ Source of every number: the production model's tables (docs/model.md).
 """
 
 from collections.abc import Sequence
+from itertools import accumulate, chain, pairwise
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-Table = npt.NDArray[np.float64]
+Table = Sequence[Sequence[float]]
 
 
 class _Segment(NamedTuple):
@@ -71,7 +70,13 @@ FITTED_WEIGHT = 0.67
 REACH_WEIGHT = 0.33
 
 # (ranges, segments), decay per month.
-BASE_RATES: Table = FITTED_WEIGHT * np.array(FITTED_RATES) + REACH_WEIGHT * np.array(REACH_RATES)
+BASE_RATES: Table = tuple(
+    tuple(
+        FITTED_WEIGHT * fitted + REACH_WEIGHT * reach
+        for fitted, reach in zip(FITTED_RATES, rates, strict=True)
+    )
+    for rates in REACH_RATES
+)
 
 
 def influence_range(influence: pl.Expr) -> pl.Expr:
@@ -93,23 +98,24 @@ def summed_before(
     first sum and slope suffices, however far away the month is. The sum over the months a <= t < b is the
     difference of two such sums.
     """
-    lengths = np.diff(np.array(starts))
-    at_start = np.concatenate(
-        [np.zeros((len(values), 1)), np.cumsum(values[:, :-1] * lengths, axis=1)], axis=1
-    )
+    lengths = [end - start for start, end in pairwise(starts)]
+    at_start = [
+        [0.0, *accumulate(value * length for value, length in zip(row, lengths, strict=False))]
+        for row in values
+    ]
     lies_in = segment(month, starts) - 1
     cell = influence_range * len(starts) + lies_in
-    return _look_up(at_start, cell) + _look_up(values, cell) * (month - _look_up(np.array(starts), lies_in))
+    return _look_up(at_start, cell) + _look_up(values, cell) * (month - _look_up([starts], lies_in))
 
 
 def base_rate(influence_range: pl.Expr, segment: int, /) -> pl.Expr:
     """Return the base rate per month of one segment, counted from 1."""
-    return _look_up(BASE_RATES[:, segment - 1], influence_range)
+    return _look_up([[row[segment - 1] for row in BASE_RATES]], influence_range)
 
 
 def _steps(edges: Sequence[int]) -> pl.Expr:
     return pl.lit(pl.Series(edges))
 
 
-def _look_up(table: npt.NDArray[np.float64] | npt.NDArray[np.int64], index: pl.Expr) -> pl.Expr:
-    return pl.lit(pl.Series(table.ravel())).gather(index)
+def _look_up(table: Table, index: pl.Expr) -> pl.Expr:
+    return pl.lit(pl.Series([*chain.from_iterable(table)])).gather(index)

@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -42,7 +41,7 @@ from forecaster.postgres.rights import check_rights, warnings_of_hidden_rows
 from forecaster.postgres.stall import hang_up
 from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import Tables
-from forecaster.postgres.wire import unpacked
+from forecaster.postgres.wire import packed_ids, unpacked, unpacked_ids
 from forecaster.process.secrets import brief
 from forecaster.process.signals import Cancel, Interrupted, both, interruptible
 from forecaster.tables import (
@@ -124,21 +123,23 @@ class Source:
     tables: Tables
     snapshot: str
     """From `export_snapshot`."""
-    name: str = field(default_factory=lambda: f"{client_name()} {secrets.token_hex(4)}")
+    name: str = field(default_factory=lambda: f"{client_name()} {os.urandom(4).hex()}")
     """Application name of the connections of connectorx, by which they can be found and ended."""
     readers: Readers | None = field(default=None, repr=False, compare=False)
     """The connections that are kept; None: each read has its own."""
 
     @contextmanager
     def connected(
-        self, exporter: Connection | None = None, *, like: Connection | None = None
+        self, exporter: Connection | None = None, *, spare: Callable[[], Connection] | None = None
     ) -> "Iterator[Source]":
         """Keep the connections that read until the end of the block.
 
-        `exporter`: the one that exported the snapshot, to be one of them; `like`: one that makes others open
-        faster.
+        `exporter`: the one that exported the snapshot, to be one of them; `spare`: waits for another one that
+        is being opened, which gets the snapshot while the caller goes on.
         """
-        with Readers(self.dsn, self.snapshot, exporter, like) as readers:
+        with Readers(self.dsn, self.snapshot, exporter, spare=spare) as readers:
+            if spare:
+                readers.open_ahead()
             yield replace(self, readers=readers)
 
     @property
@@ -150,12 +151,13 @@ class Source:
         """Find the tracks that have a row of streams, in ascending order; only `track_ids`, if given."""
         layout = self.tables.layout
         if track_ids is not None:
-            sql: str | Sequence[str] = statements.tracks_among(self.tables, integer_array(track_ids))
+            found = [statements.tracks_among(self.tables, integer_array(track_ids))]
         elif self.reads_by_index and (layout is None or layout.costs_of_ids().favour_index):
-            sql = statements.all_tracks_by_index(self.tables)
+            found = statements.all_tracks_by_index(self.tables)
         else:
-            sql = statements.all_tracks(self.tables)
-        return self.read(sql)["id"].cast(pl.Int64).sort()
+            found = [statements.all_tracks(self.tables)]
+        ids = [f"SELECT {packed_ids('t.id')} FROM ({sql}) AS t" for sql in found]
+        return unpacked_ids(self.read(ids)).sort()
 
     def stored(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.DataFrame:
         """Describe the stored forecasts: one row per track that has some, with columns of `stored_months`."""
@@ -272,18 +274,16 @@ class Source:
         day = self.read(statements.newest_day(self.tables, integer_array(some)))["day"].item()
         return None if day is None else int(day)
 
-    def read(self, sql: str | Sequence[str], *, many: bool = False) -> pl.DataFrame:
+    def read(self, sql: str | Sequence[str]) -> pl.DataFrame:
         """Read what a statement selects on the snapshot; two run at the same time, into one frame.
-
-        `many`: as for `query`.
 
         Raises `ConnectionLostError`, `StalledError` or `DatabaseUnreachableError` if the server is gone,
         `DatabaseError` for a statement that it refuses.
         """
         if self.readers is None:
             with self.connected() as source:
-                return source.read(sql, many=many)
-        read = partial(self.readers.read, many=many)
+                return source.read(sql)
+        read = self.readers.read
         if isinstance(sql, str) or len(sql) == 1:
             return read(sql if isinstance(sql, str) else sql[0])
         first, second = sql

@@ -1,8 +1,6 @@
 """ADBC connections: open them, run statements, and turn the driver's errors into ours."""
 
-import os
 import re
-import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -11,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 from math import inf
 from time import perf_counter
-from types import ModuleType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -29,29 +26,30 @@ from forecaster.errors import (
 )
 from forecaster.postgres.conditions import OF_A_POOLER, SESSION_OVER, hint_for, is_lost
 from forecaster.postgres.dsn import APPLICATION_NAME, Dsn, libpq_variables_hidden
+from forecaster.postgres.early import Early, given_name, opened
+from forecaster.postgres.early import client_name as client_name  # noqa: PLC0414 - exported
 from forecaster.postgres.pooling import pooled
 from forecaster.postgres.stall import Watch, bytes_passed, hang_up
 from forecaster.process.secrets import brief
 from forecaster.process.signals import Cancel, interruptible, outcome, started
 
-# ADBC imports this for data of a kind that it is never given here. It takes a quarter of all imports' time.
-_UNUSED = "pyarrow.dataset"
-_placeholder = ModuleType(_UNUSED)
-sys.modules.setdefault(_UNUSED, _placeholder)
+# ADBC imports pyarrow, and that NumPy, for data of kinds that it is never given here. Together they take a
+# third of all imports' time. What needs them later imports them then.
+_spared = "pyarrow.dataset" if "pyarrow" in sys.modules else "pyarrow"
+_placeholder: Any = None  # refuses the import
+_is_loaded = sys.modules.setdefault(_spared, _placeholder) is not None
 try:
-    import adbc_driver_postgresql.dbapi as driver
     from adbc_driver_manager.dbapi import Connection as Connection  # noqa: PLC0414 - exported
 finally:
-    if sys.modules[_UNUSED] is _placeholder:
-        del sys.modules[_UNUSED]
+    if not _is_loaded:
+        del sys.modules[_spared]
 
 _ISOLATION = "adbc.connection.transaction.isolation_level"
 _REPEATABLE_READ = {_ISOLATION: "adbc.connection.transaction.isolation.repeatable_read"}
-# Else the driver first asks for the columns of a result, and wraps the statement in a COPY: three turns.
+# Else the driver first asks for the columns of a result, and wraps the statement in a COPY: three turns. This
+# way, all rows have come when the call returns, and an error has its SQLSTATE whichever row it comes with.
 _IN_ONE_TURN = {"adbc.postgresql.use_copy": "false"}
 _READ_COMMITTED = {_ISOLATION: "adbc.connection.transaction.isolation.read_committed"}
-# Overrides what server, database and user have set: names are sent in it, and connectorx sets it too.
-_ENCODING = "client_encoding=UTF8"
 # The driver appends our statement to a message. libpq appends a guess to that of a lost connection.
 _STATEMENT = "\nQuery was: "
 _GUESS = "\tThis probably means the server terminated abnormally\n\tbefore or while processing the request.\n"
@@ -75,10 +73,11 @@ _ASKS = f"{APPLICATION_NAME}: asks"
 NAME_BYTES = 63
 # In every language, the server's errors have two blanks after the severity; libpq's own do not.
 _TURNED_AWAY = re.compile(r"failed: [^\W\d_]+:  ")
-_HOST_LENGTH = 27  # of the 63 bytes of an application name, which also has to hold a pid and an instant
 
 CONNECT_TIMEOUT = 3.5
 """Seconds to wait for a server that does not answer, unless `connect_timeout` is longer."""
+
+_FAR = 0.01  # seconds of a short statement from which on a server is far away
 
 _OPENS_WITHIN = 1.0  # seconds until a connection that is no longer needed is abandoned
 
@@ -90,18 +89,24 @@ T = TypeVar("T")
 
 @contextmanager
 def connect(
-    dsn: Dsn, *, repeatable_read: bool = False, like: Connection | None = None, begun: bool = True
+    dsn: Dsn,
+    *,
+    repeatable_read: bool = False,
+    like: Connection | None = None,
+    begun: bool = True,
+    early: Early | None = None,
 ) -> Iterator[Connection]:
     """Open a connection with one transaction. At the end, roll back what was not committed.
 
     With `like`, a connection to the same database, it opens faster: the driver need not ask the server for
-    its types again. If not `begun`, each statement is its own transaction, until `begin`.
+    its types again. If not `begun`, each statement is its own transaction, until `begin`; then `early` may
+    be a connection to the same database, which is used unless it has been.
 
     Raises `DatabaseUnreachableError` if no connection can be made, `DatabaseError` for a statement that the
     server refuses.
     """
     isolation = _REPEATABLE_READ if repeatable_read else _READ_COMMITTED
-    connection = _open(dsn, isolation if begun else None, like)
+    connection = _open(dsn, isolation if begun else None, like, early)
     _databases[connection] = dsn
     try:
         with statement_errors(dsn):
@@ -137,25 +142,22 @@ def _close(opening: Future[Connection]) -> None:
         opening.result().close()
 
 
-def _open(dsn: Dsn, options: Mapping[str, str] | None, like: Connection | None) -> Connection:
-    def opened() -> Connection:
+def _open(
+    dsn: Dsn, options: Mapping[str, str] | None, like: Connection | None, early: Early | None = None
+) -> Connection:
+    def connection() -> Connection:
         dsn.check_socket()
+        if like is None:
+            handles = (early.take() if early and options is None else None) or opened(dsn, options)
+            return Connection(*handles, dict(options or {}), autocommit=options is None)
         with libpq_variables_hidden():
-            connection: Connection
-            if like is None:
-                connection = driver.connect(
-                    f"{_named(dsn).libpq_uri}&{_ENCODING}",
-                    conn_kwargs=dict(options or {}),
-                    autocommit=options is None,
-                )
+            clone: Connection = like.adbc_clone()
+            if options is None:
+                clone.adbc_connection.set_autocommit(True)
             else:
-                connection = like.adbc_clone()
-                if options is None:
-                    connection.adbc_connection.set_autocommit(True)
-                else:
-                    connection.adbc_connection.set_options(**options)
-                    connection.rollback()  # the next transaction has the options
-            return connection
+                clone.adbc_connection.set_options(**options)
+                clone.rollback()  # the next transaction has the options
+            return clone
 
     given = dict(dsn.parameters).get("connect_timeout", "")
     # A little longer than the given time, so that libpq can say where it waited.
@@ -163,7 +165,7 @@ def _open(dsn: Dsn, options: Mapping[str, str] | None, like: Connection | None) 
     hint = "check the URL, that the server runs, and that it accepts this user"
     try:
         # libpq's own limit is per address, and a name may have several.
-        return interruptible(opened, cancel=None, timeout=patience)
+        return interruptible(connection, cancel=None, timeout=patience)
     except TimeoutError:
         within = f"no answer from {dsn.host}, port {dsn.port}, within {patience - 0.5:g} seconds"
         hint = "check host, port and network, or wait longer with connect_timeout in the URL"
@@ -198,24 +200,6 @@ def not_again(error: ConnectionLostError | StalledError, hint: str) -> Forecaste
     if isinstance(error, StalledError):
         return StalledError(f"{error}. The write was interrupted, and may have been stored", hint=hint)
     return DatabaseError(f"the connection was lost while writing: {error}", hint=hint)
-
-
-def client_name() -> str:
-    """Return the application name of this process's connections: `forecaster HOST PID`."""
-    host = re.sub(r"[^A-Za-z0-9.-]", "", socket.gethostname().partition(".")[0])
-    return f"forecaster {host[:_HOST_LENGTH] or 'unknown'} {os.getpid()}"
-
-
-def _named(dsn: Dsn) -> Dsn:
-    """Add our application name, unless the user has given one."""
-    name = _given_name(dsn) or client_name()
-    return replace(dsn, parameters=(*dsn.parameters, ("application_name", name)))
-
-
-def _given_name(dsn: Dsn) -> str:
-    """Return the application name that the user has given; empty if none."""
-    name = dict(dsn.parameters).get("application_name", APPLICATION_NAME)
-    return "" if name == APPLICATION_NAME else name
 
 
 def end_connections(dsn: Dsn, application_name: str) -> None:
@@ -255,7 +239,7 @@ def _at_work(dsn: Dsn) -> bool:
             SELECT count(*) FROM pg_catalog.pg_stat_activity
             WHERE ({_OURS} OR application_name = nullif($2, '')) AND pid <> pg_backend_pid()
               AND (wait_event_type IS DISTINCT FROM 'Client' OR {is_slow})"""
-        return bool(query(connection, sql, (client_name(), _given_name(dsn))).item())
+        return bool(query(connection, sql, (client_name(), given_name(dsn))).item())
 
 
 def _end_ours(dsn: Dsn) -> int:
@@ -265,23 +249,16 @@ def _end_ours(dsn: Dsn) -> int:
         return int(query(connection, sql, (client_name(),)).item())
 
 
-def query(
-    connection: Connection, sql: str, parameters: tuple[Any, ...] = (), *, many: bool = False
-) -> pl.DataFrame:
-    """Run one statement and return its rows.
-
-    `many`: whether there may be so many that they have to be decoded while they come, for two more turns.
-    """
-    # pyarrow would import pandas to convert Python's own values, which takes a third of a second.
+def query(connection: Connection, sql: str, parameters: tuple[Any, ...] = ()) -> pl.DataFrame:
+    """Run one statement and return its rows."""
     row = pl.DataFrame({f"${number}": [value] for number, value in enumerate(parameters, 1)})
     # The driver would ask the server for the type of a NULL without one, in two further turns.
-    bound = row.cast({pl.Null: pl.String}).to_arrow() if parameters else None
-    with connection.cursor(adbc_stmt_kwargs=None if many else _IN_ONE_TURN) as cursor:
+    bound = row.cast({pl.Null: pl.String}) if parameters else None
+    with connection.cursor(adbc_stmt_kwargs=_IN_ONE_TURN) as cursor:
 
         def rows() -> pl.DataFrame:
             cursor.execute(sql, bound)
-            # Fetched as Arrow, so that an error that comes with the rows keeps its SQLSTATE.
-            return pl.DataFrame(cursor.fetch_arrow_table())
+            return pl.DataFrame(cursor.fetch_arrow())
 
         return _timed(connection, rows, cursor.adbc_cancel)
 
@@ -292,18 +269,18 @@ def execute(connection: Connection, sql: str) -> None:
         _timed(connection, lambda: cursor.execute(sql), cursor.adbc_cancel)
 
 
-def distance(connection: Connection) -> float:
-    """Return the seconds that the quickest statement has taken so far: those of a few round trips.
+def is_far(connection: Connection) -> bool:
+    """Whether the server is far away, by the statement that it answered the quickest; False before the first.
 
-    Infinite before the first statement.
+    Then waiting for answers takes longer than what is saved by asking often.
     """
-    return _quickest.get(connection, inf)
+    return _quickest.get(connection, 0.0) > _FAR
 
 
 def _timed(connection: Connection, call: Callable[[], T], cancel: Callable[[], object]) -> T:
     start = perf_counter()
     result = _call(connection, call, cancel)
-    _quickest[connection] = min(perf_counter() - start, distance(connection))
+    _quickest[connection] = min(perf_counter() - start, _quickest.get(connection, inf))
     return result
 
 
@@ -321,9 +298,15 @@ def each_committed(connection: Connection) -> Iterator[None]:
         set_autocommit(False)
 
 
-def begin(connection: Connection) -> None:
-    """Begin a transaction that only reads one snapshot, and lasts until the connection is closed."""
-    execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+def begin(connection: Connection, *others: str) -> None:
+    """Begin a transaction that only reads one snapshot, and lasts until the connection is closed.
+
+    Runs the other statements in it, for their effect, in the same round trip.
+    """
+    with connection.cursor() as cursor:
+        statement = cursor.adbc_statement
+        statement.set_sql_query("; ".join(["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", *others]))
+        _call(connection, statement.execute_update, cursor.adbc_cancel)
 
 
 def commit(connection: Connection) -> None:
@@ -343,9 +326,7 @@ def copy_in(
     with connection.cursor() as cursor:
 
         def ingested() -> int:
-            return cursor.adbc_ingest(
-                table, rows.to_arrow(), mode="append", db_schema_name=schema, temporary=temporary
-            )
+            return cursor.adbc_ingest(table, rows, mode="append", db_schema_name=schema, temporary=temporary)
 
         return _call(connection, ingested, cursor.adbc_cancel)
 

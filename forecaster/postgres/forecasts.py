@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from forecaster.frames.casting import Fitted
-from forecaster.postgres.connection import Connection, commit, integer_array, query
+from forecaster.postgres.arrays import fits_in_arrays, insert_arrays
+from forecaster.postgres.connection import Connection, commit, execute, integer_array, is_far, query
 from forecaster.postgres.rows import Stored, append
 from forecaster.postgres.runs import FOUND, TRACKS, query_and_keep
 from forecaster.postgres.sifting import SOME, DisturbedError, Sift, store_or_sift
@@ -52,7 +53,10 @@ class _Write:
     def directly(self) -> Stored:
         if len(self.rows):
             self._make_room()
-            append(self.connection, self.tables, FORECAST_TABLE, self.rows)
+            if is_far(self.connection) and fits_in_arrays(self.tables):
+                insert_arrays(self.connection, self.tables, self.rows, horizon=self.horizon)
+            else:
+                append(self.connection, self.tables, FORECAST_TABLE, self.rows)
         self._check_and_keep(self._tracks)
         commit(self.connection)
         return Stored(len(self.rows), [])
@@ -111,8 +115,10 @@ class _Write:
 
     def _make_room(self) -> None:
         if self.replace:
-            sql = f"DELETE FROM {self._target} WHERE cm_track_id = ANY ($1)"
-            query(self.connection, sql, (self._tracks,))
+            execute(
+                self.connection,
+                f"DELETE FROM {self._target} WHERE cm_track_id = ANY ({integer_array(self._tracks)})",
+            )
 
     def _check_taken(self, tracks: pl.Series) -> None:
         """Check that each of these tracks has rows of another writer, and none of this run."""

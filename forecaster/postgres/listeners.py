@@ -50,7 +50,7 @@ def unusable_rows(source: Source, artist_ids: pl.Series, *, without_artist: bool
 def read_listeners(source: Source, artist_ids: pl.Series) -> Listeners:
     """Read, in parallel, all records of the artists."""
     batches = slices(artist_ids, max(1, -(-len(artist_ids) // CONNECTIONS)))
-    wire = source.read([_records(source, integer_array(ids)) for ids in batches], many=True)
+    wire = source.read([_records(source, integer_array(ids)) for ids in batches])
     earliest = source.read(_earliest(source, integer_array(artist_ids)))
     duplicates = 0
     if not source.tables.has_day_key(LISTENERS_TABLE):

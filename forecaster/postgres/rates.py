@@ -16,6 +16,7 @@ from forecaster.model.mldr import artist_rates
 from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import Connection, not_again, statement_errors
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.early import Early
 from forecaster.postgres.listeners import Listeners, artists, rated, read_listeners, unusable_rows
 from forecaster.postgres.mldr import store_rates
 from forecaster.postgres.rights import warnings_of_hidden_rows
@@ -46,6 +47,8 @@ class ArtistRates:
 
     dsn: Dsn
     schema: str = "public"
+    early: Early | None = None
+    """A connection to it that is already being opened, for the first session."""
 
     def session(self, config: "RunConfig", report: "Report", /) -> DatabaseSession:
         """Begin a run in these tables. Raises `InvalidOptionError` for a limit, and to refresh."""
@@ -55,7 +58,7 @@ class ArtistRates:
             raise InvalidOptionError("refresh is not supported: MLDR does not record what it was made from")
         report.asked = {"artist_ids": list(config.ids)}
         report.replace, report.dry_run = config.replace, config.dry_run
-        return DatabaseSession(self.dsn, self.schema, Rates(), config, report)
+        return DatabaseSession(self.dsn, self.schema, Rates(), config, report, self.early)
 
 
 class Rates:

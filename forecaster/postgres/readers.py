@@ -1,7 +1,7 @@
 """Connections that read one snapshot: threads share them, and they are kept until it has been read."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Self
@@ -9,8 +9,9 @@ from typing import Self
 import adbc_driver_manager as adbc
 import polars as pl
 
-from forecaster.errors import ConnectionLostError, DatabaseError
-from forecaster.postgres.connection import Connection, begin, connect, execute, query, statement_errors
+from forecaster.errors import ConnectionLostError, DatabaseError, ForecasterError
+from forecaster.postgres.conditions import SESSION_OVER
+from forecaster.postgres.connection import Connection, begin, connect, query, statement_errors
 from forecaster.postgres.dsn import Dsn
 
 CONNECTIONS = 2
@@ -19,6 +20,7 @@ CONNECTIONS = 2
 # Each of these timeouts could end a transaction that is idle while others read or compute. Without them
 # nothing is delayed, because no other work waits for it.
 _LIFTED_TIMEOUTS = ("idle_in_transaction_session_timeout", "transaction_timeout")
+_OPENED_WITHIN = 0.5  # seconds to wait, at the end, for a connection that is being opened
 _NAMES = ", ".join(f"'{name}'" for name in _LIFTED_TIMEOUTS)
 # With the default of 4 MB, a server that scans a table would write it to its disk, and take several times as
 # long.
@@ -41,10 +43,13 @@ class Readers:
     """The connection that exported it, to be among those that read; others open faster with it."""
     like: Connection | None = None
     """A connection to the same database that is not to be among them, but makes others open faster."""
+    spare: Callable[[], Connection] | None = None
+    """Waits for a connection that is being opened to be among them; its caller closes it."""
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _idle: list[Connection] = field(default_factory=list)
     _busy: list[Connection] = field(default_factory=list)
     _opening: int = 0
+    _is_over: bool = False
     _one_opens: threading.Lock = field(default_factory=threading.Lock)
     _stacks: dict[Connection, ExitStack] = field(default_factory=dict)
 
@@ -57,17 +62,33 @@ class Readers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for stack in self._stacks.values():
+        self._is_over = True
+        # A connection that is still being opened is closed by the thread that opens it.
+        waited = self._one_opens.acquire(timeout=_OPENED_WITHIN)
+        for stack in [*self._stacks.values()]:
             stack.close()
+        if waited:
+            self._one_opens.release()
 
-    def read(self, sql: str, *, many: bool = False) -> pl.DataFrame:
-        """Run a statement on the next connection that is free, and return its rows; `many` as for `query`.
+    def open_ahead(self) -> None:
+        """Open one more connection in another thread. If that fails, the read that needs it opens it."""
+
+        def opened() -> None:
+            with suppress(ForecasterError), self._room():
+                self._idle.append(self._opened())
+
+        with self._changed:
+            self._opening += 1
+        threading.Thread(target=opened, daemon=True).start()
+
+    def read(self, sql: str) -> pl.DataFrame:
+        """Run a statement on the next connection that is free, and return its rows.
 
         Raises `ConnectionLostError` if the session or that of the snapshot is over, `DatabaseError` for a
         statement that the server refuses, and what opening a connection raises.
         """
         with self._one() as connection, _failed(self.dsn):
-            return query(connection, sql, many=many)
+            return query(connection, sql)
 
     def cancel(self) -> None:
         """Ask the server to cancel the statements in progress."""
@@ -99,29 +120,34 @@ class Readers:
                 self._busy.append(self._idle.pop())
                 return self._busy[-1]
             self._opening += 1
-        opened: list[Connection] = []
+        with self._room():
+            self._busy.append(connection := self._opened())
+        return connection
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """Open a connection, in a block, for which there is room."""
         try:
-            opened.append(self._opened())
+            yield
         finally:
             with self._changed:
                 self._opening -= 1
-                self._busy += opened
                 self._changed.notify()
-        return opened[0]
 
     def _opened(self) -> Connection:
         """Open a connection to the snapshot."""
         with self._one_opens, ExitStack() as stack:
             like = self.exporter or self.like or next(iter(self._stacks), None)
-            connection = stack.enter_context(connect(self.dsn, like=like, begun=False))
-            begin(connection)
+            spare, self.spare = self.spare, None
+            connection = spare() if spare else stack.enter_context(connect(self.dsn, like=like, begun=False))
             try:
-                execute(connection, f"SET TRANSACTION SNAPSHOT '{self.snapshot}'")
-            except adbc.Error as error:
-                gone = f"the session that holds the snapshot is over: {self.dsn.redact(f'{error}')}"
-                raise ConnectionLostError(gone) from None
-            query(connection, f"SELECT {READ_LONG}")
-            self._stacks[connection] = stack.pop_all()
+                with statement_errors(self.dsn):
+                    begin(connection, f"SET TRANSACTION SNAPSHOT '{self.snapshot}'", f"SELECT {READ_LONG}")
+            except DatabaseError as error:
+                gone = f"the session that holds the snapshot is over: {error}"
+                raise ConnectionLostError(gone, hint=SESSION_OVER) from None
+            if not self._is_over:
+                self._stacks[connection] = stack.pop_all()
         return connection
 
 

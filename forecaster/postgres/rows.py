@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import adbc_driver_manager as adbc
-import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from forecaster.errors import WriteRefusedError
 from forecaster.frames import casting
@@ -126,14 +124,21 @@ def _inserted_so_far(connection: Connection, tables: Tables, table: str) -> int 
 
 
 def with_ids(rows: pl.DataFrame, tables: Tables, table: str) -> pl.DataFrame:
-    """Add ids where the column needs UUIDs that, until now, an application has generated."""
+    """Add ids where the column needs them from us."""
+    return rows.with_columns(id=_random_uuids(len(rows))) if needs_ids(tables, table) else rows
+
+
+def needs_ids(tables: Tables, table: str) -> bool:
+    """Whether the column of the ids needs UUIDs that, until now, an application has generated."""
     info = tables.columns[table]["id"]
-    needs_none = info.type != "uuid" or not info.not_null or info.has_default
-    return rows if needs_none else rows.with_columns(id=_random_uuids(len(rows)))
+    return info.type == "uuid" and info.not_null and not info.has_default
 
 
 def _random_uuids(number: int) -> pl.Series:
     """Generate version 4 UUIDs, of 16 bytes each."""
+    import numpy as np  # noqa: PLC0415 - few tables need it
+    import pyarrow as pa  # noqa: PLC0415
+
     octets = np.frombuffer(os.urandom(16 * number), dtype=np.uint8).reshape(number, 16).copy()
     octets[:, 6] = octets[:, 6] & 0x0F | 0x40
     octets[:, 8] = octets[:, 8] & 0x3F | 0x80

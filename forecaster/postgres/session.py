@@ -12,8 +12,9 @@ import polars as pl
 
 from forecaster.errors import PooledError
 from forecaster.postgres.catalogue import Source, export_snapshot, slices
-from forecaster.postgres.connection import Connection, begin, connect, connecting, distance, end_connections
+from forecaster.postgres.connection import Connection, begin, connect, connecting, end_connections, is_far
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.early import Early
 from forecaster.postgres.limits import Limit, check_limit, needed
 from forecaster.postgres.lock import ENDS_WITHIN, release_lock, take_lock
 from forecaster.postgres.look import Look, look
@@ -29,9 +30,6 @@ from forecaster.run.observe import observed
 from forecaster.run.plausible import Observed
 from forecaster.run.report import Report, Subject
 from forecaster.run.session import Opened
-
-_FAR = 0.01
-"""Seconds of a short statement from which on a batch should be large."""
 
 
 @dataclass
@@ -101,8 +99,16 @@ class Shared:
 class DatabaseSession:
     """A run in progress. After a lost connection it reconnects, and batches that are done stay done."""
 
-    def __init__(self, dsn: Dsn, schema: str, task: Task, config: RunConfig, report: Report) -> None:
-        self.dsn, self.schema, self.task = dsn, schema, task
+    def __init__(
+        self,
+        dsn: Dsn,
+        schema: str,
+        task: Task,
+        config: RunConfig,
+        report: Report,
+        early: Early | None = None,
+    ) -> None:
+        self.dsn, self.schema, self.task, self.early = dsn, schema, task, early
         self.config, self.report = config, report
         self.pending = Pending()
         self.created_at = datetime.now(UTC)
@@ -111,8 +117,8 @@ class DatabaseSession:
         self.record = RunRecord(dsn, report, self.created_at, config.parameters.horizon)
         self.holder: str | None = None
         """Application name that last held the lock."""
-        self.away = 0.0
-        """Seconds of the quickest statement when the run connected."""
+        self.is_far = False
+        """Whether the server was far away when the run connected."""
         self.limit: Limit | None = None
         """The limit of connections when the run connected."""
         self.goes_on = False
@@ -126,8 +132,8 @@ class DatabaseSession:
 
     @property
     def was_reached(self) -> bool:
-        """Whether the server has reported its version."""
-        return bool(self.report.server)
+        """Whether the server has reported its version, or accepted a connection before it was asked."""
+        return bool(self.report.server or (self.early and self.early.was_reached))
 
     @contextmanager
     def opened(self, *, repeats: bool) -> Iterator[Opened]:
@@ -142,13 +148,9 @@ class DatabaseSession:
             work = self.task.work(source, writer, self.config, shared)
 
             def cut(places: int | None) -> Sequence[pl.Series]:
-                size = self.task.batch_size(len(todo), source, places, is_far=self.away > _FAR)
-                log.debug(
-                    "%s per batch: at most %s, as a short statement takes %.1f ms",
-                    self.report.stages.unit,
-                    f"{size:,}",
-                    1000 * self.away,
-                )
+                size = self.task.batch_size(len(todo), source, places, is_far=self.is_far)
+                unit, where = self.report.stages.unit, "far away" if self.is_far else "nearby"
+                log.debug("%s per batch: at most %s; the server is %s", unit, f"{size:,}", where)
                 batches = [batch for part in self._parts(todo) if len(part) for batch in slices(part, size)]
                 if places is not None:
                     self._check_workers(min(places, work.at_once or places, len(batches)))
@@ -193,7 +195,8 @@ class DatabaseSession:
 
     def _connected(self, stack: ExitStack, *, repeats: bool) -> tuple[Source, Connection | None, Look]:
         # Without a transaction: a pooler that hands out transactions then gives its session to the writer.
-        reader = stack.enter_context(connect(self.dsn, begun=False))
+        reader = stack.enter_context(connect(self.dsn, begun=False, early=self.early))
+        spare = stack.enter_context(connecting(self.dsn, like=reader))
         opened = None if self.config.dry_run else stack.enter_context(connecting(self.dsn, like=reader))
         seen = look(reader, self.schema, self._rights)
         self._check(reader, seen, repeats=repeats)
@@ -205,8 +208,8 @@ class DatabaseSession:
             if writer:
                 release_lock(writer, seen.tables, table=self.task.target)
             raise
-        self.away = distance(reader)
-        source = stack.enter_context(Source(self.dsn, seen.tables, snapshot).connected(reader))
+        self.is_far = is_far(reader)
+        source = stack.enter_context(Source(self.dsn, seen.tables, snapshot).connected(reader, spare=spare))
         return source, writer, seen
 
     def _check(self, reader: Connection, seen: Look, *, repeats: bool) -> None:
@@ -214,7 +217,7 @@ class DatabaseSession:
         dry_run = self.config.dry_run
         if not dry_run:
             check_writable(reader, seen.state)
-        if not self.was_reached:  # later, the server may still count the connections that were lost
+        if not self.report.server:  # later, the server may still count the connections that were lost
             self.limit = seen.state.limit
             check_limit(self.limit, needed(dry_run=dry_run), own=1)
         self.report.server = seen.state.version

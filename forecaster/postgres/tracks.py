@@ -30,6 +30,7 @@ from forecaster.postgres.connection import (
     statement_errors,
 )
 from forecaster.postgres.dsn import Dsn, with_own_password
+from forecaster.postgres.early import Early
 from forecaster.postgres.forecasts import store_forecasts
 from forecaster.postgres.readers import CONNECTIONS
 from forecaster.postgres.rights import warnings_of_hidden_rows
@@ -40,7 +41,7 @@ from forecaster.postgres.stored import describe_irregular, has_key, missing_key,
 from forecaster.postgres.tables import Tables
 from forecaster.process.signals import Cancel, both
 from forecaster.run.batch import Computed, Done, History, Work, done_of
-from forecaster.run.forecast import forecast
+from forecaster.run.forecast import forecast, import_the_rest
 from forecaster.run.observe import by_end, observed
 from forecaster.run.report import TRACKS
 from forecaster.run.selection import limited, named
@@ -70,11 +71,14 @@ class Database:
 
     dsn: Dsn
     schema: str = "public"
+    early: Early | None = None
+    """A connection to it that is already being opened, for the first session."""
 
     def session(self, config: "RunConfig", report: "Report", /) -> DatabaseSession:
         """Begin a run in these tables."""
         report.describe(config)
-        return DatabaseSession(self.dsn, self.schema, Forecasts(), config, report)
+        import_the_rest()
+        return DatabaseSession(self.dsn, self.schema, Forecasts(), config, report, self.early)
 
 
 class Forecasts:

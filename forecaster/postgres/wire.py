@@ -1,8 +1,13 @@
-"""Send numbers of a track in few bytes: as 4-byte integers, and those that are none as floats."""
+"""Numbers packed by the server: those of a track as 4-byte integers, and those that are none as floats."""
 
-import numpy as np
+import struct
+from typing import TYPE_CHECKING
+
 import polars as pl
-import pyarrow as pa
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
 
 # Stands in the integers for a number that is none of 32 bits: the next of `others`.
 _ELSEWHERE = -(2**31)
@@ -32,8 +37,22 @@ def packed(value: str, whole: str) -> str:
     )
 
 
+def packed_ids(id_: str) -> str:
+    """SQL aggregate of the ids of all rows: ids (bytea). NULL for no rows."""
+    return f"string_agg(int8send({id_}), '') AS ids"
+
+
+def unpacked_ids(wire: pl.DataFrame) -> pl.Series:
+    """Unpack what `packed_ids` sent, of one statement or several."""
+    packed = b"".join(wire["ids"].drop_nulls())
+    return pl.Series("id", struct.unpack(f">{len(packed) // 8}q", packed), dtype=pl.Int64)
+
+
 def unpacked(wire: pl.DataFrame) -> pl.DataFrame:
     """Unpack what `packed` sent: `streams` becomes a list of Float64, empty for NULL; `others` is dropped."""
+    import numpy as np  # noqa: PLC0415 - takes long, and is imported while the server is asked
+    import pyarrow as pa  # noqa: PLC0415
+
     numbers, ends = _numbers(wire["streams"], ">i4")
     values = numbers.astype(np.float64)
     values[numbers == _ELSEWHERE] = _numbers(wire["others"], ">f8")[0]
@@ -43,8 +62,11 @@ def unpacked(wire: pl.DataFrame) -> pl.DataFrame:
 
 def _numbers(
     column: pl.Series, dtype: str
-) -> tuple["np.ndarray[tuple[int], np.dtype[np.generic]]", pa.Array]:
+) -> tuple["np.ndarray[tuple[int], np.dtype[np.generic]]", "pa.Array"]:
     """Return the numbers of all rows, and where in them each row begins, and the last one ends."""
+    import numpy as np  # noqa: PLC0415
+    import pyarrow as pa  # noqa: PLC0415
+
     binary = column.cast(pl.Binary).rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     _, offsets, data = binary.buffers()
     ends = np.frombuffer(offsets, np.int64)[binary.offset :][: len(binary) + 1]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import import_module
 
 import polars as pl
 
@@ -12,6 +13,7 @@ from forecaster.model import build_tracks, forecastable, records_and_facts, skip
 from forecaster.model.features import clean
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
+from forecaster.process.signals import started
 from forecaster.run.batch import Computed, Fit, History
 from forecaster.run.observe import by_end, observed, suspicious
 from forecaster.run.plausible import Limits
@@ -19,6 +21,12 @@ from forecaster.run.stages import Stages
 from forecaster.tables import FORECASTS, STREAMS
 
 _NONE: Limits = {}
+_NEEDED_LATER = ("forecaster.model.decay_fit", "pyarrow")
+
+
+def import_the_rest() -> None:
+    """Import, in a thread, what a run needs only when it has read: meanwhile it waits for its source."""
+    started(lambda: [import_module(name) for name in _NEEDED_LATER])
 
 
 def history_of(daily: pl.DataFrame, mldr: pl.LazyFrame, /) -> History:

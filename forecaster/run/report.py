@@ -1,8 +1,8 @@
 """The report of a run: counts, skipped tracks, seconds per stage; as an object and as JSON."""
 
 import json
+import os
 import platform
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -80,7 +80,7 @@ class Report:
     """
 
     subject: Subject = TRACKS
-    log_id: str = field(default_factory=lambda: secrets.token_hex(4))
+    log_id: str = field(default_factory=lambda: os.urandom(4).hex())
     """Identifies the run in log lines and reports."""
     run: int | None = None
     """Identifies the run in the history; None without one."""

@@ -8,7 +8,7 @@ from datetime import date
 import numpy as np
 import polars as pl
 
-from forecaster.frames.schemas import conform
+from forecaster.frames.schemas import RECORDS, conform
 from forecaster.model import Forecasts, build_tracks, forecastable, skipped
 from forecaster.model.features import WINDOW
 from forecaster.model.mldr import artist_rates
@@ -71,7 +71,8 @@ class KnownDays:
         start, end = start[is_known], end[is_known]
         number = np.minimum(end - start, WINDOW)
         row = np.arange(number.sum()) + np.repeat(end - np.cumsum(number), number)
-        records = self.frame[row].select("cm_track_id", "cm_artist_id", "daily_streams", day=pl.Series(row))
+        recent = self.frame[row].select("cm_track_id", "cm_artist_id", "daily_streams", row=pl.Series(row))
+        tracks = _in_window(recent.lazy())
         facts = self.frame[end - 1].select(
             "cm_track_id",
             "cm_artist_id",
@@ -80,13 +81,16 @@ class KnownDays:
             pl.col("date").alias("last_date"),
             "days_from_release",
         )
-        return records.lazy(), facts.lazy().join(_several_artists(records.lazy()), on="cm_track_id")
+        return tracks.select(RECORDS), facts.lazy().join(tracks.drop("streams"), on="cm_track_id")
 
 
-def _several_artists(records: pl.LazyFrame) -> pl.LazyFrame:
+def _in_window(recent: pl.LazyFrame) -> pl.LazyFrame:
+    """Collect the last records of each track: cm_track_id, streams, has_several_artists."""
     artist = pl.col("cm_artist_id")
-    several = (artist.min() < artist.max()).fill_null(value=False)
-    return records.group_by("cm_track_id").agg(has_several_artists=several)
+    return recent.group_by("cm_track_id").agg(
+        streams=pl.col("daily_streams").sort_by("row"),
+        has_several_artists=(artist.min() < artist.max()).fill_null(value=False),
+    )
 
 
 def rates_at(

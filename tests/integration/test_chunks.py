@@ -156,23 +156,3 @@ def failing(
         return history(source, track_ids)
 
     return read
-
-
-@pytest.mark.parametrize(("far", "sizes"), [(float("inf"), [50, 50, 50, 50, 50]), (0.0, [200, 50])])
-def test_few_and_large_for_a_server_far_away(
-    embedded_database: Dsn, far: float, sizes: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    load_golden(embedded_database)
-    monkeypatch.setattr(run_module, "BATCH", 50)
-    monkeypatch.setattr("forecaster.postgres.session._FAR", far)
-    read: list[int] = []
-    history = Source.history
-
-    def counted(source: Source, track_ids: pl.Series) -> History:
-        read.append(len(track_ids))
-        return history(source, track_ids)
-
-    monkeypatch.setattr(Source, "history", counted)
-    run(Database(embedded_database))
-    assert read == sizes
-    assert_frame_equal(stored(embedded_database), in_frames(golden_streams(), golden_mldr()))

@@ -14,7 +14,8 @@ from tests.proxy import Proxy
 from tests.tables import golden_mldr, golden_streams, initialise
 
 OPENING = 2  # turns to open a connection: whether there is TLS, and who asks
-LOCK, SNAPSHOT, RECORD = b"pg_try_advisory_lock", b"pg_export_snapshot", b"(log_id"
+LOCK, RECORD = b"pg_try_advisory_lock", b"(log_id"
+SNAPSHOT, ITS_NAME = b"pg_export_snapshot", b"SET TRANSACTION SNAPSHOT"
 
 
 @pytest.fixture
@@ -45,6 +46,8 @@ def test_of_a_run(filled: Dsn) -> None:
     assert up_to(SNAPSHOT, reader) == OPENING + 2 + 1 + 1
     assert up_to(LOCK, writer) == OPENING + 2
     assert up_to(RECORD, writer) == OPENING + 2 + 2
+    # The other one that reads is opened meanwhile, and has the snapshot in one turn.
+    assert up_to(ITS_NAME, of(proxy, ITS_NAME)) == OPENING + 1
     [last] = [number for number, said in enumerate(writer) if said.startswith(b"Q\0\0\0\x0bCOMMIT")]
     # The end of the record; and good-bye, which nobody answers.
     assert [said[:1] for said in writer[last + 1 :]] == [b"P", b"B", b"X"]
@@ -64,3 +67,21 @@ def test_of_rates(filled: Dsn) -> None:
         run(ArtistRates(proxy.dsn))
     assert up_to(SNAPSHOT, of(proxy, SNAPSHOT)) == OPENING + 2 + 1 + 1
     assert up_to(LOCK, of(proxy, LOCK)) == OPENING + 2
+
+
+@pytest.mark.parametrize(("limit", "stores"), [(float("inf"), 4), (-1.0, 2)], ids=["near", "far"])
+@pytest.mark.parametrize("replace", [False, True])
+def test_of_a_batch(
+    filled: Dsn, limit: float, stores: int, *, replace: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins, stores, checks and keeps, and commits. After a COPY, the driver begins again, in vain."""
+    monkeypatch.setattr("forecaster.postgres.connection._FAR", limit)
+    with Proxy(filled) as proxy:
+        assert run(Database(proxy.dsn), RunConfig(replace=replace)).results == 3
+    writer = of(proxy, LOCK)
+    first, last = (
+        [number for number, said in enumerate(writer) if verb in said[:30]][at]
+        for verb, at in ((b"BEGIN", 0), (b"COMMIT", -1))
+    )
+    in_vain = limit > 0
+    assert last - first + 1 == 1 + replace + stores + in_vain + 2 + 1 <= 10

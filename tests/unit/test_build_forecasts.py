@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from forecaster import build_forecasts
 from forecaster.errors import InvalidOptionError
-from forecaster.model.decay import fit_decay_rates
+from forecaster.model.decay_fit import fit_decay_rates
 from forecaster.model.parameters import Parameters
 from tests import reference
 from tests.building import FIRST, MLDR, OLD_ENOUGH, assert_partition, build, collected

@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from forecaster.model.decay import RATE_MAX, decay_rate, fit_decay_rates, with_points
+from forecaster.model.decay import decay_rate, with_points
+from forecaster.model.decay_fit import RATE_MAX, fit_decay_rates
 from tests import reference
 
 Array = npt.NDArray[np.float64]

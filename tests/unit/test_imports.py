@@ -169,6 +169,16 @@ def test_the_package_itself_loads_nothing_heavy() -> None:
     assert not {"polars", "numpy", "click"} & loaded_by("import forecaster")
 
 
+def test_connecting_early_loads_nothing_heavy() -> None:
+    assert not {"polars", "numpy", "pyarrow"} & loaded_by("import forecaster.postgres.early")
+
+
+def test_a_run_begins_without_what_only_computing_or_files_need() -> None:
+    loaded = loaded_by("import forecaster.cli.run")
+    assert "polars" in loaded
+    assert not {"numpy", "pyarrow", "connectorx", "dask"} & loaded
+
+
 def test_what_the_driver_is_spared_is_there_for_others() -> None:
     assert "pyarrow" in loaded_by("import forecaster.postgres.connection, pyarrow.dataset as d; d.dataset")
 

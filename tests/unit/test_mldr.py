@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from scipy.optimize import curve_fit
 
-from forecaster.model import mldr as module
-from forecaster.model.mldr import RATE_MAX, RATE_REASONS, artist_rates, fit_rates
+from forecaster.model import mldr_fit as module
+from forecaster.model.mldr import RATE_REASONS, artist_rates
+from forecaster.model.mldr_fit import RATE_MAX, fit_rates
 from tests.mldr import Record, assert_best, months_of, sse
 
 GOLDEN = Path(__file__).parents[1] / "golden"

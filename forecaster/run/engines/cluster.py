@@ -3,7 +3,6 @@
 import logging
 import os
 import queue
-import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -191,7 +190,7 @@ def each(
     even when it ran alone. An item may be executed more than once: if its worker is lost, another one starts
     it again. Raises `EngineError` if the scheduler is lost, or has no worker for a minute.
     """
-    run = secrets.token_hex(4)
+    run = os.urandom(4).hex()
     over: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
     going: dict[object, tuple[Item, Future[Result]]] = {}
     waiting = iter(items)

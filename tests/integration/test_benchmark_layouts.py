@@ -1,6 +1,7 @@
 """The benchmark's tables hold the same rows in each layout, and they lie there as its name says."""
 
 from functools import cache
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def made(server: Dsn, name: str) -> Catalogue:
     return laid_out(server, BY_NAME[name], TRACKS, say=lambda _: None)
 
 
-def streams(catalogue: Catalogue, columns: str, order: str) -> list[tuple[object, ...]]:
+def streams(catalogue: Catalogue, columns: str, order: str) -> list[tuple[Any, ...]]:
     table = catalogue.table(STREAMS_TABLE)
     return rows(catalogue.dsn, f"SELECT {columns} FROM {table} ORDER BY {order}").rows()
 

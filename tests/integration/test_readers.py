@@ -1,0 +1,113 @@
+"""A run reads on connections that it keeps: few of them, with few turns and bytes, in each thread."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from forecaster.errors import ConnectionLostError, DatabaseError
+from forecaster.postgres.catalogue import Source, export_snapshot
+from forecaster.postgres.connection import connect, query
+from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.readers import CONNECTIONS, Readers
+from forecaster.postgres.tables import Tables
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.session import run
+from tests import sql
+from tests.faults import as_observer, sessions, terminate, until
+from tests.proxy import Proxy
+from tests.tables import golden_streams, load_golden
+
+DRIVERS_OWN = 1  # on which ADBC looks the types up
+WRITER = 1
+PROCESS = "SELECT pg_backend_pid() AS pid, pg_sleep(0.1)::text AS slept"
+
+
+@contextmanager
+def reading(dsn: Dsn) -> Iterator[Readers]:
+    """On others than the connection that exported the snapshot."""
+    with (
+        connect(dsn, repeatable_read=True) as exporter,
+        Readers(dsn, export_snapshot(exporter), like=exporter) as readers,
+    ):
+        yield readers
+
+
+@pytest.fixture
+def golden(embedded_database: Dsn) -> Dsn:
+    load_golden(embedded_database)
+    return embedded_database
+
+
+def test_connections_of_a_run(golden: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many for ten batches as for one, and one turn per read; each number of a track takes four bytes."""
+    turns, received = [], []
+    for batch in (25, 250):
+        monkeypatch.setattr("forecaster.postgres.tracks.BATCH", batch)
+        with Proxy(golden) as proxy:
+            report = run(Database(proxy.dsn), RunConfig(dry_run=True))
+        assert report.results == 247
+        assert len(proxy.here) == DRIVERS_OWN + CONNECTIONS
+        turns.append(len(proxy.turns))
+        received.append(proxy.received)
+    assert turns[0] - turns[1] == 9 * CONNECTIONS  # of nine more batches, each read in two parts
+    numbers = golden_streams().group_by("cm_track_id").len()["len"].clip(upper_bound=365).sum()
+    assert 4 * numbers < received[1] < 8 * numbers
+
+
+def test_one_that_stores_has_one_more(golden: Dsn) -> None:
+    with Proxy(golden) as proxy:
+        assert run(Database(proxy.dsn)).results == 247
+    assert len(proxy.here) == DRIVERS_OWN + CONNECTIONS + WRITER
+
+
+def test_threads_share_them(embedded_database: Dsn) -> None:
+    """More threads than connections wait for each other; the one that exported the snapshot reads, too."""
+    with connect(embedded_database, repeatable_read=True) as exporter:
+        own = query(exporter, PROCESS)["pid"].item()
+        with (
+            Readers(embedded_database, export_snapshot(exporter), exporter) as readers,
+            ThreadPoolExecutor(6) as threads,
+        ):
+            readers.open_ahead()
+            pids = [frame["pid"].item() for frame in threads.map(readers.read, [PROCESS] * 12)]
+        assert len(set(pids)) == CONNECTIONS
+        assert own in pids
+        until(lambda: [session.pid for session in sessions(embedded_database)] == [own])
+
+
+def test_what_is_read_is_the_snapshot(embedded_database: Dsn) -> None:
+    sql.run(embedded_database, "CREATE TABLE things AS SELECT 1::bigint AS thing")
+    with connect(embedded_database, repeatable_read=True) as exporter:
+        source = Source(embedded_database, Tables("public", {}, ()), export_snapshot(exporter))
+        with source.connected(exporter) as source:
+            sql.run(embedded_database, "INSERT INTO things VALUES (2)")
+            both = source.read(["SELECT thing FROM things", "SELECT thing FROM things"])
+            assert both["thing"].to_list() == [1, 1]
+
+
+def test_after_an_error_another_one_is_opened(embedded_database: Dsn) -> None:
+    """The transaction of the failed statement is of no more use, the snapshot is."""
+    with reading(embedded_database) as readers:
+        for _ in range(2 * CONNECTIONS):
+            with pytest.raises(DatabaseError, match=r"^reading from .* \(SQLSTATE 22012\)$"):
+                readers.read("SELECT 1 / 0")
+            assert readers.read("SELECT 1::bigint AS one").item() == 1
+
+
+def test_one_that_ends_while_idle(embedded_database: Dsn) -> None:
+    with reading(embedded_database) as readers:
+        terminate(embedded_database, readers.read(PROCESS)["pid"].item())
+        with pytest.raises(ConnectionLostError, match=r"^reading from "):
+            readers.read(PROCESS)
+
+
+def test_timeouts_of_idle_transactions_are_lifted(embedded_database: Dsn) -> None:
+    limits = "idle_in_transaction_session_timeout"
+    sql.run(as_observer(embedded_database), f"ALTER DATABASE {embedded_database.dbname} SET {limits} = '1s'")
+    with reading(embedded_database) as readers:
+        readers.read("SELECT 1 AS one")
+        sql.run(as_observer(embedded_database), "SELECT pg_sleep(1.5)")
+        assert readers.read("SELECT 1::bigint AS one").item() == 1
