@@ -96,36 +96,41 @@ def main(
     Example:
       python -m benchmarks.commands --quick
     """
-    tracks = QUICK_TRACKS if quick else TRACKS
-    with _database(database_url, data_dir) as dsn, tempfile.TemporaryDirectory(prefix="fc") as work:
-        result = measure(dsn, tracks, rounds or (1 if quick else 5), Path(work), only=only)
+    tracks, stem = (QUICK_TRACKS, "commands-quick") if quick else (TRACKS, "commands")
     out.mkdir(parents=True, exist_ok=True)
-    stem = "commands-quick" if quick else "commands"
-    write_text(json.dumps(result, indent=1), out / f"{stem}.json")
-    write_text(markdown(result), out / f"{stem}.md")
-    click.echo(markdown(result))
+    with _database(database_url, data_dir) as dsn, tempfile.TemporaryDirectory(prefix="fc") as work:
+        for result in measure(dsn, tracks, rounds or (1 if quick else 5), Path(work), only=only):
+            write_text(json.dumps(result, indent=1), out / f"{stem}.json")
+            write_text(markdown(result), out / f"{stem}.md")
+    click.echo((out / f"{stem}.md").read_text())
 
 
-def measure(dsn: Dsn, tracks: int, rounds: int, work: Path, *, only: Sequence[str] = ()) -> dict[str, Any]:
-    """Measure every command, or those whose name begins with one of `only`, at a number of tracks."""
+def measure(
+    dsn: Dsn, tracks: int, rounds: int, work: Path, *, only: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Measure every command, or those whose name begins with one of `only`; yield the results so far."""
     by_track, by_day, empty = _catalogues(dsn, tracks)
     wanted = [
         line
         for line in _lines(by_track, by_day, empty, work)
         if not only or line.name.startswith(tuple(only))
     ]
-    return {
+    result: dict[str, Any] = {
         "environment": {
             "date": datetime.now(UTC).date().isoformat(),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             "machine": platform.machine(),
+            "load average": round(os.getloadavg()[-1], 1),  # of the last 15 minutes
             "python": platform.python_version(),
             **{package: version(package) for package in PACKAGES},
         },
         "tracks": by_track.tracks,
         "daily_rows": by_track.rows,
-        "lines": [_measured(line, rounds, work) for line in wanted],
+        "lines": [],
     }
+    for line in wanted:
+        result["lines"].append(_measured(line, rounds, work))
+        yield result
 
 
 def markdown(result: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
+from forecaster.postgres.catalogue import CONNECTIONS
 from forecaster.postgres.connection import quote_identifier
 from forecaster.postgres.layout import Layout
 from forecaster.tables import STREAMS, STREAMS_TABLE
@@ -165,8 +166,9 @@ def _seconds_by_key(layout: Layout) -> float:
 
 
 def _seconds_without(layout: Layout) -> float:
-    """Estimate how long reading takes without any key: nothing is looked up in each part."""
-    return replace(layout, parts=0).costs(round(layout.tracks)).scan + layout.costs_of_ids().scan
+    """Estimate how long reading takes without any key: two passes sort all rows, and nothing is looked up."""
+    passes = replace(layout, parts=0).costs(round(layout.tracks), scans=CONNECTIONS, whole=True)
+    return passes.scan + layout.costs_of_ids().scan
 
 
 @check("index of the streams", order=115)
@@ -189,7 +191,7 @@ def covering(context: Context) -> Iterator[Seen]:
 
 
 def _seconds(layout: Layout) -> float:
-    costs = layout.costs(round(layout.tracks))
+    costs = layout.costs(round(layout.tracks), scans=CONNECTIONS)
     return min(costs.index, costs.scan)
 
 

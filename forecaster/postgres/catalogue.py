@@ -41,7 +41,7 @@ from forecaster.postgres.rights import check_rights, warnings_of_hidden_rows
 from forecaster.postgres.stall import hang_up
 from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import Tables
-from forecaster.postgres.wire import unpacked
+from forecaster.postgres.wire import packed_ids, unpacked, unpacked_ids
 from forecaster.process.secrets import brief
 from forecaster.process.signals import Cancel, Interrupted, both, interruptible
 from forecaster.tables import (
@@ -151,12 +151,13 @@ class Source:
         """Find the tracks that have a row of streams, in ascending order; only `track_ids`, if given."""
         layout = self.tables.layout
         if track_ids is not None:
-            sql: str | Sequence[str] = statements.tracks_among(self.tables, integer_array(track_ids))
+            found = [statements.tracks_among(self.tables, integer_array(track_ids))]
         elif self.reads_by_index and (layout is None or layout.costs_of_ids().favour_index):
-            sql = statements.all_tracks_by_index(self.tables)
+            found = statements.all_tracks_by_index(self.tables)
         else:
-            sql = statements.all_tracks(self.tables)
-        return self.read(sql)["id"].cast(pl.Int64).sort()
+            found = [statements.all_tracks(self.tables)]
+        ids = [f"SELECT {packed_ids('t.id')} FROM ({sql}) AS t" for sql in found]
+        return unpacked_ids(self.read(ids)).sort()
 
     def stored(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.DataFrame:
         """Describe the stored forecasts: one row per track that has some, with columns of `stored_months`."""

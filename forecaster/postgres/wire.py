@@ -1,5 +1,6 @@
-"""Send numbers of a track in few bytes: as 4-byte integers, and those that are none as floats."""
+"""Numbers packed by the server: those of a track as 4-byte integers, and those that are none as floats."""
 
+import struct
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -33,6 +34,17 @@ def packed(value: str, whole: str) -> str:
         f"string_agg(int4send(coalesce({whole}, {_ELSEWHERE})), '') AS streams, "
         f"string_agg(float8send({value}), '') FILTER (WHERE {whole} IS NULL) AS others"
     )
+
+
+def packed_ids(id_: str) -> str:
+    """SQL aggregate of the ids of all rows: ids (bytea). NULL for no rows."""
+    return f"string_agg(int8send({id_}), '') AS ids"
+
+
+def unpacked_ids(wire: pl.DataFrame) -> pl.Series:
+    """Unpack what `packed_ids` sent, of one statement or several."""
+    packed = b"".join(wire["ids"].drop_nulls())
+    return pl.Series("id", struct.unpack(f">{len(packed) // 8}q", packed), dtype=pl.Int64)
 
 
 def unpacked(wire: pl.DataFrame) -> pl.DataFrame:

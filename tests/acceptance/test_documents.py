@@ -40,6 +40,8 @@ TESTED = {
     ("python", "airflow"): "test_schedulers.py",
     ("python", "build_forecasts"): "test_the_python_example_works_as_shown",
     ("sql", "GRANT CONNECT"): "test_privileges.py",
+    ("sql", "UNIQUE (cm_track_id"): "test_the_page_says_which_key",
+    ("sql", "CREATE UNIQUE INDEX"): "test_the_page_says_which_key",
     ("toml", "[profile.trial]"): "test_commands_print_what_the_page_shows",
 }
 

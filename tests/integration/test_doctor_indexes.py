@@ -2,6 +2,7 @@
 
 import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.faults import STREAMS, clear
 from tests.forecasts import stored
 from tests.tables import DROP_DAY_KEY, create_tables, golden_mldr, golden_streams, initialise
 
+ROOT = Path(__file__).parents[2]
 INDEX = "index of the streams"
 KEY = "key of the streams"
 COVERING = "(cm_track_id, date) INCLUDE (days_from_release, daily_streams, cm_artist_id, id)"
@@ -181,3 +183,10 @@ def test_rows_that_repeat_a_day(embedded_database: Dsn) -> None:
     result = examined(dsn)
     assert is_well(KEY, result)
     assert is_well("indexes", result)
+
+
+def test_the_page_says_which_key() -> None:
+    """What `init` makes and what `doctor` proposes."""
+    words = " ".join((ROOT / "docs" / "tables.md").read_text().split())
+    assert f"UNIQUE {COVERING}" in words
+    assert f"CREATE UNIQUE INDEX CONCURRENTLY ON {STREAMS} {COVERING};" in words

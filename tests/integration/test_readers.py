@@ -86,7 +86,6 @@ def test_what_is_read_is_the_snapshot(embedded_database: Dsn) -> None:
             sql.run(embedded_database, "INSERT INTO things VALUES (2)")
             both = source.read(["SELECT thing FROM things", "SELECT thing FROM things"])
             assert both["thing"].to_list() == [1, 1]
-            assert source.read("SELECT thing FROM things")["thing"].to_list() == [1]
 
 
 def test_after_an_error_another_one_is_opened(embedded_database: Dsn) -> None:

@@ -67,3 +67,21 @@ def test_of_rates(filled: Dsn) -> None:
         run(ArtistRates(proxy.dsn))
     assert up_to(SNAPSHOT, of(proxy, SNAPSHOT)) == OPENING + 2 + 1 + 1
     assert up_to(LOCK, of(proxy, LOCK)) == OPENING + 2
+
+
+@pytest.mark.parametrize(("limit", "stores"), [(float("inf"), 4), (-1.0, 2)], ids=["near", "far"])
+@pytest.mark.parametrize("replace", [False, True])
+def test_of_a_batch(
+    filled: Dsn, limit: float, stores: int, *, replace: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins, stores, checks and keeps, and commits. After a COPY, the driver begins again, in vain."""
+    monkeypatch.setattr("forecaster.postgres.connection._FAR", limit)
+    with Proxy(filled) as proxy:
+        assert run(Database(proxy.dsn), RunConfig(replace=replace)).results == 3
+    writer = of(proxy, LOCK)
+    first, last = (
+        [number for number, said in enumerate(writer) if verb in said[:30]][at]
+        for verb, at in ((b"BEGIN", 0), (b"COMMIT", -1))
+    )
+    in_vain = limit > 0
+    assert last - first + 1 == 1 + replace + stores + in_vain + 2 + 1 <= 10

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import polars as pl
 import pytest
 
-from forecaster.postgres.wire import unpacked
+from forecaster.postgres.wire import unpacked, unpacked_ids
 
 LARGEST = 1.7976931348623157e308
 MIXED = [0.0, 0.5, 2147483647.0, -2147483647.0, -2147483648.0, 2147483648.0, 9007199254740993.0, 5e-324]
@@ -57,6 +57,14 @@ def test_round_trip(tracks: Sequence[Sequence[float] | None]) -> None:
     again = unpacked(pl.concat([wire, wire], rechunk=False))
     assert again["streams"].to_list() == received["streams"].to_list() * 2
     assert unpacked(wire[1:])["streams"].to_list() == received["streams"].to_list()[1:]
+
+
+@pytest.mark.parametrize("ids", [[], [7], [1, -(2**63), 2**63 - 1]])
+def test_ids(ids: list[int]) -> None:
+    packed = struct.pack(f">{len(ids)}q", *ids) if ids else None
+    wire = pl.DataFrame({"ids": [packed, None, packed]}, schema={"ids": pl.Binary})
+    assert unpacked_ids(wire).to_list() == ids * 2
+    assert unpacked_ids(wire).dtype == pl.Int64
 
 
 def test_rows_without_any_number_may_have_no_type() -> None:
