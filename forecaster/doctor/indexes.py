@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
-from forecaster.postgres.catalogue import CONNECTIONS
 from forecaster.postgres.connection import quote_identifier
 from forecaster.postgres.layout import Layout
+from forecaster.postgres.readers import CONNECTIONS
 from forecaster.tables import STREAMS, STREAMS_TABLE
 
 _WORTH = 0.5
@@ -29,7 +29,8 @@ _PARTS = """
                CROSS JOIN LATERAL unnest(t.partattrs::int2[]) AS k (attnum)
                LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.partrelid AND a.attnum = k.attnum
                WHERE t.partrelid = c.oid AND coalesce(a.attname::text, '') NOT IN ('cm_track_id', 'date'))
-               AS cannot_have_key
+               AS cannot_have_key,
+           c.relpages AS pages
     FROM part p
     JOIN pg_catalog.pg_class c ON c.oid = p.oid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -70,6 +71,8 @@ class Part:
     is_partitioned: bool
     cannot_have_key: bool
     """Whether it is on another server, or partitioned by something that is not in the key."""
+    pages: int
+    """Its pages by the statistics of the server; 0 without any."""
 
     @property
     def table(self) -> str:
@@ -180,12 +183,13 @@ def covering(context: Context) -> Iterator[Seen]:
     parts, keys = read_parts(context), read_keys(context)
     now, then = _seconds(layout), _seconds(layout.with_covering_index())
     gain = f"a run of all {layout.tracks:,.0f} tracks is expected to take the server {now:,.1f} s to read"
+    is_known = any(part.pages for part in parts)
     if layout.is_covered:
         yield from _superfluous(parts[0], keys)
-        if _pays(now, then):
+        if is_known and _pays(now, then):
             found = f"{gain}, as many pages are not known to be visible to all; after VACUUM {then:,.1f} s"
             yield "warning", found, f"VACUUM (ANALYZE) {parts[0].table}"
-    elif _pays(now, then) and not why_no_key(context, parts):
+    elif is_known and _pays(now, then) and not why_no_key(context, parts):
         found = f"{gain}, and with an index that holds all that it reads {then:,.1f} s"
         yield "warning", f"{found}{_spared(keys)}{_IF_IT_FAILS}", "; ".join(create_key(parts))
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from forecaster.model.features import WINDOW
+from forecaster.tables import STREAMS
 
-READ = ("cm_track_id", "date", "daily_streams", "cm_artist_id", "days_from_release", "id")
+READ = (*STREAMS.key, *STREAMS.carried)
 """The columns of a record that a run reads."""
 
 _READ = ", ".join(f"'{name}'" for name in READ)

@@ -92,7 +92,8 @@ class Readers:
             return query(connection, sql)
 
     def cancel(self) -> None:
-        """Ask the server to cancel the statements in progress."""
+        """Ask the server to cancel the statements in progress. No other connection is opened any more."""
+        self._is_over = True  # else a read that waits for one would try, on a network that may be stalled
         for connection in [*self._busy]:
             with suppress(adbc.Error):
                 connection.adbc_cancel()
@@ -149,6 +150,8 @@ class Readers:
     def _opened(self) -> Connection:
         """Open a connection to the snapshot."""
         with self._one_opens, ExitStack() as stack:
+            if self._is_over:
+                raise ConnectionLostError("the reads were cancelled", hint=SESSION_OVER)
             like = self.exporter or self.like or next(iter(self._stacks), None)
             spare, self.spare = self.spare, None
             connection = spare() if spare else stack.enter_context(connect(self.dsn, like=like, begun=False))

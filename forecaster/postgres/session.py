@@ -208,7 +208,7 @@ class DatabaseSession:
             if writer:
                 release_lock(writer, seen.tables, table=self.task.target)
             raise
-        self.is_far = is_far(reader)
+        self.is_far = all(map(is_far, [reader, *([writer] if writer else [])]))
         source = stack.enter_context(Source(self.dsn, seen.tables, snapshot).connected(reader, spare=spare))
         return source, writer, seen
 

@@ -7,7 +7,6 @@ import polars as pl
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow as pa
 
 # Stands in the integers for a number that is none of 32 bits: the next of `others`.
 _ELSEWHERE = -(2**31)
@@ -56,20 +55,23 @@ def unpacked(wire: pl.DataFrame) -> pl.DataFrame:
     numbers, ends = _numbers(wire["streams"], ">i4")
     values = numbers.astype(np.float64)
     values[numbers == _ELSEWHERE] = _numbers(wire["others"], ">f8")[0]
-    lists = pa.LargeListArray.from_arrays(ends, values)
+    # From buffers: to convert an array of NumPy, pyarrow would import pandas.
+    inner = pa.Array.from_buffers(pa.float64(), len(values), [None, pa.py_buffer(values)])
+    lists = pa.Array.from_buffers(
+        pa.large_list(pa.float64()), len(wire), [None, pa.py_buffer(ends)], children=[inner]
+    )
     return wire.drop("others").with_columns(pl.Series("streams", lists))
 
 
 def _numbers(
     column: pl.Series, dtype: str
-) -> tuple["np.ndarray[tuple[int], np.dtype[np.generic]]", "pa.Array"]:
+) -> tuple["np.ndarray[tuple[int], np.dtype[np.generic]]", "np.ndarray[tuple[int], np.dtype[np.int64]]"]:
     """Return the numbers of all rows, and where in them each row begins, and the last one ends."""
     import numpy as np  # noqa: PLC0415
-    import pyarrow as pa  # noqa: PLC0415
 
     binary = column.cast(pl.Binary).rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     _, offsets, data = binary.buffers()
     ends = np.frombuffer(offsets, np.int64)[binary.offset :][: len(binary) + 1]
     numbers = np.frombuffer(data or b"", dtype, count=0 if data is None else -1)
     size = numbers.dtype.itemsize
-    return numbers[ends[0] // size : ends[-1] // size], pa.array((ends - ends[0]) // size)
+    return numbers[ends[0] // size : ends[-1] // size], (ends - ends[0]) // size

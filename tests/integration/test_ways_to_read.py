@@ -89,7 +89,7 @@ def plain(dsn: Dsn) -> pl.DataFrame:
                 WHERE daily_streams IS NOT NULL AND isfinite(date)) r
             WHERE n <= {WINDOW} GROUP BY 1 ORDER BY 1""",
     )
-    schema = pl.Schema({"cm_track_id": pl.Int64, "streams": pl.List(pl.Float64)})
+    schema: dict[str, pl.DataType] = {"cm_track_id": pl.Int64(), "streams": pl.List(pl.Float64)}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 

@@ -179,6 +179,13 @@ def test_a_run_begins_without_what_only_computing_or_files_need() -> None:
     assert not {"numpy", "pyarrow", "connectorx", "dask"} & loaded
 
 
+def test_reading_tracks_loads_no_pandas() -> None:
+    wire = "pl.DataFrame({'streams': [bytes(4), None], 'others': [None, None]})"
+    loaded = loaded_by(f"import polars as pl, forecaster.postgres.wire as w; w.unpacked({wire})")
+    assert "pyarrow" in loaded
+    assert "pandas" not in loaded
+
+
 def test_what_the_driver_is_spared_is_there_for_others() -> None:
     assert "pyarrow" in loaded_by("import forecaster.postgres.connection, pyarrow.dataset as d; d.dataset")
 
