@@ -145,7 +145,9 @@ class Source:
     @property
     def cancel(self) -> Cancel:
         """Return how to end the reads in progress on the connections that are kept."""
-        return Cancel([self.readers.cancel] if self.readers else [], partial(hang_up, self.dsn))
+        if self.readers is None:
+            return Cancel([], partial(hang_up, self.dsn))
+        return Cancel([self.readers.cancel], self.readers.cut)
 
     def tracks(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.Series:
         """Find the tracks that have a row of streams, in ascending order; only `track_ids`, if given."""

@@ -13,6 +13,7 @@ from forecaster.errors import ConnectionLostError, DatabaseError, ForecasterErro
 from forecaster.postgres.conditions import SESSION_OVER
 from forecaster.postgres.connection import Connection, begin, connect, query, statement_errors
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.stall import hang_up
 
 CONNECTIONS = 2
 """Number of connections that read at the same time. Measured on two cores: more than two gain nothing."""
@@ -97,6 +98,13 @@ class Readers:
             with suppress(adbc.Error):
                 connection.adbc_cancel()
 
+    def cut(self) -> None:
+        """End the reads without the server; those that wait for a connection open none."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+        hang_up(self.dsn)
+
     @contextmanager
     def _one(self) -> Iterator[Connection]:
         connection = self._taken()
@@ -116,7 +124,11 @@ class Readers:
 
     def _taken(self) -> Connection:
         with self._changed:
-            self._changed.wait_for(lambda: self._idle or len(self._busy) + self._opening < CONNECTIONS)
+            self._changed.wait_for(
+                lambda: self._is_over or self._idle or len(self._busy) + self._opening < CONNECTIONS
+            )
+            if self._is_over:
+                raise ConnectionLostError(f"reading from {self.dsn} was given up")
             if self._idle:
                 self._busy.append(self._idle.pop())
                 return self._busy[-1]
