@@ -187,7 +187,11 @@ class Source:
         if not self.reads_by_index:
             statement = statements.history_in_one_pass
         elif self.scans(len(track_ids)) and (after := self._scanned_after(track_ids)) is not None:
-            statement = partial(statements.history_by_scan, after=after)
+            layout = self.tables.layout
+            whole = (
+                layout is not None and not layout.costs_of_first(len(track_ids) / CONNECTIONS).favour_index
+            )
+            statement = partial(statements.history_by_scan, after=after, whole=whole)
         wire = self.read(self._of(statement, track_ids))
         return History(_records(unpacked(wire)), _facts(wire), duplicates=int(wire["duplicates"].sum()))
 

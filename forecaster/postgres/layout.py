@@ -106,15 +106,18 @@ class Layout:
         entries = tracks * records * _ENTRY
         index = lookups * (2 + self.parts) + entries + tracks * self._fetched(records) * out_of_order
         passes = scans * (self.rows * _ROW + self.pages * in_order)
-        scan = lookups * (1 + self.parts) + passes + tracks * records * _SORTED
+        first = min(self.costs_of_first(tracks).index * 1e6, passes)
+        scan = lookups + first + passes + tracks * records * _SORTED
         return Costs(index / 1e6, scan / 1e6)
+
+    def costs_of_first(self, tracks: float) -> Costs:
+        """Estimate what it costs to find a row of each track: track by track by index, or in all rows."""
+        in_order = self._per_page[1]
+        return Costs(tracks * self.parts * _LOOKUP / 1e6, (self.rows * _ROW + self.pages * in_order) / 1e6)
 
     def costs_of_ids(self) -> Costs:
         """Estimate what it costs to find all tracks: one after the other by index, or in all rows."""
-        in_order = self._per_page[1]
-        return Costs(
-            self.tracks * self.parts * _LOOKUP / 1e6, (self.rows * _ROW + self.pages * in_order) / 1e6
-        )
+        return self.costs_of_first(self.tracks)
 
     def with_covering_index(self) -> "Layout":
         """Return the same table with an index that holds all columns, after a VACUUM."""

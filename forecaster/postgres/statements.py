@@ -156,11 +156,12 @@ def newest_day(tables: Tables, ids: str) -> str:
         FROM ({_ends_by_index(tables, ids)}) e"""
 
 
-def history_by_scan(tables: Tables, ids: str, after: int) -> str:
+def history_by_scan(tables: Tables, ids: str, after: int, *, whole: bool = False) -> str:
     """Read the same of tables with the key by a scan of the records after a day (since 1970-01-01).
 
     A track without `WINDOW` records after it, and with some before, is read by index; so is one with several
-    artists after it, because only the last records count.
+    artists after it, because only the last records count. `whole`: scan all records, to find the first of
+    each track; else an index finds it, in one partition after the other.
     """
     record, since = _record_of_track(tables), f"(DATE '1970-01-01' + {int(after)})"
     one_artist = "(g.min_artist_id < g.max_artist_id) IS NOT TRUE"
@@ -170,6 +171,10 @@ def history_by_scan(tables: Tables, ids: str, after: int) -> str:
         FROM unnest(t.dates, t.streams) AS s (date, daily_streams)
         WHERE NOT t.is_open ORDER BY s.date DESC LIMIT {WINDOW}"""
     looked_up = _newest_records(tables, f"{record} AND t.is_open")
+    recent = f"FILTER (WHERE s.date > {since})"
+    scans, earliest = (
+        ("true", f"{record} AND s.date = g.first_date") if whole else (f"s.date > {since}", record)
+    )
     # A hash of the scanned rows by track takes a third of the time of sorting them all by track and day.
     return f"""
         SELECT t.id AS cm_track_id, recent.*, newest.cm_artist_id, newest.days_from_release,
@@ -180,14 +185,14 @@ def history_by_scan(tables: Tables, ids: str, after: int) -> str:
                          AS is_open
               FROM unnest({ids}) AS t (id)
               LEFT JOIN (
-                  SELECT s.cm_track_id, count(*) AS number, array_agg(s.date) AS dates,
-                         array_agg(s.daily_streams) AS streams, min(s.cm_artist_id) AS min_artist_id,
-                         max(s.cm_artist_id) AS max_artist_id
+                  SELECT s.cm_track_id, min(s.date) AS first_date, count(*) {recent} AS number,
+                         array_agg(s.date) {recent} AS dates, array_agg(s.daily_streams) {recent} AS streams,
+                         min(s.cm_artist_id) {recent} AS min_artist_id,
+                         max(s.cm_artist_id) {recent} AS max_artist_id
                   FROM {tables.name(STREAMS_TABLE)} s
-                  WHERE s.cm_track_id = ANY ({ids}) AND s.date > {since}
-                    AND NOT {tables.unusable(STREAMS_TABLE)}
+                  WHERE s.cm_track_id = ANY ({ids}) AND {scans} AND NOT {tables.unusable(STREAMS_TABLE)}
                   GROUP BY s.cm_track_id) g ON g.cm_track_id = t.id
-              LEFT JOIN LATERAL ({_earliest_record(tables, record)}) earliest ON true) t
+              LEFT JOIN LATERAL ({_earliest_record(tables, earliest)}) earliest ON true) t
         CROSS JOIN LATERAL ({_packed(f"({scanned}) UNION ALL ({looked_up})")}) recent
         LEFT JOIN LATERAL ({_newest_record(record)}) newest ON true"""
 
