@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from statistics import median
 
 from benchmarks import floor
-from benchmarks.figures import NEAR, Result, at, main_layout, more, passed, seconds
+from benchmarks.figures import NEAR, Result, at, main_layout, more, needed_bytes, passed, seconds
 from benchmarks.tables import table
 from benchmarks.targets import ORIGINAL_SECONDS, original_by_day
 
@@ -57,12 +57,12 @@ def by_distance(result: Result) -> str:
         counts = (f"{passed(result, way, what):.0f}" for what in ("connections", "turns"))
         sizes = (f"{passed(result, way, what) / 1e6:.1f}" for what in ("bytes_out", "bytes_in"))
         lines.append((way, f"{taken:.2f}", longer, trips, *counts, *sizes))
-    needed = result["catalogue"]["values"] * 4 / 1e6
+    needed = needed_bytes(result) / 1e6
     return (
         f"## From afar\n\nRows {main_layout(result)}, through a proxy that delays each direction by half of "
         "the round trip. A turn begins when the client speaks first, or after the server has spoken; turns "
-        "of several connections overlap. As integers of 4 bytes, the values that the model needs take "
-        f"{needed:.1f} MB.\n\n"
+        "of several connections overlap. As integers, what the model needs takes "
+        f"{needed:.1f} MB: 4 bytes for a value, an age or a day, and 8 for an id.\n\n"
         + table(
             ("round trip", "seconds", "more than near, s", "round trips waited for", "connections", "turns",
              "MB out of the server", "MB in"),
