@@ -1,5 +1,6 @@
 """A server far away gets few and large batches, in few bytes; what is stored is the same."""
 
+from collections.abc import Callable
 from typing import Any
 
 import polars as pl
@@ -7,6 +8,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from forecaster.postgres.catalogue import History, Source
+from forecaster.postgres.connection import Connection, begin, commit, connect, is_far, query, roll_back
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
@@ -84,6 +86,19 @@ def test_a_numeric_column_is_copied(embedded_database: Dsn, monkeypatch: pytest.
     statements = sql.statements_of(embedded_database, lambda: run(Database(embedded_database)))
     assert sum("FROM STDIN" in statement for statement in statements) == 1
     assert sql.rows(embedded_database, ROWS)
+
+
+@pytest.mark.parametrize("short", [begin, commit, roll_back])
+def test_one_that_is_given_much_work_is_not_far_away(
+    embedded_database: Dsn, short: Callable[[Connection], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All statements of a worker are long, but not the ends of its transactions."""
+    monkeypatch.setattr(LIMIT, 0.9)
+    with connect(embedded_database, begun=short is not begin) as connection:
+        query(connection, "SELECT pg_sleep(1)::text AS slept")
+        assert is_far(connection)
+        short(connection)
+        assert not is_far(connection)
 
 
 def test_a_trigger_that_changes_what_is_written_is_found_out(
