@@ -1,14 +1,14 @@
 """A run reads on connections that it keeps: few of them, with few turns and bytes, in each thread."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 import pytest
 
 from forecaster.errors import ConnectionLostError, DatabaseError
 from forecaster.postgres.catalogue import Source, export_snapshot
-from forecaster.postgres.connection import connect, query
+from forecaster.postgres.connection import Connection, connect, query
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.readers import CONNECTIONS, Readers
 from forecaster.postgres.tables import Tables
@@ -95,6 +95,50 @@ def test_after_an_error_another_one_is_opened(embedded_database: Dsn) -> None:
             with pytest.raises(DatabaseError, match=r"^reading from .* \(SQLSTATE 22012\)$"):
                 readers.read("SELECT 1 / 0")
             assert readers.read("SELECT 1::bigint AS one").item() == 1
+
+
+def test_no_read_waits_after_a_cancel(embedded_database: Dsn) -> None:
+    """Of more reads than there are connections."""
+    with (
+        connect(embedded_database, repeatable_read=True) as exporter,
+        ThreadPoolExecutor(5) as threads,
+        Readers(embedded_database, export_snapshot(exporter), like=exporter) as readers,
+    ):
+        going = [threads.submit(readers.read, "SELECT pg_sleep(20)::text AS slept") for _ in range(5)]
+        until(lambda: sum(one.waits_for == "Timeout PgSleep" for one in sessions(embedded_database)) == 2)
+        readers.cancel()
+        done, waiting = wait(going, timeout=10)
+        readers.cut()  # what waits nevertheless
+    assert not waiting
+    assert all(isinstance(one.exception(), DatabaseError | ConnectionLostError) for one in done)
+
+
+def test_a_spare_that_fails_is_closed(embedded_database: Dsn) -> None:
+    with (
+        connect(embedded_database, begun=False) as spare,
+        Readers(embedded_database, "no snapshot", spare=lambda: spare) as readers,
+    ):
+        with pytest.raises(ConnectionLostError, match="the session that holds the snapshot is over"):
+            readers.read(PROCESS)
+        until(lambda: not sessions(embedded_database))
+
+
+def test_one_that_is_opened_too_late_is_closed(embedded_database: Dsn) -> None:
+    """The reads are cancelled meanwhile."""
+    with (
+        connect(embedded_database, repeatable_read=True) as exporter,
+        connect(embedded_database, like=exporter, begun=False) as spare,
+        Readers(embedded_database, export_snapshot(exporter)) as readers,
+    ):
+
+        def late() -> Connection:
+            readers.cancel()
+            return spare
+
+        readers.spare = late
+        with pytest.raises(ConnectionLostError, match="the reads were cancelled"):
+            readers.read(PROCESS)
+        until(lambda: len(sessions(embedded_database)) == 1)  # the one with the snapshot
 
 
 def test_one_that_ends_while_idle(embedded_database: Dsn) -> None:
