@@ -40,9 +40,11 @@ _PATIENCE = 60  # seconds for something that comes about by itself; for how long
 
 
 def in_chunks_of(tracks: int) -> str:
-    """For `started`: so few tracks in each transaction, however long a busy server takes to answer."""
-    few = f"import forecaster.postgres.tracks; forecaster.postgres.tracks.BATCH = {tracks}"
-    return f"{few}\nimport forecaster.postgres.connection; forecaster.postgres.connection._FAR = float('inf')"
+    """For `started`: so few tracks in each transaction, as nearby, however late a busy machine answers."""
+    return (
+        f"import forecaster.postgres.tracks; forecaster.postgres.tracks.BATCH = {tracks}\n"
+        "import forecaster.postgres.connection; forecaster.postgres.connection._FAR = float('inf')"
+    )
 
 
 @contextmanager
