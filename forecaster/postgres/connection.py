@@ -26,8 +26,7 @@ from forecaster.errors import (
 )
 from forecaster.postgres.conditions import OF_A_POOLER, SESSION_OVER, hint_for, is_lost
 from forecaster.postgres.dsn import APPLICATION_NAME, Dsn, libpq_variables_hidden
-from forecaster.postgres.early import Early, given_name, opened
-from forecaster.postgres.early import client_name as client_name  # noqa: PLC0414 - exported
+from forecaster.postgres.early import Early, client_name, given_name, opened
 from forecaster.postgres.pooling import pooled
 from forecaster.postgres.stall import Watch, bytes_passed, hang_up
 from forecaster.process.secrets import brief
