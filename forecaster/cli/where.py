@@ -40,7 +40,7 @@ class Where:
         else:
             unused = "; --data-dir is not used" if was_typed("data_dir") else ""
             log.info("database: %s%s", dsn, unused)
-            with libpq_variables_hidden():  # before there are threads that connect
+            with libpq_variables_hidden():  # before there are other threads
                 yield replace(dsn, stall_timeout=self.stall_timeout)
 
     def check_not_typed(self) -> None:
@@ -94,5 +94,5 @@ def embedded(data_dir: Path | None) -> Iterator[Dsn]:
         raise InvalidOptionError("--data-dir is empty", hint="give a directory, or omit the option")
     directory = data_dir or default_data_dir()
     log.info("database: embedded server in %s", directory)
-    with running_server(directory) as dsn:
+    with libpq_variables_hidden(), running_server(directory) as dsn:  # before there are other threads
         yield dsn

@@ -343,7 +343,8 @@ def _port(text: str) -> int:
 def _check_tls(mode: str | None, authorities: str | None) -> None:
     if mode in ("verify-ca", "verify-full"):
         raise InvalidOptionError(
-            f"sslmode={mode} is not supported: connectorx, which reads the data, does not know it",
+            f"sslmode={mode} is not supported: connectorx does not know it, by which evaluate, prepare "
+            "and others read many rows",
             hint="use sslmode=require with sslrootcert=FILE: both drivers then verify the authority",
         )
     if mode not in (None, *_SSL_MODES):
