@@ -202,7 +202,7 @@ class TestLibpqVariables:
         def is_shown() -> bool:
             with libpq_variables_hidden():
                 within.set()
-                other_is_done.wait()
+                other_is_done.wait(timeout=20)
                 return "PGHOST" in os.environ
 
         with ThreadPoolExecutor(1) as thread:
