@@ -75,14 +75,10 @@ class Command(click.Command):
         if not self.connects or options.get("source") is not None:
             yield None
             return
-        from forecaster.postgres.early import begin  # noqa: PLC0415 - help needs no driver
+        from forecaster.postgres.early import begun  # noqa: PLC0415 - help needs no driver
 
-        early = begin(options["database_url"])
-        try:
+        with begun(options["database_url"]) as early:
             yield early
-        finally:
-            if early:
-                early.close()
 
     def invoke(self, ctx: click.Context) -> None:
         """Set up logging and output, and run the body."""

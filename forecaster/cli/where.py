@@ -11,7 +11,7 @@ import click
 from forecaster.cli.options import was_typed
 from forecaster.cli.settings import kept
 from forecaster.errors import InvalidOptionError
-from forecaster.postgres.dsn import Dsn, resolve
+from forecaster.postgres.dsn import Dsn, libpq_variables_hidden, resolve
 from forecaster.postgres.early import Early
 from forecaster.postgres.embedded import default_data_dir, running_server
 from forecaster.process.logs import log
@@ -40,7 +40,8 @@ class Where:
         else:
             unused = "; --data-dir is not used" if was_typed("data_dir") else ""
             log.info("database: %s%s", dsn, unused)
-            yield replace(dsn, stall_timeout=self.stall_timeout)
+            with libpq_variables_hidden():  # before there are other threads
+                yield replace(dsn, stall_timeout=self.stall_timeout)
 
     def check_not_typed(self) -> None:
         """Raise `InvalidOptionError` if a database is named although the catalogue is in files."""
@@ -93,5 +94,5 @@ def embedded(data_dir: Path | None) -> Iterator[Dsn]:
         raise InvalidOptionError("--data-dir is empty", hint="give a directory, or omit the option")
     directory = data_dir or default_data_dir()
     log.info("database: embedded server in %s", directory)
-    with running_server(directory) as dsn:
+    with libpq_variables_hidden(), running_server(directory) as dsn:  # before there are other threads
         yield dsn

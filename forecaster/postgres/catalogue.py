@@ -24,7 +24,6 @@ from forecaster.postgres import statements
 from forecaster.postgres.conditions import MORE_CONNECTIONS, QUERY_CANCELED, hint_for
 from forecaster.postgres.connection import (
     Connection,
-    client_name,
     connect,
     end_connections,
     execute,
@@ -34,6 +33,7 @@ from forecaster.postgres.connection import (
     watch,
 )
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.early import client_name
 from forecaster.postgres.look import look
 from forecaster.postgres.pooling import check_sessions, pooled
 from forecaster.postgres.readers import CONNECTIONS, READ_LONG, Readers

@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -26,8 +26,7 @@ from forecaster.errors import (
 )
 from forecaster.postgres.conditions import OF_A_POOLER, SESSION_OVER, hint_for, is_lost
 from forecaster.postgres.dsn import APPLICATION_NAME, Dsn, libpq_variables_hidden
-from forecaster.postgres.early import Early, given_name, opened
-from forecaster.postgres.early import client_name as client_name  # noqa: PLC0414 - exported
+from forecaster.postgres.early import Early, client_name, given_name, opened
 from forecaster.postgres.pooling import pooled
 from forecaster.postgres.stall import Watch, bytes_passed, hang_up
 from forecaster.process.secrets import brief
@@ -116,30 +115,32 @@ def connect(
 
 
 @contextmanager
-def connecting(dsn: Dsn, *, like: Connection) -> Iterator[Callable[[], Connection]]:
-    """Open a connection while the block goes on; yields how to wait for it.
+def connecting(dsn: Dsn, number: int, *, like: Connection) -> Iterator[list[Callable[[], Connection]]]:
+    """Open connections while the block goes on; yields how to wait for each of them.
 
     As `connect` does with `like`, and not `begun`.
     """
-    opening = started(partial(_open, dsn, None, like))
+    openings = [started(partial(_open, dsn, None, like)) for _ in range(number)]
 
-    def opened() -> Connection:
+    def opened(opening: Future[Connection]) -> Connection:
         connection = outcome(opening)
         _databases[connection] = dsn
         return connection
 
     try:
         with statement_errors(dsn):
-            yield opened
+            yield [partial(opened, opening) for opening in openings]
     finally:
         # Not longer, as a signal may be what ends the block; but `like` must not be closed meanwhile.
-        wait([opening], timeout=_OPENS_WITHIN)
-        opening.add_done_callback(_close)
+        wait(openings, timeout=_OPENS_WITHIN)
+        for opening in openings:
+            opening.add_done_callback(_close)
 
 
 def _close(opening: Future[Connection]) -> None:
     if opening.exception() is None:
-        opening.result().close()
+        with suppress(adbc.Error):  # the other side has closed it
+            opening.result().close()
 
 
 def _open(

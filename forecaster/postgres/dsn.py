@@ -75,7 +75,18 @@ _ON_AN_ADDRESS = re.compile(
     r"|relative URL without a base|invalid IPv6 address"
 )
 
-_environment_lock = threading.Lock()
+
+@dataclass
+class _Hidden:
+    """Variables of libpq that are hidden at present."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    values: dict[str, str] = field(default_factory=dict)
+    blocks: int = 0
+    """How many blocks hide them."""
+
+
+_hidden = _Hidden()  # of the process, as its environment is
 
 
 @dataclass(frozen=True)
@@ -180,11 +191,14 @@ class Dsn:
         return ":" in self.host and not self.host.startswith("/")
 
 
-def resolve(url: str | None, environ: Mapping[str, str] = os.environ) -> Dsn | None:
+def resolve(url: str | None, environ: Mapping[str, str] | None = None) -> Dsn | None:
     """Resolve the database named by `url`, else `DATABASE_URL`, else libpq's variables; None without any.
+
+    `environ`: the variables; None: `environment`.
 
     Raises `InvalidOptionError` for a URL or variable that cannot be used. Its text never contains the URL.
     """
+    environ = environment() if environ is None else environ
     url = (url or environ.get("DATABASE_URL") or "").strip()
     if not url and not any(environ.get(name) for name in (*NAME_A_SERVER, "PGSERVICE")):
         return None
@@ -197,12 +211,13 @@ def resolve(url: str | None, environ: Mapping[str, str] = os.environ) -> Dsn | N
     return _complete(_parse_url(url) if url else {}, environ)
 
 
-def with_own_password(dsn: Dsn, environ: Mapping[str, str] = os.environ) -> Dsn:
-    """Return the database with the password that this process's environment has for it, if any.
+def with_own_password(dsn: Dsn, environ: Mapping[str, str] | None = None) -> Dsn:
+    """Return the database with the password that `environ`, else this process, has for it, if any.
 
     The password comes from DATABASE_URL, if that names the same host, port, database and user; else from
     PGPASSWORD; else from the password file.
     """
+    environ = environment() if environ is None else environ
     wanted = (dsn.host, dsn.port, dsn.dbname, dsn.user)
     try:
         named = resolve(None, environ) if environ.get("DATABASE_URL") else None
@@ -215,19 +230,35 @@ def with_own_password(dsn: Dsn, environ: Mapping[str, str] = os.environ) -> Dsn:
     return replace(dsn, password=password or None)
 
 
+def environment() -> dict[str, str]:
+    """Return the variables of this process, with those that are hidden at present."""
+    with _hidden.lock:
+        return {**_hidden.values, **os.environ}
+
+
 @contextmanager
 def libpq_variables_hidden() -> Iterator[None]:
     """Hide libpq's variables while connecting, so that the `Dsn` alone decides where to.
 
+    Several threads may be in such a block at the same time: the first hides the variables, and the last shows
+    them again. A command hides them before it starts threads, as changing the environment is not safe while
+    another one reads it in C; `environment` has them all the time.
+
     libpq would read PGHOSTADDR and connect to another server than the URI names, or PGCLIENTENCODING and
     store other characters than it was given; connectorx would do neither.
     """
-    with _environment_lock:
-        hidden = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("PG")}
-        try:
-            yield
-        finally:
-            os.environ.update(hidden)
+    with _hidden.lock:
+        _hidden.blocks += 1
+        _hidden.values |= {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("PG")}
+    try:
+        yield
+    finally:
+        with _hidden.lock:
+            _hidden.blocks -= 1
+            if not _hidden.blocks:
+                new = {name: text for name, text in _hidden.values.items() if name not in os.environ}
+                os.environ.update(new)
+                _hidden.values.clear()
 
 
 def _complete(given: dict[str, str], environ: Mapping[str, str]) -> Dsn:
@@ -312,7 +343,8 @@ def _port(text: str) -> int:
 def _check_tls(mode: str | None, authorities: str | None) -> None:
     if mode in ("verify-ca", "verify-full"):
         raise InvalidOptionError(
-            f"sslmode={mode} is not supported: connectorx, which reads the data, does not know it",
+            f"sslmode={mode} is not supported: connectorx does not know it, by which evaluate, prepare "
+            "and others read many rows",
             hint="use sslmode=require with sslrootcert=FILE: both drivers then verify the authority",
         )
     if mode not in (None, *_SSL_MODES):

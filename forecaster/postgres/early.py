@@ -4,8 +4,8 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -65,19 +65,23 @@ class Early:
         return opened(self.dsn)
 
 
-def begin(url: str | None) -> Early | None:
-    """Begin to connect to the database that a command will use; None if that has to wait.
+@contextmanager
+def begun(url: str | None) -> Iterator[Early | None]:
+    """Connect in this block to the database that a command will use; None if that has to wait.
 
-    It has to if no database is configured, or wrongly, which the command will report; and if variables of
-    libpq are set, which must not be hidden while other threads read the environment.
+    It has to if no database is configured, or wrongly, which the command will report. The variables of libpq
+    are hidden as long, so that no thread changes the environment while another one reads it.
     """
-    if any(name.startswith("PG") for name in os.environ):
-        return None
-    try:
-        dsn = resolve(url)
-    except ForecasterError:
-        return None
-    return Early(dsn) if dsn else None
+    with libpq_variables_hidden():
+        early = None
+        with suppress(ForecasterError):
+            dsn = resolve(url)
+            early = Early(dsn) if dsn else None
+        try:
+            yield early
+        finally:
+            if early:
+                early.close()
 
 
 def opened(dsn: Dsn, options: Mapping[str, str] | None = None) -> Handles:

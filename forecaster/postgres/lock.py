@@ -10,7 +10,8 @@ import adbc_driver_manager as adbc
 
 from forecaster.errors import LockedError
 from forecaster.postgres.conditions import OF_A_POOLER
-from forecaster.postgres.connection import Connection, client_name, each_committed, query
+from forecaster.postgres.connection import Connection, each_committed, query
+from forecaster.postgres.early import client_name
 from forecaster.postgres.pooling import check_sessions
 from forecaster.postgres.tables import Tables
 from forecaster.process.logs import log

@@ -196,11 +196,11 @@ class DatabaseSession:
     def _connected(self, stack: ExitStack, *, repeats: bool) -> tuple[Source, Connection | None, Look]:
         # Without a transaction: a pooler that hands out transactions then gives its session to the writer.
         reader = stack.enter_context(connect(self.dsn, begun=False, early=self.early))
-        spare = stack.enter_context(connecting(self.dsn, like=reader))
-        opened = None if self.config.dry_run else stack.enter_context(connecting(self.dsn, like=reader))
+        number = 1 if self.config.dry_run else 2
+        spare, *opened = stack.enter_context(connecting(self.dsn, number, like=reader))
         seen = look(reader, self.schema, self._rights)
         self._check(reader, seen, repeats=repeats)
-        writer = self._locked(opened(), seen) if opened else None
+        writer = self._locked(opened[0](), seen) if opened else None
         begin(reader)  # the snapshot must be younger than the lock
         try:
             snapshot = export_snapshot(reader, first=seen.state.pid)

@@ -1,6 +1,5 @@
 """Forecasts of tracks in a database: find what is pending, read a batch, and store it."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -254,7 +253,7 @@ class TrackCatalogue:
 
     @property
     def _with_password(self) -> Source:
-        return replace(self.source, dsn=with_own_password(self.source.dsn, os.environ))
+        return replace(self.source, dsn=with_own_password(self.source.dsn))
 
 
 @dataclass(frozen=True)
@@ -291,7 +290,7 @@ class ForecastSink:
     @contextmanager
     def connected(self) -> "Iterator[ForecastSink]":
         """Yield a sink with a connection of its own."""
-        with connect(with_own_password(self.dsn, os.environ)) as writer:
+        with connect(with_own_password(self.dsn)) as writer:
             yield replace(self, writer=writer)
 
     def store(self, track_ids: pl.Series, computed: Computed, stages: "Stages", /) -> Done:

@@ -9,8 +9,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from forecaster.postgres.connection import client_name, connect
+from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.early import client_name
 from forecaster.postgres.lock import take_lock
 from forecaster.postgres.tables import read_tables
 from forecaster.setup.load import load

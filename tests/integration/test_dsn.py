@@ -1,6 +1,7 @@
 """Log in by URL, variables and password files, with both drivers, on servers that check the password."""
 
 import os
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ import adbc_driver_manager as adbc
 import connectorx
 import pytest
 
-from forecaster.postgres.dsn import Dsn, libpq_variables_hidden
+from forecaster.postgres.dsn import Dsn, libpq_variables_hidden, resolve, with_own_password
+from forecaster.postgres.early import opened
 from forecaster.postgres.embedded import bundled_binaries, running_server
 from tests import sql
 from tests.addresses import DATABASE, PASSWORD, ROLE, in_password_file, password_file, resolved
@@ -200,15 +202,45 @@ class TestLibpqVariables:
         def is_shown() -> bool:
             with libpq_variables_hidden():
                 within.set()
-                other_is_done.wait()
+                other_is_done.wait(timeout=20)
                 return "PGHOST" in os.environ
 
         with ThreadPoolExecutor(1) as thread:
             with libpq_variables_hidden():
                 shown = thread.submit(is_shown)
-                within.wait(timeout=0.2)  # in vain
+                assert within.wait(timeout=20)  # neither waits for the other
             other_is_done.set()
             assert not shown.result()
+        assert os.environ["PGHOST"] == "from-variable"
+
+    def test_hidden_they_are_still_known(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PGHOST", "named")
+        monkeypatch.setenv("PGPASSFILE", f"{password_file(tmp_path, '*:*:*:*:filed')}")
+        asked = Dsn("db", "music", "me")
+        with libpq_variables_hidden():
+            assert with_own_password(asked).password == "filed"
+        monkeypatch.setenv("PGPASSWORD", "given")
+        with libpq_variables_hidden(), libpq_variables_hidden():
+            assert with_own_password(asked).password == "given"
+            named = resolve(None)
+            assert named
+            assert (named.host, named.password) == ("named", "given")
+
+    def test_what_is_set_meanwhile_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PGPASSWORD", "before")
+        with libpq_variables_hidden():
+            monkeypatch.setenv("PGPASSWORD", "new")
+        assert os.environ["PGPASSWORD"] == "new"
+
+    def test_who_connects_waits_for_no_other(self, server: Dsn) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as thread:
+            stuck = thread.submit(opened, Dsn("127.0.0.1", "music", "me", None, silent.getsockname()[1]))
+            taken, _ = silent.accept()
+            with taken:
+                opened(server).close()
+                assert not stuck.done()
+            with pytest.raises(adbc.Error):
+                stuck.result()
 
 
 class TestPasswordFile:

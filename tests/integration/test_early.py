@@ -1,5 +1,6 @@
 """The first connection, opened while modules are imported: used if it is good, else as if it had not been."""
 
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ from forecaster.errors import DatabaseUnreachableError, ForecasterError, UnsafeS
 from forecaster.postgres import early as module
 from forecaster.postgres.connection import connect, query
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.early import Early, begin
+from forecaster.postgres.early import Early, begun
 from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
 from forecaster.run.report import Report
@@ -113,10 +114,9 @@ class TestTheErrorIsTheSame:
         self, silent: tuple[socket.socket, str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("forecaster.postgres.connection.CONNECT_TIMEOUT", 0.7)
-        monkeypatch.delenv("PGPASSFILE")
-        early = begin(silent[1])
-        assert early
-        assert "no answer from 127.0.0.1" in str(error_of(early.dsn, early))
+        with begun(silent[1]) as early:
+            assert early
+            assert "no answer from 127.0.0.1" in str(error_of(early.dsn, early))
 
     def test_where_the_socket_is_not_safe(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def unsafe(_dsn: Dsn) -> None:
@@ -160,13 +160,27 @@ def test_nothing_is_connected_without_need(
 
 
 @pytest.mark.parametrize("url", [None, "", "mysql://me@host/db", "postgresql://me@host:0/db"])
-def test_a_wrong_address_is_left_to_the_command(url: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PGPASSFILE")
-    assert begin(url) is None
+def test_a_wrong_address_is_left_to_the_command(url: str | None) -> None:
+    with begun(url) as early:
+        assert early is None
 
 
-def test_variables_of_libpq_are_left_alone(
-    silent: tuple[socket.socket, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PGTZ", "UTC")
-    assert begin(silent[1]) is None
+def test_by_variables_of_libpq(embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        "PGHOST": embedded_database.host,
+        "PGPORT": f"{embedded_database.port}",
+        "PGUSER": embedded_database.user,
+        "PGDATABASE": embedded_database.dbname,
+        "PGCLIENTENCODING": "LATIN1",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with begun(None) as early:
+        assert early
+        assert not given.keys() & os.environ  # while others read it
+        with connect(early.dsn, begun=False, early=early) as connection:
+            assert query(connection, "SHOW client_encoding").item() == "UTF8"
+            with connect(early.dsn, like=connection):
+                pass
+            assert not given.keys() & os.environ
+    assert given.items() <= os.environ.items()
