@@ -28,7 +28,6 @@ from forecaster.postgres.connection import (
     connect,
     end_connections,
     execute,
-    integer_array,
     query,
     severity_of_errors,
     watch,
@@ -45,6 +44,7 @@ from forecaster.postgres.wire import packed_ids, unpacked, unpacked_ids
 from forecaster.process.secrets import brief
 from forecaster.process.signals import Cancel, Interrupted, both, interruptible
 from forecaster.tables import (
+    FORECAST_TABLE,
     STORED_FORECASTS,
     STREAMS_TABLE,
     TO_FORECAST,
@@ -153,7 +153,7 @@ class Source:
         """Find the tracks that have a row of streams, in ascending order; only `track_ids`, if given."""
         layout = self.tables.layout
         if track_ids is not None:
-            found = [statements.tracks_among(self.tables, integer_array(track_ids))]
+            found = [statements.tracks_among(self.tables, track_ids)]
         elif self.reads_by_index and (layout is None or layout.costs_of_ids().favour_index):
             found = statements.all_tracks_by_index(self.tables)
         else:
@@ -163,7 +163,7 @@ class Source:
 
     def stored(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.DataFrame:
         """Describe the stored forecasts: one row per track that has some, with columns of `stored_months`."""
-        among = "true" if track_ids is None else f"cm_track_id = ANY ({integer_array(track_ids)})"
+        among = statements.among(self.tables, FORECAST_TABLE, track_ids)
         return self.read(f"{stored_months(self.tables)} AND {among} GROUP BY 1")
 
     def rows_without_track(self) -> int:
@@ -178,12 +178,12 @@ class Source:
 
     def unusable_rows(self, track_ids: pl.Series) -> int:
         """Count the rows of these tracks that are not records, such as those with NULL streams."""
-        sql = statements.unusable_rows(self.tables, integer_array(track_ids))
+        sql = statements.unusable_rows(self.tables, track_ids)
         return int(self.read(sql)["n"][0])
 
     def history(self, track_ids: pl.Series) -> History:
         """Read, in parallel, the last 365 records of each track as one array, and its facts."""
-        statement: Callable[[Tables, str], str] = statements.history_by_index
+        statement: Callable[[Tables, pl.Series], str] = statements.history_by_index
         if not self.reads_by_index:
             statement = statements.history_in_one_pass
         elif self.scans(len(track_ids)) and (after := self._scanned_after(track_ids)) is not None:
@@ -199,7 +199,7 @@ class Source:
         """Group the tracks by the day of their last record: day (since 1970-01-01), number, first (ids)."""
         by_index = self.reads_by_index
         statement = statements.ends_by_index if by_index else statements.ends_in_one_pass
-        return self.read(statement(self.tables, integer_array(track_ids)))
+        return self.read(statement(self.tables, track_ids))
 
     def daily(self, track_id: int) -> pl.DataFrame:
         """Read the days on which a track has a record: date, daily_streams; one row per day, in order."""
@@ -236,8 +236,7 @@ class Source:
 
     def forecasts(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.DataFrame:
         """Read the stored rows that name a track and a month, ordered by both: `STORED_FORECASTS`."""
-        ids = None if track_ids is None else integer_array(track_ids)
-        return self.read_rows(statements.forecasts(self.tables, ids)).select(
+        return self.read_rows(statements.forecasts(self.tables, track_ids)).select(
             *(name for name in STORED_FORECASTS if name != "created_at"),
             pl.col("created_at").cast(pl.Datetime("us", "UTC")),
         )
@@ -250,7 +249,7 @@ class Source:
         """
         by_index = self.reads_by_index
         statement = statements.cutoffs_by_index if by_index else statements.cutoffs_in_one_pass
-        days = self.read(statement(self.tables, integer_array(track_ids)))
+        days = self.read(statement(self.tables, track_ids))
         return days.select(
             "cm_track_id",
             cutoff=pl.coalesce("known_day", "last_day").cast(pl.Int32).cast(pl.Date),
@@ -277,7 +276,7 @@ class Source:
     def _scanned_after(self, track_ids: pl.Series) -> int | None:
         """Find the day after which a scan keeps the records of the tracks; None if they have no record."""
         some = track_ids.gather_every(-(-len(track_ids) // _SOME))
-        day = self.read(statements.newest_day(self.tables, integer_array(some)))["day"].item()
+        day = self.read(statements.newest_day(self.tables, some))["day"].item()
         return None if day is None else int(day)
 
     def read(self, sql: str | Sequence[str]) -> pl.DataFrame:
@@ -318,10 +317,10 @@ class Source:
         except BaseException as error:  # noqa: BLE001 - its panics are not Exceptions
             raise self._failure(f"{error}", [sql] if isinstance(sql, str) else sql) from None
 
-    def _of(self, statement: Callable[[Tables, str], str], track_ids: pl.Series) -> list[str]:
+    def _of(self, statement: Callable[[Tables, pl.Series], str], track_ids: pl.Series) -> list[str]:
         """Return a statement for each connection, which select their parts of the tracks."""
         size = max(1, -(-len(track_ids) // CONNECTIONS))
-        return [statement(self.tables, integer_array(ids)) for ids in slices(track_ids, size)]
+        return [statement(self.tables, ids) for ids in slices(track_ids, size)]
 
     @property
     def _named(self) -> Dsn:
