@@ -186,7 +186,7 @@ class Source:
         statement: Callable[[Tables, pl.Series], str] = statements.history_by_index
         if not self.reads_by_index:
             statement = statements.history_in_one_pass
-        elif self.scans(len(track_ids)) and (after := self._scanned_after(track_ids)) is not None:
+        elif (after := self.scanned_after(track_ids)) is not None:
             layout = self.tables.layout
             whole = (
                 layout is not None and not layout.costs_of_first(len(track_ids) / CONNECTIONS).favour_index
@@ -273,11 +273,19 @@ class Source:
         )
         return not costs.favour_index
 
-    def _scanned_after(self, track_ids: pl.Series) -> int | None:
-        """Find the day after which a scan keeps the records of the tracks; None if they have no record."""
+    def scanned_after(self, track_ids: pl.Series) -> int | None:
+        """Find the day after which a scan keeps the last records of tracks, if it costs less than lookups.
+
+        A track of which these records are not all that counts is looked up as well.
+        """
+        layout = self.tables.layout
+        if layout is None or not self.scans(len(track_ids)):
+            return None
         some = track_ids.gather_every(-(-len(track_ids) // _SOME))
-        day = self.read(statements.newest_day(self.tables, some))["day"].item()
-        return None if day is None else int(day)
+        day, share = self.read(statements.newest_day(self.tables, some)).row(0)
+        costs = layout.costs(len(track_ids), scans=CONNECTIONS)
+        _log.debug("a scan reads %s of the tracks", "none" if day is None else f"{share or 0:.0%}")
+        return int(day) if costs.index * (share or 0) > costs.scan else None
 
     def read(self, sql: str | Sequence[str]) -> pl.DataFrame:
         """Read what a statement selects on the snapshot; two run at the same time, into one frame.

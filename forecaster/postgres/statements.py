@@ -20,6 +20,7 @@ _DAYS_FROM_RELEASE = f"{_AGE} AS days_from_release"
 
 SCANNED_DAYS = WINDOW + 35
 """Days of which a scan keeps the records. Some are missing in practice, and a track is given some time."""
+_COUNTED = 40  # tracks whose days are counted, to tell for how many this is enough
 
 Ids = Sequence[int] | pl.Series
 _LIMITS: Mapping[str, int] = {"smallint": 2**15, "integer": 2**31}
@@ -170,10 +171,26 @@ def history_by_index(tables: Tables, ids: Ids) -> str:
 
 
 def newest_day(tables: Tables, ids: Ids) -> str:
-    """Find the day after which most of the tracks that still get rows have all that counts: day."""
+    """Find the day after which most of the tracks that still get rows have all that counts: day, share.
+
+    share: of the tracks with a record, those that have `WINDOW` days after it, or none before: a scan from
+    that day on reads them; 0 to 1, counted in some of them.
+    """
+    # By dates alone, which the index of the key holds: these are as many entries as the tracks have records.
+    counted = (
+        f"SELECT s.date FROM {tables.name(STREAMS_TABLE)} s WHERE s.cm_track_id = e.id "
+        f"AND s.date > '-infinity' AND s.date < 'infinity' ORDER BY s.date DESC LIMIT {WINDOW}"
+    )
     return f"""
-        SELECT (percentile_disc(0.9) WITHIN GROUP (ORDER BY e.day) - {SCANNED_DAYS})::bigint AS day
-        FROM ({_ends_by_index(tables, ids)}) e"""
+        WITH e AS MATERIALIZED (
+            SELECT e.*, row_number() OVER (ORDER BY e.id) AS n FROM ({_ends_by_index(tables, ids)}) e
+        ), d AS (
+            SELECT (percentile_disc(0.9) WITHIN GROUP (ORDER BY e.day) - {SCANNED_DAYS})::bigint AS day
+            FROM e)
+        SELECT d.day, (
+                   SELECT avg(((SELECT min({epoch_day("r.date")}) FROM ({counted}) r) > d.day)::int)::float8
+                   FROM e WHERE e.day IS NOT NULL AND e.n % {max(1, len(ids) // _COUNTED)} = 0) AS share
+        FROM d"""
 
 
 def history_by_scan(tables: Tables, ids: Ids, after: int, *, whole: bool = False) -> str:

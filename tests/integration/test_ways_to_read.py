@@ -37,7 +37,7 @@ TRACKS = {
     11: (
         "1",
         "n",
-        "CASE n WHEN 0 THEN DATE 'infinity' WHEN 1 THEN '-infinity' ELSE CURRENT_DATE - n END",
+        f"CASE n WHEN 0 THEN DATE 'infinity' WHEN 1 THEN '-infinity' ELSE {LAST} - n END",
         "0, 9",
     ),
 }
@@ -141,6 +141,8 @@ def test_numbers_are_the_same_in_every_layout_by_every_reader(
         assert layout.costs_of_first(len(IDS) / 2).favour_index == (layout is not CHEAP_SCAN)
         with read_by(database, layout) as source:
             assert source.scans(len(IDS)) == (not key or layout is not CHEAP_INDEX)
+            if key:
+                assert (source.scanned_after(IDS) is None) == (layout is CHEAP_INDEX)
             history = source.history(IDS)
             days.append(source.days(IDS).sort("cm_track_id", "date"))
             assert source.tracks().to_list() == [*TRACKS]
@@ -153,6 +155,26 @@ def test_numbers_are_the_same_in_every_layout_by_every_reader(
         assert history.duplicates == 0
     assert_frame_equal(days[0], days[1])
     assert_frame_equal(days[0], days[2])
+
+
+def test_weekly_rows_are_looked_up_at_once(embedded_database: Dsn) -> None:
+    """In the days that a scan keeps, such tracks have too few records: all would be looked up as well."""
+    create_tables(embedded_database, streams_key=KEY)
+    for days, expected in [(1, True), (7, False)]:
+        sql.run(embedded_database, f"TRUNCATE {STREAMS}")
+        sql.run(
+            embedded_database,
+            f"INSERT INTO {STREAMS} (cm_track_id, date, daily_streams) "
+            f"SELECT track, {LAST} - {days} * n, n "
+            "FROM generate_series(0, 420) n, generate_series(1, 50) track",
+        )
+        tracks = pl.Series(range(1, 51))
+        with read_by(embedded_database, CHEAP_SCAN) as source:
+            assert source.scans(len(tracks))
+            after = source.scanned_after(tracks)
+            assert (after is not None) == expected
+            assert source.history(tracks).records.collect()["streams"].list.len().to_list() == [WINDOW] * 50
+            assert source.scanned_after(pl.Series([99])) is None  # no record
 
 
 @pytest.mark.parametrize("cm_id", ["smallint", "integer", "bigint"])
