@@ -242,9 +242,22 @@ def test_the_way_follows_order_number_and_index(
         assert Forecasts().batch_size(85, source, None, is_far=False) == BATCH
 
 
-def test_without_statistics_only_many_tracks_are_read_by_a_scan(embedded_database: Dsn) -> None:
+def test_without_statistics_the_size_of_the_table_decides(embedded_database: Dsn) -> None:
+    """Rows that were stored in an existing index change no statistics."""
     create_tables(embedded_database, streams_key=KEY)
-    assert ways(embedded_database) == BY_NUMBER
+    sql.run(embedded_database, f"ALTER TABLE {STREAMS} SET (autovacuum_enabled = false)")
+    sql.run(
+        embedded_database,
+        f"INSERT INTO {STREAMS} (cm_track_id, date) SELECT n % 85, {LAST} - n / 85 "
+        "FROM generate_series(0, 9999) n",
+    )
+    assert sql.rows(embedded_database, f"SELECT relpages FROM pg_class WHERE relname = '{STREAMS}'") == [(0,)]
+    with read_by(embedded_database) as source:
+        layout = source.tables.layout
+    assert layout
+    assert 50 < layout.pages < 200
+    assert layout.rows == 100 * layout.pages
+    assert ways(embedded_database) == INDEX  # all of it is in the server's memory
 
 
 def test_partitions_count_as_one_table(embedded_database: Dsn) -> None:
