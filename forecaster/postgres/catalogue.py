@@ -1,48 +1,31 @@
-"""Read the catalogue from PostgreSQL. The only module that imports connectorx, for many whole rows."""
+"""Read the catalogue from PostgreSQL, in one snapshot."""
 
 import logging
-import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-import adbc_driver_manager as adbc
 import polars as pl
 
-from forecaster.errors import (
-    ConnectionLimitError,
-    ConnectionLostError,
-    DatabaseError,
-    DatabaseUnreachableError,
-    ForecasterError,
-    StalledError,
-)
 from forecaster.frames.schemas import NEWEST_MLDR, RECORDS, TRACK_FACTS
 from forecaster.postgres import statements
-from forecaster.postgres.conditions import MORE_CONNECTIONS, QUERY_CANCELED, hint_for
 from forecaster.postgres.connection import (
     Connection,
-    client_name,
     connect,
-    end_connections,
-    execute,
     query,
-    severity_of_errors,
-    watch,
 )
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.look import look
-from forecaster.postgres.pooling import check_sessions, pooled
+from forecaster.postgres.pooling import check_sessions
 from forecaster.postgres.readers import CONNECTIONS, READ_LONG, Readers
 from forecaster.postgres.rights import check_rights, warnings_of_hidden_rows
 from forecaster.postgres.stall import hang_up
 from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import Tables
+from forecaster.postgres.whole_rows import WholeRows
 from forecaster.postgres.wire import packed_ids, unpacked, unpacked_ids
-from forecaster.process.secrets import brief
-from forecaster.process.signals import Cancel, Interrupted, both, interruptible
+from forecaster.process.signals import Cancel, both
 from forecaster.tables import (
     FORECAST_TABLE,
     STORED_FORECASTS,
@@ -52,19 +35,6 @@ from forecaster.tables import (
 )
 
 _log = logging.getLogger("forecaster")
-
-# connectorx reports no SQLSTATE. The server's message, in the server's language, follows these words of the
-# driver; all other text is the driver's own.
-_SERVER_SAYS = re.compile(r"db error: (?P<severity>[^:]+): ")
-_LOST = re.compile(
-    r"connection closed|connection reset|broken pipe|communicating with the server|connecting to server|"
-    r"timed out in bb8|timed out waiting|connection refused|unexpected(?:ly)? (?:EOF|closed)|end of file",
-    re.IGNORECASE,
-)
-# The name of a statement that connectorx has prepared: in quotes of any language.
-_PREPARED = re.compile(r"(?:\W|^)[^\w\s](?P<name>s\d+)[^\w\s]")
-# Its connection pool gives up after half a minute, and adds what the server said to the last attempt.
-_TURNED_AWAY = re.compile(r"timed out waiting for connection: db error: ")
 
 _SOME = 200  # tracks whose last days tell which days a scan has to keep
 
@@ -123,8 +93,6 @@ class Source:
     tables: Tables
     snapshot: str
     """From `export_snapshot`."""
-    name: str = field(default_factory=lambda: f"{client_name()} {os.urandom(4).hex()}")
-    """Application name of the connections of connectorx, by which they can be found and ended."""
     readers: Readers | None = field(default=None, repr=False, compare=False)
     """The connections that are kept; None: each read has its own."""
 
@@ -304,82 +272,12 @@ class Source:
 
     def read_rows(self, sql: str | list[str]) -> pl.DataFrame:
         """Read many whole rows like `read`, which connectorx decodes in parallel. It opens connections."""
-        os.environ.setdefault("RUST_LOG", "off")  # else its connection pool writes to stderr
-        import connectorx as cx  # noqa: PLC0415 - a run needs no such rows
-
-        # The name is in the URI: the connection that asks for the result's columns, and may wait for a lock,
-        # accepts no other statement.
-        uri = self._named.connectorx_uri
-        on_snapshot = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", self._set_snapshot]
-
-        def read() -> pl.DataFrame:
-            self.dsn.check_socket()
-            frame: pl.DataFrame = cx.read_sql(uri, sql, return_type="polars", pre_execution_query=on_snapshot)
-            return frame
-
-        try:
-            ends = Cancel([partial(end_connections, self.dsn, self.name)], partial(hang_up, self.dsn))
-            return interruptible(read, cancel=ends, watch=watch(self.dsn))
-        except (Interrupted, KeyboardInterrupt, DatabaseUnreachableError, StalledError):
-            raise
-        except BaseException as error:  # noqa: BLE001 - its panics are not Exceptions
-            raise self._failure(f"{error}", [sql] if isinstance(sql, str) else sql) from None
+        return WholeRows(self.dsn, self.tables.schema, self.snapshot).read(sql)
 
     def _of(self, statement: Callable[[Tables, pl.Series], str], track_ids: pl.Series) -> list[str]:
         """Return a statement for each connection, which select their parts of the tracks."""
         size = max(1, -(-len(track_ids) // CONNECTIONS))
         return [statement(self.tables, ids) for ids in slices(track_ids, size)]
-
-    @property
-    def _named(self) -> Dsn:
-        return replace(self.dsn, parameters=(*self.dsn.parameters, ("application_name", self.name)))
-
-    @property
-    def _set_snapshot(self) -> str:
-        return f"SET TRANSACTION SNAPSHOT '{self.snapshot}'"
-
-    def _failure(self, text: str, statements: list[str]) -> ForecasterError:
-        """Return the error to raise for an error of connectorx."""
-        reason = brief(self.dsn.redact(text))
-        message = f"reading from {self.dsn} failed: {reason}"
-        said = _SERVER_SAYS.match(reason)
-        if said is None:
-            return _unsaid(reason, message)
-        prepared = _PREPARED.search(reason)
-        if prepared and prepared["name"] != self.tables.schema:
-            return pooled(message)
-        try:
-            with connect(self._named, repeatable_read=True) as connection:
-                if self._is_over(connection, said["severity"]):
-                    return ConnectionLostError(message)
-                for statement in statements:
-                    query(connection, statement)
-        except (ConnectionLostError, DatabaseUnreachableError):
-            return ConnectionLostError(message)
-        except DatabaseError as error:
-            return DatabaseError(f"reading from {self.dsn} failed: {error}", hint=error.hint)
-        return DatabaseError(message, hint=hint_for(QUERY_CANCELED))  # the statement itself is fine
-
-    def _is_over(self, connection: Connection, severity: str) -> bool:
-        """Whether a message with this severity means that the session, or that of the snapshot, is over.
-
-        If neither is, `connection` has the snapshot afterwards.
-        """
-        try:
-            execute(connection, self._set_snapshot)
-            if severity == severity_of_errors(connection):
-                execute(connection, self._set_snapshot)
-                return False
-        except adbc.Error:
-            pass
-        return True
-
-
-def _unsaid(reason: str, message: str) -> ForecasterError:
-    """Return the error for words of the driver itself."""
-    if _TURNED_AWAY.search(reason):
-        return ConnectionLimitError(message, hint=MORE_CONNECTIONS)
-    return ConnectionLostError(message) if _LOST.search(reason) else DatabaseError(message)
 
 
 def _records(wire: pl.DataFrame) -> pl.LazyFrame:
