@@ -40,8 +40,11 @@ _PATIENCE = 60  # seconds for something that comes about by itself; for how long
 
 
 def in_chunks_of(tracks: int) -> str:
-    """For `started`: so few tracks in each transaction."""
-    return f"import forecaster.postgres.tracks; forecaster.postgres.tracks.BATCH = {tracks}"
+    """For `started`: so few tracks in each transaction, as nearby, however late a busy machine answers."""
+    return (
+        f"import forecaster.postgres.tracks; forecaster.postgres.tracks.BATCH = {tracks}\n"
+        "import forecaster.postgres.connection; forecaster.postgres.connection._FAR = float('inf')"
+    )
 
 
 @contextmanager

@@ -11,8 +11,16 @@ _OF_A_MONTH = ("forecasted_value", "segment_used", "time_used")
 
 
 def fits_in_arrays(tables: Tables) -> bool:
-    """Whether forecasts can be stored so: the server makes the ids, and no policy refuses rows."""
-    return FORECAST_TABLE not in tables.filtered and not needs_ids(tables, FORECAST_TABLE)
+    """Whether forecasts can be stored so: the server makes the ids, and no policy refuses rows.
+
+    And no column of the months is numeric: its values go as text, and for each track the server would walk
+    through the array of texts from its beginning.
+    """
+    return (
+        FORECAST_TABLE not in tables.filtered
+        and not needs_ids(tables, FORECAST_TABLE)
+        and not any(tables.type(FORECAST_TABLE, column) == "numeric" for column in _OF_A_MONTH)
+    )
 
 
 def insert_arrays(connection: Connection, tables: Tables, rows: pl.DataFrame, *, horizon: int) -> None:
@@ -26,7 +34,7 @@ def insert_arrays(connection: Connection, tables: Tables, rows: pl.DataFrame, *,
     shared = ", ".join(f"${number}" for number, _ in enumerate(once, 1))
     its = f"[t.number * {horizon} - {horizon - 1}:t.number * {horizon}]"
     selected = [f"t.{values.name}{_cast(tables, values)}" for values in once] + [
-        f"unnest(${number}{its}){_cast(tables, values)}" for number, values in enumerate(each, once.width + 1)
+        f"unnest(${number}{its})" for number, _ in enumerate(each, once.width + 1)
     ]
     query(
         connection,

@@ -82,7 +82,7 @@ _FAR = 0.01  # seconds of a short statement from which on a server is far away
 _OPENS_WITHIN = 1.0  # seconds until a connection that is no longer needed is abandoned
 
 _databases: WeakKeyDictionary[Connection, Dsn] = WeakKeyDictionary()  # the database of each connection
-_quickest: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()  # seconds of its quickest statement
+_quickest: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()  # seconds of its quickest answer
 
 T = TypeVar("T")
 
@@ -270,9 +270,10 @@ def execute(connection: Connection, sql: str) -> None:
 
 
 def is_far(connection: Connection) -> bool:
-    """Whether the server is far away, by the statement that it answered the quickest; False before the first.
+    """Whether the server is far away, by what it answered the quickest; False before its first answer.
 
-    Then waiting for answers takes longer than what is saved by asking often.
+    Then waiting for answers takes longer than what is saved by asking often. The ends of transactions count,
+    too: they are short where all statements are long.
     """
     return _quickest.get(connection, 0.0) > _FAR
 
@@ -306,17 +307,17 @@ def begin(connection: Connection, *others: str) -> None:
     with connection.cursor() as cursor:
         statement = cursor.adbc_statement
         statement.set_sql_query("; ".join(["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", *others]))
-        _call(connection, statement.execute_update, cursor.adbc_cancel)
+        _timed(connection, statement.execute_update, cursor.adbc_cancel)
 
 
 def commit(connection: Connection) -> None:
     """Commit. A signal takes effect even while the server is still committing."""
-    _call(connection, connection.commit, connection.adbc_cancel)
+    _timed(connection, connection.commit, connection.adbc_cancel)
 
 
 def roll_back(connection: Connection) -> None:
     """Undo what was not committed."""
-    _call(connection, connection.rollback, connection.adbc_cancel)
+    _timed(connection, connection.rollback, connection.adbc_cancel)
 
 
 def copy_in(

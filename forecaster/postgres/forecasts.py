@@ -3,18 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import adbc_driver_manager as adbc
 import polars as pl
 
+from forecaster.errors import WriteRefusedError
 from forecaster.frames.casting import Fitted
 from forecaster.postgres.arrays import fits_in_arrays, insert_arrays
+from forecaster.postgres.conditions import UNIQUE_VIOLATION
 from forecaster.postgres.connection import Connection, commit, execute, integer_array, is_far, query
 from forecaster.postgres.rows import Stored, append
-from forecaster.postgres.runs import FOUND, TRACKS, query_and_keep
 from forecaster.postgres.sifting import SOME, DisturbedError, Sift, store_or_sift
 from forecaster.postgres.stored import has_key, stored_months
 from forecaster.postgres.tables import Tables
 from forecaster.process.numbers import counted
-from forecaster.tables import FORECAST_TABLE, FORECASTS, REFUSED
+from forecaster.tables import FORECAST_TABLE, FORECASTS, HISTORY, REFUSED
+
+# In the SQL of `_query_and_keep`: what `stored_months` selects of the tracks, and the array of their ids.
+_FOUND, _TRACKS = "found", "$1"
 
 
 def store_forecasts(
@@ -82,9 +87,9 @@ class _Write:
             return
         whole = f"({self.horizon}, {self.horizon}, 1, {self.horizon})"
         wrong = f"""
-            SELECT t.id FROM unnest({TRACKS}) AS t (id) LEFT JOIN {FOUND} f ON f.cm_track_id = t.id
+            SELECT t.id FROM unnest({_TRACKS}) AS t (id) LEFT JOIN {_FOUND} f ON f.cm_track_id = t.id
             WHERE (f.rows, f.months, f.first, f.last) IS DISTINCT FROM {whole} ORDER BY 1"""
-        self._refuse(query_and_keep(self.connection, self.tables, stored, wrong, kept)["id"])
+        self._refuse(_query_and_keep(self.connection, self.tables, stored, wrong, kept)["id"])
 
     def _to_keep(self, stored: pl.Series, refused: Sequence[int]) -> pl.DataFrame | None:
         if self.history is None:
@@ -151,3 +156,32 @@ class _Write:
     @property
     def _tracks(self) -> pl.Series:
         return self.rows["cm_track_id"].cast(pl.Int64).unique().sort()
+
+
+def _query_and_keep(
+    connection: Connection, tables: Tables, tracks: pl.Series, sql: str, rows: pl.DataFrame | None, /
+) -> pl.DataFrame:
+    """Query the `_FOUND` of some tracks, and in the same statement add rows to the history.
+
+    `sql`: in it, `_TRACKS` are the ids, as an array. The history of these tracks gets their months as they
+    are stored. The caller commits. Raises `WriteRefusedError` if the run has a row of a track there already,
+    from another worker.
+    """
+    streams = "" if rows is None else ", array_agg(s.forecasted_value::float8 ORDER BY s.month) AS streams"
+    found = f"{stored_months(tables, more=streams)} AND cm_track_id = ANY ({_TRACKS})"
+    known = [] if rows is None else rows.get_columns()
+    names = ", ".join(column.name for column in known)
+    values = ", ".join(f"${number}" for number, _ in enumerate(known, 2))
+    keep = f"""
+        INSERT INTO {tables.name(HISTORY.name)} ({names}, months)
+        SELECT k.*, f.streams FROM unnest({values}) AS k ({names}) LEFT JOIN {_FOUND} f USING (cm_track_id)"""
+    kept = f", kept AS ({keep})" if known else ""
+    try:
+        return query(connection, f"WITH {_FOUND} AS ({found} GROUP BY 1){kept} {sql}", (tracks, *known))
+    except adbc.Error as error:
+        if error.sqlstate != UNIQUE_VIOLATION:
+            raise
+        raise WriteRefusedError(
+            f"{HISTORY.name}: this run has rows of some of these tracks there already; nothing was stored",
+            hint="start again: the next run completes the rest",
+        ) from None

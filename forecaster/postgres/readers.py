@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -45,12 +45,13 @@ class Readers:
     like: Connection | None = None
     """A connection to the same database that is not to be among them, but makes others open faster."""
     spare: Callable[[], Connection] | None = None
-    """Waits for a connection that is being opened to be among them; its caller closes it."""
+    """Waits for a connection that is being opened to be among them, and closed with them."""
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _idle: list[Connection] = field(default_factory=list)
     _busy: list[Connection] = field(default_factory=list)
     _opening: int = 0
     _is_over: bool = False
+    _first: ForecasterError | None = None
     _one_opens: threading.Lock = field(default_factory=threading.Lock)
     _stacks: dict[Connection, ExitStack] = field(default_factory=dict)
 
@@ -63,7 +64,7 @@ class Readers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._is_over = True
+        self._give_up()
         # A connection that is still being opened is closed by the thread that opens it.
         waited = self._one_opens.acquire(timeout=_OPENED_WITHIN)
         for stack in [*self._stacks.values()]:
@@ -88,22 +89,35 @@ class Readers:
         Raises `ConnectionLostError` if the session or that of the snapshot is over, `DatabaseError` for a
         statement that the server refuses, and what opening a connection raises.
         """
-        with self._one() as connection, _failed(self.dsn):
-            return query(connection, sql)
+        try:
+            with self._one() as connection, _failed(self.dsn):
+                return query(connection, sql)
+        except ForecasterError as error:
+            raise self._cause(error) from None
+
+    def _cause(self, error: ForecasterError) -> ForecasterError:
+        """Return the error that came first, of which those of the reads cancelled after it say nothing."""
+        with self._changed:
+            self._first = self._first or error
+            return self._first if self._is_over else error
 
     def cancel(self) -> None:
         """Ask the server to cancel the statements in progress. No other connection is opened any more."""
-        self._is_over = True  # else a read that waits for one would try, on a network that may be stalled
+        self._give_up()  # else a read that waits for one would try, on a network that may be stalled
         for connection in [*self._busy]:
             with suppress(adbc.Error):
                 connection.adbc_cancel()
 
     def cut(self) -> None:
         """End the reads without the server; those that wait for a connection open none."""
+        self._give_up()
+        hang_up(self.dsn)
+
+    def _give_up(self) -> None:
+        """Let no read go on waiting for a connection."""
         with self._changed:
             self._is_over = True
             self._changed.notify_all()
-        hang_up(self.dsn)
 
     @contextmanager
     def _one(self) -> Iterator[Connection]:
@@ -150,20 +164,24 @@ class Readers:
     def _opened(self) -> Connection:
         """Open a connection to the snapshot."""
         with self._one_opens, ExitStack() as stack:
-            if self._is_over:
-                raise ConnectionLostError("the reads were cancelled", hint=SESSION_OVER)
+            self._check()
             like = self.exporter or self.like or next(iter(self._stacks), None)
             spare, self.spare = self.spare, None
-            connection = spare() if spare else stack.enter_context(connect(self.dsn, like=like, begun=False))
+            opened = closing(spare()) if spare else connect(self.dsn, like=like, begun=False)
+            connection = stack.enter_context(opened)
             try:
                 with statement_errors(self.dsn):
                     begin(connection, f"SET TRANSACTION SNAPSHOT '{self.snapshot}'", f"SELECT {READ_LONG}")
             except DatabaseError as error:
                 gone = f"the session that holds the snapshot is over: {error}"
                 raise ConnectionLostError(gone, hint=SESSION_OVER) from None
-            if not self._is_over:
-                self._stacks[connection] = stack.pop_all()
+            self._check()
+            self._stacks[connection] = stack.pop_all()
         return connection
+
+    def _check(self) -> None:
+        if self._is_over:
+            raise ConnectionLostError("the reads were cancelled", hint=SESSION_OVER)
 
 
 @contextmanager

@@ -9,13 +9,11 @@ from importlib.metadata import version
 from threading import Thread
 from typing import NamedTuple
 
-import adbc_driver_manager as adbc
 import polars as pl
 
-from forecaster.errors import ForecasterError, WriteRefusedError
+from forecaster.errors import ForecasterError
 from forecaster.frames.collecting import collect
 from forecaster.postgres.answers import Rows, answers
-from forecaster.postgres.conditions import UNIQUE_VIOLATION
 from forecaster.postgres.connection import (
     Connection,
     connect,
@@ -26,7 +24,6 @@ from forecaster.postgres.connection import (
 )
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.migrations import MIGRATIONS, NEWER_PROGRAM, last_applied, too_new
-from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import Tables
 from forecaster.process.secrets import masked
 from forecaster.process.signals import Interrupted, postponed
@@ -36,9 +33,6 @@ from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, REFUSED, RUNS, VERS
 
 MODEL = "production"
 """The name of the model in the record of a run."""
-
-FOUND, TRACKS = "found", "$1"
-"""In the SQL of `query_and_keep`: what `stored_months` selects of the tracks, and the array of their ids."""
 
 _FOR_THE_REST = 0.4  # seconds that are left, after a signal, to write the report
 _PATIENCE = 5  # seconds of silence of a server after which a failure is not recorded
@@ -223,35 +217,6 @@ def history_rows(run: int, computed: Computed, /) -> pl.DataFrame:
         .select(pl.col(one.name).cast(one.dtype) for one in HISTORY.columns if one.name != "months")
         .sort("cm_track_id")
     )
-
-
-def query_and_keep(
-    writer: Connection, tables: Tables, tracks: pl.Series, sql: str, rows: pl.DataFrame | None, /
-) -> pl.DataFrame:
-    """Query the `FOUND` of some tracks, and in the same statement add rows to the history.
-
-    `sql`: in it, `TRACKS` are the ids, as an array. The history of these tracks gets their months as they are
-    stored. The caller commits. Raises `WriteRefusedError` if the run has a row of a track there already, from
-    another worker.
-    """
-    streams = "" if rows is None else ", array_agg(s.forecasted_value::float8 ORDER BY s.month) AS streams"
-    found = f"{stored_months(tables, more=streams)} AND cm_track_id = ANY ({TRACKS})"
-    known = [] if rows is None else rows.get_columns()
-    names = ", ".join(column.name for column in known)
-    values = ", ".join(f"${number}" for number, _ in enumerate(known, 2))
-    keep = f"""
-        INSERT INTO {tables.name(HISTORY.name)} ({names}, months)
-        SELECT k.*, f.streams FROM unnest({values}) AS k ({names}) LEFT JOIN {FOUND} f USING (cm_track_id)"""
-    kept = f", kept AS ({keep})" if known else ""
-    try:
-        return query(writer, f"WITH {FOUND} AS ({found} GROUP BY 1){kept} {sql}", (tracks, *known))
-    except adbc.Error as error:
-        if error.sqlstate != UNIQUE_VIOLATION:
-            raise
-        raise WriteRefusedError(
-            f"{HISTORY.name}: this run has rows of some of these tracks there already; nothing was stored",
-            hint="start again: the next run completes the rest",
-        ) from None
 
 
 def kept_tracks(connection: Connection, tables: Tables, run: int, track_ids: pl.Series, /) -> pl.Series:

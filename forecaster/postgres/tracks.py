@@ -55,7 +55,10 @@ if TYPE_CHECKING:
     from forecaster.run.stages import Stages
 
 BATCH = 2_500
-"""Tracks per batch, which is one transaction. Memory holds at most four: read, computed, waiting, stored."""
+"""Tracks per batch, which is one transaction; up to four times as many where few batches are quicker.
+
+Memory holds at most four batches: read, computed, waiting, stored.
+"""
 
 CONNECTIONS_AT_ONCE = 48
 """Limit for all workers together. PostgreSQL accepts 100 by default."""

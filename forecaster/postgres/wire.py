@@ -1,6 +1,7 @@
 """Numbers packed by the server: those of a track as 4-byte integers, and those that are none as floats."""
 
-import struct
+import sys
+from array import array
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -43,8 +44,10 @@ def packed_ids(id_: str) -> str:
 
 def unpacked_ids(wire: pl.DataFrame) -> pl.Series:
     """Unpack what `packed_ids` sent, of one statement or several."""
-    packed = b"".join(wire["ids"].drop_nulls())
-    return pl.Series("id", struct.unpack(f">{len(packed) // 8}q", packed), dtype=pl.Int64)
+    numbers = array("q", b"".join(wire["ids"].drop_nulls()))  # all at once would be objects of Python
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return pl.Series("id", numbers, dtype=pl.Int64)
 
 
 def unpacked(wire: pl.DataFrame) -> pl.DataFrame:

@@ -145,9 +145,12 @@ class Stage:
     arguments: tuple[str, ...] = ()
 
 
+# A run begins to connect while it is being imported, and before that is done there is no report.
+IMPORTED = "import forecaster.cli.run"
+
 STAGES = {
     "importing": Stage(importing),
-    "connecting": Stage(connecting),
+    "connecting": Stage(connecting, IMPORTED),
     "waiting for another run": Stage(waiting_for_another_run, arguments=("--wait", "600")),
     "waiting for a source": Stage(waiting_for_a_source),
     "reading": Stage(reading),
@@ -173,7 +176,7 @@ def interrupted_at(stage: Stage, signum: signal.Signals, database: Dsn, report: 
         assert_interrupted(ended, signum)
         until(lambda: {session.pid for session in sessions(database)} <= others)
         assert whole_tracks(database) == 0
-    if stage.prepare is not importing:  # before that is done there is no report
+    if stage.prepare is not importing:
         assert json.loads(report.read_text())["error"].startswith("interrupted")
     return seconds
 
@@ -189,7 +192,7 @@ def test_at_every_stage(embedded_database: Dsn, tmp_path: Path, name: str, signu
 
 @pytest.mark.parametrize("after", [0.3, 1.5, 2.5])
 def test_at_each_moment_of_connecting(embedded_database: Dsn, tmp_path: Path, after: float) -> None:
-    stage = Stage(partial(connecting, after=after))
+    stage = Stage(partial(connecting, after=after), IMPORTED)
     interrupted_at(stage, signal.SIGINT, embedded_database, tmp_path / "report.json")
 
 

@@ -111,7 +111,7 @@ class TestWhileReading:
             ("lock_timeout=1s", "SELECT a FROM locked", "55P03", "lock_timeout"),
             (
                 "temp_file_limit=0",
-                "SELECT g::bigint AS g FROM generate_series(1, 300000) g ORDER BY random()",
+                "SELECT repeat('g', 1000) AS g FROM generate_series(1, 100000) g ORDER BY random()",
                 "53400",
                 "temp_file_limit",
             ),

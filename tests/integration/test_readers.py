@@ -1,14 +1,14 @@
 """A run reads on connections that it keeps: few of them, with few turns and bytes, in each thread."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 import pytest
 
 from forecaster.errors import ConnectionLostError, DatabaseError
 from forecaster.postgres.catalogue import Source, export_snapshot
-from forecaster.postgres.connection import connect, query
+from forecaster.postgres.connection import Connection, connect, query
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.readers import CONNECTIONS, Readers
 from forecaster.postgres.tables import Tables
@@ -97,6 +97,50 @@ def test_after_an_error_another_one_is_opened(embedded_database: Dsn) -> None:
             assert readers.read("SELECT 1::bigint AS one").item() == 1
 
 
+def test_no_read_waits_after_a_cancel(embedded_database: Dsn) -> None:
+    """Of more reads than there are connections."""
+    with (
+        connect(embedded_database, repeatable_read=True) as exporter,
+        ThreadPoolExecutor(5) as threads,
+        Readers(embedded_database, export_snapshot(exporter), like=exporter) as readers,
+    ):
+        going = [threads.submit(readers.read, "SELECT pg_sleep(20)::text AS slept") for _ in range(5)]
+        until(lambda: sum(one.waits_for == "Timeout PgSleep" for one in sessions(embedded_database)) == 2)
+        readers.cancel()
+        done, waiting = wait(going, timeout=10)
+        readers.cut()  # what waits nevertheless
+    assert not waiting
+    assert all(isinstance(one.exception(), DatabaseError | ConnectionLostError) for one in done)
+
+
+def test_a_spare_that_fails_is_closed(embedded_database: Dsn) -> None:
+    with (
+        connect(embedded_database, begun=False) as spare,
+        Readers(embedded_database, "no snapshot", spare=lambda: spare) as readers,
+    ):
+        with pytest.raises(ConnectionLostError, match="the session that holds the snapshot is over"):
+            readers.read(PROCESS)
+        until(lambda: not sessions(embedded_database))
+
+
+def test_one_that_is_opened_too_late_is_closed(embedded_database: Dsn) -> None:
+    """The reads are cancelled meanwhile."""
+    with (
+        connect(embedded_database, repeatable_read=True) as exporter,
+        connect(embedded_database, like=exporter, begun=False) as spare,
+        Readers(embedded_database, export_snapshot(exporter)) as readers,
+    ):
+
+        def late() -> Connection:
+            readers.cancel()
+            return spare
+
+        readers.spare = late
+        with pytest.raises(ConnectionLostError, match="the reads were cancelled"):
+            readers.read(PROCESS)
+        until(lambda: len(sessions(embedded_database)) == 1)  # the one with the snapshot
+
+
 def test_one_that_ends_while_idle(embedded_database: Dsn) -> None:
     with reading(embedded_database) as readers:
         terminate(embedded_database, readers.read(PROCESS)["pid"].item())
@@ -111,3 +155,17 @@ def test_timeouts_of_idle_transactions_are_lifted(embedded_database: Dsn) -> Non
         readers.read("SELECT 1 AS one")
         sql.run(as_observer(embedded_database), "SELECT pg_sleep(1.5)")
         assert readers.read("SELECT 1::bigint AS one").item() == 1
+
+
+def test_what_is_cancelled_says_why(embedded_database: Dsn) -> None:
+    """Not that it was cancelled: it may be the first whose error is seen."""
+    with reading(embedded_database) as readers, ThreadPoolExecutor(2) as threads:
+        slow = threads.submit(readers.read, "SELECT pg_sleep(60)::text AS slept")
+        until(lambda: [s for s in sessions(embedded_database) if s.waits_for == "Timeout PgSleep"])
+        with pytest.raises(DatabaseError, match="division by zero"):
+            readers.read("SELECT 1 / 0 AS nothing")
+        readers.cancel()
+        with pytest.raises(DatabaseError, match="division by zero"):
+            slow.result()
+        with pytest.raises(DatabaseError, match="division by zero"):
+            readers.read("SELECT 1 AS one")

@@ -230,7 +230,7 @@ def test_of_a_worker(embedded_database: Dsn, report: Path) -> None:
     dsn = embedded_database
     initialise(dsn)
     load(dsn, "public", streams=golden_streams(), mldr=golden_mldr())
-    with Proxy(dsn, b"FROM STDIN") as proxy:
+    with Proxy(dsn, b"JOIN found") as proxy:  # the check of what was written, whichever way
         ended = ended_by_the_limit(proxy, "--engine", "dask", "--report", str(report))
         assert_reported(ended, report)
         assert ended.stderr.endswith(WHOLE)

@@ -66,7 +66,7 @@ def test_a_password_in_the_task_would_be_seen(embedded_database: Dsn) -> None:
     with open_source(embedded_database, "public") as source:
         dsn = replace(embedded_database, password=PASSWORD)
         shared = Shared(datetime.now(UTC), Report())
-        task = Forecasts().work(replace(source, dsn=dsn), None, RunConfig(), shared)
+        task = Forecasts().work(replace(source, dsn=dsn, readers=None), None, RunConfig(), shared)
     assert PASSWORD_MARKS[0].encode() in _dumps(task.catalogue)
 
 
