@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from forecaster.model import build_tracks
-from forecaster.model.features import clean, track_facts, usable_records
+from forecaster.model.features import clean, last_streams, track_facts
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
 from forecaster.model.segments import base_rate
@@ -22,7 +22,7 @@ def diagnosis(rows: list[Row], *, mldr: float = 0.1, **options: Any) -> Diagnosi
     """Of the one track in `rows`, without a server."""
     daily, parameters = clean(daily_frame(rows)), Parameters(**options)
     rates = mldr_frame([Mldr(1, mldr, 1, None)]).select("cm_artist_id", "mldr")
-    track = build_tracks(usable_records(daily), track_facts(daily), rates, parameters).collect()
+    track = build_tracks(last_streams(daily), track_facts(daily), rates, parameters).collect()
     assert track["reason"].to_list() == [None]
     base = track.select(base_rate(pl.col("influence_range"), j).alias(str(j)) for j in range(1, 13)).row(0)
     forecasts = project(track.lazy(), horizon=parameters.horizon).with_columns(

@@ -9,7 +9,7 @@ import polars as pl
 from forecaster.frames.schemas import SKIPPED, check, conform
 from forecaster.model.decay import decay_rate, with_points
 from forecaster.model.eligibility import skip_reason
-from forecaster.model.features import clean, track_facts, track_features, usable_records
+from forecaster.model.features import clean, last_streams, track_facts, track_features
 from forecaster.model.mldr import newest_mldr
 from forecaster.model.multiplier import with_multiplier
 from forecaster.model.parameters import AgeFrom, Parameters
@@ -68,7 +68,7 @@ def records_and_facts(daily: pl.LazyFrame, cleaned: pl.LazyFrame, /) -> tuple[pl
     # A track without a single usable record is still a track: it is skipped, not lost.
     every_track = daily.select("cm_track_id").drop_nulls().unique()
     facts = every_track.join(track_facts(cleaned), on="cm_track_id", how="left")
-    return usable_records(cleaned), facts
+    return last_streams(cleaned), facts
 
 
 def build_tracks(

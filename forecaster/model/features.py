@@ -35,7 +35,7 @@ def clean(daily: pl.LazyFrame, /) -> pl.LazyFrame:
     return pl.concat([records.join(doubled, on="cm_track_id", how="anti"), newest])
 
 
-def usable_records(daily: pl.LazyFrame, /) -> pl.LazyFrame:
+def last_streams(daily: pl.LazyFrame, /) -> pl.LazyFrame:
     """Collect the last streams of each track, oldest first, from the cleaned daily streams: `RECORDS`."""
     day = pl.col("date").to_physical()
     return daily.group_by("cm_track_id").agg(streams=pl.col("daily_streams").sort_by(day).tail(WINDOW))

@@ -10,7 +10,7 @@ import polars as pl
 from forecaster.frames.schemas import NEWEST_MLDR
 from forecaster.postgres import statements
 from forecaster.postgres.catalogue import Source, export_snapshot, warn_of_hidden_rows
-from forecaster.postgres.connection import connect, integer_array
+from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.look import look
 from forecaster.postgres.rights import check_rights
@@ -59,9 +59,8 @@ def open_actuals(dsn: Dsn, schema: str, table: str) -> Iterator[Source]:
 
 def later_days(source: Source, track_ids: pl.Series) -> LaterDays:
     """Read the days of the tracks. Of several rows for a day, the newest counts, if columns tell which."""
-    tables, ids = source.tables, integer_array(track_ids)
-    days = source.read_rows(statements.later_days(tables, ids))
-    counts = source.read(statements.counts_of_later_rows(tables, ids))
+    days = source.read_rows(statements.later_days(source.tables, track_ids))
+    counts = source.read(statements.counts_of_later_rows(source.tables, track_ids))
     other_tracks, not_usable, usable = counts.row(0)
     return LaterDays(
         days.with_columns(pl.col("date").cast(pl.Int32).cast(pl.Date)),

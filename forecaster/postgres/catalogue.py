@@ -1,50 +1,34 @@
-"""Read the catalogue from PostgreSQL. The only module that imports connectorx, for many whole rows."""
+"""Read the catalogue from PostgreSQL, in one snapshot."""
 
 import logging
-import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-import adbc_driver_manager as adbc
 import polars as pl
 
-from forecaster.errors import (
-    ConnectionLimitError,
-    ConnectionLostError,
-    DatabaseError,
-    DatabaseUnreachableError,
-    ForecasterError,
-    StalledError,
-)
 from forecaster.frames.schemas import NEWEST_MLDR, RECORDS, TRACK_FACTS
 from forecaster.postgres import statements
-from forecaster.postgres.conditions import MORE_CONNECTIONS, QUERY_CANCELED, hint_for
 from forecaster.postgres.connection import (
     Connection,
     connect,
-    end_connections,
-    execute,
-    integer_array,
     query,
-    severity_of_errors,
-    watch,
 )
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.early import client_name
 from forecaster.postgres.look import look
-from forecaster.postgres.pooling import check_sessions, pooled
+from forecaster.postgres.pooling import check_sessions
 from forecaster.postgres.readers import CONNECTIONS, READ_LONG, Readers
 from forecaster.postgres.rights import check_rights, warnings_of_hidden_rows
 from forecaster.postgres.stall import hang_up
 from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import Tables
+from forecaster.postgres.whole_rows import WholeRows
 from forecaster.postgres.wire import packed_ids, unpacked, unpacked_ids
-from forecaster.process.secrets import brief
-from forecaster.process.signals import Cancel, Interrupted, both, interruptible
+from forecaster.process.signals import Cancel, both
 from forecaster.tables import (
+    FORECAST_TABLE,
     STORED_FORECASTS,
     STREAMS_TABLE,
     TO_FORECAST,
@@ -52,19 +36,6 @@ from forecaster.tables import (
 )
 
 _log = logging.getLogger("forecaster")
-
-# connectorx reports no SQLSTATE. The server's message, in the server's language, follows these words of the
-# driver; all other text is the driver's own.
-_SERVER_SAYS = re.compile(r"db error: (?P<severity>[^:]+): ")
-_LOST = re.compile(
-    r"connection closed|connection reset|broken pipe|communicating with the server|connecting to server|"
-    r"timed out in bb8|timed out waiting|connection refused|unexpected(?:ly)? (?:EOF|closed)|end of file",
-    re.IGNORECASE,
-)
-# The name of a statement that connectorx has prepared: in quotes of any language.
-_PREPARED = re.compile(r"(?:\W|^)[^\w\s](?P<name>s\d+)[^\w\s]")
-# Its connection pool gives up after half a minute, and adds what the server said to the last attempt.
-_TURNED_AWAY = re.compile(r"timed out waiting for connection: db error: ")
 
 _SOME = 200  # tracks whose last days tell which days a scan has to keep
 
@@ -123,8 +94,6 @@ class Source:
     tables: Tables
     snapshot: str
     """From `export_snapshot`."""
-    name: str = field(default_factory=lambda: f"{client_name()} {os.urandom(4).hex()}")
-    """Application name of the connections of connectorx, by which they can be found and ended."""
     readers: Readers | None = field(default=None, repr=False, compare=False)
     """The connections that are kept; None: each read has its own."""
 
@@ -153,7 +122,7 @@ class Source:
         """Find the tracks that have a row of streams, in ascending order; only `track_ids`, if given."""
         layout = self.tables.layout
         if track_ids is not None:
-            found = [statements.tracks_among(self.tables, integer_array(track_ids))]
+            found = [statements.tracks_among(self.tables, track_ids)]
         elif self.reads_by_index and (layout is None or layout.costs_of_ids().favour_index):
             found = statements.all_tracks_by_index(self.tables)
         else:
@@ -163,7 +132,7 @@ class Source:
 
     def stored(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.DataFrame:
         """Describe the stored forecasts: one row per track that has some, with columns of `stored_months`."""
-        among = "true" if track_ids is None else f"cm_track_id = ANY ({integer_array(track_ids)})"
+        among = statements.among(self.tables, FORECAST_TABLE, track_ids)
         return self.read(f"{stored_months(self.tables)} AND {among} GROUP BY 1")
 
     def rows_without_track(self) -> int:
@@ -178,15 +147,15 @@ class Source:
 
     def unusable_rows(self, track_ids: pl.Series) -> int:
         """Count the rows of these tracks that are not records, such as those with NULL streams."""
-        sql = statements.unusable_rows(self.tables, integer_array(track_ids))
+        sql = statements.unusable_rows(self.tables, track_ids)
         return int(self.read(sql)["n"][0])
 
     def history(self, track_ids: pl.Series) -> History:
         """Read, in parallel, the last 365 records of each track as one array, and its facts."""
-        statement: Callable[[Tables, str], str] = statements.history_by_index
+        statement: Callable[[Tables, pl.Series], str] = statements.history_by_index
         if not self.reads_by_index:
             statement = statements.history_in_one_pass
-        elif self.scans(len(track_ids)) and (after := self._scanned_after(track_ids)) is not None:
+        elif (after := self.scanned_after(track_ids)) is not None:
             layout = self.tables.layout
             whole = (
                 layout is not None and not layout.costs_of_first(len(track_ids) / CONNECTIONS).favour_index
@@ -199,7 +168,7 @@ class Source:
         """Group the tracks by the day of their last record: day (since 1970-01-01), number, first (ids)."""
         by_index = self.reads_by_index
         statement = statements.ends_by_index if by_index else statements.ends_in_one_pass
-        return self.read(statement(self.tables, integer_array(track_ids)))
+        return self.read(statement(self.tables, track_ids))
 
     def daily(self, track_id: int) -> pl.DataFrame:
         """Read the days on which a track has a record: date, daily_streams; one row per day, in order."""
@@ -236,8 +205,7 @@ class Source:
 
     def forecasts(self, track_ids: Sequence[int] | pl.Series | None = None) -> pl.DataFrame:
         """Read the stored rows that name a track and a month, ordered by both: `STORED_FORECASTS`."""
-        ids = None if track_ids is None else integer_array(track_ids)
-        return self.read_rows(statements.forecasts(self.tables, ids)).select(
+        return self.read_rows(statements.forecasts(self.tables, track_ids)).select(
             *(name for name in STORED_FORECASTS if name != "created_at"),
             pl.col("created_at").cast(pl.Datetime("us", "UTC")),
         )
@@ -250,7 +218,7 @@ class Source:
         """
         by_index = self.reads_by_index
         statement = statements.cutoffs_by_index if by_index else statements.cutoffs_in_one_pass
-        days = self.read(statement(self.tables, integer_array(track_ids)))
+        days = self.read(statement(self.tables, track_ids))
         return days.select(
             "cm_track_id",
             cutoff=pl.coalesce("known_day", "last_day").cast(pl.Int32).cast(pl.Date),
@@ -274,11 +242,19 @@ class Source:
         )
         return not costs.favour_index
 
-    def _scanned_after(self, track_ids: pl.Series) -> int | None:
-        """Find the day after which a scan keeps the records of the tracks; None if they have no record."""
+    def scanned_after(self, track_ids: pl.Series) -> int | None:
+        """Find the day after which a scan keeps the last records of tracks, if it costs less than lookups.
+
+        A track of which these records are not all that counts is looked up as well.
+        """
+        layout = self.tables.layout
+        if layout is None or not self.scans(len(track_ids)):
+            return None
         some = track_ids.gather_every(-(-len(track_ids) // _SOME))
-        day = self.read(statements.newest_day(self.tables, integer_array(some)))["day"].item()
-        return None if day is None else int(day)
+        day, share = self.read(statements.newest_day(self.tables, some)).row(0)
+        costs = layout.costs(len(track_ids), scans=CONNECTIONS)
+        _log.debug("a scan reads %s of the tracks", "none" if day is None else f"{share or 0:.0%}")
+        return int(day) if costs.index * (share or 0) > costs.scan else None
 
     def read(self, sql: str | Sequence[str]) -> pl.DataFrame:
         """Read what a statement selects on the snapshot; two run at the same time, into one frame.
@@ -297,82 +273,12 @@ class Source:
 
     def read_rows(self, sql: str | list[str]) -> pl.DataFrame:
         """Read many whole rows like `read`, which connectorx decodes in parallel. It opens connections."""
-        os.environ.setdefault("RUST_LOG", "off")  # else its connection pool writes to stderr
-        import connectorx as cx  # noqa: PLC0415 - a run needs no such rows
+        return WholeRows(self.dsn, self.tables.schema, self.snapshot).read(sql)
 
-        # The name is in the URI: the connection that asks for the result's columns, and may wait for a lock,
-        # accepts no other statement.
-        uri = self._named.connectorx_uri
-        on_snapshot = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", self._set_snapshot]
-
-        def read() -> pl.DataFrame:
-            self.dsn.check_socket()
-            frame: pl.DataFrame = cx.read_sql(uri, sql, return_type="polars", pre_execution_query=on_snapshot)
-            return frame
-
-        try:
-            ends = Cancel([partial(end_connections, self.dsn, self.name)], partial(hang_up, self.dsn))
-            return interruptible(read, cancel=ends, watch=watch(self.dsn))
-        except (Interrupted, KeyboardInterrupt, DatabaseUnreachableError, StalledError):
-            raise
-        except BaseException as error:  # noqa: BLE001 - its panics are not Exceptions
-            raise self._failure(f"{error}", [sql] if isinstance(sql, str) else sql) from None
-
-    def _of(self, statement: Callable[[Tables, str], str], track_ids: pl.Series) -> list[str]:
+    def _of(self, statement: Callable[[Tables, pl.Series], str], track_ids: pl.Series) -> list[str]:
         """Return a statement for each connection, which select their parts of the tracks."""
         size = max(1, -(-len(track_ids) // CONNECTIONS))
-        return [statement(self.tables, integer_array(ids)) for ids in slices(track_ids, size)]
-
-    @property
-    def _named(self) -> Dsn:
-        return replace(self.dsn, parameters=(*self.dsn.parameters, ("application_name", self.name)))
-
-    @property
-    def _set_snapshot(self) -> str:
-        return f"SET TRANSACTION SNAPSHOT '{self.snapshot}'"
-
-    def _failure(self, text: str, statements: list[str]) -> ForecasterError:
-        """Return the error to raise for an error of connectorx."""
-        reason = brief(self.dsn.redact(text))
-        message = f"reading from {self.dsn} failed: {reason}"
-        said = _SERVER_SAYS.match(reason)
-        if said is None:
-            return _unsaid(reason, message)
-        prepared = _PREPARED.search(reason)
-        if prepared and prepared["name"] != self.tables.schema:
-            return pooled(message)
-        try:
-            with connect(self._named, repeatable_read=True) as connection:
-                if self._is_over(connection, said["severity"]):
-                    return ConnectionLostError(message)
-                for statement in statements:
-                    query(connection, statement)
-        except (ConnectionLostError, DatabaseUnreachableError):
-            return ConnectionLostError(message)
-        except DatabaseError as error:
-            return DatabaseError(f"reading from {self.dsn} failed: {error}", hint=error.hint)
-        return DatabaseError(message, hint=hint_for(QUERY_CANCELED))  # the statement itself is fine
-
-    def _is_over(self, connection: Connection, severity: str) -> bool:
-        """Whether a message with this severity means that the session, or that of the snapshot, is over.
-
-        If neither is, `connection` has the snapshot afterwards.
-        """
-        try:
-            execute(connection, self._set_snapshot)
-            if severity == severity_of_errors(connection):
-                execute(connection, self._set_snapshot)
-                return False
-        except adbc.Error:
-            pass
-        return True
-
-
-def _unsaid(reason: str, message: str) -> ForecasterError:
-    """Return the error for words of the driver itself."""
-    if _TURNED_AWAY.search(reason):
-        return ConnectionLimitError(message, hint=MORE_CONNECTIONS)
-    return ConnectionLostError(message) if _LOST.search(reason) else DatabaseError(message)
+        return [statement(self.tables, ids) for ids in slices(track_ids, size)]
 
 
 def _records(wire: pl.DataFrame) -> pl.LazyFrame:

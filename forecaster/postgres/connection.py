@@ -374,10 +374,10 @@ def quote_identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def integer_array(numbers: Sequence[int] | pl.Series) -> str:
-    """Write the numbers as an SQL array of bigint. It holds only integers, so nothing needs escaping."""
+def integer_array(numbers: Sequence[int] | pl.Series, type_: str = "bigint") -> str:
+    """Write the numbers as an SQL array of this type. It holds only integers, so nothing needs escaping."""
     texts = pl.Series(numbers, dtype=pl.Int64).cast(pl.String)
-    return f"'{{{texts.str.join(',').item()}}}'::bigint[]"
+    return f"'{{{texts.str.join(',').item()}}}'::{type_}[]"
 
 
 def _reason(text: str) -> str:

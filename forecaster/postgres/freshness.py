@@ -58,9 +58,9 @@ def read_stored(source: Source, track_ids: pl.Series | None, config: RunConfig, 
     """
     if config.replace or not (config.refresh or source.reads_by_index):
         return Stored(source.stored(track_ids), None)
-    tables, ids = source.tables, None if track_ids is None else integer_array(track_ids)
-    newest = _newest_by_index(tables) if source.reads_by_index else _newest_in_one_pass(tables, ids)
-    found = source.read(_stored_and_fresh(tables, ids, config, newest))
+    tables = source.tables
+    newest = _newest_by_index(tables) if source.reads_by_index else _newest_in_one_pass(tables, track_ids)
+    found = source.read(_stored_and_fresh(tables, track_ids, config, newest))
     names = ["cm_track_id", "made", *CAUSES, "is_other", "last_day"]
     freshness = found.select(
         *names[:-1], last_date=pl.col("last_day").cast(pl.Int32).cast(pl.Date)
@@ -111,19 +111,20 @@ def _with_restated(source: Source, freshness: pl.DataFrame) -> pl.DataFrame:
     fresh = freshness.filter(~pl.any_horizontal(*CAUSES), pl.col("made").is_not_null())
     if fresh.is_empty():
         return freshness
-    ids, since = integer_array(fresh["cm_track_id"]), fresh.select(pl.col("made").min()).item()
-    touched = source.read(_touched(source.tables, ids, since))
+    since = fresh.select(pl.col("made").min()).item()
+    touched = source.read(_touched(source.tables, fresh["cm_track_id"], since))
     later = fresh.join(touched, on="cm_track_id").filter(pl.col("touched") > pl.col("made"))["cm_track_id"]
     return freshness.with_columns(restated=pl.col("cm_track_id").is_in(later.implode()))
 
 
-def _stored_and_fresh(tables: Tables, ids: str | None, config: RunConfig, newest: str) -> str:
+def _stored_and_fresh(tables: Tables, ids: pl.Series | None, config: RunConfig, newest: str) -> str:
     """SQL: the columns of `stored_months`, `CAUSES`, is_other, made; `newest`: a join with the streams.
 
     A forecast without a row in the history is stale if the newest day, or the MLDR, was created later.
     """
     made = f", max({tables.instant(FORECAST_TABLE)}) AS made, max(s.cm_artist_id)::bigint AS artist"
     rated = f", {tables.instant(MLDR_TABLE)} AS at"
+    among = statements.among(tables, FORECAST_TABLE, ids)
     is_other = _is_other(config.parameters) if config.refresh else "false"
     return f"""
         SELECT f.cm_track_id, f.rows, f.months, f.first, f.last, {is_other} AS is_other,
@@ -134,7 +135,7 @@ def _stored_and_fresh(tables: Tables, ids: str | None, config: RunConfig, newest
                              ELSE m.mldr IS DISTINCT FROM h.mldr END, false) AS new_mldr,
                coalesce({_is_later("n.touched")}, false) AS restated,
                {statements.epoch_day("n.day")} AS last_day
-        FROM ({stored_months(tables, more=made)} AND {_among(ids)} GROUP BY 1) f
+        FROM ({stored_months(tables, more=made)} AND {among} GROUP BY 1) f
         LEFT JOIN LATERAL ({_known(tables)}) h ON true
         {newest}
         LEFT JOIN ({statements.newest_rates(tables, more=rated)}) m ON m.cm_artist_id = f.artist"""
@@ -162,7 +163,7 @@ def _newest_by_index(tables: Tables) -> str:
             ORDER BY s.date DESC LIMIT 1) n ON true"""
 
 
-def _newest_in_one_pass(tables: Tables, ids: str | None) -> str:
+def _newest_in_one_pass(tables: Tables, ids: pl.Series | None) -> str:
     """SQL: join the newest day of each track, and when one of its rows was created last."""
     at = tables.instant(STREAMS_TABLE)
     return f"""
@@ -171,11 +172,12 @@ def _newest_in_one_pass(tables: Tables, ids: str | None) -> str:
             FROM (SELECT s.cm_track_id::bigint AS track, max({at}) FILTER (WHERE {at} <= now()) AS touched,
                          max({tables.day(STREAMS_TABLE)})
                              FILTER (WHERE NOT {tables.unusable(STREAMS_TABLE)}) AS day
-                  FROM {tables.name(STREAMS_TABLE)} s WHERE {_among(ids)} GROUP BY 1) g
+                  FROM {tables.name(STREAMS_TABLE)} s
+                  WHERE {statements.among(tables, STREAMS_TABLE, ids)} GROUP BY 1) g
         ) n ON n.track = f.cm_track_id"""
 
 
-def _touched(tables: Tables, ids: str, since: int) -> str:
+def _touched(tables: Tables, ids: pl.Series, since: int) -> str:
     """SQL: when a row of each track was created last, if after an instant in microseconds."""
     # Not joined with the instant of each forecast, for which the server cannot plan. Added without a zone, it
     # is one constant for all rows; tested first, it spares most of them the other conditions.
@@ -184,7 +186,7 @@ def _touched(tables: Tables, ids: str, since: int) -> str:
     return f"""
         SELECT s.cm_track_id::bigint AS cm_track_id, {statements.microseconds(f"max({at})")} AS touched
         FROM {tables.name(STREAMS_TABLE)} s
-        WHERE {at} > {made} AND {at} <= now() AND s.cm_track_id = ANY ({ids})
+        WHERE {at} > {made} AND {at} <= now() AND {statements.among(tables, STREAMS_TABLE, ids)}
         GROUP BY 1"""
 
 
@@ -204,10 +206,6 @@ def _is_other(parameters: Parameters) -> str:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-def _among(ids: str | None) -> str:
-    return "true" if ids is None else f"s.cm_track_id = ANY ({ids})"
 
 
 def _is_readable(tables: Tables) -> bool:

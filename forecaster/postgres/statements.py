@@ -1,7 +1,12 @@
-"""The SQL statements that read the catalogue: one function each, of tables and an SQL array of ids."""
+"""The SQL statements that read the catalogue: one function each, of tables and the ids of tracks."""
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
 
 from forecaster.model.features import WINDOW
 from forecaster.postgres import wire
+from forecaster.postgres.connection import integer_array
 from forecaster.postgres.tables import Tables
 from forecaster.run.plausible import NAMED
 from forecaster.tables import FORECAST_TABLE, FORECASTS, MLDR_TABLE, STORED_FORECASTS, STREAMS_TABLE
@@ -15,6 +20,22 @@ _DAYS_FROM_RELEASE = f"{_AGE} AS days_from_release"
 
 SCANNED_DAYS = WINDOW + 35
 """Days of which a scan keeps the records. Some are missing in practice, and a track is given some time."""
+_COUNTED = 40  # tracks whose days are counted, to tell for how many this is enough
+
+Ids = Sequence[int] | pl.Series
+_LIMITS: Mapping[str, int] = {"smallint": 2**15, "integer": 2**31}
+
+
+def among(tables: Tables, table: str, ids: Ids | None) -> str:
+    """SQL condition: the row `s` of a table with a `cm_track_id` is of one of these tracks; None: of all."""
+    if ids is None:
+        return "true"
+    # In the type of the column: only then does the server look its numbers up in a hash of the array.
+    type_ = tables.type(table, "cm_track_id")
+    numbers = pl.Series(ids, dtype=pl.Int64)
+    if limit := _LIMITS.get(type_):
+        numbers = numbers.filter(numbers.is_between(-limit, limit - 1))
+    return f"s.cm_track_id = ANY ({integer_array(numbers, type_ if limit else 'bigint')})"
 
 
 def epoch_day(date: str) -> str:
@@ -69,32 +90,32 @@ def all_tracks_by_index(tables: Tables) -> list[str]:
     ]
 
 
-def tracks_among(tables: Tables, ids: str) -> str:
+def tracks_among(tables: Tables, ids: Ids) -> str:
     """Find the tracks among `ids` that have a row of streams: id."""
     return f"""
         SELECT t.id::bigint AS id
-        FROM (SELECT DISTINCT id FROM unnest({ids}) AS t (id)
+        FROM (SELECT DISTINCT id FROM unnest({integer_array(ids)}) AS t (id)
               WHERE EXISTS (SELECT FROM {tables.name(STREAMS_TABLE)} s WHERE s.cm_track_id = t.id)) AS t"""
 
 
-def ends_by_index(tables: Tables, ids: str) -> str:
+def ends_by_index(tables: Tables, ids: Ids) -> str:
     """Group the tracks by the day of their last record: day, number, first (their lowest ids)."""
     return _grouped(_ends_by_index(tables, ids))
 
 
-def _ends_by_index(tables: Tables, ids: str) -> str:
+def _ends_by_index(tables: Tables, ids: Ids) -> str:
     return f"""
         SELECT t.id, (SELECT {epoch_day("s.date")} FROM {tables.name(STREAMS_TABLE)} s
                       WHERE s.cm_track_id = t.id AND {tables.record(STREAMS_TABLE)}
                       ORDER BY s.date DESC LIMIT 1) AS day
-        FROM unnest({ids}) AS t (id)"""
+        FROM unnest({integer_array(ids)}) AS t (id)"""
 
 
-def ends_in_one_pass(tables: Tables, ids: str) -> str:
+def ends_in_one_pass(tables: Tables, ids: Ids) -> str:
     """Group the same from tables without the key, by a scan of all rows."""
     return _grouped(f"""
         SELECT t.id, g.day
-        FROM unnest({ids}) AS t (id)
+        FROM unnest({integer_array(ids)}) AS t (id)
         LEFT JOIN (
             SELECT s.cm_track_id, max({epoch_day(tables.day(STREAMS_TABLE))}) AS day
             FROM {tables.name(STREAMS_TABLE)} s WHERE NOT {tables.unusable(STREAMS_TABLE)}
@@ -113,14 +134,14 @@ def rows_without_track(tables: Tables) -> str:
     return f"SELECT count(*)::bigint AS n FROM {tables.name(STREAMS_TABLE)} WHERE cm_track_id IS NULL"
 
 
-def unusable_rows(tables: Tables, ids: str) -> str:
+def unusable_rows(tables: Tables, ids: Ids) -> str:
     """Count the rows of the tracks that are not records: n."""
     # Not by "= ANY (array)": a join with the few rows of the partial index is fast.
     return f"""
         SELECT count(*)::bigint AS n
         FROM (SELECT cm_track_id FROM {tables.name(STREAMS_TABLE)}
               WHERE {tables.unusable(STREAMS_TABLE)}) s
-        JOIN unnest({ids}) AS t (id) ON t.id = s.cm_track_id"""
+        JOIN unnest({integer_array(ids)}) AS t (id) ON t.id = s.cm_track_id"""
 
 
 def newest_rates(tables: Tables, *, condition: str = "true", more: str = "") -> str:
@@ -136,27 +157,43 @@ def newest_rates(tables: Tables, *, condition: str = "true", more: str = "") -> 
         ORDER BY 1, {tables.newest_first(MLDR_TABLE)}"""
 
 
-def history_by_index(tables: Tables, ids: str) -> str:
+def history_by_index(tables: Tables, ids: Ids) -> str:
     """Read the last records and facts of each track. The cost per track does not grow with its history."""
     record = _record_of_track(tables)
     return f"""
         SELECT t.id AS cm_track_id, recent.*, newest.cm_artist_id, newest.days_from_release,
                {epoch_day("newest.date")} AS last_day, earliest.training_data_id,
                {epoch_day("earliest.date")} AS first_day, NULL::bigint AS duplicates
-        FROM unnest({ids}) AS t (id)
+        FROM unnest({integer_array(ids)}) AS t (id)
         CROSS JOIN LATERAL ({_packed(_newest_records(tables, record))}) recent
         LEFT JOIN LATERAL ({_newest_record(record)}) newest ON true
         LEFT JOIN LATERAL ({_earliest_record(tables, record)}) earliest ON true"""
 
 
-def newest_day(tables: Tables, ids: str) -> str:
-    """Find the day after which most of the tracks that still get rows have all that counts: day."""
+def newest_day(tables: Tables, ids: Ids) -> str:
+    """Find the day after which most of the tracks that still get rows have all that counts: day, share.
+
+    share: of the tracks with a record, those that have `WINDOW` days after it, or none before: a scan from
+    that day on reads them; 0 to 1, counted in some of them.
+    """
+    # By dates alone, which the index of the key holds: these are as many entries as the tracks have records.
+    counted = (
+        f"SELECT s.date FROM {tables.name(STREAMS_TABLE)} s WHERE s.cm_track_id = e.id "
+        f"AND s.date > '-infinity' AND s.date < 'infinity' ORDER BY s.date DESC LIMIT {WINDOW}"
+    )
     return f"""
-        SELECT (percentile_disc(0.9) WITHIN GROUP (ORDER BY e.day) - {SCANNED_DAYS})::bigint AS day
-        FROM ({_ends_by_index(tables, ids)}) e"""
+        WITH e AS MATERIALIZED (
+            SELECT e.*, row_number() OVER (ORDER BY e.id) AS n FROM ({_ends_by_index(tables, ids)}) e
+        ), d AS (
+            SELECT (percentile_disc(0.9) WITHIN GROUP (ORDER BY e.day) - {SCANNED_DAYS})::bigint AS day
+            FROM e)
+        SELECT d.day, (
+                   SELECT avg(((SELECT min({epoch_day("r.date")}) FROM ({counted}) r) > d.day)::int)::float8
+                   FROM e WHERE e.day IS NOT NULL AND e.n % {max(1, len(ids) // _COUNTED)} = 0) AS share
+        FROM d"""
 
 
-def history_by_scan(tables: Tables, ids: str, after: int, *, whole: bool = False) -> str:
+def history_by_scan(tables: Tables, ids: Ids, after: int, *, whole: bool = False) -> str:
     """Read the same of tables with the key by a scan of the records after a day (since 1970-01-01).
 
     A track without `WINDOW` records after it, and with some before, is read by index; so is one with several
@@ -183,14 +220,15 @@ def history_by_scan(tables: Tables, ids: str, after: int, *, whole: bool = False
         FROM (SELECT t.id, g.dates, g.streams, earliest.*,
                      ((g.number >= {WINDOW} OR earliest.date > {since}) AND {one_artist}) IS NOT TRUE
                          AS is_open
-              FROM unnest({ids}) AS t (id)
+              FROM unnest({integer_array(ids)}) AS t (id)
               LEFT JOIN (
                   SELECT s.cm_track_id, min(s.date) AS first_date, count(*) {recent} AS number,
                          array_agg(s.date) {recent} AS dates, array_agg(s.daily_streams) {recent} AS streams,
                          min(s.cm_artist_id) {recent} AS min_artist_id,
                          max(s.cm_artist_id) {recent} AS max_artist_id
                   FROM {tables.name(STREAMS_TABLE)} s
-                  WHERE s.cm_track_id = ANY ({ids}) AND {scans} AND NOT {tables.unusable(STREAMS_TABLE)}
+                  WHERE {among(tables, STREAMS_TABLE, ids)} AND {scans}
+                        AND NOT {tables.unusable(STREAMS_TABLE)}
                   GROUP BY s.cm_track_id) g ON g.cm_track_id = t.id
               LEFT JOIN LATERAL ({_earliest_record(tables, earliest)}) earliest ON true) t
         CROSS JOIN LATERAL ({_packed(f"({scanned}) UNION ALL ({looked_up})")}) recent
@@ -228,7 +266,7 @@ def _earliest_record(tables: Tables, record: str) -> str:
     return f"SELECT s.date, {_row_id(tables)} {record} ORDER BY s.date LIMIT 1"
 
 
-def history_in_one_pass(tables: Tables, ids: str) -> str:
+def history_in_one_pass(tables: Tables, ids: Ids) -> str:
     """Read the same from tables without the key: sort all rows, and keep one row per day."""
     # The row order of `v` is that of its window, which the grouped aggregates above it keep. Of two
     # rows with equal `created_at` and `id`, the values decide, as in the model.
@@ -236,7 +274,7 @@ def history_in_one_pass(tables: Tables, ids: str) -> str:
         SELECT t.id AS cm_track_id, recent.*, g.artists[1]::bigint AS cm_artist_id,
                g.days_from_release[1]::int AS days_from_release, g.last_day, g.first_day,
                g.ids[cardinality(g.ids)] AS training_data_id, nullif(g.duplicates, 0) AS duplicates
-        FROM unnest({ids}) AS t (id)
+        FROM unnest({integer_array(ids)}) AS t (id)
         LEFT JOIN (
             SELECT v.cm_track_id, max(v.day) AS last_day, min(v.day) AS first_day,
                    array_agg(v.daily_streams) FILTER (WHERE v.is_newest) AS streams,
@@ -254,7 +292,7 @@ def history_in_one_pass(tables: Tables, ids: str) -> str:
                              {_whole(tables)} AS whole, {_DAYS_FROM_RELEASE}, s.id, {_row_id(tables)},
                              s.created_at, {epoch_day(tables.day(STREAMS_TABLE))} AS day
                       FROM {tables.name(STREAMS_TABLE)} s
-                      WHERE s.cm_track_id = ANY ({ids}) AND NOT {tables.unusable(STREAMS_TABLE)}) r
+                      WHERE {among(tables, STREAMS_TABLE, ids)} AND NOT {tables.unusable(STREAMS_TABLE)}) r
             ) v
             GROUP BY v.cm_track_id
         ) g ON g.cm_track_id = t.id
@@ -274,11 +312,11 @@ def days_of_one(tables: Tables, track_id: int) -> str:
         ORDER BY 1, {tables.newest_first(STREAMS_TABLE)}"""
 
 
-def days_by_index(tables: Tables, ids: str) -> str:
+def days_by_index(tables: Tables, ids: Ids) -> str:
     """Read every record of the tracks, as arrays per track."""
     return f"""
         SELECT t.id AS cm_track_id, a.*
-        FROM unnest({ids}) AS t (id)
+        FROM unnest({integer_array(ids)}) AS t (id)
         CROSS JOIN LATERAL (
             SELECT array_agg(r.date) AS date, array_agg(r.cm_artist_id) AS cm_artist_id,
                    array_agg(r.daily_streams) AS daily_streams,
@@ -286,12 +324,12 @@ def days_by_index(tables: Tables, ids: str) -> str:
             FROM ({_day_rows(tables, "s.cm_track_id = t.id")}) r) a"""
 
 
-def days_in_one_pass(tables: Tables, ids: str) -> str:
+def days_in_one_pass(tables: Tables, ids: Ids) -> str:
     """Read every record of the tracks, as one row each."""
-    among = f"s.cm_track_id = ANY ({ids})"
+    of_tracks = among(tables, STREAMS_TABLE, ids)
     if tables.has_day_key(STREAMS_TABLE):
-        return _day_rows(tables, among)
-    return f"""{_day_rows(tables, among, one="DISTINCT ON (1, 3) ")}
+        return _day_rows(tables, of_tracks)
+    return f"""{_day_rows(tables, of_tracks, one="DISTINCT ON (1, 3) ")}
         ORDER BY 1, 3, {tables.newest_first(STREAMS_TABLE)}"""
 
 
@@ -303,7 +341,7 @@ def _day_rows(tables: Tables, condition: str, *, one: str = "") -> str:
         FROM {tables.name(STREAMS_TABLE)} s WHERE {condition} AND NOT {tables.unusable(STREAMS_TABLE)}"""
 
 
-def rows(tables: Tables, ids: str) -> str:
+def rows(tables: Tables, ids: Ids) -> str:
     """Read the tracks' rows as they are stored. A number or date that is not finite is NULL."""
     day = f"CASE WHEN isfinite(s.date) THEN {epoch_day(tables.day(STREAMS_TABLE))} END"
     us = f"""CASE s.created_at WHEN 'infinity' THEN {2**62} WHEN '-infinity' THEN {-(2**62)}
@@ -314,16 +352,16 @@ def rows(tables: Tables, ids: str) -> str:
                {tables.finite(STREAMS_TABLE, "daily_streams")} AS daily_streams,
                {_DAYS_FROM_RELEASE}, {us} AS created_at
         FROM {tables.name(STREAMS_TABLE)} s
-        WHERE s.cm_track_id = ANY ({ids})"""
+        WHERE {among(tables, STREAMS_TABLE, ids)}"""
 
 
-def forecasts(tables: Tables, ids: str | None) -> str:
+def forecasts(tables: Tables, ids: Ids | None) -> str:
     """Read the stored forecast rows with a track and a month, of these tracks or all, ordered by both."""
-    among = "true" if ids is None else f"s.cm_track_id = ANY ({ids})"
     return f"""
         SELECT {", ".join(_stored(tables, name) for name in STORED_FORECASTS)}
         FROM {tables.name(FORECAST_TABLE)} s
-        WHERE s.cm_track_id IS NOT NULL AND s.month IS NOT NULL AND {among}
+        WHERE s.cm_track_id IS NOT NULL AND s.month IS NOT NULL
+              AND {among(tables, FORECAST_TABLE, ids)}
         ORDER BY s.cm_track_id, s.month, {tables.instant(FORECAST_TABLE)}"""
 
 
@@ -336,7 +374,7 @@ def _stored(tables: Tables, name: str) -> str:
     return f"{value} AS {name}"
 
 
-def cutoffs_by_index(tables: Tables, ids: str) -> str:
+def cutoffs_by_index(tables: Tables, ids: Ids) -> str:
     """Find for each track with a forecast its last day, overall and among the rows before the forecast."""
     last = (
         f"SELECT {epoch_day(f'max({tables.day(STREAMS_TABLE)})')} FROM {tables.name(STREAMS_TABLE)} s "
@@ -348,7 +386,7 @@ def cutoffs_by_index(tables: Tables, ids: str) -> str:
         FROM {_made(tables, ids)} ORDER BY 1"""
 
 
-def cutoffs_in_one_pass(tables: Tables, ids: str) -> str:
+def cutoffs_in_one_pass(tables: Tables, ids: Ids) -> str:
     """Find the same in tables where finding a track's last day would scan all rows."""
     day, at = tables.day(STREAMS_TABLE), tables.instant(STREAMS_TABLE)
     return f"""
@@ -360,23 +398,23 @@ def cutoffs_in_one_pass(tables: Tables, ids: str) -> str:
         GROUP BY f.id ORDER BY 1"""
 
 
-def _made(tables: Tables, ids: str) -> str:
+def _made(tables: Tables, ids: Ids) -> str:
     return f"""(SELECT s.cm_track_id AS id, max({tables.instant(FORECAST_TABLE)}) AS made
                 FROM {tables.name(FORECAST_TABLE)} s
-                WHERE s.cm_track_id = ANY ({ids}) GROUP BY 1) f"""
+                WHERE {among(tables, FORECAST_TABLE, ids)} GROUP BY 1) f"""
 
 
-def later_days(tables: Tables, ids: str) -> str:
+def later_days(tables: Tables, ids: Ids) -> str:
     """Read the days of the tracks from a table of later streams: cm_track_id, date, daily_streams."""
     return f"""
         SELECT DISTINCT ON (1, 2) s.cm_track_id::bigint AS cm_track_id,
                {epoch_day(tables.day(STREAMS_TABLE))} AS date, {_streams(tables)} AS daily_streams
         FROM {tables.name(STREAMS_TABLE)} s
-        WHERE s.cm_track_id = ANY ({ids}) AND NOT {tables.unusable(STREAMS_TABLE)}
+        WHERE {among(tables, STREAMS_TABLE, ids)} AND NOT {tables.unusable(STREAMS_TABLE)}
         ORDER BY 1, 2, {tables.newest_first(STREAMS_TABLE)}"""
 
 
-def counts_of_later_rows(tables: Tables, ids: str) -> str:
+def counts_of_later_rows(tables: Tables, ids: Ids) -> str:
     """Count the rows of that table: other_tracks, unusable (not records), usable."""
     unusable = tables.unusable(STREAMS_TABLE)
     return f"""
@@ -384,4 +422,5 @@ def counts_of_later_rows(tables: Tables, ids: str) -> str:
                count(*) FILTER (WHERE s.cm_track_id IS NULL OR t.track IS NOT NULL AND {unusable})::bigint
                AS unusable,
                count(*) FILTER (WHERE t.track IS NOT NULL AND NOT {unusable})::bigint AS usable
-        FROM {tables.name(STREAMS_TABLE)} s LEFT JOIN unnest({ids}) AS t (track) ON t.track = s.cm_track_id"""
+        FROM {tables.name(STREAMS_TABLE)} s
+        LEFT JOIN unnest({integer_array(ids)}) AS t (track) ON t.track = s.cm_track_id"""

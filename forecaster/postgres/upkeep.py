@@ -1,5 +1,6 @@
 """Make the server take note of many new rows at once."""
 
+import logging
 from contextlib import suppress
 
 import adbc_driver_manager as adbc
@@ -9,8 +10,12 @@ from forecaster.postgres.connection import connect, execute, query
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import Tables
 
+_log = logging.getLogger("forecaster")
+
 _MANY = 10_000
 """From this number on, it matters how rows are read."""
+_MANY_TO_WAIT_FOR = 1_000_000
+"""From this number on, a vacuum takes a second or more."""
 
 # The share is that at which the server gathers statistics by itself. Only the owner of a table may vacuum it.
 _OWNED_AND_NEW = """
@@ -30,4 +35,6 @@ def vacuum(dsn: Dsn, tables: Tables, table: str, rows: int) -> None:
     with suppress(ForecasterError, adbc.Error), connect(dsn, begun=False) as connection:
         names = (tables.schema, tables.title(table), f"{rows}")
         if (True,) in query(connection, _OWNED_AND_NEW, names).rows():
+            if rows >= _MANY_TO_WAIT_FOR:
+                _log.info("vacuuming %s, so that runs read it fast", tables.title(table))
             execute(connection, f"VACUUM (ANALYZE, SKIP_LOCKED) {tables.name(table)}")

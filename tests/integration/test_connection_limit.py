@@ -8,15 +8,14 @@ import polars as pl
 import pytest
 
 from forecaster.errors import ConnectionLimitError
-from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.limits import Limit, check_limit, needed
 from forecaster.postgres.rates import ArtistRates
 from forecaster.postgres.readers import CONNECTIONS
 from forecaster.postgres.server import server_state
-from forecaster.postgres.tables import Tables
 from forecaster.postgres.tracks import Database
+from forecaster.postgres.whole_rows import WholeRows
 from forecaster.run.config import RunConfig
 from forecaster.run.engines.local import Local
 from forecaster.run.report import Report
@@ -109,6 +108,5 @@ def test_numbers() -> None:
 
 def test_a_limit_that_is_met_later_is_the_same_error(embedded_database: Dsn) -> None:
     """In the words of the pool of connectorx, which tries for half a minute."""
-    source = Source(embedded_database, Tables("public", {}, ()), "none")
     said = 'timed out waiting for connection: db error: FATAL: too many connections for role "x"'
-    assert isinstance(source._failure(said, []), ConnectionLimitError)
+    assert isinstance(WholeRows(embedded_database, "public", "none")._failure(said, []), ConnectionLimitError)

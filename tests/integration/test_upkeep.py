@@ -50,6 +50,16 @@ def test_a_user_who_may_not(tables: Dsn, capfd: pytest.CaptureFixture[str]) -> N
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_long_wait_is_said(tables: Dsn, caplog: pytest.LogCaptureFixture) -> None:
+    for rows in (10_000, 999_999):
+        with caplog.at_level("INFO", "forecaster"):
+            vacuum(tables, Tables("public", {}, ()), STREAMS, rows)
+    assert caplog.messages == []
+    with caplog.at_level("INFO", "forecaster"):
+        vacuum(tables, Tables("public", {}, ()), STREAMS, 1_000_000)
+    assert caplog.messages == [f"vacuuming {STREAMS}, so that runs read it fast"]
+
+
 def test_a_server_that_refuses(tables: Dsn) -> None:
     """It does so later: what is stored stays stored."""
     sql.run(tables, f"INSERT INTO {STREAMS} SELECT n, n, n, 'today' FROM generate_series(1, 99999) n")

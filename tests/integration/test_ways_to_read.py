@@ -37,7 +37,7 @@ TRACKS = {
     11: (
         "1",
         "n",
-        "CASE n WHEN 0 THEN DATE 'infinity' WHEN 1 THEN '-infinity' ELSE CURRENT_DATE - n END",
+        f"CASE n WHEN 0 THEN DATE 'infinity' WHEN 1 THEN '-infinity' ELSE {LAST} - n END",
         "0, 9",
     ),
 }
@@ -49,9 +49,9 @@ CHEAP_WINDOW = Layout(pages=10, rows=1_000, tracks=1, correlation=0, visible=0, 
 """A scan costs little, and finding the first record of a track by index less than scanning all of them."""
 
 
-def make(dsn: Dsn, *, key: str, order: str, parts: int = 0) -> None:
+def make(dsn: Dsn, *, key: str, order: str, parts: int = 0, cm_id: str = "bigint") -> None:
     """The tracks in a table, or in partitions of a month and those for what lies before and after."""
-    create_tables(dsn, streams_key="" if parts else key)
+    create_tables(dsn, streams_key="" if parts else key, cm_id=cm_id)
     if parts:
         sql.run(dsn, f"ALTER TABLE {STREAMS} RENAME TO plain")
         sql.run(
@@ -86,7 +86,7 @@ def plain(dsn: Dsn) -> pl.DataFrame:
     """The streams that count of each track, as a plain SELECT finds them, the oldest first."""
     rows = sql.rows(
         dsn,
-        f"""SELECT cm_track_id, array_agg(daily_streams::float8 ORDER BY date) FROM (
+        f"""SELECT cm_track_id::bigint, array_agg(daily_streams::float8 ORDER BY date) FROM (
                 SELECT *, row_number() OVER (PARTITION BY cm_track_id ORDER BY date DESC) AS n FROM {STREAMS}
                 WHERE daily_streams IS NOT NULL AND isfinite(date)) r
             WHERE n <= {WINDOW} GROUP BY 1 ORDER BY 1""",
@@ -115,15 +115,15 @@ def facts() -> dict[int, tuple[int | None, bool, int | None]]:
 
 
 @pytest.mark.parametrize(
-    ("key", "order", "parts"),
+    ("key", "order", "parts", "cm_id"),
     [
-        (KEY, BY_TRACK, 0),
-        (KEY, BY_DAY, 0),
-        (COVERING, BY_DAY, 0),
-        ("", BY_DAY, 0),
-        (KEY, BY_DAY, 24),
-        (COVERING, BY_DAY, 24),
-        ("", BY_DAY, 24),
+        (KEY, BY_TRACK, 0, "bigint"),
+        (KEY, BY_DAY, 0, "integer"),
+        (COVERING, BY_DAY, 0, "bigint"),
+        ("", BY_DAY, 0, "smallint"),
+        (KEY, BY_DAY, 24, "bigint"),
+        (COVERING, BY_DAY, 24, "bigint"),
+        ("", BY_DAY, 24, "integer"),
     ],
 )
 def test_numbers_are_the_same_in_every_layout_by_every_reader(
@@ -131,15 +131,18 @@ def test_numbers_are_the_same_in_every_layout_by_every_reader(
     key: str,
     order: str,
     parts: int,
+    cm_id: str,
     facts: dict[int, tuple[int | None, bool, int | None]],
 ) -> None:
-    make(database, key=key, order=order, parts=parts)
+    make(database, key=key, order=order, parts=parts, cm_id=cm_id)
     expected = plain(database)
     days = []
     for layout in [CHEAP_INDEX, CHEAP_SCAN, CHEAP_WINDOW]:
         assert layout.costs_of_first(len(IDS) / 2).favour_index == (layout is not CHEAP_SCAN)
         with read_by(database, layout) as source:
             assert source.scans(len(IDS)) == (not key or layout is not CHEAP_INDEX)
+            if key:
+                assert (source.scanned_after(IDS) is None) == (layout is CHEAP_INDEX)
             history = source.history(IDS)
             days.append(source.days(IDS).sort("cm_track_id", "date"))
             assert source.tracks().to_list() == [*TRACKS]
@@ -152,6 +155,44 @@ def test_numbers_are_the_same_in_every_layout_by_every_reader(
         assert history.duplicates == 0
     assert_frame_equal(days[0], days[1])
     assert_frame_equal(days[0], days[2])
+
+
+def test_weekly_rows_are_looked_up_at_once(embedded_database: Dsn) -> None:
+    """In the days that a scan keeps, such tracks have too few records: all would be looked up as well."""
+    create_tables(embedded_database, streams_key=KEY)
+    for days, expected in [(1, True), (7, False)]:
+        sql.run(embedded_database, f"TRUNCATE {STREAMS}")
+        sql.run(
+            embedded_database,
+            f"INSERT INTO {STREAMS} (cm_track_id, date, daily_streams) "
+            f"SELECT track, {LAST} - {days} * n, n "
+            "FROM generate_series(0, 420) n, generate_series(1, 50) track",
+        )
+        tracks = pl.Series(range(1, 51))
+        with read_by(embedded_database, CHEAP_SCAN) as source:
+            assert source.scans(len(tracks))
+            after = source.scanned_after(tracks)
+            assert (after is not None) == expected
+            assert source.history(tracks).records.collect()["streams"].list.len().to_list() == [WINDOW] * 50
+            assert source.scanned_after(pl.Series([99])) is None  # no record
+
+
+@pytest.mark.parametrize("cm_id", ["smallint", "integer", "bigint"])
+def test_a_scan_compares_ids_in_the_type_of_the_column(embedded_database: Dsn, cm_id: str) -> None:
+    """Else the server cannot look them up in a hash. What the column cannot hold is in no row."""
+    make(embedded_database, key=KEY, order=BY_DAY, cm_id=cm_id)
+    ids = pl.Series([*range(-40, 40), 2**15, 2**31, -(2**63), 2**63 - 1], dtype=pl.Int64)
+    for other in ("indexscan", "indexonlyscan", "bitmapscan"):
+        sql.run(embedded_database, f"ALTER DATABASE {embedded_database.dbname} SET enable_{other} = off")
+    with read_by(embedded_database, CHEAP_SCAN) as source:
+        plan = sql.rows(embedded_database, f"EXPLAIN {statements.days_in_one_pass(source.tables, ids)}")
+        assert set(source.days(ids)["cm_track_id"]) == {*TRACKS} - {5}
+        assert len(source.history(ids).facts.collect()) == len(ids)
+        assert source.stored(ids).is_empty()
+        assert source.forecasts(ids).is_empty()
+        assert source.cutoffs(ids).is_empty()
+    [filtered] = [line for (line,) in plan if "cm_track_id = ANY" in line]
+    assert f"::{cm_id}[]" in filtered
 
 
 def test_a_day_that_is_a_timestamp_is_read_in_one_pass(embedded_database: Dsn) -> None:
@@ -201,9 +242,22 @@ def test_the_way_follows_order_number_and_index(
         assert Forecasts().batch_size(85, source, None, is_far=False) == BATCH
 
 
-def test_without_statistics_only_many_tracks_are_read_by_a_scan(embedded_database: Dsn) -> None:
+def test_without_statistics_the_size_of_the_table_decides(embedded_database: Dsn) -> None:
+    """Rows that were stored in an existing index change no statistics."""
     create_tables(embedded_database, streams_key=KEY)
-    assert ways(embedded_database) == BY_NUMBER
+    sql.run(embedded_database, f"ALTER TABLE {STREAMS} SET (autovacuum_enabled = false)")
+    sql.run(
+        embedded_database,
+        f"INSERT INTO {STREAMS} (cm_track_id, date) SELECT n % 85, {LAST} - n / 85 "
+        "FROM generate_series(0, 9999) n",
+    )
+    assert sql.rows(embedded_database, f"SELECT relpages FROM pg_class WHERE relname = '{STREAMS}'") == [(0,)]
+    with read_by(embedded_database) as source:
+        layout = source.tables.layout
+    assert layout
+    assert 50 < layout.pages < 200
+    assert layout.rows == 100 * layout.pages
+    assert ways(embedded_database) == INDEX  # all of it is in the server's memory
 
 
 def test_partitions_count_as_one_table(embedded_database: Dsn) -> None:
@@ -236,6 +290,6 @@ def test_the_covering_index_is_all_that_is_read(embedded_database: Dsn) -> None:
     for other in ("seqscan", "bitmapscan"):  # cheaper for a table that is small
         sql.run(embedded_database, f"ALTER DATABASE {embedded_database.dbname} SET enable_{other} = off")
     with read_by(embedded_database) as source:
-        statement = statements.history_by_index(source.tables, f"'{{{','.join(map(str, IDS))}}}'::bigint[]")
+        statement = statements.history_by_index(source.tables, IDS)
     plan = "\n".join(line for (line,) in sql.rows(embedded_database, f"EXPLAIN {statement}"))
     assert plan.count("Index Only Scan") == 3

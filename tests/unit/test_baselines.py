@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 from forecaster.errors import SchemaMismatchError
 from forecaster.frames.schemas import conform
 from forecaster.model import build_tracks
-from forecaster.model.features import clean, track_facts, usable_records
+from forecaster.model.features import clean, last_streams, track_facts
 from forecaster.model.mldr import newest_mldr
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.scoring import BASELINES, Evaluation, evaluate
@@ -167,7 +167,7 @@ def test_the_rate_of_a_track_is_the_model_s(age_from: AgeFrom) -> None:
     origin = LAST_DATE - timedelta(days=90)
     before = clean(conform(daily.lazy().filter(pl.col("date") <= origin), DAILY_STREAMS, name="daily"))
     tracks = build_tracks(
-        usable_records(before),
+        last_streams(before),
         track_facts(before),
         newest_mldr(mldr.lazy().with_columns(id=None, created_at=None)),
         Parameters(age_from=age_from),

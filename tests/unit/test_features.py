@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from forecaster.frames.schemas import RECORDS, TRACK_FACTS, conform
-from forecaster.model.features import clean, looks_ahead, track_facts, track_features, usable_records
+from forecaster.model.features import clean, last_streams, looks_ahead, track_facts, track_features
 from forecaster.model.parameters import AgeFrom
 from forecaster.tables import DAILY_STREAMS
 from tests import reference
@@ -24,9 +24,7 @@ def features(
     rows: list[Row], *, age_from: AgeFrom = "release", as_of: date | None = None
 ) -> dict[int, reference.Features]:
     daily = cleaned(rows)
-    frame = track_features(
-        usable_records(daily), track_facts(daily), age_from=age_from, as_of=as_of
-    ).collect()
+    frame = track_features(last_streams(daily), track_facts(daily), age_from=age_from, as_of=as_of).collect()
     assert frame["cm_track_id"].is_unique().all()
     return {
         row["cm_track_id"]: reference.Features(
@@ -167,7 +165,7 @@ def test_an_unknown_artist_is_not_another_artist() -> None:
 
 def test_the_columns_are_those_of_the_schema() -> None:
     daily = cleaned(days([1.0]))
-    assert tuple(usable_records(daily).collect_schema()) == RECORDS
+    assert tuple(last_streams(daily).collect_schema()) == RECORDS
     assert tuple(track_facts(daily).collect_schema()) == TRACK_FACTS
 
 
@@ -180,7 +178,7 @@ def test_days_as_far_apart_as_a_date_can_be() -> None:
     extremes = pl.Series([-(2**31), 2**31 - 1], dtype=pl.Int32).cast(pl.Date)
     frame = daily_frame(days([1.0, 1.0])).with_columns(date=extremes)
     daily = clean(conform(frame, DAILY_STREAMS, name="daily_streams"))
-    months = track_features(usable_records(daily), track_facts(daily), age_from="first-date", as_of=None)
+    months = track_features(last_streams(daily), track_facts(daily), age_from="first-date", as_of=None)
     assert months.collect()["months_since_release"].to_list() == [(2**32 - 1) // 30]
 
 

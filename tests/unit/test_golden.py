@@ -10,7 +10,7 @@ import pytest
 from forecaster import build_forecasts
 from forecaster.frames.schemas import conform
 from forecaster.model import build_tracks
-from forecaster.model.features import clean, track_facts, usable_records
+from forecaster.model.features import clean, last_streams, track_facts
 from forecaster.model.mldr import newest_mldr
 from forecaster.model.parameters import Parameters
 from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
@@ -52,7 +52,7 @@ def tracks(**options: Any) -> pl.DataFrame:
     daily = clean(conform(shuffled("tracks"), DAILY_STREAMS, name="daily_streams"))
     mldr = newest_mldr(conform(shuffled("mldr"), ARTIST_MLDR, name="artist_mldr"))
     parameters = Parameters(age_from="first-date", **options)
-    return build_tracks(usable_records(daily), track_facts(daily), mldr, parameters).collect()
+    return build_tracks(last_streams(daily), track_facts(daily), mldr, parameters).collect()
 
 
 def forecast(**options: Any) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -122,8 +122,8 @@ def test_the_database_side_does_not_know_who_uses_it(module: str) -> None:
     assert [name for name in imports(MODULES[module]) if is_of(name, *users)] == []
 
 
-def test_only_the_source_imports_connectorx() -> None:
-    assert set(importers_of("connectorx")) <= {"forecaster.postgres.catalogue"}
+def test_only_one_module_imports_connectorx() -> None:
+    assert set(importers_of("connectorx")) == {"forecaster.postgres.whole_rows"}
 
 
 def test_only_the_cluster_imports_dask() -> None:
