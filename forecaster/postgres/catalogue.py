@@ -16,7 +16,6 @@ from forecaster.postgres.connection import (
     query,
 )
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.early import client_name
 from forecaster.postgres.look import look
 from forecaster.postgres.pooling import check_sessions
 from forecaster.postgres.readers import CONNECTIONS, READ_LONG, Readers
