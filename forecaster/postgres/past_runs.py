@@ -6,12 +6,13 @@ from datetime import date
 
 import polars as pl
 
-from forecaster.errors import NoForecastError
+from forecaster.errors import DatabaseError, NoForecastError
 from forecaster.postgres.catalogue import Source, warn_of_hidden_rows
+from forecaster.postgres.conditions import INSUFFICIENT_PRIVILEGE, hint_for
 from forecaster.postgres.connection import integer_array
 from forecaster.postgres.migrations import check_version
 from forecaster.postgres.statements import epoch_day
-from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, RUNS
+from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, RUNS, VERSIONS
 
 MONTHS_AT_ONCE = 500_000
 """Months in a batch, except if a single run has more. A catalogue of 8,459 tracks has 203,016 in a run."""
@@ -113,6 +114,11 @@ def find_runs(
     Raises `SchemaMismatchError` if the tables are missing, do not fit or are too new, `DatabaseError` if the
     user may not read them, and `NoForecastError` for runs that are not recorded, or have no such forecast.
     """
+    if hidden := sorted(source.tables.unreadable & {*KEPT, VERSIONS.name}):
+        # Known beforehand: a statement that the server refuses would end the snapshot with its transaction.
+        raise DatabaseError(
+            f"this user may not read {' and '.join(hidden)}", hint=hint_for(INSUFFICIENT_PRIVILEGE)
+        )
     check_version(source.read, source.tables)
     source.tables.check(RUNS.name, HISTORY.name, to_write=())
     warn_of_hidden_rows(source.tables, RUNS.name, HISTORY.name)

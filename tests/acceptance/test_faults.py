@@ -231,7 +231,11 @@ class TestLostWhileWriting:
             before = stored(dsn)
             sql.run(dsn, f"ALTER DATABASE {dsn.dbname} SET log_statement = 'all'")
             start = log.stat().st_size
-            with locked(dsn, FORECAST, "SHARE"), started(dsn, *(["--replace"] * replace)) as process:
+            as_one = in_chunks_of(10_000)
+            with (
+                locked(dsn, FORECAST, "SHARE"),
+                started(dsn, *(["--replace"] * replace), before=as_one) as process,
+            ):
                 until(lambda: blocked(dsn), process)
                 [session] = blocked(dsn)
                 terminate(dsn, session.pid)
