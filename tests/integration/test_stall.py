@@ -79,7 +79,7 @@ def ended_by_the_limit(proxy: Proxy, *arguments: str, command: str = "run") -> E
     limit = {"FORECASTER_STALL_TIMEOUT": LIMIT}
     with started(proxy.dsn, *arguments, before=in_chunks_of(CHUNK), command=command, env=limit) as process:
         ended = end_of(process)
-    assert proxy.stalled.is_set()
+    assert proxy.stalled.is_set(), ended
     assert ended.code == 3, ended
     assert SILENT in ended.stderr + ended.stdout, ended  # by the doctor as a finding
     assert "Traceback" not in ended.stderr
