@@ -150,7 +150,7 @@ IMPORTED = "import forecaster.cli.run"
 
 STAGES = {
     "importing": Stage(importing),
-    "connecting": Stage(connecting, IMPORTED),
+    "connecting": Stage(partial(connecting, after=0.5), IMPORTED),
     "waiting for another run": Stage(waiting_for_another_run, arguments=("--wait", "600")),
     "waiting for a source": Stage(waiting_for_a_source),
     "reading": Stage(reading),
