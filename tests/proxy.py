@@ -8,6 +8,8 @@ from typing import Self
 
 from forecaster.postgres.dsn import Dsn
 
+GOOD_BYE = b"X\0\0\0\x04"
+
 
 class Proxy:
     """Passes on what is said to a server and by it.
@@ -29,7 +31,10 @@ class Proxy:
         self.stalled = threading.Event()
         """Whether that was said, or `stall` called."""
         self.turns: list[tuple[int, bytes]] = []
-        """What clients began to say each time that it was their turn, and on which of their connections."""
+        """What clients began to say each time that it was their turn, and on which of their connections.
+
+        Not the good-bye: nobody answers it, so it may come after all that is waited for.
+        """
         self.received = 0
         """Bytes that the server has said."""
         self._over = threading.Event()
@@ -91,5 +96,6 @@ class Proxy:
                     at_turn.set()
                 elif at_turn.is_set():
                     at_turn.clear()
-                    self.turns.append((self.here.index(source), data))
+                    if data != GOOD_BYE:
+                        self.turns.append((self.here.index(source), data))
                 target.sendall(data)

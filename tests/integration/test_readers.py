@@ -52,8 +52,7 @@ def test_connections_of_a_run(golden: Dsn, monkeypatch: pytest.MonkeyPatch) -> N
         assert len(proxy.here) == DRIVERS_OWN + CONNECTIONS
         turns.append(len(proxy.turns))
         received.append(proxy.received)
-    # Of nine more batches, each read in two parts; opening the second connection overlaps more or less.
-    assert abs(turns[0] - turns[1] - 9 * CONNECTIONS) <= 3
+    assert turns[0] - turns[1] == 9 * CONNECTIONS  # of nine more batches, each read in two parts
     numbers = golden_streams().group_by("cm_track_id").len()["len"].clip(upper_bound=365).sum()
     assert 4 * numbers < received[1] < 8 * numbers
 

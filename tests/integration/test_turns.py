@@ -49,8 +49,8 @@ def test_of_a_run(filled: Dsn) -> None:
     # The other one that reads is opened meanwhile, and has the snapshot in one turn.
     assert up_to(ITS_NAME, of(proxy, ITS_NAME)) == OPENING + 1
     [last] = [number for number, said in enumerate(writer) if said.startswith(b"Q\0\0\0\x0bCOMMIT")]
-    # The end of the record; and good-bye, which nobody answers.
-    assert [said[:1] for said in writer[last + 1 :]] == [b"P", b"B", b"X"]
+    # The end of the record.
+    assert [said[:1] for said in writer[last + 1 :]] == [b"P", b"B"]
 
 
 def test_of_a_run_that_stores_nothing(filled: Dsn) -> None:
