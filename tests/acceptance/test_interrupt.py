@@ -62,19 +62,31 @@ def importing(dsn: Dsn) -> Iterator[tuple[Dsn, Reached]]:
     yield dsn, lambda process: "polars" in Path(f"/proc/{process.pid}/maps").read_text()
 
 
+# A command begins to connect while it is imported, and before that is done there is no report.
+CONNECTS = """
+import forecaster.cli.run, forecaster.postgres.session as session
+plain = session.connect
+def connect(*arguments, **options):
+    open('/proc/self/comm', 'w').write('connects')
+    return plain(*arguments, **options)
+session.connect = connect
+"""
+
+
 @contextmanager
 def connecting(dsn: Dsn, *, after: float = 0) -> Iterator[tuple[Dsn, Reached]]:
-    """To a host that lets in, and then says nothing; for some seconds already."""
+    """To a host that lets in, and then says nothing; the run has waited for it for some seconds."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(60)
         accepted: list[socket.socket] = []
 
-        def has_called(_: Process) -> bool:
+        def waits(process: Process) -> bool:
             accepted.append(silent.accept()[0])
+            until(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "connects\n", process)
             time.sleep(after)
             return True
 
-        yield replace(dsn, host="127.0.0.1", port=silent.getsockname()[1]), has_called
+        yield replace(dsn, host="127.0.0.1", port=silent.getsockname()[1]), waits
         accepted.pop().close()
 
 
@@ -145,12 +157,9 @@ class Stage:
     arguments: tuple[str, ...] = ()
 
 
-# A run begins to connect while it is being imported, and before that is done there is no report.
-IMPORTED = "import forecaster.cli.run"
-
 STAGES = {
     "importing": Stage(importing),
-    "connecting": Stage(partial(connecting, after=0.5), IMPORTED),
+    "connecting": Stage(connecting, CONNECTS),
     "waiting for another run": Stage(waiting_for_another_run, arguments=("--wait", "600")),
     "waiting for a source": Stage(waiting_for_a_source),
     "reading": Stage(reading),
@@ -192,7 +201,7 @@ def test_at_every_stage(embedded_database: Dsn, tmp_path: Path, name: str, signu
 
 @pytest.mark.parametrize("after", [0.3, 1.5, 2.5])
 def test_at_each_moment_of_connecting(embedded_database: Dsn, tmp_path: Path, after: float) -> None:
-    stage = Stage(partial(connecting, after=after), IMPORTED)
+    stage = Stage(partial(connecting, after=after), CONNECTS)
     interrupted_at(stage, signal.SIGINT, embedded_database, tmp_path / "report.json")
 
 
