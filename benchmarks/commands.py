@@ -226,30 +226,27 @@ def _lines(by_track: Catalogue, by_day: Catalogue, empty: Catalogue, work: Path)
     pl.read_csv(csv, try_parse_dates=True).write_parquet(parquet)
     scores, exported, page = work / "scores.parquet", work / "exported.parquet", work / "page.html"
     cutoffs = [word for cutoff in CUTOFFS for word in ("--cutoff", cutoff)]
-    emptied = partial(_emptied, empty)
     new_day = _NewDay(by_day, empty, work / "new.parquet", work / "new.bin")
     copied_in = f"COPY {empty.table(STREAMS_TABLE)} ({_GIVEN}) FROM STDIN"
     forecasts_in = f"COPY {empty.table(FORECAST_TABLE)} ({_STORED}) FROM STDIN (FORMAT binary)"
     rates_in = f"COPY {empty.table(MLDR_TABLE)} ({_RATES}) FROM STDIN (FORMAT binary)"
+    loads = [
+        Line(
+            f"load, {name}",
+            ["load", str(given)],
+            f"COPY of {what} into the same empty table, with the same indexes.",
+            empty,
+            into=[(f"{copied_in} (FORMAT {form})", copied)],
+            before=partial(_emptied, empty),
+            most=2,
+        )
+        for name, given, what, form, copied in (
+            ("CSV", csv, "the text of the file", "csv, HEADER", csv),
+            ("Parquet", parquet, "the same rows, already in PostgreSQL's binary form,", "binary", in_binary),
+        )
+    ]
     return [
-        Line(
-            "load, CSV",
-            ["load", str(csv)],
-            "COPY of the text of the file into the same empty table, with the same indexes.",
-            empty,
-            into=[(f"{copied_in} (FORMAT csv, HEADER)", csv)],
-            before=emptied,
-            most=2,
-        ),
-        Line(
-            "load, Parquet",
-            ["load", str(parquet)],
-            "COPY of the same rows, already in PostgreSQL's binary form, into the same empty table.",
-            empty,
-            into=[(f"{copied_in} (FORMAT binary)", in_binary)],
-            before=emptied,
-            most=2,
-        ),
+        *loads,
         Line(
             "load, one new day of each track, by day",
             ["load", str(new_day.parquet)],
@@ -276,7 +273,7 @@ def _lines(by_track: Catalogue, by_day: Catalogue, empty: Catalogue, work: Path)
             by_track,
             out=[listeners],
             into=[(rates_in, rates_file)],
-            before=emptied,
+            before=partial(_emptied, empty),
         ),
         Line(
             f"evaluate, {len(CUTOFFS)} cutoffs",

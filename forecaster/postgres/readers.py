@@ -141,8 +141,7 @@ class Readers:
             self._changed.wait_for(
                 lambda: self._is_over or self._idle or len(self._busy) + self._opening < CONNECTIONS
             )
-            if self._is_over:
-                raise ConnectionLostError(f"reading from {self.dsn} was given up")
+            self._check()
             if self._idle:
                 self._busy.append(self._idle.pop())
                 return self._busy[-1]
