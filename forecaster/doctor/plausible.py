@@ -10,12 +10,12 @@ from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
 from forecaster.frames.collecting import collect_all
 from forecaster.model import build_tracks, skipped
+from forecaster.postgres.catalogue import AT_ONCE
 from forecaster.postgres.runs import last_totals
 from forecaster.process.numbers import counted
 from forecaster.run.observe import by_end, observed, suspicious
 from forecaster.run.plausible import Facts, Limits, Observed
 from forecaster.tables import RUNS
-from forecaster.views.catalogue import CHUNK
 
 
 @check("plausibility", order=180)
@@ -54,8 +54,8 @@ def _observed(context: Context, limits: Limits) -> tuple[Observed, int]:
     """Observe all tracks, and count those that would be skipped."""
     source, tracks = context.source, context.streamed
     mldr, seen, skips = source.mldr(), Observed(), 0
-    for start in range(0, len(tracks), CHUNK):
-        history = source.history(tracks.slice(start, CHUNK))
+    for start in range(0, len(tracks), AT_ONCE):
+        history = source.history(tracks.slice(start, AT_ONCE))
         built = build_tracks(history.records, history.facts, mldr, context.parameters)
         wanted = [by_end(built), suspicious(built, limits), skipped(built).select(pl.len())]
         ends, counted, number = collect_all(wanted)

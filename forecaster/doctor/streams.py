@@ -12,13 +12,12 @@ from forecaster.doctor.indexes import create_key, read_parts, why_no_key
 from forecaster.frames.collecting import collect
 from forecaster.model import build_tracks
 from forecaster.postgres import freshness
-from forecaster.postgres.catalogue import Source
+from forecaster.postgres.catalogue import AT_ONCE, Source
 from forecaster.postgres.connection import integer_array
 from forecaster.process.numbers import counted
 from forecaster.run.config import RunConfig
 from forecaster.run.report import stale_in_words
 from forecaster.tables import HISTORY, LISTENERS_TABLE, MLDR_TABLE, REFUSED, STREAMS_TABLE
-from forecaster.views.catalogue import CHUNK
 
 _DUPLICATES = """
     SELECT coalesce(sum(d.rows - 1), 0)::bigint AS rows
@@ -116,8 +115,8 @@ def _run_model(context: Context, source: Source, pending: pl.Series) -> None:
     """Compute the model up to the reasons to skip a track, and count the tracks."""
     mldr, refused, duplicates = source.mldr(), _refused(context, pending), 0
     reasons: Counter[str | None] = Counter()
-    for start in range(0, len(pending), CHUNK):
-        history = source.history(pending.slice(start, CHUNK))
+    for start in range(0, len(pending), AT_ONCE):
+        history = source.history(pending.slice(start, AT_ONCE))
         built = build_tracks(history.records, history.facts, mldr, context.parameters)
         is_refused = pl.col("reason").is_null() & pl.col("cm_track_id").is_in(refused.implode())
         reason = pl.when(is_refused).then(pl.lit(REFUSED)).otherwise("reason")

@@ -1,8 +1,8 @@
 """Fit the own decay rate k of every track to its three points."""
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
+
+from forecaster.frames.arrays import np, npt
 
 Array = npt.NDArray[np.float64]
 

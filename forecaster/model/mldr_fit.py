@@ -1,8 +1,8 @@
 """Fit the decay rate of every artist's monthly listeners."""
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
+
+from forecaster.frames.arrays import np, npt
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]

@@ -34,6 +34,9 @@ from forecaster.tables import (
     TRACK_DAYS,
 )
 
+AT_ONCE = 10_000
+"""Tracks that are read at once where nothing is stored."""
+
 _log = logging.getLogger("forecaster")
 
 _SOME = 200  # tracks whose last days tell which days a scan has to keep

@@ -136,8 +136,9 @@ def needs_ids(tables: Tables, table: str) -> bool:
 
 def _random_uuids(number: int) -> pl.Series:
     """Generate version 4 UUIDs, of 16 bytes each."""
-    import numpy as np  # noqa: PLC0415 - few tables need it
     import pyarrow as pa  # noqa: PLC0415
+
+    from forecaster.frames.arrays import np  # noqa: PLC0415 - few tables need it
 
     octets = np.frombuffer(os.urandom(16 * number), dtype=np.uint8).reshape(number, 16).copy()
     octets[:, 6] = octets[:, 6] & 0x0F | 0x40

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 if TYPE_CHECKING:
-    import numpy as np
+    from forecaster.frames.arrays import np
 
 # Stands in the integers for a number that is none of 32 bits: the next of `others`.
 _ELSEWHERE = -(2**31)
@@ -52,8 +52,9 @@ def unpacked_ids(wire: pl.DataFrame) -> pl.Series:
 
 def unpacked(wire: pl.DataFrame) -> pl.DataFrame:
     """Unpack what `packed` sent: `streams` becomes a list of Float64, empty for NULL; `others` is dropped."""
-    import numpy as np  # noqa: PLC0415 - takes long, and is imported while the server is asked
     import pyarrow as pa  # noqa: PLC0415
+
+    from forecaster.frames.arrays import np  # noqa: PLC0415 - takes long, and is imported while the server is asked
 
     numbers, ends = _numbers(wire["streams"], ">i4")
     values = numbers.astype(np.float64)
@@ -70,7 +71,7 @@ def _numbers(
     column: pl.Series, dtype: str
 ) -> tuple["np.ndarray[tuple[int], np.dtype[np.generic]]", "np.ndarray[tuple[int], np.dtype[np.int64]]"]:
     """Return the numbers of all rows, and where in them each row begins, and the last one ends."""
-    import numpy as np  # noqa: PLC0415
+    from forecaster.frames.arrays import np  # noqa: PLC0415
 
     binary = column.cast(pl.Binary).rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     _, offsets, data = binary.buffers()

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import polars as pl
 
+from forecaster.frames.arrays import np
 from forecaster.model.decay import decay_rate, with_points
 from forecaster.model.features import WINDOW
 from forecaster.model.parameters import DAYS_PER_MONTH

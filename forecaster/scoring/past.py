@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
-import numpy as np
 import polars as pl
 
+from forecaster.frames.arrays import np
 from forecaster.frames.schemas import RECORDS, conform
 from forecaster.model import Forecasts, build_tracks, forecastable, skipped
 from forecaster.model.features import WINDOW

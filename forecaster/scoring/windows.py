@@ -4,11 +4,10 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from forecaster.errors import NoForecastError, SchemaMismatchError
+from forecaster.frames.arrays import np, npt
 from forecaster.frames.schemas import DAY, ID, NUMBER, Kind, check, conform
 from forecaster.model.parameters import DAYS_PER_MONTH, HORIZON_MAX
 from forecaster.tables import ACTUALS, STREAMS

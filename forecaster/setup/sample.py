@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from forecaster.errors import InvalidOptionError
+from forecaster.frames.arrays import np, npt
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

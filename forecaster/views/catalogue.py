@@ -12,12 +12,9 @@ from forecaster.frames.collecting import collect
 from forecaster.model import build_tracks
 from forecaster.model.features import WINDOW
 from forecaster.model.parameters import DAYS_PER_MONTH, Parameters
-from forecaster.postgres.catalogue import Source, open_source
+from forecaster.postgres.catalogue import AT_ONCE, Source, open_source
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.stored import describe_irregular
-
-CHUNK = 10_000
-"""Number of tracks that are read at once."""
 
 _OF_TRACK = (
     "cm_track_id",
@@ -105,8 +102,8 @@ def _parts(source: Source, stored: pl.DataFrame, parameters: Parameters) -> Iter
     with_forecast = stored["cm_track_id"].drop_nulls().cast(pl.Int64)
     tracks = pl.concat([source.tracks(), with_forecast]).unique().sort()
     mldr = source.mldr()
-    for start in range(0, len(tracks), CHUNK):
-        chunk = tracks.slice(start, CHUNK)
+    for start in range(0, len(tracks), AT_ONCE):
+        chunk = tracks.slice(start, AT_ONCE)
         history = source.history(chunk)
         built = build_tracks(history.records, history.facts, mldr, parameters).select(_OF_TRACK)
         now = built.join(_totals(history.records), on="cm_track_id", how="left")

@@ -66,7 +66,7 @@ def test_history_ends_with_the_last_30_records(forecast: Dsn) -> None:
 
 def test_it_does_not_depend_on_the_chunks(forecast: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = read_catalogue(forecast, "public", Parameters()).tracks
-    monkeypatch.setattr(catalogue, "CHUNK", 17)
+    monkeypatch.setattr(catalogue, "AT_ONCE", 17)
     # The last digits of k depend on how many tracks are fitted at once.
     assert_frame_equal(read_catalogue(forecast, "public", Parameters()).tracks, whole, rel_tol=1e-9)
 

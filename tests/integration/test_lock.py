@@ -91,7 +91,7 @@ def test_of_four_at_once_three_wait(embedded_database: Dsn, times: int) -> None:
                 stack.enter_context(started(dsn, "--wait", "600", before=in_chunks_of(60))) for _ in range(4)
             ]
             ended = [end_of(process) for process in processes]
-        assert [code for code, _, _ in ended] == [0, 0, 0, 0]
+        assert [code for code, _, _ in ended] == [0, 0, 0, 0], "\n".join(end.stderr for end in ended)
         rows = [re.search(r"rows written +([\d,]+)", stdout) for _, stdout, _ in ended]
         written = sorted(int(found[1].replace(",", "")) for found in rows if found)
         assert written == [0, 0, 0, len(expected)]

@@ -82,15 +82,10 @@ def test_these_tests_see_every_way_to_import_and_to_call() -> None:
 
 
 @pytest.mark.parametrize("module", MODEL)
-def test_the_model_knows_only_itself_schemas_tables_and_errors(module: str) -> None:
+def test_the_model_knows_only_itself_numpy_schemas_tables_and_errors(module: str) -> None:
     known = [name for name in imports(MODULES[module]) if is_of(name, "forecaster")]
-    assert [
-        name
-        for name in known
-        if not is_of(
-            name, "forecaster.model", "forecaster.frames.schemas", "forecaster.tables", "forecaster.errors"
-        )
-    ] == []
+    allowed = ("model", "frames.arrays", "frames.schemas", "tables", "errors")
+    assert [name for name in known if not is_of(name, *(f"forecaster.{part}" for part in allowed))] == []
 
 
 @pytest.mark.parametrize("module", [*MODEL, "forecaster.frames.schemas", "forecaster.tables"])
@@ -152,6 +147,10 @@ def test_only_the_database_side_imports_adbc() -> None:
     importers = importers_of("adbc_driver_manager", "adbc_driver_postgresql")
     elsewhere = {module: names for module, names in importers.items() if module not in POSTGRES}
     assert {module: names for module, names in elsewhere.items() if names != [handed_on]} == {}
+
+
+def test_numpy_comes_from_the_module_that_makes_it_known_to_polars() -> None:
+    assert {*importers_of("numpy")} == {"forecaster.frames.arrays"}
 
 
 def test_nobody_imports_the_command_line() -> None:
