@@ -66,10 +66,15 @@ def swapped(line: bytes, first: int, second: int) -> bytes:
 
 
 def rows_by_hand(data: bytes) -> list[tuple[Any, ...]]:
-    """The rows of a file that is in order, by Python's own CSV reader, `int` and `date`."""
+    """The rows of a file that is in order, by Python's own CSV reader, `int` and `date`.
+
+    They begin below the first line with the names of all columns that a row needs.
+    """
     table = [row for row in csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True) if row]
-    names = table[0]
-    rows = [dict(zip(names, values, strict=True)) for values in table[1:]]
+    needed = {*HEADER.split(",")} - {"days_from_release"}
+    above = next(number for number, row in enumerate(table) if needed <= {*row})
+    names = table[above]
+    rows = [dict(zip(names, values, strict=True)) for values in table[above + 1 :]]
 
     def integer(text: str) -> int | None:
         return int(text.removesuffix(".0")) if text else None
@@ -92,6 +97,8 @@ def rows_by_hand(data: bytes) -> list[tuple[Any, ...]]:
 @example(BASE.replace(b"2024-02-28", b"2024-02-27"))
 @example(BASE.replace(b"days_from_release", b"days"))
 @example(BASE[:-1])
+@example(HEADER.replace("date", "0ate").encode() + b",note\n" + BASE)
+@example(HEADER.replace(",", "0", 1).encode() + b",note\n" + BASE)
 def test_a_mutated_file_gives_its_exact_rows_or_an_error_that_names_one(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:
