@@ -55,6 +55,7 @@ def run(catalogue: Catalogue, *arguments: str, dsn: Dsn | None = None, python: s
 def process(command: list[str], database_url: str = "") -> tuple[float, float]:
     """Run a command; return wall seconds and peak memory (MB). Raises `RuntimeError` if it fails."""
     environment = {**os.environ, "DATABASE_URL": database_url}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # users keep what was compiled once
     timed = subprocess.run(
         [sys.executable, "-S", "-c", _TIMED, *command], env=environment, capture_output=True, check=False
     )

@@ -57,9 +57,12 @@ def _whole(tables: Tables) -> str:
 
 
 def _row_id(tables: Tables) -> str:
-    """SQL expression: a row's id, named as in the forecasts; uuid as text, integers as bigint."""
-    type_ = "text" if tables.type(STREAMS_TABLE, "id") == "uuid" else "bigint"
-    return f"s.id::{type_} AS training_data_id"
+    """SQL expression: a row's id, named as in the forecasts."""
+    return f"s.id::{_id_type(tables)} AS training_data_id"
+
+
+def _id_type(tables: Tables) -> str:
+    return "text" if tables.type(STREAMS_TABLE, "id") == "uuid" else "bigint"
 
 
 def all_tracks(tables: Tables) -> str:
@@ -269,37 +272,39 @@ def _earliest_record(tables: Tables, record: str) -> str:
 def history_in_one_pass(tables: Tables, ids: Ids) -> str:
     """Read the same from tables without the key: sort all rows, and keep one row per day."""
     # The row order of `v` is that of its window, which the grouped aggregates above it keep. Of two
-    # rows with equal `created_at` and `id`, the values decide, as in the model.
+    # rows with equal `created_at` and `id`, the values decide, as in the model. The server writes the rows
+    # that it sorts to its disk, so they carry nothing that can be derived from the few that remain.
+    is_newest = "FILTER (WHERE v.previous IS DISTINCT FROM v.day)"
+    whole = wire.whole("r.value", "double precision")
     return f"""
         SELECT t.id AS cm_track_id, recent.*, g.artists[1]::bigint AS cm_artist_id,
                g.days_from_release[1]::int AS days_from_release, g.last_day, g.first_day,
-               g.ids[cardinality(g.ids)] AS training_data_id, nullif(g.duplicates, 0) AS duplicates
+               g.ids[cardinality(g.ids)]::{_id_type(tables)} AS training_data_id,
+               nullif(g.duplicates, 0) AS duplicates
         FROM unnest({integer_array(ids)}) AS t (id)
         LEFT JOIN (
             SELECT v.cm_track_id, max(v.day) AS last_day, min(v.day) AS first_day,
-                   array_agg(v.daily_streams) FILTER (WHERE v.is_newest) AS streams,
-                   array_agg(v.whole) FILTER (WHERE v.is_newest) AS wholes,
-                   array_agg(v.cm_artist_id) FILTER (WHERE v.is_newest) AS artists,
-                   array_agg(v.days_from_release) FILTER (WHERE v.is_newest) AS days_from_release,
-                   array_agg(v.training_data_id) FILTER (WHERE v.is_newest) AS ids,
-                   count(*) FILTER (WHERE NOT v.is_newest) AS duplicates
+                   array_agg(v.daily_streams) {is_newest} AS streams,
+                   array_agg(v.cm_artist_id) {is_newest} AS artists,
+                   array_agg(v.days_from_release) FILTER (WHERE v.previous IS NULL) AS days_from_release,
+                   array_agg(v.id) {is_newest} AS ids,
+                   count(*) FILTER (WHERE v.previous = v.day) AS duplicates
             FROM (
                 SELECT r.*, lag(r.day) OVER (
                            PARTITION BY r.cm_track_id
                            ORDER BY r.day DESC, {tables.newest_first(STREAMS_TABLE, "r")}
-                       ) IS DISTINCT FROM r.day AS is_newest
+                       ) AS previous
                 FROM (SELECT s.cm_track_id, s.cm_artist_id, {_streams(tables)} AS daily_streams,
-                             {_whole(tables)} AS whole, {_DAYS_FROM_RELEASE}, s.id, {_row_id(tables)},
-                             s.created_at, {epoch_day(tables.day(STREAMS_TABLE))} AS day
+                             {_DAYS_FROM_RELEASE}, s.id, s.created_at,
+                             {epoch_day(tables.day(STREAMS_TABLE))} AS day
                       FROM {tables.name(STREAMS_TABLE)} s
                       WHERE {among(tables, STREAMS_TABLE, ids)} AND NOT {tables.unusable(STREAMS_TABLE)}) r
             ) v
             GROUP BY v.cm_track_id
         ) g ON g.cm_track_id = t.id
         CROSS JOIN LATERAL (
-            SELECT {wire.packed("r.value", "r.whole")}, min(r.artist) < max(r.artist) AS has_several_artists
-            FROM unnest(g.streams[1:{WINDOW}], g.wholes[1:{WINDOW}], g.artists[1:{WINDOW}])
-                 AS r (value, whole, artist)) recent"""
+            SELECT {wire.packed("r.value", whole)}, min(r.artist) < max(r.artist) AS has_several_artists
+            FROM unnest(g.streams[1:{WINDOW}], g.artists[1:{WINDOW}]) AS r (value, artist)) recent"""
 
 
 def days_of_one(tables: Tables, track_id: int) -> str:
