@@ -103,7 +103,7 @@ def with_level(features: pl.LazyFrame, records: pl.LazyFrame, /, *, level: int) 
 def _weeks() -> pl.Expr:
     """Compute the means of the last 26 weeks, newest first; NaN where one is missing."""
     records = pl.struct("days", "streams", pl.col("as_of").to_physical().alias("as_of"))
-    return records.map_batches(_weeks_of, return_dtype=pl.Array(pl.Float64, 26))
+    return records.map_batches(_weeks_of, return_dtype=pl.Array(pl.Float64, 26), is_elementwise=True)
 
 
 def _weeks_of(records: pl.Series) -> pl.Series:
