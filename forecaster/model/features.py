@@ -76,11 +76,14 @@ def track_features(
         streams_365=_finite(streams.sum()),
         has_negative_streams=streams.min() < 0,
     )
-    return (
-        facts.join(sums, on="cm_track_id", how="left")
-        .with_columns(as_of=pl.lit(as_of, dtype=pl.Date) if as_of else pl.col("last_date"))
-        .with_columns(months_since_release=_age_in_days(age_from) // DAYS_PER_MONTH)
-    )
+    return facts.join(sums, on="cm_track_id", how="left").pipe(with_age, age_from=age_from, as_of=as_of)
+
+
+def with_age(facts: pl.LazyFrame, /, *, age_from: AgeFrom, as_of: date | None) -> pl.LazyFrame:
+    """Add to each track's facts its as-of date, and its age on that day."""
+    return facts.with_columns(
+        as_of=pl.lit(as_of, dtype=pl.Date) if as_of else pl.col("last_date")
+    ).with_columns(months_since_release=_age_in_days(age_from) // DAYS_PER_MONTH)
 
 
 def with_level(features: pl.LazyFrame, records: pl.LazyFrame, /, *, level: int) -> pl.LazyFrame:
