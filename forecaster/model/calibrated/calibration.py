@@ -31,7 +31,7 @@ class Tried:
     level: int
     """Days whose mean it starts from, 7 or 30."""
     loss: float | None
-    """0.7 x mean + 0.3 x worst WAPE over the origins; None without an origin."""
+    """The geometric mean of the WAPEs of the origins; None without an origin."""
     mean: float | None
     """The mean WAPE of the origins."""
     worst: float | None
