@@ -87,6 +87,8 @@ class Evaluation:
     """The baselines that are scored, with the formula of each."""
     missing: Mapping[str, int]
     """Months that count and that a baseline cannot forecast, by baseline."""
+    own_wape: Mapping[str, float | None]
+    """WAPE of the forecaster in the months that another model or a baseline has, by its name."""
     origins: ByOrigin
     """How the skill differs between cutoffs, or runs."""
     totals: pl.DataFrame
@@ -115,6 +117,7 @@ class Evaluation:
             "left_out": dict(self.left_out),
             "best_baseline": self.best_baseline,
             "missing": dict(self.missing),
+            "own_wape": dict(self.own_wape),
             "origins": asdict(self.origins),
             "worst_cutoff": self.worst_cutoff.isoformat() if self.worst_cutoff else None,
             **{name: _rows(getattr(self, name)) for name in frames},
@@ -269,7 +272,10 @@ def _scored(
     has_runs = labels["run"].count() > 0
     baselines = _baselines(parts)
     others = {name: OTHERS[name] for name in OTHERS if any(name in part.windows.columns for part in parts)}
-    of = _Of(parts, newest, *_best(parts, newest, baselines), others)
+    errors = _errors(parts, newest, [*others, *baselines])
+    of_baselines = errors.filter(pl.col("name").is_in([*baselines]))
+    missing = dict(of_baselines.select("name", pl.col("all_months") - pl.col("months")).iter_rows())
+    of = _Of(parts, newest, best_baseline(of_baselines), missing, others)
     groups = {**GROUPS, **(RUN_GROUPS if has_runs else {})}
     frames = {name: of.grouped(column) for name, column in groups.items()}
     totals = pl.concat(origin_totals(part.windows, part.series) for part in parts)
@@ -295,6 +301,7 @@ def _scored(
         others=others,
         baselines=baselines,
         missing=of.missing,
+        own_wape=dict(_finite(errors, pl.col("own") / pl.col("size"))),
         origins=by_origin(frames[f"by_{by}"], _origin_days(series, by), months=last_month),
         totals=totals,
         by_total=total_scores(totals),
@@ -308,15 +315,14 @@ def _baselines(parts: Sequence[_Part]) -> Mapping[str, str]:
     return {**BASELINES, **(THETA_BASELINES if has_theta else {})}
 
 
-def _best(parts: Sequence[_Part], newest: int, baselines: Mapping[str, str]) -> tuple[str, Mapping[str, int]]:
-    """Find the best baseline, and the number of months that each lacks."""
-    found = pl.concat(
-        _collect(baseline_errors(part.with_baselines(part.windows, newest).lazy(), baselines=[*baselines]))
-        for part in parts
-    )
-    every = found.group_by("name", maintain_order=True).agg(pl.all().sum())
-    lacking = every.select("name", pl.col("all_months") - pl.col("months"))
-    return best_baseline(every), dict(lacking.iter_rows())
+def _errors(parts: Sequence[_Part], newest: int, models: Collection[str]) -> pl.DataFrame:
+    """Sum the errors of each model over the months that it has, as `baseline_errors` does."""
+    found = []
+    for part in parts:
+        months = part.with_baselines(part.windows, newest)
+        there = [name for name in models if name in months.columns]
+        found.append(_collect(baseline_errors(months.lazy(), baselines=there)))
+    return pl.concat(found).group_by("name", maintain_order=True).agg(pl.all().sum())
 
 
 @dataclass(frozen=True)
@@ -415,6 +421,10 @@ def _last_day(part: _Part) -> int:
 def _collect(frame: pl.LazyFrame) -> pl.DataFrame:
     # The streaming engine adds up in another order each time, which changes the last digits.
     return frame.collect(engine="in-memory")
+
+
+def _finite(errors: pl.DataFrame, value: pl.Expr) -> Iterator[tuple[str, float | None]]:
+    yield from errors.select("name", pl.when(value.is_finite()).then(value)).iter_rows()
 
 
 def _with_all(scored: pl.DataFrame, labels: pl.Series) -> pl.DataFrame:

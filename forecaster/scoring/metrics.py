@@ -265,7 +265,10 @@ def best_baseline(errors: pl.DataFrame, /) -> str:
 
 
 def baseline_errors(windows: pl.LazyFrame, /, *, baselines: Collection[str]) -> pl.LazyFrame:
-    """Sum the errors of each baseline over all months that it has, as `best_baseline` takes them."""
+    """Sum the errors of each model over all months that it has, as `best_baseline` takes them.
+
+    Adds own: the error of the forecaster in these months.
+    """
     actual = pl.col("actual").abs()
     return windows.select(
         pl.struct(
@@ -274,6 +277,7 @@ def baseline_errors(windows: pl.LazyFrame, /, *, baselines: Collection[str]) -> 
             all_months=pl.len().cast(pl.Int64),
             error=(pl.col(name) - pl.col("actual")).abs().sum(),
             size=actual.filter(pl.col(name).is_not_null()).sum(),
+            own=(pl.col(FORECASTER) - pl.col("actual")).abs().filter(pl.col(name).is_not_null()).sum(),
         ).alias(name)
         for name in baselines
     ).select(pl.concat_list(*baselines).explode().struct.unnest())

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from forecaster.scoring.evaluation import Evaluation
 
 _HALF_PERCENT = 0.005
+_WORTH_SAYING = 0.01
 _EQUAL = 0.005
 """Of skill: it is shown with two digits."""
 
@@ -42,11 +43,12 @@ def _errors(evaluation: "Evaluation") -> Iterator[str]:
 def _others(evaluation: "Evaluation") -> Iterator[str]:
     own, *models = evaluation.overall.iter_rows(named=True)
     for model in models:
-        if model["model"] in evaluation.others and None not in (own["wape"], model["wape"]):
-            verdict = _verdict(1 - own["wape"] / model["wape"] if model["wape"] else -1.0)
-            yield f"The {model['model']} model was {percent(model['wape'])} off: {verdict} this one."
-            if lacking := own["windows"] - model["windows"]:
-                yield f"(It has no forecast for {percent(lacking / own['windows'])} of the months.)"
+        same = evaluation.own_wape[model["model"]]
+        if model["model"] in evaluation.others and same is not None:
+            verdict = _verdict(1 - same / model["wape"] if model["wape"] else -1.0)
+            is_part = model["windows"] < own["windows"]
+            but = f", which was {percent(same)} off in the months that both have" if is_part else ""
+            yield f"The {model['model']} model was {percent(model['wape'])} off: {verdict} this one{but}."
 
 
 def _verdict(skill: float) -> str:
@@ -60,8 +62,9 @@ def _rival(evaluation: "Evaluation") -> Iterator[str]:
     if skill is None or error is None:
         return
     yield f"{SPOKEN[best]} was {percent(error)} off: {_verdict(skill)} this model."
-    if missing := evaluation.missing.get(best):
-        yield f"(It has no forecast for {percent(missing / evaluation.windows_scored)} of the months.)"
+    lacking = evaluation.missing[best] / evaluation.windows_scored
+    if lacking >= _WORTH_SAYING:
+        yield f"(It has no forecast for {percent(lacking)} of the months.)"
 
 
 def _intervals(evaluation: "Evaluation") -> Iterator[str]:
@@ -84,7 +87,7 @@ def _origins(evaluation: "Evaluation") -> Iterator[str]:
     if origins.is_overlapping:
         yield (
             f"The {origins.number} origins overlap, so they are not independent: they say as much as about "
-            f"{max(1, round(origins.independent))}."
+            f"{origins.independent:.2g}."
         )
 
 

@@ -201,7 +201,8 @@ def test_another_model_is_scored_in_the_same_months() -> None:
     assert found.best_baseline == "last_30_days"
     assert found.others.keys() == {"production"}
     assert found.months.collect()["production"].to_list() == [90.0, None]
+    assert found.own_wape["production"] == pytest.approx(0.2)
     assert in_words(found)[1] == (
-        "The production model was 10 % off: better than this one. "
-        "(It has no forecast for 50 % of the months.)"
+        "The production model was 10 % off: better than this one, which was 20 % off in the months that both "
+        "have."
     )
