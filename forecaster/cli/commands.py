@@ -258,11 +258,13 @@ _CONFIGURED = (
         """Compare forecasts with the streams that came after them.
 
         Score the forecasts of all runs, from each track's as-of date on. With --cutoff, score forecasts
-        made now from the days before the cutoff. Only complete months of 30 days count.
+        made now from the days before the cutoff; with --since, from many days. Only complete months of 30
+        days count.
 
         \b
         Examples:
-          forecaster evaluate --actuals later.parquet
+          forecaster evaluate --by month --by run
+          forecaster evaluate --since 2023-01-01 --every 30 --horizon 6
           forecaster evaluate --runs 2024-01-01..2024-01-31 --horizon 1
           forecaster evaluate --cutoff 2023-01-01 --cutoff 2023-07-01 --json
         """,
@@ -299,10 +301,38 @@ _CONFIGURED = (
             help="Score forecasts made now from the days before DATE, instead of those of runs.",
         ),
         option(
+            "--model",
+            type=click.Choice(["production", "calibrated", "auto"]),
+            default="production",
+            show_default=True,
+            help="With --cutoff or --since: the model. A calibrated one is calibrated on the days before the "
+            "cutoff, and scored beside the production model; auto is the one that did best before.",
+        ),
+        option(
+            "--since",
+            type=DAY,
+            metavar="DATE",
+            help="Rolling origins: a cutoff on DATE, and one every --every days until the last after which a "
+            "month is over.",
+        ),
+        option(
+            "--every",
+            type=IntRange(1, 3650),
+            metavar="DAYS",
+            help="Days from one cutoff of --since to the next.",
+            show_default="30",
+        ),
+        option(
             "--later-rates",
             is_flag=True,
             help="Where an MLDR cannot be computed at a cutoff, use the stored one, which may "
             "depend on later days.",
+        ),
+        option(
+            "--mldr",
+            metavar="VALUE|FILE",
+            help="What if: with --cutoff or --since, one MLDR for all artists, or a CSV or Parquet file with "
+            "cm_artist_id and mldr, instead of those that were known.",
         ),
         option(
             "--track-id",
@@ -338,7 +368,19 @@ _CONFIGURED = (
             help="With --cutoff: one influence for all tracks.",
             show_default="10 x streams of the last 30 records",
         ),
-        out_option("Write all scores as CSV or Parquet."),
+        option(
+            "--theta",
+            is_flag=True,
+            help="Score two more baselines: Theta, and a mean of three exponential smoothings. They need the "
+            "extra theta.",
+        ),
+        option(
+            "--by",
+            type=click.Choice([*options.BY, "all"]),
+            multiple=True,
+            help="Also print the scores by this, and the formulas.",
+        ),
+        out_option("Write all scores as CSV or Parquet, and every month of every track to NAME_months."),
         option("--json", "as_json", is_flag=True, help="Print all scores as JSON, instead of tables."),
         option(
             "--page",

@@ -1,18 +1,27 @@
 """`forecaster demo`: try the program on a sample catalogue in an embedded server."""
 
 import shlex
+from datetime import date
 from pathlib import Path
 
 from forecaster.cli.options import was_typed
 from forecaster.cli.output import Output
+from forecaster.cli.scores import told
 from forecaster.cli.summary import summarise
 from forecaster.cli.track import show_track
 from forecaster.cli.where import embedded
 from forecaster.model.parameters import Parameters
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tracks import Database
 from forecaster.run.report import Report
 from forecaster.run.session import run
 from forecaster.setup.demo import SCHEMA, fill, first_forecast
+from forecaster.views.backtest import BacktestConfig, backtest
+
+_SCORED_FROM = date(2024, 1, 1)
+"""A year before the last day of the sample catalogue."""
+_MOST_SCORED = 10_000
+"""Tracks. Scoring more of them would take longer than the rest of the demo."""
 
 
 def demo(tracks: int | None, data_dir: Path | None, out: Path | None, output: Output) -> None:
@@ -30,7 +39,16 @@ def demo(tracks: int | None, data_dir: Path | None, out: Path | None, output: Ou
         summarise(done, output)
         output.say("")
         show_track(dsn, SCHEMA, Parameters(), first_forecast(dsn), out, output)
+        if (tracks or 0) <= _MOST_SCORED and not output.console.quiet:
+            _score(dsn, output)
     output.say(_next(f" --data-dir {shlex.quote(str(data_dir))}" if was_typed("data_dir") else ""))
+
+
+def _score(dsn: Dsn, output: Output) -> None:
+    """Say how good the model is on the sample, as honestly as of any other catalogue."""
+    year = Parameters(horizon=12)
+    scored = backtest(BacktestConfig(dsn, SCHEMA, year, (_SCORED_FROM,), later_rates=True)).evaluation
+    output.say(f"\nHow good it is, of forecasts from the days before {_SCORED_FROM}:\n{told(scored)}")
 
 
 def _next(where: str) -> str:

@@ -127,6 +127,9 @@ class FloatRange(click.FloatRange):
     name = "number"
 
 
+BY = ("month", "segment", "influence", "volume", "cutoff", "run", "age", "total")
+"""The groups of which `evaluate` prints a table."""
+
 _INT64 = click.IntRange(-(2**63), 2**63 - 1)
 _SECONDS = FloatRange(0, 2**31, max_open=True)
 ID = _Id()

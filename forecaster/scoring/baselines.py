@@ -9,39 +9,56 @@ from forecaster.model.decay import decay_rate, with_points
 from forecaster.model.features import WINDOW
 from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.model.segments import INFLUENCE_MAX, INFLUENCE_PER_STREAM, influence_range
+from forecaster.scoring.theta import THETA_BASELINES, THETA_SPOKEN, theta_months
 from forecaster.scoring.windows import LARGEST, Days, Floats, Integers
 
 BASELINES: Mapping[str, str] = {
     "last_30_days": "streams_30 every month",
-    "mean_12_months": "mean of the last up to 12 whole totals of 30 records; streams_30 without one",
-    "own_exponential": "streams_30 x exp(-k i), k >= 0 the track's own decay rate per month",
+    "last_7_days": "30 x mean of the last 7 records, every month; missing for fewer than 7 records",
+    "mean_12_months": "mean of the last 12 whole totals of 30 records; missing for fewer than 12",
+    "own_exponential": (
+        "streams_30 x exp(-k i), k >= 0 the track's own decay rate per month; missing for fewer than 365"
+        " records"
+    ),
     "pooled_exponential": (
         "streams_30 x exp(-b i), one b of either sign per cutoff or run: the least-squares exponential"
-        " through the last 12 totals of all tracks evaluated that have 12"
+        " through the last 12 totals of all tracks evaluated that have 12; missing if none has"
     ),
 }
 """Formula of each for month i = 1, 2, ... streams_30 is the sum of the last 30 records."""
+
+SPOKEN: Mapping[str, str] = {
+    "last_30_days": "'The last 30 days go on'",
+    "last_7_days": "'The last 7 days go on'",
+    "mean_12_months": "'The mean of the last 12 months goes on'",
+    "own_exponential": "'Each track decays as before'",
+    "pooled_exponential": "'The catalogue decays as before'",
+    **THETA_SPOKEN,
+}
+"""Each baseline as a sentence names it."""
 
 POOLED_RATE_MAX = 1.0
 """Largest pooled rate per month, falling or growing."""
 
 _FITTED_AT = ("cutoff", "run")  # whose series have one pooled rate
 _MONTHS = 12
+_WEEK = 7
 _DECILES = 10
 _GRID = np.linspace(-POOLED_RATE_MAX, POOLED_RATE_MAX, 81)
 _HALVINGS = 60  # from a bracket of width 0.05 to the last digit
 
 
-def history(forecasts: pl.DataFrame, days: Days, /) -> pl.DataFrame:
+def history(forecasts: pl.DataFrame, days: Days, /, *, theta: bool = False) -> pl.DataFrame:
     """Summarise each series that has a record on or before its as-of date; later records are not used.
 
     series, cm_track_id, cutoff, run, as_of;
     months_since_release: that of the forecast (`time_used`), else since the first known day; at least 1;
-    streams_30, streams_90, streams_365: sums of the last records;
-    mean_12: mean of at most the last 12 whole totals of 30 records, NULL without one;
+    records: their number; streams_7, streams_30, streams_90, streams_365: sums of the last ones;
+    mean_12: mean of the last 12 whole totals of 30 records, NULL for fewer;
     scale, scale_squared: mean absolute and mean squared difference of neighbours among all whole totals,
-    NULL for fewer than two; k, pooled_k: decay per month;
+    NULL for fewer than two; k: decay per month; pooled_k: the same, NULL where no series has 12 totals;
     influence_range (1 to 10); volume_decile (1 to 10, 1 for the smallest `streams_365` of the run).
+    With `theta` also the columns of `theta_months`.
     """
     every = (
         forecasts.group_by("series")
@@ -58,10 +75,12 @@ def history(forecasts: pl.DataFrame, days: Days, /) -> pl.DataFrame:
     series = every.filter(pl.Series(has_history))
     track, end = position[has_history], rows[has_history]
     age_in_days = pl.Series(as_of[has_history] - days.first_day(track))
-    totals = _whole_totals(series, end, end - days.starts[track], days)
-    return (
+    records = end - days.starts[track]
+    totals = _whole_totals(series, end, records, days)
+    described = (
         series.with_columns(
             *_recent_sums(days.starts[track], end, days),
+            records=pl.Series(records),
             months_since_release=pl.coalesce("_age", age_in_days // DAYS_PER_MONTH).clip(lower_bound=1),
         )
         .lazy()
@@ -69,26 +88,36 @@ def history(forecasts: pl.DataFrame, days: Days, /) -> pl.DataFrame:
         .join(_of_totals(totals).lazy(), on="series", how="left")
         .join(_pooled(totals).lazy(), on=_FITTED_AT, how="left", nulls_equal=True)
         .pipe(with_points)
-        .with_columns(pl.col("pooled_k").fill_null(0.0), k=decay_rate())
+        .with_columns(k=decay_rate())
         .drop("x0", "x1", "x2", "y0", "y1", "y2")
         .pipe(_with_groups)
         .sort("series")
         .collect()
     )
+    if not theta:
+        return described
+    months = forecasts.select(pl.col("month").max()).item()
+    return described.join(theta_months(totals, months), on="series", how="left", maintain_order="left")
 
 
 def with_baselines(windows: pl.DataFrame, history: pl.DataFrame, /) -> pl.DataFrame:
     """Add one column per baseline to the forecast months, and the columns of `history` for their series.
 
+    A baseline that cannot be computed for a series is NULL: it is not replaced by another one.
     `windows`: series, month, and any columns that `history` does not have.
     """
-    month = pl.col("month")
-    return windows.join(history, on="series", how="inner", maintain_order="left").with_columns(
-        last_30_days=pl.col("streams_30"),
-        mean_12_months=pl.coalesce("mean_12", "streams_30"),
-        own_exponential=pl.col("streams_30") * (-pl.col("k") * month).exp(),
-        pooled_exponential=pl.col("streams_30") * (-pl.col("pooled_k") * month).exp(),
+    month, last, records = pl.col("month"), pl.col("streams_30"), pl.col("records")
+    both = windows.join(history, on="series", how="inner", maintain_order="left").with_columns(
+        last_30_days=last,
+        last_7_days=pl.when(records >= _WEEK).then(pl.col("streams_7") * (DAYS_PER_MONTH / _WEEK)),
+        mean_12_months=pl.col("mean_12"),
+        own_exponential=pl.when(records >= WINDOW).then(last * (-pl.col("k") * month).exp()),
+        pooled_exponential=last * (-pl.col("pooled_k") * month).exp(),
     )
+    found = [name for name in THETA_BASELINES if f"{name}_months" in history.columns]
+    return both.with_columns(
+        pl.col(f"{name}_months").list.get(month - 1, null_on_oob=True).alias(name) for name in found
+    ).drop(f"{name}_months" for name in found)
 
 
 def pooled_rates(totals: Floats, /) -> Floats:
@@ -117,10 +146,10 @@ def _dot(left: Floats, right: Floats) -> Floats:
 
 
 def _recent_sums(first: Integers, end: Integers, days: Days) -> list[pl.Series]:
-    """Sum streams_30, streams_90 and streams_365 of the rows from `first` up to, but without, `end`."""
+    """Sum streams_7, streams_30, ... of the last rows from `first` up to, but without, `end`."""
     return [
         pl.Series(f"streams_{records}", days.totals(np.maximum(end - records, first), end))
-        for records in (DAYS_PER_MONTH, 3 * DAYS_PER_MONTH, WINDOW)
+        for records in (_WEEK, DAYS_PER_MONTH, 3 * DAYS_PER_MONTH, WINDOW)
     ]
 
 
@@ -148,7 +177,7 @@ def _of_totals(totals: pl.DataFrame) -> pl.DataFrame:
         totals.with_columns(step=step)
         .group_by("series", maintain_order=True)
         .agg(
-            mean_12=total.filter(back < _MONTHS).mean(),
+            mean_12=pl.when(pl.len() >= _MONTHS).then(total.filter(back < _MONTHS).mean()),
             scale=pl.col("step").abs().mean(),
             scale_squared=pl.col("step").pow(2).mean(),
         )

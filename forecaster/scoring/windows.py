@@ -22,6 +22,18 @@ LARGEST = sys.float_info.max
 FORECASTER = "forecaster"
 """Name of the model under evaluation, among the baselines."""
 
+QUANTILES: Mapping[str, float] = {"q025": 0.025, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q975": 0.975}
+"""Columns of forecasts, where they have intervals, and the share of the actuals that should be below each."""
+
+INTERVALS: Mapping[int, tuple[str, str]] = {80: ("q10", "q90"), 95: ("q025", "q975")}
+"""Levels in percent, and the bounds of each."""
+
+OTHERS: Mapping[str, str] = {
+    "production": "the production model, from the same days",
+    "calibrated": "the calibrated model, from the same days",
+}
+"""Further models whose forecasts of the same months may be columns of the forecasts, with their meaning."""
+
 LEFT_OUT: Mapping[str, str] = {
     "unusable": f"it has no track, no as-of date, no month from 1 to {HORIZON_MAX}, or no finite value",
     "no_streams": "the table of streams has no record of the track",
@@ -44,6 +56,7 @@ FORECAST_MONTHS: Mapping[str, Kind] = {
     "time_used": Kind("an integer of at most 64 bits, signed", ID.accepts, pl.Int64, required=False),
     "run": replace(ID, required=False),
     "last_date": replace(DAY, required=False),
+    **dict.fromkeys((*QUANTILES, *OTHERS), replace(NUMBER, required=False)),
 }
 
 _KEY_BITS = 34  # of a day in a key, with room for the days up to the longest horizon; the rest is the track

@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
 from itertools import chain
 
 import polars as pl
 
 from forecaster.errors import InvalidOptionError, NoForecastError
-from forecaster.model.parameters import Parameters
+from forecaster.model.parameters import DAYS_PER_MONTH, Parameters
 from forecaster.postgres.backtest import LaterDays
 from forecaster.postgres.catalogue import Source, open_source
 from forecaster.postgres.dsn import Dsn
@@ -17,14 +17,30 @@ from forecaster.postgres.past_runs import Chosen, tracks_outside
 from forecaster.process.numbers import counted
 from forecaster.process.signals import interruptible
 from forecaster.scoring import Evaluation, evaluate_batches
+from forecaster.scoring.theta import check_theta
 from forecaster.tables import STREAMS_TABLE
 from forecaster.views.actuals import differing, joined, negative, read_actuals
 from forecaster.views.origins import stored_forecasts
-from forecaster.views.past import Origins, made_at, shown_range, spans_of
+from forecaster.views.past import Origins, PastModel, made_at, shown_range, spans_of
 from forecaster.views.past_runs import RECORDED, of_runs, past_runs
 
 STORED_TWICE = "month_stored_twice"
 """Reason why the stored forecast of a track is not scored, in addition to `LEFT_OUT` of the evaluation."""
+
+
+@dataclass(frozen=True)
+class Rolling:
+    """Cutoffs at the same distance."""
+
+    since: date
+    """The first."""
+    every: int = DAYS_PER_MONTH
+    """Days from one to the next."""
+
+    def until(self, last: date) -> list[date]:
+        """List the cutoffs up to this one."""
+        number = max(0, (last - self.since).days // self.every + 1)
+        return [self.since + timedelta(days=self.every * i) for i in range(number)]
 
 
 @dataclass(frozen=True)
@@ -46,16 +62,37 @@ class BacktestConfig:
     """Without cutoffs, score only the first `months` of the stored forecasts. None: all."""
     later_rates: bool = False
     """With cutoffs, use the stored MLDR if none is known at the cutoff. It may depend on later days."""
+    model: str = "production"
+    """With cutoffs, the model that makes the forecasts; of `MODELS_OF_CALIBRATION`, with the production model
+    beside it."""
+    mldr: float | pl.DataFrame | None = None
+    """With cutoffs, use these MLDR instead of all others: one for all artists, or cm_artist_id and mldr."""
     runs: Chosen = field(default_factory=Chosen)
     """Without cutoffs, score only the forecasts of these runs."""
+    rolling: Rolling | None = None
+    """Further cutoffs, as many as can be scored."""
+    theta: bool = False
+    """Score Theta and a combination as well. They need the extra of that name."""
+
+    @property
+    def makes_forecasts(self) -> bool:
+        """Whether forecasts are made, as of earlier days."""
+        return bool(self.cutoffs or self.rolling)
 
     def __post_init__(self) -> None:
-        if self.cutoffs and self.runs:
+        if self.theta:
+            check_theta()
+        if self.model != "production" and self.track_ids:
+            raise InvalidOptionError(
+                f"--track-id and --model {self.model} contradict each other",
+                hint="omit --track-id: a calibration is one of a whole catalogue; --out has each track",
+            )
+        if self.makes_forecasts and self.runs:
             raise InvalidOptionError(
                 "--run and --runs contradict --cutoff",
                 hint="omit --cutoff: runs have made their forecasts, --cutoff makes new ones",
             )
-        if self.cutoffs and self.parameters.as_of:
+        if self.makes_forecasts and self.parameters.as_of:
             raise InvalidOptionError(
                 "--as-of and --cutoff contradict each other",
                 hint="omit --as-of: with --cutoff, the age is that on the last date before the cutoff",
@@ -76,6 +113,8 @@ class Backtest:
     actuals_left_out: Mapping[str, int]
     """Number of rows of the actuals that were left out, by reason. Empty without actuals."""
     warnings: list[str]
+    made_with: Sequence[str] = ()
+    """For each cutoff with a calibration of its own: what the forecasts were made with."""
 
 
 def backtest(config: BacktestConfig) -> Backtest:
@@ -88,7 +127,8 @@ def backtest(config: BacktestConfig) -> Backtest:
     with open_source(config.dsn, config.schema) as source:
         tracks = _tracks(source, config.track_ids)
         days = source.days(tracks).sort("cm_track_id", "date")
-        if config.cutoffs:
+        if config.makes_forecasts:
+            config = replace(config, cutoffs=tuple(_cutoffs(config, days)))
             origins = _made(source, tracks, days, config)
         else:
             origins = _stored(source, tracks, days, config)
@@ -105,7 +145,15 @@ def _scored(origins: Origins, tracks: pl.Series, days: pl.DataFrame, config: Bac
     actuals = None if later.days is days else later.days
     try:
         evaluation = interruptible(
-            lambda: evaluate_batches(origins.batches, days, actuals, cutoffs=config.cutoffs), cancel=None
+            lambda: evaluate_batches(
+                origins.batches,
+                days,
+                actuals,
+                cutoffs=config.cutoffs,
+                theta=config.theta,
+                totals=origins.factors,
+            ),
+            cancel=None,
         )
     except NoForecastError as error:
         facts = [f"{error}", *_facts(origins, days, later), *warnings]
@@ -114,12 +162,13 @@ def _scored(origins: Origins, tracks: pl.Series, days: pl.DataFrame, config: Bac
         raise NoForecastError("; ".join(facts), hint=f"{error.hint}{states}") from error
     warnings += _unscored(evaluation)
     return Backtest(
-        _with_days(evaluation, origins.started),
+        _with_days(replace(evaluation, horizon=config.months), origins.started),
         origins.known_by,
         origins.skipped,
         origins.later_rates,
         later.left_out,
         warnings,
+        origins.made_with,
     )
 
 
@@ -140,6 +189,23 @@ def _tracks(source: Source, wanted: Sequence[int]) -> pl.Series:
     return tracks
 
 
+def _cutoffs(config: BacktestConfig, days: pl.DataFrame) -> list[date]:
+    """List all cutoffs, in order. Raises `NoForecastError` if there is none."""
+    cutoffs, rolling = set(config.cutoffs), config.rolling
+    last = days["date"].max()
+    if rolling and isinstance(last, date):
+        # A month can be scored if it is over, or if the streams after the last day are given.
+        months_end = 1 if config.actuals else 1 - DAYS_PER_MONTH
+        found = rolling.until(last + timedelta(days=months_end))
+        if not found and not cutoffs:
+            raise NoForecastError(
+                f"no month after {rolling.since} is over: the streams end on {last}",
+                hint="give an earlier day with --since",
+            )
+        cutoffs |= set(found)
+    return sorted(cutoffs)
+
+
 def _made(source: Source, tracks: pl.Series, days: pl.DataFrame, config: BacktestConfig) -> Origins:
     if days.is_empty():
         problem = "has no usable row" if len(tracks) else "is empty"
@@ -147,8 +213,8 @@ def _made(source: Source, tracks: pl.Series, days: pl.DataFrame, config: Backtes
             f"the table {STREAMS_TABLE} in schema {config.schema!r} {problem}",
             hint="load daily streams with `forecaster load`, or name another schema with --schema",
         )
-    cutoffs = sorted(set(config.cutoffs))
-    return made_at(cutoffs, source, tracks, days, config.parameters, later_rates=config.later_rates)
+    model = PastModel(config.model, config.later_rates, config.mldr)
+    return made_at(config.cutoffs, source, tracks, days, config.parameters, model=model)
 
 
 def _stored(source: Source, tracks: pl.Series, days: pl.DataFrame, config: BacktestConfig) -> Origins:
@@ -188,7 +254,7 @@ def _in_table(source: Source, tracks: pl.Series | None, config: BacktestConfig) 
             f"{doubled[0]}; fix it with `forecaster run --replace --track-id {doubled[0]}`"
         )
     if as_of:
-        warnings += _seen(source.cutoffs(rows["cm_track_id"].unique()), as_of)
+        warnings = [*_seen(source.cutoffs(rows["cm_track_id"].unique()), as_of), *warnings]
     if config.months:
         rows = rows.filter(pl.col("month") <= config.months)
     forecasts = rows.rename({"cutoff": "as_of"}).with_columns(cutoff=pl.lit(None, pl.Date))

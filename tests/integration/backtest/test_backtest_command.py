@@ -20,9 +20,9 @@ from tests.tables import initialise
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--influence", "5"), "--influence needs --cutoff"),
-        (("--age-from", "first-date"), "--age-from needs --cutoff"),
-        (("--later-rates",), "--later-rates needs --cutoff"),
+        (("--influence", "5"), "--influence needs --cutoff or --since"),
+        (("--age-from", "first-date"), "--age-from needs --cutoff or --since"),
+        (("--later-rates",), "--later-rates needs --cutoff or --since"),
         (("--cutoff", "20220701"), "'20220701' is not a date like 2024-01-31"),
         (("--as-of", "1.7.2022"), "'1.7.2022' is not a date like 2024-01-31"),
         (("--track-id", "abc"), "'abc' is not a valid integer."),
@@ -64,13 +64,14 @@ def test_the_command(called: Cli, embedded_database: Dsn, tmp_path: Path) -> Non
     load(embedded_database, "public", streams=STREAMS, mldr=RATES)
     env = {"DATABASE_URL": embedded_database.uri}
     cutoffs = ("--cutoff", "2023-07-01", "--cutoff", f"{CUTOFF}", "--later-rates")
-    result = called("evaluate", *cutoffs, "--out", "scores.csv", "--page", "p.html", env=env, cwd=tmp_path)
+    files = ("--out", "scores.csv", "--page", "p.html")
+    result = called("evaluate", *cutoffs, "--by", "all", *files, env=env, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     for model in ("forecaster", *BASELINES):
         assert f"\n{model}" in f"\n{result.stdout}"
     for heading in ("month ahead", "lifecycle segment", "influence range", "volume decile", "cutoff"):
         assert f"\n{heading} " in result.stdout
-    assert "WAPE    sum |f - a| / sum |a|" in result.stdout
+    assert re.search(r"^WAPE +sum \|f - a\| / sum \|a\|", result.stdout, re.MULTILINE)
     assert "worst cutoff" in result.stdout
     assert result.stdout.splitlines()[-1].startswith("windows=")
     assert re.search("may depend on later days: [0-9]+ at 2023-07-01, [0-9]+ at 2024-01-01", result.stderr)
@@ -78,7 +79,10 @@ def test_the_command(called: Cli, embedded_database: Dsn, tmp_path: Path) -> Non
         assert re.search(f"^{line}$", result.stdout, re.MULTILINE)
     assert "\nvolume decile    tenths of the series" in result.stdout
     scores = pl.read_csv(tmp_path / "scores.csv", infer_schema_length=None)
-    assert set(scores["group"]) == {"overall", "month", "segment", "influence", "volume", "cutoff", "series"}
+    assert set(scores["group"]) == {
+        *("overall", "month", "segment", "influence", "volume", "cutoff", "series"),
+        *("total_month", "total_cumulated"),
+    }
     assert "month ahead" in (tmp_path / "p.html").read_text()
 
     printed = called("evaluate", *cutoffs, "--json", env=env)

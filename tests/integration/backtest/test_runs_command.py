@@ -53,9 +53,10 @@ def test_the_command_prints_the_newest_runs_and_writes_all(
 ) -> None:
     copied(nights_embedded, 25)
     env = {"DATABASE_URL": nights_embedded.uri}
-    result = called("evaluate", "--out", "scores.csv", "--page", "page.html", env=env, cwd=tmp_path)
+    files = ("--out", "scores.csv", "--page", "page.html")
+    result = called("evaluate", "--by", "run", "--by", "age", *files, env=env, cwd=tmp_path)
     assert (result.returncode, result.stderr.count("warning")) == (0, 0), result.stderr
-    table = result.stdout.split("\n\n")[-5].splitlines()
+    [table] = [part.splitlines() for part in result.stdout.split("\n\n") if " began " in part]
     assert table[0].split()[:5] == ["run", "began", "tracks", "months", "WAPE"]
     assert [line.split()[0] for line in table[1:-1]] == [f"{run}" for run in range(10, 30)]
     assert table[1].split()[1] == f"{NIGHTS[0] + timedelta(days=6)}"
@@ -98,7 +99,7 @@ def test_a_night_that_is_not_over(called: Cli, nights_embedded: Dsn) -> None:
         nights_embedded,
         f"DELETE FROM backtest_track_daily_training_data WHERE date >= '{NIGHTS[3]}'",
     )
-    result = called("evaluate", env={"DATABASE_URL": nights_embedded.uri})
+    result = called("evaluate", "--by", "run", env={"DATABASE_URL": nights_embedded.uri})
     assert result.returncode == 0, result.stderr
     assert re.search("^runs +4 .2 without a month that counts.$", result.stdout, re.MULTILINE)
     assert [line.split()[0] for line in result.stdout.splitlines() if re.match(" +[0-9] 20", line)] == [

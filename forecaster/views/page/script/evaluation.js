@@ -24,9 +24,14 @@ import { summary } from "./summary.js";
 
 const MODEL_SCORES = [...METRICS, "forecast_total", "actual_total", "series"];
 const GROUP_SCORES = ["wape", "bias", "within_20", "skill", "series", "windows"];
+const TOTAL_SCORES = ["wape", "bias", "inside_80", "inside_95", "interval_80", "interval_95"];
 
 const leftOut = judged.left_out.filter(({ months }) => months);
 const several = judged.by_cutoff.cutoff.length > 1;
+
+function drawWords() {
+  byId("verdict").replaceChildren(...judged.words.map((words) => h("p", {}, words)));
+}
 
 function drawScores() {
   const own = judged.overall.model.indexOf(judged.forecaster);
@@ -76,9 +81,13 @@ function drawNote() {
     " ",
     h("code", { title: meaning || null }, name),
   ]);
+  const lacking = Object.entries(judged.missing)
+    .filter(([, months]) => months)
+    .map(([name, months]) => `${whole(months)} ${spoken(name)}`);
   byId("scored-note").replaceChildren(
     cutoffNote(),
-    ...(reasons.length ? ["Months left out: ", ...reasons, "."] : []),
+    ...(reasons.length ? ["Months left out: ", ...reasons, ". "] : []),
+    ...(lacking.length ? [`Months without a baseline: ${lacking.join(", ")}.`] : []),
   );
 }
 
@@ -86,7 +95,7 @@ function drawNote() {
 const LINES = [
   ...RIVALS.map((name, i) => ({
     name,
-    look: `error-line rival-${i % 4}`,
+    look: `error-line rival-${i % 7}`,
     wape: judged.rivals[`wape_${name}`],
   })),
   { name: judged.forecaster, look: "error-line own", wape: judged.by_month.wape },
@@ -193,8 +202,17 @@ function groupBox(title, frame, head, column, names) {
   return h("div", { class: "box" }, h("h3", {}, title), scoreTable(title, frame, first, GROUP_SCORES));
 }
 
+/** The totals of all tracks, with their intervals. */
+function totalBox() {
+  const title = "Totals of all tracks";
+  const { of, month } = judged.by_total;
+  const values = month.map((m, i) => (of[i] === "cumulated" ? `months 1 to ${m}` : `month ${m}`));
+  const first = { head: "Total", values, names: (/** @type {string} */ value) => value };
+  return h("div", { class: "box" }, h("h3", {}, title), scoreTable(title, judged.by_total, first, TOTAL_SCORES));
+}
+
 function drawScoreGroups() {
-  const { by_segment, by_influence, by_volume, by_cutoff } = judged;
+  const { by_segment, by_influence, by_volume, by_cutoff, by_total } = judged;
   const small = (/** @type {string} */ words) => h("small", {}, words);
   /**
    * @param {number[]} edges
@@ -210,11 +228,13 @@ function drawScoreGroups() {
   ];
   const [starts, edges] = [from(summary.segment_starts, "month "), from(summary.range_edges, "")];
   const cutoffs = (/** @type {string} */ value) => value ?? "none";
+  const held = "inside_80" in by_total ? [totalBox()] : [];
   byId("score-groups").replaceChildren(
     groupBox("By lifecycle segment of the month", by_segment, "Segment", "segment_used", starts),
     groupBox("By influence range", by_influence, "Range", "influence_range", edges),
     groupBox("By decile of a year's streams", by_volume, "Decile", "volume_decile", ends),
     ...(several ? [groupBox("By cutoff", by_cutoff, "Cutoff", "cutoff", cutoffs)] : []),
+    ...held,
   );
 }
 
@@ -246,6 +266,7 @@ function drawFormulas() {
 }
 
 export function drawEvaluation() {
+  drawWords();
   drawScores();
   drawNote();
   drawMonths();

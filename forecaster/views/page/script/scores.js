@@ -22,6 +22,7 @@ import { compact, known, numberFormat, PERCENT, SIGNED, whole } from "./numbers.
  * @typedef {{
  *   overall: Scores & { model: string[] }, by_month: Scores & { month: number[] },
  *   by_cutoff: Scores & { cutoff: string[] }, by_segment: Scores, by_influence: Scores, by_volume: Scores,
+ *   by_total: Scores & { of: string[], month: number[] }, words: string[], missing: Record<string, number>,
  *   rivals: Scores, scored: number, left_out: LeftOut[], best: string, worst: string | null,
  *   forecaster: string, baselines: Record<string, string>, metrics: Record<string, Metric>,
  * }} Judged
@@ -90,6 +91,7 @@ const WORDED = {
   actual_total: { head: "Actual", format: compact },
   wape: { head: "WAPE", format: percent },
   bias: { head: "Bias", format: plus },
+  cumulative_wape: { head: "cWAPE", format: percent },
   smape: { head: "sMAPE", format: percent },
   mase: { head: "MASE", format: scaled },
   rmsse: { head: "RMSSE", format: scaled },
