@@ -19,6 +19,7 @@ ForecasterError                    1
 ├── EngineError                    3
 ├── WorkerError                    1
 ├── NoForecastError                1
+├── CalibrationError               1
 ├── EmbeddedServerError            3
 ├── MissingExtraError              1
 ├── ImplausibleError               6
@@ -126,6 +127,10 @@ class WorkerError(ForecasterError):
 
 class NoForecastError(ForecasterError):
     """The track asked for is unknown or gets no forecast. A retry fails again until the data change."""
+
+
+class CalibrationError(ForecasterError):
+    """A calibration is missing, was changed, or does not fit. A retry fails again: calibrate anew."""
 
 
 class EmbeddedServerError(ForecasterError):

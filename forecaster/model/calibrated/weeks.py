@@ -1,0 +1,32 @@
+"""Weekly means: whole weeks before a day, which take the day of the week out."""
+
+from forecaster.frames.arrays import np, npt
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+WEEKS = 26
+DAYS = 7
+FEWEST_DAYS = 6
+"""A week with fewer records than this is missing."""
+
+
+def weekly_means(
+    track: Integers, day: Integers, streams: Floats, /, *, as_of: Integers | int, tracks: int
+) -> Floats:
+    """Compute the means of the last 26 weeks of each track, newest first; NaN where a week is missing.
+
+    One value per record: its `track` (counted from 0), `day` (since 1970, in ascending order per track) and
+    `streams`. Week j is the 7 days up to `as_of` - 7 j; `as_of` is one day, or one for each track. Days after
+    it do not count. Returns (`tracks`, 26); a track's means do not depend on the others, to the last bit.
+    """
+    at = as_of if isinstance(as_of, int) else as_of[track]
+    week = (at - day) // DAYS
+    is_in = (week >= 0) & (week < WEEKS)
+    cell = track[is_in] * WEEKS + week[is_in]
+    records = np.bincount(cell, minlength=tracks * WEEKS)
+    with np.errstate(invalid="ignore", over="ignore"):
+        sums = np.bincount(cell, weights=streams[is_in], minlength=tracks * WEEKS)
+        means = np.where(records >= FEWEST_DAYS, sums / np.maximum(records, 1), np.nan)
+    # A sum of finite streams may be too large for a float.
+    return means.clip(-np.finfo(np.float64).max, np.finfo(np.float64).max).reshape(tracks, WEEKS)
