@@ -25,6 +25,7 @@ from forecaster.process.numbers import counted
 from forecaster.process.secrets import masked
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.forecast import fit_made, forecast, history_of
+from forecaster.run.made_with import MadeWith
 from forecaster.run.plausible import Limits, observed_of
 from forecaster.run.report import as_json, by_reason, versions
 
@@ -205,7 +206,7 @@ class OneBucket:
 
 def work_on(catalogue: BucketCatalogue, sink: BucketSink, limits: Limits) -> Work[Bucket, History]:
     """Read the rows of a bucket, forecast its tracks, and store them in files."""
-    compute = partial(forecast, parameters=sink.parameters, limits=limits)
+    compute = partial(forecast, made_with=MadeWith(sink.parameters), limits=limits)
 
     def elsewhere(encrypted: bool) -> Work[Bucket, History]:  # noqa: FBT001 - the only argument
         if not encrypted:

@@ -9,12 +9,11 @@ import polars as pl
 from forecaster.frames.casting import Fitted, fit, fit_or_refuse
 from forecaster.frames.collecting import collect_all
 from forecaster.frames.schemas import KNOWN
-from forecaster.model import build_tracks, forecastable, records_and_facts, skipped
+from forecaster.model import forecastable, records_and_facts, skipped
 from forecaster.model.features import clean
-from forecaster.model.parameters import Parameters
-from forecaster.model.projection import project
 from forecaster.process.signals import started
 from forecaster.run.batch import Computed, Fit, History
+from forecaster.run.made_with import MadeWith
 from forecaster.run.observe import by_end, observed, suspicious
 from forecaster.run.plausible import Limits
 from forecaster.run.stages import Stages
@@ -56,21 +55,21 @@ def _fit_made(forecasts: pl.DataFrame) -> Fitted:
 
 
 def forecast(
-    history: History, fit: Fit, stages: Stages, /, *, parameters: Parameters, limits: Limits = _NONE
+    history: History, fit: Fit, stages: Stages, /, *, made_with: MadeWith, limits: Limits = _NONE
 ) -> Computed:
     """Forecast the tracks of a batch: streams per month, rounded to integers, in the types of the sink.
 
     `limits`: thresholds of the checks of plausibility; without them, only the last days are observed.
     """
-    records, facts, mldr = history.records, history.facts, history.mldr
-    tracks = build_tracks(records, facts, mldr, parameters, checkpoint=stages.checkpoint)
+    parameters, tracks = made_with.parameters, made_with.tracks(history, stages)
     with stages.stage("projection") as stage:
-        rows = project(forecastable(tracks), horizon=parameters.horizon)
+        rows = made_with.project(forecastable(tracks))
         is_ahead = pl.col("last_date") > pl.lit(parameters.as_of, dtype=pl.Date)
         counts = tracks.select(pl.len(), ahead=is_ahead.sum())
         known, seen = tracks.select(KNOWN.names()), (by_end(tracks), suspicious(tracks, limits))
-        frames = [rows.with_columns(FORECASTS.rounded_streams()), skipped(tracks), counts, known, *seen]
-        forecasts, left_out, counted, looked_at, *found = collect_all(frames)
+        rounded, intervals = rows.with_columns(FORECASTS.rounded_streams()), made_with.intervals(rows)
+        frames = [rounded, skipped(tracks), counts, known, intervals, *seen]
+        forecasts, left_out, counted, looked_at, bounds, *found = collect_all(frames)
         fitted, refused = fit(forecasts)
         stage.count, looking_ahead = counted.row(0)
     return Computed(
@@ -83,4 +82,5 @@ def forecast(
         looking_ahead or 0,
         looked_at,
         observed(*found),
+        bounds,
     )
