@@ -48,6 +48,9 @@ WHEN = Kind("a datetime", _TIMES, None, required=False)
 # the calibrated model, the column `days` follows: their days since 1970, as long as `streams`.
 RECORDS: tuple[str, ...] = ("cm_track_id", "streams")
 
+# The same with the days of these records, in days since 1970 (Int32): only where the model needs them.
+RECORDS_WITH_DAYS: tuple[str, ...] = (*RECORDS, "days")
+
 # One row per track; `has_several_artists` refers to its last 365 records.
 TRACK_FACTS: tuple[str, ...] = (
     "cm_track_id",

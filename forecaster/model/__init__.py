@@ -3,18 +3,23 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from forecaster.frames.schemas import SKIPPED, check, conform
 from forecaster.model.decay import decay_rate, with_points
 from forecaster.model.eligibility import skip_reason
-from forecaster.model.features import clean, last_streams, track_facts, track_features
+from forecaster.model.features import WEEK, clean, last_streams, track_facts, track_features, with_level
 from forecaster.model.mldr import newest_mldr
 from forecaster.model.multiplier import with_multiplier
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.model.projection import project
 from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
+
+if TYPE_CHECKING:
+    from forecaster.model.calibrated.calibration import Calibration
+    from forecaster.model.calibrated.forecast import Model
 
 Checkpoint = Callable[[str, pl.LazyFrame], pl.LazyFrame]
 
@@ -33,7 +38,7 @@ class Forecasts:
     months_since_release."""
 
 
-def build_forecasts(
+def build_forecasts(  # noqa: PLR0913 - the parameters of the model, and the model
     daily_streams: pl.LazyFrame,
     artist_mldr: pl.LazyFrame,
     /,
@@ -42,6 +47,8 @@ def build_forecasts(
     age_from: AgeFrom = "release",
     as_of: date | None = None,
     influence: float | None = None,
+    level: int | None = None,
+    model: "Calibration | Model | None" = None,
 ) -> Forecasts:
     """Forecast every track of a catalogue. Lazy: nothing is computed before the result is collected.
 
@@ -50,25 +57,43 @@ def build_forecasts(
     an artist has several rows, `id` and `created_at`. The order of rows does not matter. The parameters are
     those of `Parameters`. Collect both results in one go with `polars.collect_all`: they share their work.
 
+    `model`: a calibration for the calibrated model, or one of its models, such as `calibration.chosen()`. It
+    forecasts as of one day, `as_of`, by default that of the calibration; later days have no influence. The
+    calibrated model needs no MLDR. `level`: by default 30, with a calibration 7.
+
     Raises `SchemaMismatchError` for missing columns or wrong types, `InvalidOptionError` for parameters.
     """
-    parameters = Parameters(horizon=horizon, age_from=age_from, as_of=as_of, influence=influence)
+    parameters = Parameters(horizon, age_from, as_of, influence, level or Parameters.level)
     check(
         ("daily_streams", daily_streams, DAILY_STREAMS), ("artist_mldr", artist_mldr, ARTIST_MLDR)
     )  # both at once, so that one error names all
     daily = conform(daily_streams, DAILY_STREAMS, name="daily_streams")
     mldr = newest_mldr(conform(artist_mldr, ARTIST_MLDR, name="artist_mldr"))
-    records, facts = records_and_facts(daily, clean(daily))
+    if model:
+        chosen = model.using(level)
+        known = until(daily, chosen.parameters(parameters).as_of)
+        records, facts = records_and_facts(daily, clean(known), with_days=True)
+        tracks = chosen.tracks(records, facts, mldr, parameters)
+        return Forecasts(chosen.project(forecastable(tracks), horizon=horizon), skipped(tracks))
+    records, facts = records_and_facts(daily, clean(daily), with_days=parameters.level == WEEK)
     tracks = build_tracks(records, facts, mldr, parameters)
-    return Forecasts(forecasts=project(forecastable(tracks), horizon=horizon), skipped=skipped(tracks))
+    forecasts = project(forecastable(tracks), horizon=horizon, level=parameters.level)
+    return Forecasts(forecasts, skipped(tracks))
 
 
-def records_and_facts(daily: pl.LazyFrame, cleaned: pl.LazyFrame, /) -> tuple[pl.LazyFrame, pl.LazyFrame]:
+def until(daily: pl.LazyFrame, as_of: date | None, /) -> pl.LazyFrame:
+    """Leave out the rows after a day; None: leave out none."""
+    return daily.filter(pl.col("date") <= as_of) if as_of else daily
+
+
+def records_and_facts(
+    daily: pl.LazyFrame, cleaned: pl.LazyFrame, /, *, with_days: bool = False
+) -> tuple[pl.LazyFrame, pl.LazyFrame]:
     """Compute `RECORDS` and `TRACK_FACTS` from the daily streams, which are given as stored and cleaned."""
     # A track without a single usable record is still a track: it is skipped, not lost.
     every_track = daily.select("cm_track_id").drop_nulls().unique()
     facts = every_track.join(track_facts(cleaned), on="cm_track_id", how="left")
-    return last_streams(cleaned), facts
+    return last_streams(cleaned, with_days=with_days), facts
 
 
 def build_tracks(
@@ -79,16 +104,21 @@ def build_tracks(
     /,
     *,
     checkpoint: Checkpoint = lambda _stage, frame: frame,
+    missing_mldr: float | None = None,
 ) -> pl.LazyFrame:
     """Compute one row per track: everything that decides its forecast, or its `reason` for having none.
 
     `records`, `facts` and `mldr`: `RECORDS`, `TRACK_FACTS` and `NEWEST_MLDR` of `forecaster.frames.schemas`.
     `checkpoint` is called with each finished stage ("features", "fit") and may collect it, to time it.
+    `missing_mldr` is the MLDR of artists without one. A level of 7 days needs `RECORDS_WITH_DAYS`.
     """
     features = track_features(records, facts, age_from=parameters.age_from, as_of=parameters.as_of)
+    if parameters.level == WEEK:
+        features = with_level(features, records, level=WEEK)
     rates = (
         checkpoint("features", features)
         .join(mldr, on="cm_artist_id", how="left")
+        .with_columns(_mldr_or(missing_mldr))
         .pipe(with_points)
         .with_columns(k=decay_rate())
         .pipe(with_multiplier, influence=parameters.influence)
@@ -96,6 +126,11 @@ def build_tracks(
         .sort("cm_track_id")
     )
     return checkpoint("fit", rates)
+
+
+def _mldr_or(missing: float | None) -> list[pl.Expr]:
+    mldr = pl.col("mldr")
+    return [] if missing is None else [pl.when(mldr.is_finite()).then(mldr).otherwise(missing).alias("mldr")]
 
 
 def forecastable(tracks: pl.LazyFrame, /) -> pl.LazyFrame:

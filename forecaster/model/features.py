@@ -9,6 +9,8 @@ import polars as pl
 from forecaster.model.parameters import DAYS_PER_MONTH, AgeFrom
 from forecaster.tables import STREAMS
 
+WEEK = 7
+"""Days of the shorter one of the two levels that a forecast may start from."""
 WINDOW = 365
 """Features use this many of a track's last records, and its first date and id."""
 
@@ -35,10 +37,15 @@ def clean(daily: pl.LazyFrame, /) -> pl.LazyFrame:
     return pl.concat([records.join(doubled, on="cm_track_id", how="anti"), newest])
 
 
-def last_streams(daily: pl.LazyFrame, /) -> pl.LazyFrame:
-    """Collect the last streams of each track, oldest first, from the cleaned daily streams: `RECORDS`."""
+def last_streams(daily: pl.LazyFrame, /, *, with_days: bool = False) -> pl.LazyFrame:
+    """Collect the last streams of each track, oldest first, from the cleaned daily streams: `RECORDS`.
+
+    `with_days`: `RECORDS_WITH_DAYS`.
+    """
     day = pl.col("date").to_physical()
-    return daily.group_by("cm_track_id").agg(streams=pl.col("daily_streams").sort_by(day).tail(WINDOW))
+    days = [day.sort().tail(WINDOW).alias("days")] if with_days else []
+    streams = pl.col("daily_streams").sort_by(day).tail(WINDOW)
+    return daily.group_by("cm_track_id").agg(streams.alias("streams"), *days)
 
 
 def track_facts(daily: pl.LazyFrame, /) -> pl.LazyFrame:
@@ -74,6 +81,35 @@ def track_features(
         .with_columns(as_of=pl.lit(as_of, dtype=pl.Date) if as_of else pl.col("last_date"))
         .with_columns(months_since_release=_age_in_days(age_from) // DAYS_PER_MONTH)
     )
+
+
+def with_level(features: pl.LazyFrame, records: pl.LazyFrame, /, *, level: int) -> pl.LazyFrame:
+    """Add `level`: the streams per day that a forecast starts from.
+
+    `level` is the number of days: of the last 7 up to the as-of date, the mean of those with a record, if at
+    least 6 have one (`records` with days); else, and for 30, that of the last 30 records.
+    """
+    last_30 = pl.col("streams_30") / DAYS_PER_MONTH
+    if level != WEEK:
+        return features.with_columns(level=last_30)
+    return (
+        features.join(records.select("cm_track_id", "streams", "days"), on="cm_track_id", how="left")
+        .with_columns(weeks=_weeks())
+        .drop("streams", "days")
+        .with_columns(level=pl.coalesce(pl.col("weeks").arr.first().fill_nan(None), last_30))
+    )
+
+
+def _weeks() -> pl.Expr:
+    """Compute the means of the last 26 weeks, newest first; NaN where one is missing."""
+    records = pl.struct("days", "streams", pl.col("as_of").to_physical().alias("as_of"))
+    return records.map_batches(_weeks_of, return_dtype=pl.Array(pl.Float64, 26))
+
+
+def _weeks_of(records: pl.Series) -> pl.Series:
+    from forecaster.model.calibrated.weeks import weeks_of  # noqa: PLC0415 - NumPy takes long to import
+
+    return weeks_of(records)
 
 
 def looks_ahead(tracks: int, as_of: date | None) -> Iterator[str]:

@@ -11,6 +11,8 @@ AgeFrom = Literal["release", "first-date"]
 
 HORIZON_MAX = 400
 DAYS_PER_MONTH = 30
+LEVELS = (7, 30)
+"""Days whose mean a forecast may start from."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Parameters:
     """The day on which ages are measured. None: the last date of each track."""
     influence: float | None = None
     """One influence for all tracks. None: each track's own, min(10 x streams_30, 5,000,000)."""
+    level: int = 30
+    """Days whose mean the forecast starts from: 7 or 30."""
 
     def __post_init__(self) -> None:
         if type(self.horizon) is not int or not 1 <= self.horizon <= HORIZON_MAX:
@@ -41,6 +45,8 @@ class Parameters:
             raise InvalidOptionError(
                 f"as_of is {self.as_of}: {self.horizon} months later the year has more than four digits"
             )
+        if self.level not in LEVELS or type(self.level) is not int:
+            raise InvalidOptionError(f"level is {self.level!r}: expected 7 or 30 days")
         is_number = isinstance(self.influence, int | float)
         if self.influence is not None and not (is_number and 0 <= self.influence < math.inf):
             raise InvalidOptionError(

@@ -2,27 +2,40 @@
 
 import polars as pl
 
+from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.model.segments import BASE_RATES, FORECAST_SEGMENT_STARTS, segment, summed_before
 from forecaster.tables import FORECASTS
 
 
-def project(tracks: pl.LazyFrame, /, *, horizon: int) -> pl.LazyFrame:
+def project(tracks: pl.LazyFrame, /, *, horizon: int, level: int = DAYS_PER_MONTH) -> pl.LazyFrame:
     """Forecast `horizon` months per track, ordered by track and month; `forecasted_value` is not rounded.
 
-    The streams of month i are streams_30 x exp(-(sum of the rates of the months up to it)).
+    The streams of month i are streams_30 x exp(-(sum of the rates of the months up to it)). With a `level` of
+    7 days they start from 30 x level instead: a column of the tracks.
     """
+    return project_by(own_decay(), tracks, horizon=horizon, level=level)
+
+
+def own_decay() -> pl.Expr:
+    """Return the decay of a track from the as-of day to a month: the sum of its rates, for `project_by`."""
+    until = _decay_before(pl.col("months_since_release") + pl.col("month"))
+    return pl.col("multiplier") * (until - pl.col("_decay_before"))
+
+
+def project_by(
+    decay: pl.Expr, tracks: pl.LazyFrame, /, *, horizon: int, level: int, has_own: bool = True
+) -> pl.LazyFrame:
+    """Forecast the level x exp(-`decay`), per track and month; `has_own`: the decay uses `own_decay`."""
+    start = pl.col("streams_30") if level == DAYS_PER_MONTH else DAYS_PER_MONTH * pl.col("level")
     months = pl.LazyFrame({"month": pl.int_range(1, horizon + 1, dtype=pl.Int64, eager=True)})
     m, i = pl.col("months_since_release"), pl.col("month")
     return (
-        tracks.with_columns(_decay_before=_decay_before(m))
+        tracks.with_columns([_decay_before(m).alias("_decay_before")] if has_own else [])
         .join(months, how="cross")
-        .with_columns(
-            time_used=m + i - 1,
-            _decay=pl.col("multiplier") * (_decay_before(m + i) - pl.col("_decay_before")),
-        )
+        .with_columns(time_used=m + i - 1, _decay=decay)
         .with_columns(
             segment_used=segment(pl.col("time_used"), FORECAST_SEGMENT_STARTS),
-            forecasted_value=pl.col("streams_30") * (-pl.col("_decay")).exp(),
+            forecasted_value=start * (-pl.col("_decay")).exp(),
         )
         .select(FORECASTS.given_names)
         .sort("cm_track_id", "month")

@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any, Literal
 
 from forecaster.errors import CalibrationError
+from forecaster.model.calibrated.forecast import Model
 from forecaster.model.calibrated.rates import Rates
 from forecaster.model.calibrated.rows import SHIPPED_ROWS, Row, Rows
 from forecaster.model.calibrated.uncertainty import PRODUCTION_WIDENED, Errors, OwnErrors
@@ -17,8 +18,6 @@ FORM = 1
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Weights of the calibrated forecast in the geometric mean with that of the production model."""
-LEVELS = (7, 30)
-"""Days whose mean a forecast may start from."""
 
 ModelName = Literal["production", "calibrated", "blend"]
 
@@ -117,6 +116,18 @@ class Calibration:
             if (of_model.weight, of_model.level) == (weight, level):
                 return of_model.errors
         return prior_errors(weight)
+
+    def using(self, level: int | None = None, *, weight: float = 1.0) -> Model:
+        """Return what forecasts are made with: by default the calibrated model from the last 7 days."""
+        return Model(self, weight, level or Model.level)
+
+    def chosen(self) -> Model:
+        """Return the model that suits the catalogue best."""
+        return Model(self, self.choice.weight, self.choice.level)
+
+    def decays(self, *, horizon: int) -> list[list[float]]:
+        """Return for each age group the decay up to each month: ln(level / forecast)."""
+        return self.rows.decays(self.rates, horizon=horizon)
 
     def to_json(self) -> str:
         """Write it as JSON, in one line."""

@@ -152,8 +152,8 @@ def totals(
     """Sum the months of several tracks, with the quantiles of the sums. Never sums of quantiles.
 
     `forecasts`: cm_track_id, month, time_used, forecasted_value and the columns `by`, one row per track and
-    month. `is_group`: the tracks are a part of the catalogue (an artist, a filter); then their own errors count,
-    which do not average out among few tracks. Returns one row per `by` and month, ordered by both:
+    month. `is_group`: the tracks are a part of the catalogue (an artist, a filter); then their own errors
+    count, which do not average out among few tracks. Returns one row per `by` and month, ordered by both:
     month, tracks, total, `QUANTILES`, cumulated (months 1 to `month`) and the quantiles of that, named
     cumulated_q025 and so on.
     """

@@ -1,5 +1,7 @@
 """Weekly means: whole weeks before a day, which take the day of the week out."""
 
+import polars as pl
+
 from forecaster.frames.arrays import np, npt
 
 Floats = npt.NDArray[np.float64]
@@ -30,3 +32,21 @@ def weekly_means(
         means = np.where(records >= FEWEST_DAYS, sums / np.maximum(records, 1), np.nan)
     # A sum of finite streams may be too large for a float.
     return means.clip(-np.finfo(np.float64).max, np.finfo(np.float64).max).reshape(tracks, WEEKS)
+
+
+def weeks_of(records: pl.Series, /) -> pl.Series:
+    """Compute the weekly means of each row: `records` has the fields days and streams (lists), and as_of."""
+    days, streams, as_of = (records.struct.field(name) for name in ("days", "streams", "as_of"))
+    number = days.list.len().fill_null(0)
+    has_some = number > 0
+    track = np.repeat(np.arange(len(records)), number.to_numpy())
+    return pl.Series(
+        weekly_means(
+            track,
+            days.filter(has_some).explode().to_numpy(),
+            streams.filter(has_some).explode().to_numpy(),
+            as_of=as_of.fill_null(0).to_numpy(),
+            tracks=len(records),
+        ),
+        dtype=pl.Array(pl.Float64, WEEKS),
+    )
