@@ -465,7 +465,9 @@ CALIBRATIONS = Table(
     key=("id",),
     newest=(),
 )
-_BOUNDS = Column(name="", types=("real[]",), made_as="real[]", constraint="NOT NULL")
+_BOUND = Column(name="", types=("real[]",), made_as="real[]", constraint="NOT NULL")
+QUANTILES: tuple[str, ...] = ("q025", "q10", "q50", "q90", "q975")
+"""The columns of an interval: .025, .10, .50, .90 and .975, a list of months each."""
 
 INTERVALS = Table(
     name="backtest_track_streams_forecast_interval",
@@ -473,10 +475,12 @@ INTERVALS = Table(
     columns=(
         replace(_TRACK, types=("bigint",), kind=None),
         replace(_WHEN, name="created_at", meaning="that of the forecast that they belong to"),
-        replace(_TEXT, name="calibration", constraint="", may_be_null=True, meaning="`id` of the calibration"),
+        replace(
+            _TEXT, name="calibration", constraint="", may_be_null=True, meaning="`id` of the calibration"
+        ),
         *(
-            replace(_BOUNDS, name=f"q{digits}", meaning=f"quantile 0.{digits} of months 1, 2, 3, …")
-            for digits in ("025", "10", "50", "90", "975")
+            replace(_BOUND, name=name, meaning=f"quantile 0.{name.removeprefix('q')} of months 1, 2, 3, …")
+            for name in QUANTILES
         ),
     ),
     key=("cm_track_id",),

@@ -44,8 +44,7 @@ DAYS = Kind(
 ROW_ID = Kind("an integer or a string", (*_IDS, pl.String), None, required=False)
 WHEN = Kind("a datetime", _TIMES, None, required=False)
 
-# The input of the model's steps. One row per track: the streams of its last 365 records, oldest first. Only for
-# the calibrated model, the column `days` follows: their days since 1970, as long as `streams`.
+# The input of the model's steps. One row per track: the streams of its last 365 records, oldest first.
 RECORDS: tuple[str, ...] = ("cm_track_id", "streams")
 
 # The same with the days of these records, in days since 1970 (Int32): only where the model needs them.

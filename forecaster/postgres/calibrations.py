@@ -27,8 +27,8 @@ _NEWEST_FIRST = "ORDER BY as_of DESC, created_at DESC, id"
 def check_calibrations(read: Read, tables: Tables) -> None:
     """Raise what prevents calibrations from being read.
 
-    `SchemaMismatchError` if their table is missing, does not fit or is too new, `DatabaseError` if the user may
-    not read it.
+    `SchemaMismatchError` if their table is missing, does not fit or is too new; `DatabaseError` if this user
+    may not read it.
     """
     if hidden := sorted(tables.unreadable & {CALIBRATIONS.name, VERSIONS.name}):
         raise DatabaseError(

@@ -9,7 +9,7 @@ from functools import partial
 
 import polars as pl
 
-from forecaster.frames.schemas import NEWEST_MLDR, RECORDS, TRACK_FACTS
+from forecaster.frames.schemas import NEWEST_MLDR, RECORDS, RECORDS_WITH_DAYS, TRACK_FACTS
 from forecaster.postgres import statements
 from forecaster.postgres.connection import (
     Connection,
@@ -154,9 +154,7 @@ class Source:
         sql = statements.unusable_rows(self.tables, track_ids)
         return int(self.read(sql)["n"][0])
 
-    def history(
-        self, track_ids: pl.Series, *, with_days: bool = False, until: date | None = None
-    ) -> History:
+    def history(self, track_ids: pl.Series, *, with_days: bool = False, until: date | None = None) -> History:
         """Read, in parallel, the last 365 records of each track as one array, and its facts.
 
         `with_days`: also the days of the records; `until`: as if no later day existed.
@@ -306,15 +304,13 @@ class Source:
 
 
 def _records(wire: pl.DataFrame) -> pl.LazyFrame:
-    """Select the streams of the tracks that have a record: `RECORDS`. The arrays begin with the newest."""
+    """Select the streams of the tracks that have a record: `RECORDS`, or with their days.
+
+    The arrays that came begin with the newest.
+    """
     has_some = pl.col("streams").list.len() > 0
-    names = [*RECORDS, *(["days"] if "days" in wire.columns else [])]
-    return (
-        wire.lazy()
-        .filter(has_some)
-        .with_columns(pl.col(names[1:]).list.reverse())
-        .select(names)
-    )
+    names = RECORDS_WITH_DAYS if "days" in wire.columns else RECORDS
+    return wire.lazy().filter(has_some).with_columns(pl.col(names[1:]).list.reverse()).select(names)
 
 
 def _facts(wire: pl.DataFrame) -> pl.LazyFrame:

@@ -23,7 +23,7 @@ from forecaster.tables import FORECAST_TABLE, FORECASTS, HISTORY, REFUSED
 _FOUND, _TRACKS = "found", "$1"
 
 
-def store_forecasts(
+def store_forecasts(  # noqa: PLR0913 - all of it is one transaction
     connection: Connection,
     tables: Tables,
     forecasts: Fitted,

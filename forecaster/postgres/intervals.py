@@ -1,4 +1,4 @@
-"""The intervals of forecasts in the database: one row per track, stored in the transaction of its forecast."""
+"""The intervals of forecasts: one row per track, stored in the transaction of its forecast."""
 
 from collections.abc import Sequence
 
@@ -8,17 +8,15 @@ from forecaster.postgres.connection import Connection, execute, integer_array, i
 from forecaster.postgres.rows import append
 from forecaster.postgres.statements import among
 from forecaster.postgres.tables import Tables
-from forecaster.tables import FORECAST_TABLE, INTERVALS
+from forecaster.tables import FORECAST_TABLE, INTERVALS, QUANTILES
 
-BOUNDS: tuple[str, ...] = tuple(one.name for one in INTERVALS.columns if one.made_as == "real[]")
-"""The columns with a list of months."""
-_SHARED: tuple[str, ...] = tuple(one.name for one in INTERVALS.columns if one.name not in BOUNDS)
+_SHARED = tuple(one.name for one in INTERVALS.columns if one.name not in QUANTILES)
 
 
 def store_intervals(connection: Connection, tables: Tables, rows: pl.DataFrame, /, *, horizon: int) -> None:
     """Store the intervals of tracks in place of those that they have. The caller commits.
 
-    `rows`: the columns of `INTERVALS`, with a list of `horizon` months in each of `BOUNDS`.
+    `rows`: the columns of `INTERVALS`, with a list of `horizon` months in each of `QUANTILES`.
     """
     if rows.is_empty():
         return
@@ -36,8 +34,8 @@ def _insert_arrays(connection: Connection, tables: Tables, rows: pl.DataFrame, *
     rows = rows.sort("cm_track_id")
     its = f"[t.number * {horizon} - {horizon - 1}:t.number * {horizon}]"
     shared = [f"${number}" for number, _ in enumerate(_SHARED, 1)]
-    bounds = [f"(${number}::real[]){its}" for number, _ in enumerate(BOUNDS, len(_SHARED) + 1)]
-    names = (*_SHARED, *BOUNDS)
+    bounds = [f"(${number}::real[]){its}" for number, _ in enumerate(QUANTILES, len(_SHARED) + 1)]
+    names = (*_SHARED, *QUANTILES)
     replaced = ", ".join(f"{name} = excluded.{name}" for name in names if name not in INTERVALS.key)
     query(
         connection,
@@ -51,7 +49,7 @@ def _insert_arrays(connection: Connection, tables: Tables, rows: pl.DataFrame, *
             # As text: around an instant of its type, the driver sets the time zone, in three statements.
             rows["created_at"].dt.to_string("%Y-%m-%d %H:%M:%S%.6f+00"),
             rows["calibration"],
-            *(rows[name].explode() for name in BOUNDS),
+            *(rows[name].explode() for name in QUANTILES),
         ),
     )
 
@@ -59,7 +57,7 @@ def _insert_arrays(connection: Connection, tables: Tables, rows: pl.DataFrame, *
 def intervals(tables: Tables, ids: Sequence[int] | pl.Series | None) -> str:
     """SQL: read the intervals of the stored forecasts of these tracks, or of all, ordered by track.
 
-    cm_track_id, calibration and `BOUNDS`. Those of a forecast that has been replaced since are left out.
+    cm_track_id, calibration and `QUANTILES`. Those of a forecast that has been replaced since are left out.
     """
     made = (
         f"SELECT max({tables.instant(FORECAST_TABLE)}) FROM {tables.name(FORECAST_TABLE)} s "
@@ -67,5 +65,5 @@ def intervals(tables: Tables, ids: Sequence[int] | pl.Series | None) -> str:
     )
     rows = f"SELECT * FROM {tables.name(INTERVALS.name)} s WHERE {among(tables, INTERVALS.name, ids)}"
     return f"""
-        SELECT i.cm_track_id, i.calibration, {", ".join(f"i.{name}" for name in BOUNDS)} FROM ({rows}) i
+        SELECT i.cm_track_id, i.calibration, {", ".join(f"i.{name}" for name in QUANTILES)} FROM ({rows}) i
         WHERE i.created_at = ({made}) ORDER BY 1"""

@@ -60,7 +60,7 @@ class Task(Protocol):
         ...
 
     def prepare(self, source: Source, config: RunConfig, report: Report, /) -> None:
-        """Find out, on the first attempt, what is not about single tracks or artists, but about all of them."""
+        """Find out, on the first attempt, what is the same for all tracks or artists, and report it."""
         ...
 
     def find(self, source: Source, config: RunConfig, pending: Pending, report: Report, /) -> pl.Series:

@@ -130,7 +130,7 @@ def ends_by_index(tables: Tables, ids: Ids) -> str:
 def _ends_by_index(tables: Tables, ids: Ids, until: date | None = None) -> str:
     return f"""
         SELECT t.id, (SELECT {epoch_day("s.date")} FROM {tables.name(STREAMS_TABLE)} s
-                      WHERE s.cm_track_id = t.id AND {tables.record(STREAMS_TABLE)}{_up_to(until)}
+                      WHERE s.cm_track_id = t.id AND {tables.record(STREAMS_TABLE)}{up_to(until)}
                       ORDER BY s.date DESC LIMIT 1) AS day
         FROM unnest({integer_array(ids)}) AS t (id)"""
 
@@ -181,9 +181,7 @@ def newest_rates(tables: Tables, *, condition: str = "true", more: str = "") -> 
         ORDER BY 1, {tables.newest_first(MLDR_TABLE)}"""
 
 
-def history_by_index(
-    tables: Tables, ids: Ids, *, with_days: bool = False, until: date | None = None
-) -> str:
+def history_by_index(tables: Tables, ids: Ids, *, with_days: bool = False, until: date | None = None) -> str:
     """Read the last records and facts of each track. The cost per track does not grow with its history.
 
     `with_days`: also the days of these records, as `wire.packed_days`; `until`: only records up to that day.
@@ -208,7 +206,7 @@ def newest_day(tables: Tables, ids: Ids, until: date | None = None) -> str:
     # By dates alone, which the index of the key holds: these are as many entries as the tracks have records.
     counted = (
         f"SELECT s.date FROM {tables.name(STREAMS_TABLE)} s WHERE s.cm_track_id = e.id "
-        f"AND s.date > '-infinity' AND s.date < 'infinity'{_up_to(until)} ORDER BY s.date DESC LIMIT {WINDOW}"
+        f"AND s.date > '-infinity' AND s.date < 'infinity'{up_to(until)} ORDER BY s.date DESC LIMIT {WINDOW}"
     )
     return f"""
         WITH e AS MATERIALIZED (
@@ -266,7 +264,7 @@ def history_by_scan(
                          max(s.cm_artist_id) {recent} AS max_artist_id
                   FROM {tables.name(STREAMS_TABLE)} s
                   WHERE {among(tables, STREAMS_TABLE, ids)} AND {scans}
-                        AND NOT {tables.unusable(STREAMS_TABLE)}{_up_to(until)}
+                        AND NOT {tables.unusable(STREAMS_TABLE)}{up_to(until)}
                   GROUP BY s.cm_track_id) g ON g.cm_track_id = t.id
               LEFT JOIN LATERAL ({_earliest_record(tables, earliest)}) earliest ON true) t
         {joins}"""
@@ -275,11 +273,11 @@ def history_by_scan(
 def _record_of_track(tables: Tables, until: date | None = None) -> str:
     return (
         f"FROM {tables.name(STREAMS_TABLE)} s "
-        f"WHERE s.cm_track_id = t.id AND {tables.record(STREAMS_TABLE)}{_up_to(until)}"
+        f"WHERE s.cm_track_id = t.id AND {tables.record(STREAMS_TABLE)}{up_to(until)}"
     )
 
 
-def _up_to(until: date | None, day: str = "s.date") -> str:
+def up_to(until: date | None, day: str = "s.date") -> str:
     """SQL: the rest of a condition, by which no later day counts."""
     return f" AND {day} <= DATE '{until}'" if until else ""
 
@@ -333,11 +331,11 @@ def history_in_one_pass(
     whole = wire.whole("r.value", "double precision")
     kept = ("streams", "artists", *(["days"] if with_days else []))
     windows = ", ".join(f"g.{name}[1:{WINDOW}]" for name in kept)
-    day, packed, days = "", "", ""
-    if with_days:
-        day, packed = ", day", _and_days("g.last_day - r.day")
-        days = f" array_agg(v.day) {is_newest} AS days,"
-    up_to = _up_to(until, tables.day(STREAMS_TABLE))
+    day = ", day" if with_days else ""
+    also = f" array_agg(v.day) {is_newest} AS days," if with_days else ""
+    several = "min(r.artist) < max(r.artist) AS has_several_artists"
+    several += _and_days("g.last_day - r.day") if with_days else ""
+    usable = f"NOT {tables.unusable(STREAMS_TABLE)}{up_to(until, tables.day(STREAMS_TABLE))}"
     return f"""
         SELECT t.id AS cm_track_id, recent.*, g.artists[1]::bigint AS cm_artist_id,
                g.days_from_release[1]::int AS days_from_release, g.last_day, g.first_day,
@@ -347,7 +345,7 @@ def history_in_one_pass(
         LEFT JOIN (
             SELECT v.cm_track_id, max(v.day) AS last_day, min(v.day) AS first_day,
                    array_agg(v.daily_streams) {is_newest} AS streams,
-                   array_agg(v.cm_artist_id) {is_newest} AS artists,{days}
+                   array_agg(v.cm_artist_id) {is_newest} AS artists,{also}
                    array_agg(v.days_from_release) FILTER (WHERE v.previous IS NULL) AS days_from_release,
                    array_agg(v.id) {is_newest} AS ids,
                    count(*) FILTER (WHERE v.previous = v.day) AS duplicates
@@ -360,12 +358,12 @@ def history_in_one_pass(
                              {_DAYS_FROM_RELEASE}, s.id, s.created_at,
                              {epoch_day(tables.day(STREAMS_TABLE))} AS day
                       FROM {tables.name(STREAMS_TABLE)} s
-                      WHERE {among(tables, STREAMS_TABLE, ids)} AND NOT {tables.unusable(STREAMS_TABLE)}{up_to}) r
+                      WHERE {among(tables, STREAMS_TABLE, ids)} AND {usable}) r
             ) v
             GROUP BY v.cm_track_id
         ) g ON g.cm_track_id = t.id
         CROSS JOIN LATERAL (
-            SELECT {wire.packed("r.value", whole)}, min(r.artist) < max(r.artist) AS has_several_artists{packed}
+            SELECT {wire.packed("r.value", whole)}, {several}
             FROM unnest({windows}) AS r (value, artist{day})) recent"""
 
 

@@ -45,7 +45,7 @@ from forecaster.run.made_with import PRODUCTION, MadeWith
 from forecaster.run.observe import by_end, observed
 from forecaster.run.report import TRACKS
 from forecaster.run.selection import limited, named
-from forecaster.tables import CALIBRATED, FORECAST_TABLE, INTERVALS, TO_FORECAST
+from forecaster.tables import CALIBRATED, CALIBRATIONS, FORECAST_TABLE, INTERVALS, TO_FORECAST
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -110,7 +110,7 @@ class Forecasts:
         """Find out, on the first attempt, what the forecasts are made with, and put it into the report."""
         if self.made_with is not None:
             return
-        if config.model == PRODUCTION and not (config.intervals and CALIBRATED.keys() <= source.tables.columns):
+        if config.model == PRODUCTION and not _may_have_intervals(source, config):
             self.made_with = MadeWith(config.parameters)
             return
         from forecaster.postgres.made_with import find_made_with  # noqa: PLC0415 - a plain run needs none of it
@@ -126,7 +126,7 @@ class Forecasts:
         wanted = None if everything else among
         tracks, stored = both(
             lambda: source.tracks(wanted),
-            lambda: freshness.read_stored(source, wanted, config),
+            lambda: freshness.read_stored(source, wanted, config, self.made_with),
             cancel=source.cancel,
         )
         if first:
@@ -219,6 +219,15 @@ class Forecasts:
                 f"tracks that get no new forecast and keep the stored one: {len(kept):,}, "
                 f"the first is {kept[0]}"
             )
+
+
+def _may_have_intervals(source: Source, config: "RunConfig") -> bool:
+    """Whether the production model can have intervals: if there is a calibration, and a table for them."""
+    tables = source.tables
+    if not config.intervals or not CALIBRATED.keys() <= tables.columns.keys() - tables.unreadable:
+        return False
+    found = source.read(f"SELECT EXISTS (SELECT FROM {tables.name(CALIBRATIONS.name)}) AS found")
+    return config.calibration is not None or bool(found.item())
 
 
 def _observe_known(stored: freshness.Stored, tracks: pl.Series, report: "Report") -> pl.Series:

@@ -43,7 +43,7 @@ def packed(value: str, whole: str) -> str:
 def packed_days(since: str) -> str:
     """SQL aggregate of the days of a group, in the order of its rows: days (bytea).
 
-    `since`: the number of days up to the last of them, which comes first. More than 32,767 count as that many.
+    `since`: the number of days up to the last one, which comes first. More than 32,767 count as that many.
     NULL for no rows, and for days of which none is missing.
     """
     sent = f"string_agg(int2send(least({since}, {_LARGEST_SHORT})::int2), '')"
@@ -66,7 +66,7 @@ def unpacked_ids(wire: pl.DataFrame) -> pl.Series:
 def unpacked(wire: pl.DataFrame) -> pl.DataFrame:
     """Unpack what `packed` sent: `streams` becomes a list of Float64, empty for NULL; `others` is dropped.
 
-    With what `packed_days` sent, and the `last_day` since 1970, `days` becomes a list of Int32 of equal length.
+    With what `packed_days` sent, and `last_day` (since 1970), `days` becomes a list of Int32 as long as that.
     """
     from forecaster.frames.arrays import np  # noqa: PLC0415 - takes long, and is imported while the server is asked
 

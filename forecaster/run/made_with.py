@@ -11,12 +11,13 @@ from forecaster.model.parameters import DAYS_PER_MONTH, Parameters
 from forecaster.model.projection import project
 from forecaster.run.batch import History
 from forecaster.run.stages import Stages
+from forecaster.tables import QUANTILES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import date
 
     from forecaster.model.calibrated.forecast import Model
-    from forecaster.model.calibrated.uncertainty import Errors
 
 PRODUCTION = "production"
 """The name of the model that needs no calibration."""
@@ -32,8 +33,8 @@ class MadeWith:
     """With its calibration; None: the production model alone."""
     is_past: bool = False
     """Whether there may be days after the as-of date, which do not count."""
-    errors: "Errors | None" = None
-    """The error figures of the forecasts; None: no intervals."""
+    with_quantiles: "Callable[[pl.LazyFrame], pl.LazyFrame] | None" = None
+    """Adds `QUANTILES` to forecasts that are not rounded; None: no intervals."""
     calibration: str | None = None
     """Id of the calibration that the model or the error figures are from."""
 
@@ -89,14 +90,9 @@ class MadeWith:
     def intervals(self, rows: pl.LazyFrame, /) -> pl.LazyFrame:
         """Compute the intervals of forecasts that are not rounded: one row per track, with lists of months.
 
-        cm_track_id, and the columns `QUANTILES`. Without error figures, an empty frame.
+        cm_track_id, and the columns `QUANTILES`. If there are none, an empty frame.
         """
-        if self.errors is None:
+        if self.with_quantiles is None:
             return pl.LazyFrame()
-        from forecaster.model.calibrated.uncertainty import QUANTILES, with_quantiles  # noqa: PLC0415
-
-        return (
-            with_quantiles(rows, self.errors, horizon=self.parameters.horizon)
-            .group_by("cm_track_id")
-            .agg(pl.col(QUANTILES).sort_by("month").cast(pl.Float32))
-        )
+        bounds = pl.col(QUANTILES).cast(pl.Float32).sort_by("month")
+        return self.with_quantiles(rows).group_by("cm_track_id").agg(bounds)

@@ -178,7 +178,7 @@ class Report:
             # The as-of day as it was asked for: else each night's parameters would be others.
             parameters = as_json(replace(made_with.parameters, as_of=self.as_of))
             self.asked = {**self.asked, "parameters": parameters | made_with.recorded}
-        if made_with.errors:
+        if made_with.with_quantiles:
             self.asked = {**self.asked, "intervals": made_with.calibration}
 
     def add(self, done: Done, /) -> None:

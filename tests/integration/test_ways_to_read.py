@@ -84,7 +84,7 @@ def read_by(dsn: Dsn, layout: Layout | None = None) -> Iterator[Source]:
 
 
 def plain(dsn: Dsn, until: str = "9999-12-31") -> pl.DataFrame:
-    """The streams that count of each track, and their days, as a plain SELECT finds them, the oldest first."""
+    """The streams that count of each track, and their days, as a plain SELECT finds them, oldest first."""
     rows = sql.rows(
         dsn,
         f"""SELECT cm_track_id::bigint, array_agg(daily_streams::float8 ORDER BY date),
