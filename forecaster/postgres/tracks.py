@@ -275,7 +275,9 @@ class TrackCatalogue:
         return self._read(self.source, track_ids)
 
     def _read(self, source: Source, track_ids: pl.Series) -> History:
-        read = partial(source.history, track_ids, with_days=self.with_days, until=self.until)
+        read = partial(source.history, track_ids)
+        if self.with_days:
+            read = partial(read, with_days=True, until=self.until)
         if self._mldr is None:
             history, mldr = both(read, source.mldr, cancel=source.cancel)
             self._mldr = mldr

@@ -28,7 +28,7 @@ from tests.tables import initialise
 TRIED = (Tried(0.0, 30, 0.25, 0.5), Tried(1.0, 7, 0.125, 0.25))
 
 
-def calibration(day: int, tracks: int = 3) -> Calibration:
+XX
     return Calibration(
         as_of=date(2024, 1, day),
         tracks=tracks,
