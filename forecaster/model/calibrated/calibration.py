@@ -32,6 +32,8 @@ class Tried:
     """Days whose mean it starts from, 7 or 30."""
     loss: float | None
     """0.7 x mean + 0.3 x worst WAPE over the origins; None without an origin."""
+    mean: float | None
+    """The mean WAPE of the origins."""
     worst: float | None
     """The worst WAPE of an origin."""
 
@@ -45,6 +47,8 @@ class Choice:
     is_measured: bool = False
     """Whether its own origins decided; if not, there is too little history, and it is the default."""
     tried: tuple[Tried, ...] = ()
+    flat: tuple[float | None, ...] = ()
+    """For comparison: the loss where streams stay at the mean of the last 7, and of the last 30 days."""
 
     @property
     def model(self) -> ModelName:
@@ -204,7 +208,13 @@ def _read(found: Mapping[str, Any]) -> Calibration:
         rows_loss=RowsLoss(**found["rows_loss"]),
         origins=tuple(map(date.fromisoformat, found["origins"])),
         errors=tuple(_read_errors(of_model) for of_model in found["errors"]),
-        choice=Choice(**choice | {"tried": tuple(Tried(**tried) for tried in choice["tried"])}),
+        choice=Choice(
+            **choice
+            | {
+                "tried": tuple(Tried(**tried) for tried in choice["tried"]),
+                "flat": tuple(choice["flat"]),
+            }
+        ),
     )
 
 

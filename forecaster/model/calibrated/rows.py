@@ -34,7 +34,8 @@ SHIPPED: tuple[Row, ...] = (
 )
 """Fitted on long-lived chart songs and listeners of artists, on all sets, on chart songs, on listeners."""
 
-_MIDDLE = 0.38  # of the first month, in months after the level
+MIDDLE = 0.38
+"""Of the first month, in months after the level."""
 
 
 class Rows(NamedTuple):
@@ -68,6 +69,6 @@ def _decay(row: Row, rates: Sequence[float], month: int) -> float:
     if recent < 0:
         recent *= row.g
     recent = min(recent, row.cap)
-    t = month - _MIDDLE
+    t = month - MIDDLE
     faded = -math.expm1(-row.theta * t) / row.theta
     return recent * faded + row.r0 * (t - faded)
