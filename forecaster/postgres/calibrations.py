@@ -1,17 +1,20 @@
 """Calibrations in the database: each is stored once and never changed, and read by its id or by the day."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from functools import partial
 
 import polars as pl
 
 from forecaster.errors import CalibrationError, DatabaseError
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.postgres.conditions import INSUFFICIENT_PRIVILEGE, hint_for
-from forecaster.postgres.connection import Connection, query
+from forecaster.postgres.connection import Connection, connect, query
+from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.migrations import check_version
-from forecaster.postgres.tables import Tables
+from forecaster.postgres.tables import Tables, read_tables
 from forecaster.tables import CALIBRATIONS, VERSIONS
 
 Read = Callable[[str], pl.DataFrame]
@@ -22,6 +25,15 @@ _PRODUCTION = (0.0, 30)  # the weight of the calibrated forecast in it, and its 
 _ID = re.compile(r"[0-9A-Za-z-]{1,100}")
 _LIST = "`forecaster calibrate --list` lists them"
 _NEWEST_FIRST = "ORDER BY as_of DESC, created_at DESC, id"
+
+
+@contextmanager
+def opened_calibrations(dsn: Dsn, schema: str) -> Iterator[tuple[Read, Tables]]:
+    """Open the calibrations of a schema for reading. Raises as `check_calibrations` does."""
+    with connect(dsn) as connection:
+        tables, read = read_tables(connection, schema), partial(query, connection)
+        check_calibrations(read, tables)
+        yield read, tables
 
 
 def check_calibrations(read: Read, tables: Tables) -> None:

@@ -181,6 +181,17 @@ def newest_rates(tables: Tables, *, condition: str = "true", more: str = "") -> 
         ORDER BY 1, {tables.newest_first(MLDR_TABLE)}"""
 
 
+def all_rates(tables: Tables) -> str:
+    """Read all MLDR rows of artists: cm_artist_id, mldr, id, created_at (microseconds since 1970, in UTC)."""
+    at = tables.instant(MLDR_TABLE)
+    id_ = f"s.id::{'text' if tables.type(MLDR_TABLE, 'id') == 'uuid' else 'bigint'}"
+    return f"""
+        SELECT s.cm_artist_id::bigint AS cm_artist_id, {tables.finite(MLDR_TABLE, "mldr")} AS mldr,
+               {id_} AS id,
+               CASE WHEN isfinite({at}) THEN {microseconds(at)} END AS created_at
+        FROM {tables.name(MLDR_TABLE)} s WHERE s.cm_artist_id IS NOT NULL"""
+
+
 def history_by_index(tables: Tables, ids: Ids, *, with_days: bool = False, until: date | None = None) -> str:
     """Read the last records and facts of each track. The cost per track does not grow with its history.
 

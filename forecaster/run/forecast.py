@@ -1,7 +1,7 @@
 """Compute the forecasts of a batch: from rows or records to rows in the types of a sink."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from importlib import import_module
 
 import polars as pl
@@ -9,7 +9,7 @@ import polars as pl
 from forecaster.frames.casting import Fitted, fit, fit_or_refuse
 from forecaster.frames.collecting import collect_all
 from forecaster.frames.schemas import KNOWN
-from forecaster.model import forecastable, records_and_facts, skipped
+from forecaster.model import forecastable, records_and_facts, skipped, until
 from forecaster.model.features import clean
 from forecaster.process.signals import started
 from forecaster.run.batch import Computed, Fit, History
@@ -28,15 +28,19 @@ def import_the_rest() -> None:
     started(lambda: [import_module(name) for name in _NEEDED_LATER])
 
 
-def history_of(daily: pl.DataFrame, mldr: pl.LazyFrame, /) -> History:
+def history_of(
+    daily: pl.DataFrame, mldr: pl.LazyFrame, /, *, with_days: bool = False, last: date | None = None
+) -> History:
     """Build the input for forecasts of all tracks in `daily`.
 
-    `daily`: `DAILY_STREAMS`, one row per track and day; `mldr`: `NEWEST_MLDR`.
+    `daily`: `DAILY_STREAMS`, one row per track and day; `mldr`: `NEWEST_MLDR`. `with_days`: also the days of
+    the records; `last`: as if no later day existed.
     """
-    usable, cleaned = collect_all([daily.lazy().select(STREAMS.is_record().sum()), clean(daily.lazy())])
-    records, facts = records_and_facts(daily.lazy(), cleaned.lazy())
-    number = int(usable.item())
-    return History(records, facts, mldr, number - len(cleaned), len(daily) - number)
+    rows, is_record = until(daily.lazy(), last), STREAMS.is_record()
+    counts = [rows.select(is_record.sum()), daily.lazy().select((~is_record).sum())]
+    usable, unusable, cleaned = collect_all([*counts, clean(rows)])
+    records, facts = records_and_facts(daily.lazy(), cleaned.lazy(), with_days=with_days)
+    return History(records, facts, mldr, int(usable.item()) - len(cleaned), int(unusable.item()))
 
 
 def fit_made(forecasts: pl.DataFrame, created_at: datetime, /) -> tuple[Fitted, dict[int, str]]:

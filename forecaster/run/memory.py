@@ -17,7 +17,7 @@ from forecaster.model.mldr import newest_mldr
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.config import RunConfig
 from forecaster.run.forecast import fit_made, forecast, history_of
-from forecaster.run.made_with import MadeWith
+from forecaster.run.made_with import PRODUCTION, MadeWith
 from forecaster.run.observe import by_end, observed
 from forecaster.run.report import TRACKS, Report
 from forecaster.run.selection import limited, named
@@ -45,6 +45,11 @@ class Memory:
         """
         if config.refresh:
             raise InvalidOptionError("refresh is not supported: frames do not record what a forecast knew")
+        if config.model != PRODUCTION:
+            raise InvalidOptionError(
+                f"model {config.model} is not supported in memory",
+                hint="use build_forecasts(..., model=calibration)",
+            )
         return MemorySession(self, config, report)
 
     def forecast_tracks(self) -> pl.Series:

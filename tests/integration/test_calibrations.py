@@ -8,8 +8,7 @@ from functools import partial
 import pytest
 
 from forecaster.errors import CalibrationError, SchemaMismatchError
-from forecaster.model.calibrated.calibration import Calibration, Choice, Tried
-from forecaster.model.calibrated.rates import RateSums
+from forecaster.model.calibrated.calibration import Calibration
 from forecaster.postgres.calibrations import (
     Read,
     check_calibrations,
@@ -23,20 +22,12 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import Tables, read_tables
 from forecaster.tables import CALIBRATIONS
 from tests import sql
+from tests.calibrations import calibration
 from tests.tables import initialise
 
-TRIED = (Tried(0.0, 30, 0.25, 0.5), Tried(1.0, 7, 0.125, 0.25))
 
-
-XX
-    return Calibration(
-        as_of=date(2024, 1, day),
-        tracks=tracks,
-        first_day=date(2023, 1, 1),
-        rates=RateSums.none().rates(),
-        origins=(date(2023, 12, 1), date(2023, 11, 1)),
-        choice=Choice(1.0, 7, is_measured=True, tried=TRIED),
-    )
+def made_of(day: int, tracks: int = 3) -> Calibration:
+    return calibration(date(2024, 1, day), tracks=tracks)
 
 
 @pytest.fixture
@@ -61,9 +52,9 @@ def store(dsn: Dsn, *given: Calibration) -> list[bool]:
 
 
 def test_the_same_twice_is_stored_once(made: Dsn) -> None:
-    one = calibration(1)
+    one = made_of(1)
     assert store(made, one, one) == [True, False]
-    assert store(made, one, calibration(1, tracks=4)) == [False, True]
+    assert store(made, one, made_of(1, tracks=4)) == [False, True]
     columns = "as_of, form, tracks, origins, loss_before, loss_after, checksum"
     expected = (date(2024, 1, 1), one.form, 3, 2, 0.25, 0.125, one.checksum)
     assert sql.rows(made, f"SELECT {columns} FROM {CALIBRATIONS.name} WHERE id = '{one.id}'") == [expected]
@@ -73,7 +64,7 @@ def test_the_same_twice_is_stored_once(made: Dsn) -> None:
 
 
 def test_the_newest_as_of_a_day(made: Dsn) -> None:
-    days = {day: calibration(day) for day in (9, 17, 3)}
+    days = {day: made_of(day) for day in (9, 17, 3)}
     store(made, *days.values())
     with opened(made) as (read, tables):
         newest = {day: newest_calibration(read, tables, date(2024, 1, day)) for day in (2, 3, 16, 17, 31)}
@@ -84,13 +75,13 @@ def test_the_newest_as_of_a_day(made: Dsn) -> None:
 
 @pytest.mark.parametrize("id_", ["2024-01-01-0000000000", "x' OR true --", ""])
 def test_an_unknown_one(made: Dsn, id_: str) -> None:
-    store(made, calibration(1))
+    store(made, made_of(1))
     with opened(made) as (read, tables), pytest.raises(CalibrationError, match="there is no calibration"):
         read_calibration(read, tables, id_)
 
 
 def test_one_that_was_changed_is_not_used(made: Dsn) -> None:
-    one = calibration(1)
+    one = made_of(1)
     store(made, one)
     sql.run(made, f"""UPDATE {CALIBRATIONS.name} SET record = replace(record, '"tracks":3', '"tracks":5')""")
     with opened(made) as (read, tables), pytest.raises(CalibrationError, match=rf"{one.id} was changed"):
