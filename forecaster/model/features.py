@@ -76,11 +76,14 @@ def track_features(
         streams_365=_finite(streams.sum()),
         has_negative_streams=streams.min() < 0,
     )
-    return (
-        facts.join(sums, on="cm_track_id", how="left")
-        .with_columns(as_of=pl.lit(as_of, dtype=pl.Date) if as_of else pl.col("last_date"))
-        .with_columns(months_since_release=_age_in_days(age_from) // DAYS_PER_MONTH)
-    )
+    return facts.join(sums, on="cm_track_id", how="left").pipe(with_age, age_from=age_from, as_of=as_of)
+
+
+def with_age(facts: pl.LazyFrame, /, *, age_from: AgeFrom, as_of: date | None) -> pl.LazyFrame:
+    """Add to each track's facts its as-of date, and its age on that day."""
+    return facts.with_columns(
+        as_of=pl.lit(as_of, dtype=pl.Date) if as_of else pl.col("last_date")
+    ).with_columns(months_since_release=_age_in_days(age_from) // DAYS_PER_MONTH)
 
 
 def with_level(features: pl.LazyFrame, records: pl.LazyFrame, /, *, level: int) -> pl.LazyFrame:
@@ -103,7 +106,7 @@ def with_level(features: pl.LazyFrame, records: pl.LazyFrame, /, *, level: int) 
 def _weeks() -> pl.Expr:
     """Compute the means of the last 26 weeks, newest first; NaN where one is missing."""
     records = pl.struct("days", "streams", pl.col("as_of").to_physical().alias("as_of"))
-    return records.map_batches(_weeks_of, return_dtype=pl.Array(pl.Float64, 26))
+    return records.map_batches(_weeks_of, return_dtype=pl.Array(pl.Float64, 26), is_elementwise=True)
 
 
 def _weeks_of(records: pl.Series) -> pl.Series:
