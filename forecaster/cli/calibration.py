@@ -8,6 +8,7 @@ from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.rates import GROUPS, LENGTHS
 from forecaster.model.calibrated.uncertainty import LEVELS, MEASURED, PRIOR_ORIGINS, student_t
 from forecaster.model.parameters import DAYS_PER_MONTH
+from forecaster.process.numbers import counted
 
 _NAMES = {"0-6": "0 to 6", "6-12": "6 to 12", "12-": "12 and more"}
 
@@ -24,23 +25,22 @@ def told(calibration: Calibration) -> Iterator[str]:
     yield ""
     yield from _errors(calibration)
     yield ""
-    yield trust(calibration)
+    yield from trust(calibration)
 
 
-def trust(calibration: Calibration) -> str:
+def trust(calibration: Calibration) -> Iterator[str]:
     """Say how far the catalogue's own past carries the figures."""
-    first = calibration.first_day
+    first, origins = calibration.first_day, calibration.origins
     days = (calibration.as_of - first).days + 1 if first else 0
     history = f"{days // DAYS_PER_MONTH:,} months of history"
-    if not calibration.origins:
-        return f"{history}: no origin of its own; intervals rest on other catalogues alone"
-    span = (calibration.origins[0] - calibration.origins[-1]).days
-    independent = span / (DAYS_PER_MONTH * MEASURED) + 1
-    rest = "mostly on other catalogues" if independent < PRIOR_ORIGINS else "mostly on this catalogue"
-    return (
-        f"{history}: {len(calibration.origins)} origins, of which {independent:.1f} independent over "
-        f"{MEASURED} months; intervals rest {rest}"
-    )
+    if not origins:
+        yield f"{history}: no origin of its own; intervals rest on other catalogues alone"
+        return
+    independent = (origins[0] - origins[-1]).days / (DAYS_PER_MONTH * MEASURED) + 1
+    rest = "other catalogues" if independent < PRIOR_ORIGINS else "this catalogue"
+    number = counted(len(origins), "origin")
+    yield f"{history}: {number}, which count as {independent:.1f} independent ones over {MEASURED} months;"
+    yield f"intervals rest mostly on {rest}"
 
 
 def _rates(calibration: Calibration) -> Iterator[str]:

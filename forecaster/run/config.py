@@ -7,6 +7,8 @@ from forecaster.errors import InvalidOptionError
 from forecaster.model.parameters import Parameters
 from forecaster.run.plausible import Plausibility
 
+MAX_STALE_DAYS = 45
+"""Days that a calibration may be older than the run's day without a warning."""
 ModelName = Literal["production", "calibrated", "auto"]
 
 
@@ -39,7 +41,7 @@ class RunConfig:
     """The model; auto: the one that the calibration has found to suit the catalogue best."""
     calibration: str | None = None
     """The id of a calibration, or a file with one. None: the newest as of the run's day."""
-    max_stale_days: int = 45
+    max_stale_days: int = MAX_STALE_DAYS
     """Warn of a calibration that is older than this many days."""
     intervals: bool = True
     """Whether to store intervals, if there is a calibration."""

@@ -9,15 +9,20 @@ import pytest
 
 from forecaster import calibrate as calibrate_frames
 from forecaster.model.calibrated.calibration import Calibration
+from forecaster.model.parameters import Parameters
 from forecaster.postgres import calibrate as module
 from forecaster.postgres.calibrate import CALIBRATION, Calibrating, calibrate
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
 from forecaster.run.report import Report
+from forecaster.run.session import run
 from forecaster.setup.load import load
 from forecaster.tables import CALIBRATIONS, FORECAST_TABLE, INTERVALS, STREAMS_TABLE
 from tests import sql
 from tests.conftest import Cli
-from tests.tables import DROP_DAY_KEY, golden_mldr, golden_streams, initialise, made_once
+from tests.forecasts import stored
+from tests.tables import DROP_DAY_KEY, GOLDEN, golden_mldr, golden_streams, initialise, load_golden, made_once
 
 STREAMS = golden_streams().filter(pl.col("cm_track_id") <= 60)
 D: date = STREAMS["date"].max()  # type: ignore[assignment]
@@ -47,6 +52,20 @@ def test_is_that_of_the_frames(
     monkeypatch.setattr(module, "BATCH", batch)
     now = golden_mldr().with_columns(created_at=pl.lit(D + timedelta(400)))  # no origin knows them
     assert of_tables(catalogue) == calibrate_frames(STREAMS.lazy(), now.lazy())
+
+
+@pytest.mark.parametrize("cutoff", [date(2022, 7, 1), date(2022, 10, 1), date(2023, 1, 1)])
+def test_the_golden_forecasts(embedded_database: Dsn, cutoff: date) -> None:
+    load_golden(embedded_database)
+    as_of = cutoff - timedelta(1)
+    of_tables(embedded_database, as_of=as_of, rows="shipped")
+    parameters = Parameters(as_of=as_of)
+    run(Database(embedded_database), RunConfig(model="calibrated", parameters=parameters))
+    expected = pl.read_parquet(GOLDEN / "calibrated_forecasts.parquet").filter(cutoff=cutoff)
+    found = stored(embedded_database).join(expected, on=["cm_track_id", "month"], validate="1:1")
+    assert len(found) == len(stored(embedded_database)) > 24 * 200
+    off = found["forecasted_value"] - found["forecasted_value_right"]
+    assert (off.abs() <= 0.5 + 1e-9 * found["forecasted_value"]).all()
 
 
 def test_later_days_have_no_influence(catalogue: Dsn) -> None:

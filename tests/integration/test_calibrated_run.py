@@ -1,11 +1,15 @@
 """A run of the calibrated model stores what the Python API forecasts, however it is cut and read."""
 
 import math
+import pickle
+from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+from distributed.protocol.pickle import dumps
 from polars.testing import assert_frame_equal
 
 import forecaster.postgres.tracks as run_module
@@ -19,11 +23,21 @@ from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database
 from forecaster.run.calibrations import write_file
 from forecaster.run.config import RunConfig
+from forecaster.run.engines.dask import Dask
 from forecaster.run.session import run
 from forecaster.setup.load import load
-from forecaster.tables import CALIBRATIONS, FORECAST_TABLE, HISTORY, MLDR_TABLE, RUNS, STREAMS_TABLE
+from forecaster.tables import (
+    CALIBRATIONS,
+    FORECAST_TABLE,
+    HISTORY,
+    INTERVALS,
+    MLDR_TABLE,
+    RUNS,
+    STREAMS_TABLE,
+)
 from tests import sql
 from tests.calibrations import calibration
+from tests.examinations import examined
 from tests.forecasts import in_frames, stored
 from tests.tables import DROP_DAY_KEY, golden_mldr, golden_streams, initialise, made_once
 
@@ -189,3 +203,36 @@ def test_without_the_table_of_calibrations(catalogue: Dsn) -> None:
     with pytest.raises(Exception, match="is missing") as caught:
         run(Database(catalogue), CALIBRATED)
     assert "forecaster init" in f"{getattr(caught.value, 'hint', '')}"
+
+
+def test_the_doctor_looks_at_the_newest_one(catalogue: Dsn) -> None:
+    def found() -> list[tuple[str, str]]:
+        return [(one.level, one.found) for one in examined(catalogue).findings if one.about == "calibration"]
+
+    assert found() == []
+    old = store(catalogue, calibration(D - timedelta(46)))
+    assert found() == [("warning", f"the newest, {old.id}, is 46 days older than the newest day {D}")]
+    new = store(catalogue, calibration(D - timedelta(1)))
+    assert found() == [("ok", f"the newest is {new.id}")]
+    sql.run(catalogue, f"UPDATE {CALIBRATIONS.name} SET record = replace(record, '0.11', '0.12')")
+    [(level, message)] = found()
+    assert level == "error"
+    assert "was changed" in message
+
+
+def test_batches_that_travel_are_the_same(catalogue: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Dask's workers get them, in pickled form and without the connections of this process."""
+    one = store(catalogue, calibration(D))
+
+    def in_this_process(_: object, work: Any, items: Any, **__: object) -> Iterator[tuple[Any, Any]]:
+        for item in items:
+            again, whole = pickle.loads(dumps((work, item)))
+            yield item, again(whole)
+
+    monkeypatch.setattr("forecaster.run.engines.dask.each", in_this_process)
+    monkeypatch.setattr("forecaster.run.engines.dask.threads", lambda _: 1)
+    monkeypatch.setattr(Dask, "_connected", lambda *_: None)
+    with Dask() as engine:
+        report = run(Database(catalogue), CALIBRATED, engine)
+    assert_frame_equal(stored(catalogue), expected(one))
+    assert sql.rows(catalogue, f"SELECT count(*) FROM {INTERVALS.name}") == [(report.results,)]
