@@ -447,6 +447,46 @@ HISTORY = Table(
     newest=(),
 )
 
+CALIBRATIONS = Table(
+    name="backtest_forecast_calibration",
+    noun="calibrations",
+    columns=(
+        replace(_TEXT, name="id", meaning="computed from the content"),
+        replace(_WHEN, name="created_at", meaning="when it was stored"),
+        replace(_SINCE, name="as_of", constraint="NOT NULL", meaning="last day that it knew"),
+        replace(_COUNT, name="form", made_as="integer", types=("integer",), constraint="NOT NULL"),
+        replace(_COUNT, name="tracks", constraint="NOT NULL", meaning="tracks that it was computed from"),
+        replace(_COUNT, name="origins", constraint="NOT NULL", meaning="earlier days that it was tested on"),
+        replace(_FLOAT, name="loss_before", meaning="error of the production model on these days"),
+        replace(_FLOAT, name="loss_after", meaning="error of the chosen model on these days"),
+        replace(_TEXT, name="checksum"),
+        replace(_TEXT, name="record", meaning="all of it, as JSON"),
+    ),
+    key=("id",),
+    newest=(),
+)
+_BOUND = Column(name="", types=("real[]",), made_as="real[]", constraint="NOT NULL")
+QUANTILES: tuple[str, ...] = ("q025", "q10", "q50", "q90", "q975")
+"""The columns of an interval: .025, .10, .50, .90 and .975, a list of months each."""
+
+INTERVALS = Table(
+    name="backtest_track_streams_forecast_interval",
+    noun="intervals",
+    columns=(
+        replace(_TRACK, types=("bigint",), kind=None),
+        replace(_WHEN, name="created_at", meaning="that of the forecast that they belong to"),
+        replace(
+            _TEXT, name="calibration", constraint="", may_be_null=True, meaning="`id` of the calibration"
+        ),
+        *(
+            replace(_BOUND, name=name, meaning=f"quantile 0.{name.removeprefix('q')} of months 1, 2, 3, …")
+            for name in QUANTILES
+        ),
+    ),
+    key=("cm_track_id",),
+    newest=(),
+)
+
 REFUSED = "refused"
 """The reason, in the history, of a track whose forecast the table or the server refused."""
 
@@ -468,7 +508,9 @@ TABLES: Mapping[str, Table] = {table.name: table for table in (STREAMS, RATES, F
 """The tables with data and forecasts by name, in the order in which `init` creates them."""
 KEPT: Mapping[str, Table] = {table.name: table for table in (RUNS, HISTORY)}
 """The tables of our own, in which runs and their forecasts are kept. Runs work without them, too."""
-ALL_TABLES: Mapping[str, Table] = {**TABLES, **KEPT}
+CALIBRATED: Mapping[str, Table] = {table.name: table for table in (CALIBRATIONS, INTERVALS)}
+"""The tables of our own for the calibrated model, and for intervals. Other runs work without them."""
+ALL_TABLES: Mapping[str, Table] = {**TABLES, **KEPT, **CALIBRATED}
 
 STREAMS_TABLE, MLDR_TABLE = STREAMS.name, RATES.name
 FORECAST_TABLE, LISTENERS_TABLE = FORECASTS.name, LISTENERS.name

@@ -121,6 +121,45 @@ _CONFIGURED = (
         connects=True,
     ),
     Command(
+        "calibrate",
+        """Learn from the catalogue itself how its streams fall, and how sure forecasts are.
+
+        Compute how fast the streams of young and old tracks fall, and forecast from earlier days to see how
+        far off each model was. Store it as a record that never changes. `run --model calibrated` forecasts
+        with it, and every run takes its intervals from it. Days after the as-of day have no influence.
+
+        \b
+        Examples:
+          forecaster calibrate
+          forecaster calibrate --as-of 2026-01-31 --rows shipped
+          forecaster calibrate --list
+          forecaster calibrate --show 2026-01-31-0a1b2c3d4e --export calibration.json
+        """,
+        option(
+            "--as-of",
+            type=DAY,
+            metavar="DATE",
+            help="Last day that counts.",
+            show_default="the newest day of the catalogue",
+        ),
+        option("--cutoff", type=DAY, metavar="DATE", help="Calibrate from the days before DATE."),
+        option(
+            "--rows",
+            type=click.Choice(["shipped", "fitted", "auto"]),
+            default="auto",
+            show_default=True,
+            help="Rows of the model: the shipped ones, with one fitted to this catalogue, or with it if it is"
+            " better on days held out in time.",
+        ),
+        options.AGE_FROM,
+        option("--list", "listed", is_flag=True, help="List the stored calibrations."),
+        option("--show", "shown", metavar="ID", help="Show a stored calibration."),
+        option("--export", type=FILE, metavar="FILE.json", help="Also write the calibration to a file."),
+        option("--import", "imported", type=FILE, metavar="FILE.json", help="Store that of a file."),
+        option("--json", "as_json", is_flag=True, help="Print the record as JSON, instead of tables."),
+        *options.DATABASE,
+    ),
+    Command(
         "run",
         """Forecast every pending track and store the result.
 
@@ -138,6 +177,7 @@ _CONFIGURED = (
         Examples:
           forecaster run
           forecaster run --refresh
+          forecaster run --model calibrated
           forecaster run --horizon 400 --influence 1000 --limit 100 --dry-run
           forecaster run --replace --track-id 42 --report report.json
           forecaster run --source catalogue --sink forecasts --engine dask
@@ -159,6 +199,7 @@ _CONFIGURED = (
             help="Also process tracks whose data has changed since their forecast, and replace it.",
         ),
         option("--dry-run", is_flag=True, help="Do everything except write."),
+        *options.MODEL,
         *options.FILES,
         option(
             "--engine",

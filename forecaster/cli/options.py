@@ -342,6 +342,37 @@ PARAMETERS = (
 )
 """All fields of `Parameters`."""
 
+MODEL = (
+    option(
+        "--model",
+        type=click.Choice(["production", "calibrated", "auto"]),
+        default="production",
+        show_default=True,
+        help="Model; calibrated and auto need a calibration; auto: the one that suited the catalogue best.",
+    ),
+    option(
+        "--calibration",
+        metavar="ID|FILE",
+        help="Calibration of the model, or of the intervals of the production model.",
+        show_default="the newest as of the run's day",
+    ),
+    option(
+        "--max-stale-days",
+        type=IntRange(0),
+        metavar="DAYS",
+        default=45,
+        show_default=True,
+        help="Warn of a calibration that is older than the run's day by more than DAYS.",
+    ),
+    option(
+        "--intervals/--no-intervals",
+        default=True,
+        show_default=True,
+        help="Store how sure the forecasts are, if there is a calibration.",
+    ),
+)
+"""What forecasts are made with: fields of `RunConfig`."""
+
 PLAUSIBILITY = (
     option(
         "--threshold",

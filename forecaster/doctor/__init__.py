@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from forecaster.doctor import (  # noqa: F401 - register checks
+    calibrations,
     forecasts,
     indexes,
     plausible,

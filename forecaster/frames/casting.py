@@ -19,6 +19,7 @@ STORED_AS: Mapping[str, Dtype] = {
     "real": pl.Float32,
     "double precision": pl.Float64,
     "double precision[]": pl.List(pl.Float64),
+    "real[]": pl.List(pl.Float32),
     "numeric": pl.Decimal(38, 0),
     "uuid": pl.Binary,
     "text": pl.String,

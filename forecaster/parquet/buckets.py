@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
@@ -16,7 +16,6 @@ from forecaster.errors import BadFileError, InvalidOptionError
 from forecaster.files.paths import refusing
 from forecaster.files.tables import write_table
 from forecaster.frames.casting import Fitted
-from forecaster.model.parameters import Parameters
 from forecaster.parquet.catalogue import Catalogue
 from forecaster.parquet.layout import Bucket, bucket_of
 from forecaster.parquet.lock import locked
@@ -25,6 +24,7 @@ from forecaster.process.numbers import counted
 from forecaster.process.secrets import masked
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.forecast import fit_made, forecast, history_of
+from forecaster.run.made_with import MadeWith
 from forecaster.run.plausible import Limits, observed_of
 from forecaster.run.report import as_json, by_reason, versions
 
@@ -44,6 +44,8 @@ class BucketCatalogue:
     files: Catalogue
     track_ids: tuple[int, ...] | None
     """Read only these tracks. None: all."""
+    made_with: MadeWith = field(default_factory=MadeWith)
+    """What the forecasts are made with."""
 
     def read(self, bucket: Bucket, /) -> History:
         """Read the cleaned records of the bucket's tracks, and the MLDR of their artists.
@@ -53,7 +55,8 @@ class BucketCatalogue:
         """
         daily = self._daily(bucket)
         mldr = self.files.newest_mldr(bucket, daily["cm_artist_id"])
-        return history_of(daily, mldr.lazy())
+        made_with = self.made_with
+        return history_of(daily, mldr.lazy(), with_days=made_with.needs_days, last=made_with.until)
 
     def refuse_secrets(self) -> None:
         """Raise `InvalidOptionError` if a name contains a secret: it would be sent unencrypted."""
@@ -102,17 +105,21 @@ class BucketSink:
     catalogue: BucketCatalogue
     directory: Sink | None
     """None in a dry run."""
-    parameters: Parameters
     created_at: datetime
     replace: bool = False
     """Also compute buckets whose forecasts are complete."""
     wait: float = 0.0
     """Wait up to this many seconds for another process that computes the same bucket."""
 
+    @property
+    def made_with(self) -> MadeWith:
+        """What the forecasts are made with."""
+        return self.catalogue.made_with
+
     def asked(self, bucket: Bucket, /) -> dict[str, Any]:
         """Everything that the result of the bucket depends on, for its manifest."""
         return {
-            "parameters": as_json(self.parameters),
+            "parameters": as_json(self.made_with.parameters) | self.made_with.recorded,
             **self.catalogue.fingerprints(bucket),
             "forecaster": version("forecaster"),
         }
@@ -205,7 +212,7 @@ class OneBucket:
 
 def work_on(catalogue: BucketCatalogue, sink: BucketSink, limits: Limits) -> Work[Bucket, History]:
     """Read the rows of a bucket, forecast its tracks, and store them in files."""
-    compute = partial(forecast, parameters=sink.parameters, limits=limits)
+    compute = partial(forecast, made_with=sink.made_with, limits=limits)
 
     def elsewhere(encrypted: bool) -> Work[Bucket, History]:  # noqa: FBT001 - the only argument
         if not encrypted:

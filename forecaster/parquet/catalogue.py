@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -34,6 +35,7 @@ from forecaster.parquet.partitions import PATH, values_in_paths, with_path_value
 from forecaster.process.numbers import counted
 from forecaster.process.signals import interruptible
 from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
+from forecaster.tables import STREAMS as STREAMS_TABLE
 
 ROWS_PER_BUCKET = 10_000_000
 """Default number of daily rows per bucket, if the number of buckets is not given: about 1 GB of memory."""
@@ -209,6 +211,12 @@ class Catalogue:
             if self.laid_out_in
             else self.all_files
         )
+
+    def last_day(self) -> date | None:
+        """Find the last day on which any track has a record; None if none has."""
+        records = self.all_files.conformed().filter(STREAMS_TABLE.is_record())
+        last: date | None = self.all_files.collect(records.select(pl.col("date").max())).item()
+        return last
 
     def daily(self, bucket: Bucket) -> pl.LazyFrame:
         """Scan the rows of a bucket: `DAILY_STREAMS`. Rows without a track id belong to bucket 0."""

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from forecaster.parquet.layout import STREAMS, Bucket
 from forecaster.parquet.sink import Manifest, Sink
 from forecaster.run.batch import Done
 from forecaster.run.config import RunConfig
+from forecaster.run.made_with import PRODUCTION, MadeWith
 from forecaster.run.report import TRACKS, Report
 from forecaster.run.selection import limited, named
 from forecaster.run.session import Opened
@@ -75,6 +76,8 @@ class Plan:
     """All buckets of the catalogue."""
     wanted: list[Bucket]
     """The buckets to compute."""
+    warnings: list[str] = field(default_factory=list)
+    """About what the forecasts are made with."""
 
 
 class FilesSession:
@@ -156,7 +159,7 @@ class FilesSession:
                 f"{files.source} is not laid out in buckets, so each bucket reads all of it; "
                 "lay it out with `forecaster prepare`"
             )
-        self.report.warnings += source_warnings(plan)
+        self.report.warnings += [*source_warnings(plan), *plan.warnings]
         self.directory, self.of = plan.sink.directory, len(plan.wanted)
         if self.directory:
             self.directory.prepare(number)
@@ -192,9 +195,31 @@ def planned(files: Files, config: RunConfig) -> Plan:
         track_ids = tuple(_selected(catalogue, config))
         if sink:
             _refuse_to_shrink(sink, buckets, track_ids)
-    of_buckets, now = BucketCatalogue(catalogue, track_ids), datetime.now(UTC)
-    target = BucketSink(of_buckets, sink, config.parameters, now, config.replace, config.wait)
-    return Plan(of_buckets, target, buckets, [files.only] if files.only else buckets)
+    made_with, warnings = _made_with(catalogue, config)
+    of_buckets, now = BucketCatalogue(catalogue, track_ids, made_with), datetime.now(UTC)
+    target = BucketSink(of_buckets, sink, now, config.replace, config.wait)
+    return Plan(of_buckets, target, buckets, [files.only] if files.only else buckets, warnings)
+
+
+def _made_with(catalogue: Catalogue, config: RunConfig) -> tuple[MadeWith, list[str]]:
+    """Find what the forecasts are made with; also return warnings.
+
+    Raises `InvalidOptionError` if the model needs a calibration and no file with one is given, and what
+    `read_file` raises.
+    """
+    if config.model == PRODUCTION:
+        return MadeWith(config.parameters), []
+    from forecaster.run import calibrations  # noqa: PLC0415 - a run of the production model needs none of it
+
+    if config.calibration is None or not calibrations.is_file(config.calibration):
+        raise InvalidOptionError(
+            f"with --source, model {config.model} needs a file with a calibration",
+            hint="give --calibration FILE.json; `forecaster calibrate --export FILE.json` writes one",
+        )
+    calibration = calibrations.read_file(config.calibration)
+    as_of = config.parameters.as_of or catalogue.last_day()
+    warnings = calibrations.stale(calibration, as_of, config)
+    return calibrations.made_with(calibration, config, as_of, intervals=False), warnings
 
 
 def check(files: Files, config: RunConfig | None = None, report: Report | None = None) -> Report:
@@ -251,6 +276,7 @@ def with_skipped(report: Report, sink: Sink | None, in_sink: list[Bucket]) -> pl
 def describe(files: Files, config: RunConfig, plan: Plan, report: Report) -> None:
     """Copy selection, parameters, source and sink of the run to the report."""
     report.describe(config)
+    report.made_with(plan.sink.made_with)
     report.place = {"source": files.source, "sink": str(files.sink or "")}
     report.started_at = plan.sink.created_at.isoformat()
     report.buckets = len(plan.wanted)

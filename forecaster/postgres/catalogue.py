@@ -4,11 +4,12 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import partial
 
 import polars as pl
 
-from forecaster.frames.schemas import NEWEST_MLDR, RECORDS, TRACK_FACTS
+from forecaster.frames.schemas import NEWEST_MLDR, RECORDS, RECORDS_WITH_DAYS, TRACK_FACTS
 from forecaster.postgres import statements
 from forecaster.postgres.connection import (
     Connection,
@@ -40,6 +41,7 @@ AT_ONCE = 10_000
 _log = logging.getLogger("forecaster")
 
 _SOME = 200  # tracks whose last days tell which days a scan has to keep
+_LAST = (date.max - date(1970, 1, 1)).days  # the last day that Python knows
 
 
 def export_snapshot(connection: Connection, *, first: int | None = None) -> str:
@@ -152,19 +154,37 @@ class Source:
         sql = statements.unusable_rows(self.tables, track_ids)
         return int(self.read(sql)["n"][0])
 
-    def history(self, track_ids: pl.Series) -> History:
-        """Read, in parallel, the last 365 records of each track as one array, and its facts."""
-        statement: Callable[[Tables, pl.Series], str] = statements.history_by_index
+    def history(self, track_ids: pl.Series, *, with_days: bool = False, until: date | None = None) -> History:
+        """Read, in parallel, the last 365 records of each track as one array, and its facts.
+
+        `with_days`: also the days of the records; `until`: as if no later day existed.
+        """
+        statement: Callable[..., str] = statements.history_by_index
         if not self.reads_by_index:
             statement = statements.history_in_one_pass
-        elif (after := self.scanned_after(track_ids)) is not None:
+        elif (after := self.scanned_after(track_ids, until)) is not None:
             layout = self.tables.layout
             whole = (
                 layout is not None and not layout.costs_of_first(len(track_ids) / CONNECTIONS).favour_index
             )
             statement = partial(statements.history_by_scan, after=after, whole=whole)
+        if with_days or until:
+            statement = partial(statement, with_days=with_days, until=until)
         wire = self.read(self._of(statement, track_ids))
         return History(_records(unpacked(wire)), _facts(wire), duplicates=int(wire["duplicates"].sum()))
+
+    def last_day(self) -> date | None:
+        """Find the last day on which any track has a record; None if none has."""
+        layout = self.tables.layout
+        by_index = self.reads_by_index and (layout is None or layout.costs_of_ids().favour_index)
+        found = self.read(
+            statements.last_day_by_index(self.tables)
+            if by_index
+            else statements.last_day_in_one_pass(self.tables)
+        )
+        day = pl.col("day").max().clip(upper_bound=_LAST)
+        last: date | None = found.select(day.cast(pl.Int32).cast(pl.Date)).item()
+        return last
 
     def ends(self, track_ids: pl.Series) -> pl.DataFrame:
         """Group the tracks by the day of their last record: day (since 1970-01-01), number, first (ids)."""
@@ -244,7 +264,7 @@ class Source:
         )
         return not costs.favour_index
 
-    def scanned_after(self, track_ids: pl.Series) -> int | None:
+    def scanned_after(self, track_ids: pl.Series, until: date | None = None) -> int | None:
         """Find the day after which a scan keeps the last records of tracks, if it costs less than lookups.
 
         A track of which these records are not all that counts is looked up as well.
@@ -253,7 +273,7 @@ class Source:
         if layout is None or not self.scans(len(track_ids)):
             return None
         some = track_ids.gather_every(-(-len(track_ids) // _SOME))
-        day, share = self.read(statements.newest_day(self.tables, some)).row(0)
+        day, share = self.read(statements.newest_day(self.tables, some, until)).row(0)
         costs = layout.costs(len(track_ids), scans=CONNECTIONS)
         _log.debug("a scan reads %s of the tracks", "none" if day is None else f"{share or 0:.0%}")
         return int(day) if costs.index * (share or 0) > costs.scan else None
@@ -284,11 +304,13 @@ class Source:
 
 
 def _records(wire: pl.DataFrame) -> pl.LazyFrame:
-    """Select the streams of the tracks that have a record: `RECORDS`. The arrays begin with the newest."""
+    """Select the streams of the tracks that have a record: `RECORDS`, or with their days.
+
+    The arrays that came begin with the newest.
+    """
     has_some = pl.col("streams").list.len() > 0
-    return (
-        wire.lazy().filter(has_some).select("cm_track_id", pl.col("streams").list.reverse()).select(RECORDS)
-    )
+    names = RECORDS_WITH_DAYS if "days" in wire.columns else RECORDS
+    return wire.lazy().filter(has_some).with_columns(pl.col(names[1:]).list.reverse()).select(names)
 
 
 def _facts(wire: pl.DataFrame) -> pl.LazyFrame:

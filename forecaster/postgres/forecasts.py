@@ -11,6 +11,7 @@ from forecaster.frames.casting import Fitted
 from forecaster.postgres.arrays import fits_in_arrays, insert_arrays
 from forecaster.postgres.conditions import UNIQUE_VIOLATION
 from forecaster.postgres.connection import Connection, commit, execute, integer_array, is_far, query
+from forecaster.postgres.intervals import store_intervals
 from forecaster.postgres.rows import Stored, append
 from forecaster.postgres.sifting import SOME, DisturbedError, Sift, store_or_sift
 from forecaster.postgres.stored import has_key, stored_months
@@ -22,7 +23,7 @@ from forecaster.tables import FORECAST_TABLE, FORECASTS, HISTORY, REFUSED
 _FOUND, _TRACKS = "found", "$1"
 
 
-def store_forecasts(
+def store_forecasts(  # noqa: PLR0913 - all of it is one transaction
     connection: Connection,
     tables: Tables,
     forecasts: Fitted,
@@ -31,15 +32,17 @@ def store_forecasts(
     horizon: int,
     replace: bool,
     history: pl.DataFrame | None = None,
+    intervals: pl.DataFrame | None = None,
 ) -> Stored:
     """Store forecasts of whole tracks in one transaction, and commit it.
 
     With `replace`, the tracks' existing forecasts are deleted in the same transaction. In it, too, rows are
-    added to the history: those of the tracks that are stored or have no forecast. Tracks whose rows the
-    server refuses keep what they have. Raises `WriteRefusedError`, with nothing stored, if the table then
+    added to the history: those of the tracks that are stored or have no forecast; and the intervals of the
+    tracks that are stored take the place of those that they had. Tracks whose rows the server refuses keep
+    what they have. Raises `WriteRefusedError`, with nothing stored, if the table then
     holds anything other than what was written.
     """
-    write = _Write(connection, tables, forecasts.rows, horizon, replace, history)
+    write = _Write(connection, tables, forecasts.rows, horizon, replace, history, intervals)
     return store_or_sift(connection, write.directly, write.sifted)
 
 
@@ -54,6 +57,8 @@ class _Write:
     replace: bool
     history: pl.DataFrame | None
     """Rows for the history, of tracks with and without a forecast; None: none is kept."""
+    intervals: pl.DataFrame | None
+    """Rows for `INTERVALS`; None: none are stored."""
 
     def directly(self) -> Stored:
         if len(self.rows):
@@ -62,6 +67,7 @@ class _Write:
                 insert_arrays(self.connection, self.tables, self.rows, horizon=self.horizon)
             else:
                 append(self.connection, self.tables, FORECAST_TABLE, self.rows)
+        self._store_intervals(self._tracks)
         self._check_and_keep(self._tracks)
         commit(self.connection)
         return Stored(len(self.rows), [])
@@ -72,9 +78,15 @@ class _Write:
         got = [*sifted.stored, *sifted.refused]
         taken = self._tracks.filter(~self._tracks.is_in(got))
         self._check_taken(taken)
+        self._store_intervals(sifted.stored)
         self._check_and_keep(sifted.stored, [*sifted.refused])
         commit(self.connection)
         return Stored(len(sifted.stored) * self.horizon, taken.to_list(), sifted.refused)
+
+    def _store_intervals(self, stored: pl.Series) -> None:
+        if self.intervals is not None:
+            rows = self.intervals.filter(pl.col("cm_track_id").is_in(stored.implode()))
+            store_intervals(self.connection, self.tables, rows, horizon=self.horizon)
 
     def _check_and_keep(self, stored: pl.Series, refused: Sequence[int] = ()) -> None:
         """Check that each of these tracks has exactly the months 1 to `horizon` on the server.

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 
 import polars as pl
 
@@ -13,6 +14,7 @@ from forecaster.postgres.connection import integer_array
 from forecaster.postgres.stored import stored_months
 from forecaster.postgres.tables import Tables
 from forecaster.run.config import RunConfig
+from forecaster.run.made_with import MadeWith
 from forecaster.run.report import CAUSES, as_json, stale_in_words
 from forecaster.tables import FORECAST_TABLE, HISTORY, MLDR_TABLE, RUNS, STREAMS_TABLE
 
@@ -50,8 +52,12 @@ class Stored:
         return self.freshness.filter(is_one).select("cm_track_id", "last_date")
 
 
-def read_stored(source: Source, track_ids: pl.Series | None, config: RunConfig, /) -> Stored:
+def read_stored(
+    source: Source, track_ids: pl.Series | None, config: RunConfig, made_with: MadeWith | None = None, /
+) -> Stored:
     """Describe the stored forecasts of these tracks, or of all, and find the stale ones.
+
+    `made_with`: what the run makes its own forecasts with; None: the production model.
 
     Restated days are looked for only to refresh. Without a key of the streams the newest day of each track
     takes a pass over all rows, which only a refresh is worth. With `replace` nothing depends on it.
@@ -59,8 +65,14 @@ def read_stored(source: Source, track_ids: pl.Series | None, config: RunConfig, 
     if config.replace or not (config.refresh or source.reads_by_index):
         return Stored(source.stored(track_ids), None)
     tables = source.tables
-    newest = _newest_by_index(tables) if source.reads_by_index else _newest_in_one_pass(tables, track_ids)
-    found = source.read(_stored_and_fresh(tables, track_ids, config, newest))
+    made_with = made_with or MadeWith(config.parameters)
+    newest = (
+        _newest_by_index(tables, made_with.until)
+        if source.reads_by_index
+        else _newest_in_one_pass(tables, track_ids, made_with.until)
+    )
+    is_other = _is_other(config.parameters, made_with) if config.refresh else "false"
+    found = source.read(_stored_and_fresh(tables, track_ids, is_other, newest))
     names = ["cm_track_id", "made", *CAUSES, "is_other", "last_day"]
     freshness = found.select(
         *names[:-1], last_date=pl.col("last_day").cast(pl.Int32).cast(pl.Date)
@@ -117,22 +129,23 @@ def _with_restated(source: Source, freshness: pl.DataFrame) -> pl.DataFrame:
     return freshness.with_columns(restated=pl.col("cm_track_id").is_in(later.implode()))
 
 
-def _stored_and_fresh(tables: Tables, ids: pl.Series | None, config: RunConfig, newest: str) -> str:
+def _stored_and_fresh(tables: Tables, ids: pl.Series | None, is_other: str, newest: str) -> str:
     """SQL: the columns of `stored_months`, `CAUSES`, is_other, made; `newest`: a join with the streams.
 
-    A forecast without a row in the history is stale if the newest day, or the MLDR, was created later.
+    A forecast without a row in the history is stale if the newest day, or the MLDR, was created later. One of
+    the calibrated model has no MLDR.
     """
     made = f", max({tables.instant(FORECAST_TABLE)}) AS made, max(s.cm_artist_id)::bigint AS artist"
     rated = f", {tables.instant(MLDR_TABLE)} AS at"
     among = statements.among(tables, FORECAST_TABLE, ids)
-    is_other = _is_other(config.parameters) if config.refresh else "false"
+    has_mldr = "(h.parameters #>> '{parameters,model}') IS DISTINCT FROM 'calibrated'"
     return f"""
         SELECT f.cm_track_id, f.rows, f.months, f.first, f.last, {is_other} AS is_other,
                CASE WHEN isfinite(f.made) THEN {statements.microseconds("f.made")} END AS made,
                coalesce(CASE WHEN h.last_date IS NULL THEN {_is_later("n.at")}
                              ELSE n.day <> h.last_date END, false) AS new_streams,
                coalesce(CASE WHEN h.run_id IS NULL THEN {_is_later("m.at")}
-                             ELSE m.mldr IS DISTINCT FROM h.mldr END, false) AS new_mldr,
+                             ELSE m.mldr IS DISTINCT FROM h.mldr AND {has_mldr} END, false) AS new_mldr,
                coalesce({_is_later("n.touched")}, false) AS restated,
                {statements.epoch_day("n.day")} AS last_day
         FROM ({stored_months(tables, more=made)} AND {among} GROUP BY 1) f
@@ -153,25 +166,25 @@ def _known(tables: Tables) -> str:
         WHERE r.started_at = f.made AND k.cm_track_id = f.cm_track_id LIMIT 1"""
 
 
-def _newest_by_index(tables: Tables) -> str:
+def _newest_by_index(tables: Tables, until: date | None) -> str:
     """SQL: join the newest day of each track, and when its row was created; restated days stay unknown."""
     return f"""
         LEFT JOIN LATERAL (
             SELECT s.date AS day, {tables.instant(STREAMS_TABLE)} AS at, NULL::timestamptz AS touched
             FROM {tables.name(STREAMS_TABLE)} s
-            WHERE s.cm_track_id = f.cm_track_id AND {tables.record(STREAMS_TABLE)}
+            WHERE s.cm_track_id = f.cm_track_id AND {tables.record(STREAMS_TABLE)}{statements.up_to(until)}
             ORDER BY s.date DESC LIMIT 1) n ON true"""
 
 
-def _newest_in_one_pass(tables: Tables, ids: pl.Series | None) -> str:
+def _newest_in_one_pass(tables: Tables, ids: pl.Series | None, until: date | None) -> str:
     """SQL: join the newest day of each track, and when one of its rows was created last."""
-    at = tables.instant(STREAMS_TABLE)
+    at, day = tables.instant(STREAMS_TABLE), tables.day(STREAMS_TABLE)
+    counts = f"NOT {tables.unusable(STREAMS_TABLE)}{statements.up_to(until, day)}"
     return f"""
         LEFT JOIN (
             SELECT g.track, g.day, g.touched, g.touched AS at
             FROM (SELECT s.cm_track_id::bigint AS track, max({at}) FILTER (WHERE {at} <= now()) AS touched,
-                         max({tables.day(STREAMS_TABLE)})
-                             FILTER (WHERE NOT {tables.unusable(STREAMS_TABLE)}) AS day
+                         max({day}) FILTER (WHERE {counts}) AS day
                   FROM {tables.name(STREAMS_TABLE)} s
                   WHERE {statements.among(tables, STREAMS_TABLE, ids)} GROUP BY 1) g
         ) n ON n.track = f.cm_track_id"""
@@ -195,10 +208,12 @@ def _is_later(at: str) -> str:
     return f"({at} > f.made AND {at} <= now())"
 
 
-def _is_other(parameters: Parameters) -> str:
+def _is_other(parameters: Parameters, made_with: MadeWith) -> str:
     """SQL: the forecast `f` has more months, or other parameters; one with fewer has its own warning."""
-    ours = _quoted(json.dumps(as_json(parameters)))
+    ours = _quoted(json.dumps(as_json(parameters) | made_with.recorded))
     differs = f"NOT {ours}::jsonb @> (h.parameters -> 'parameters')"
+    if made_with.recorded:  # what is recorded of a forecast of the production model is a part of ours
+        differs += " OR (h.parameters #>> '{parameters,model}') IS NULL"
     return (
         f"(f.months > {parameters.horizon} OR f.months = {parameters.horizon} AND coalesce({differs}, false))"
     )

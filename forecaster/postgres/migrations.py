@@ -12,7 +12,17 @@ from forecaster.model.segments import SEGMENT_STARTS
 from forecaster.postgres.answers import look_up
 from forecaster.postgres.connection import Connection, execute, query, quote_identifier
 from forecaster.postgres.tables import Tables, read_tables
-from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, MLDR_TABLE, RUNS, STREAMS_TABLE, VERSIONS
+from forecaster.tables import (
+    CALIBRATED,
+    FORECAST_TABLE,
+    HISTORY,
+    KEPT,
+    MLDR_TABLE,
+    RUNS,
+    STREAMS_TABLE,
+    VERSIONS,
+    Table,
+)
 
 NEWER_PROGRAM = "use a newer forecaster"
 
@@ -83,9 +93,7 @@ def create_kept(connection: Connection, tables: Tables) -> list[str]:
 
     If both are, they begin with the stored forecasts, as those of one run. The caller commits.
     """
-    created = [name for name in KEPT if name not in tables.columns]
-    for name in created:
-        execute(connection, KEPT[name].ddl(tables.name(name), {}, segments=len(SEGMENT_STARTS)))
+    created = _create(connection, tables, KEPT)
     if set(created) == set(KEPT):
         execute(connection, _TAKE_OVER.format(**_names(tables)))
     elif RUNS.name in created:  # the history still has rows of runs, whose ids must not be given again
@@ -93,6 +101,21 @@ def create_kept(connection: Connection, tables: Tables) -> list[str]:
             f"SELECT setval(pg_get_serial_sequence($1, 'id'), max(run_id)) FROM {tables.name(HISTORY.name)}"
         )
         query(connection, last, (tables.name(RUNS.name),))
+    return created
+
+
+def create_calibrated(connection: Connection, tables: Tables) -> list[str]:
+    """Create the tables of calibrations and of intervals if they are missing; return their names.
+
+    The caller commits.
+    """
+    return _create(connection, tables, CALIBRATED)
+
+
+def _create(connection: Connection, tables: Tables, wanted: Mapping[str, Table]) -> list[str]:
+    created = [name for name in wanted if name not in tables.columns]
+    for name in created:
+        execute(connection, wanted[name].ddl(tables.name(name), {}, segments=len(SEGMENT_STARTS)))
     return created
 
 
@@ -165,5 +188,8 @@ def _names(tables: Tables) -> Mapping[str, str]:
     }
 
 
-MIGRATIONS: Sequence[Migration] = (Migration(1, "record of runs, history of forecasts", create_kept),)
+MIGRATIONS: Sequence[Migration] = (
+    Migration(1, "record of runs, history of forecasts", create_kept),
+    Migration(2, "calibrations, intervals of forecasts", create_calibrated),
+)
 """All migrations in order. Version 0 are the tables of forecaster 0.1.0."""

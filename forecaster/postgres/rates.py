@@ -73,6 +73,9 @@ class Rates:
         """Raise `SchemaMismatchError` for tables that do not fit."""
         tables.check(*TO_RATE, to_write=(MLDR_TABLE,))
 
+    def prepare(self, _source: Source, _config: "RunConfig", _report: "Report", /) -> None:
+        """Do nothing."""
+
     def find(self, source: Source, config: "RunConfig", pending: Pending, report: "Report", /) -> pl.Series:
         """Find the pending artists: on the first attempt in the tables, later those that are not done."""
         if pending.todo is not None:

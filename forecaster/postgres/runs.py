@@ -31,9 +31,6 @@ from forecaster.run.batch import Computed
 from forecaster.run.report import Report
 from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, REFUSED, RUNS, VERSIONS
 
-MODEL = "production"
-"""The name of the model in the record of a run."""
-
 _FOR_THE_REST = 0.4  # seconds that are left, after a signal, to write the report
 _PATIENCE = 5  # seconds of silence of a server after which a failure is not recorded
 _RIGHTS = {
@@ -157,7 +154,7 @@ class RunRecord:
             return None
         selection = {**report.asked, "replace": report.replace, "refresh": report.refresh}
         # The instant as text: around one of its type, the driver sets the time zone, in three statements.
-        values = (report.log_id, self.started_at.isoformat(), version("forecaster"), MODEL)
+        values = (report.log_id, self.started_at.isoformat(), version("forecaster"), report.model)
         after = (json.dumps(selection), self.horizon, socket.gethostname())
         sql = named(_BEGIN, tables, newest=last_applied(tables))
         report.run, *newest = query(writer, sql, (*values, *after, MIGRATIONS[-1].number)).row(0)

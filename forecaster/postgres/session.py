@@ -59,6 +59,10 @@ class Task(Protocol):
         """Raise `SchemaMismatchError` for tables that do not fit."""
         ...
 
+    def prepare(self, source: Source, config: RunConfig, report: Report, /) -> None:
+        """Find out, on the first attempt, what is the same for all tracks or artists, and report it."""
+        ...
+
     def find(self, source: Source, config: RunConfig, pending: Pending, report: Report, /) -> pl.Series:
         """Find the pending ids. On the first attempt, also report what is wrong with the tables."""
         ...
@@ -239,6 +243,7 @@ class DatabaseSession:
 
     def _found(self, stack: ExitStack, source: Source, writer: Connection | None, seen: Look) -> pl.Series:
         """Find what is pending. Meanwhile, record the run, from now to its end, if the database can."""
+        self.task.prepare(source, self.config, self.report)
         find = partial(self.task.find, source, self.config, self.pending, self.report)
         if writer is None or not self.task.leaves_history:
             return find()

@@ -1,6 +1,7 @@
 """The SQL statements that read the catalogue: one function each, of tables and the ids of tracks."""
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 
 import polars as pl
 
@@ -101,15 +102,35 @@ def tracks_among(tables: Tables, ids: Ids) -> str:
               WHERE EXISTS (SELECT FROM {tables.name(STREAMS_TABLE)} s WHERE s.cm_track_id = t.id)) AS t"""
 
 
+def last_day_by_index(tables: Tables) -> list[str]:
+    """Find the last day on which any track has a record, by one lookup per track: day.
+
+    Two queries, of which the later day counts: one for each of `all_tracks_by_index`.
+    """
+    last = f"SELECT s.date {_record_of_track(tables)} ORDER BY s.date DESC LIMIT 1"
+    return [
+        f"SELECT {epoch_day('max(r.date)')} AS day FROM ({tracks}) AS t CROSS JOIN LATERAL ({last}) r"
+        for tracks in all_tracks_by_index(tables)
+    ]
+
+
+def last_day_in_one_pass(tables: Tables) -> str:
+    """Find the same by a scan of all rows."""
+    return f"""
+        SELECT {epoch_day(f"max({tables.day(STREAMS_TABLE)})")} AS day
+        FROM {tables.name(STREAMS_TABLE)} s
+        WHERE s.cm_track_id IS NOT NULL AND NOT {tables.unusable(STREAMS_TABLE)}"""
+
+
 def ends_by_index(tables: Tables, ids: Ids) -> str:
     """Group the tracks by the day of their last record: day, number, first (their lowest ids)."""
     return _grouped(_ends_by_index(tables, ids))
 
 
-def _ends_by_index(tables: Tables, ids: Ids) -> str:
+def _ends_by_index(tables: Tables, ids: Ids, until: date | None = None) -> str:
     return f"""
         SELECT t.id, (SELECT {epoch_day("s.date")} FROM {tables.name(STREAMS_TABLE)} s
-                      WHERE s.cm_track_id = t.id AND {tables.record(STREAMS_TABLE)}
+                      WHERE s.cm_track_id = t.id AND {tables.record(STREAMS_TABLE)}{up_to(until)}
                       ORDER BY s.date DESC LIMIT 1) AS day
         FROM unnest({integer_array(ids)}) AS t (id)"""
 
@@ -160,20 +181,34 @@ def newest_rates(tables: Tables, *, condition: str = "true", more: str = "") -> 
         ORDER BY 1, {tables.newest_first(MLDR_TABLE)}"""
 
 
-def history_by_index(tables: Tables, ids: Ids) -> str:
-    """Read the last records and facts of each track. The cost per track does not grow with its history."""
-    record = _record_of_track(tables)
+def all_rates(tables: Tables) -> str:
+    """Read all MLDR rows of artists: cm_artist_id, mldr, id, created_at (microseconds since 1970, in UTC)."""
+    at = tables.instant(MLDR_TABLE)
+    id_ = f"s.id::{'text' if tables.type(MLDR_TABLE, 'id') == 'uuid' else 'bigint'}"
+    return f"""
+        SELECT s.cm_artist_id::bigint AS cm_artist_id, {tables.finite(MLDR_TABLE, "mldr")} AS mldr,
+               {id_} AS id,
+               CASE WHEN isfinite({at}) THEN {microseconds(at)} END AS created_at
+        FROM {tables.name(MLDR_TABLE)} s WHERE s.cm_artist_id IS NOT NULL"""
+
+
+def history_by_index(tables: Tables, ids: Ids, *, with_days: bool = False, until: date | None = None) -> str:
+    """Read the last records and facts of each track. The cost per track does not grow with its history.
+
+    `with_days`: also the days of these records, as `wire.packed_days`; `until`: only records up to that day.
+    """
+    record = _record_of_track(tables, until)
+    joins = _joins(_newest_records(tables, record, with_days=with_days), record, with_days=with_days)
     return f"""
         SELECT t.id AS cm_track_id, recent.*, newest.cm_artist_id, newest.days_from_release,
                {epoch_day("newest.date")} AS last_day, earliest.training_data_id,
                {epoch_day("earliest.date")} AS first_day, NULL::bigint AS duplicates
         FROM unnest({integer_array(ids)}) AS t (id)
-        CROSS JOIN LATERAL ({_packed(_newest_records(tables, record))}) recent
-        LEFT JOIN LATERAL ({_newest_record(record)}) newest ON true
+        {joins}
         LEFT JOIN LATERAL ({_earliest_record(tables, record)}) earliest ON true"""
 
 
-def newest_day(tables: Tables, ids: Ids) -> str:
+def newest_day(tables: Tables, ids: Ids, until: date | None = None) -> str:
     """Find the day after which most of the tracks that still get rows have all that counts: day, share.
 
     share: of the tracks with a record, those that have `WINDOW` days after it, or none before: a scan from
@@ -182,11 +217,11 @@ def newest_day(tables: Tables, ids: Ids) -> str:
     # By dates alone, which the index of the key holds: these are as many entries as the tracks have records.
     counted = (
         f"SELECT s.date FROM {tables.name(STREAMS_TABLE)} s WHERE s.cm_track_id = e.id "
-        f"AND s.date > '-infinity' AND s.date < 'infinity' ORDER BY s.date DESC LIMIT {WINDOW}"
+        f"AND s.date > '-infinity' AND s.date < 'infinity'{up_to(until)} ORDER BY s.date DESC LIMIT {WINDOW}"
     )
     return f"""
         WITH e AS MATERIALIZED (
-            SELECT e.*, row_number() OVER (ORDER BY e.id) AS n FROM ({_ends_by_index(tables, ids)}) e
+            SELECT e.*, row_number() OVER (ORDER BY e.id) AS n FROM ({_ends_by_index(tables, ids, until)}) e
         ), d AS (
             SELECT (percentile_disc(0.9) WITHIN GROUP (ORDER BY e.day) - {SCANNED_DAYS})::bigint AS day
             FROM e)
@@ -196,21 +231,30 @@ def newest_day(tables: Tables, ids: Ids) -> str:
         FROM d"""
 
 
-def history_by_scan(tables: Tables, ids: Ids, after: int, *, whole: bool = False) -> str:
+def history_by_scan(
+    tables: Tables,
+    ids: Ids,
+    after: int,
+    *,
+    whole: bool = False,
+    with_days: bool = False,
+    until: date | None = None,
+) -> str:
     """Read the same of tables with the key by a scan of the records after a day (since 1970-01-01).
 
     A track without `WINDOW` records after it, and with some before, is read by index; so is one with several
     artists after it, because only the last records count. `whole`: scan all records, to find the first of
     each track; else an index finds it, in one partition after the other.
     """
-    record, since = _record_of_track(tables), f"(DATE '1970-01-01' + {int(after)})"
+    record, since = _record_of_track(tables, until), f"(DATE '1970-01-01' + {int(after)})"
     one_artist = "(g.min_artist_id < g.max_artist_id) IS NOT TRUE"
     scanned = f"""
         SELECT {_streams(tables)} AS daily_streams, {_whole(tables)} AS whole,
-               NULL::bigint AS cm_artist_id
+               NULL::bigint AS cm_artist_id{", s.date" if with_days else ""}
         FROM unnest(t.dates, t.streams) AS s (date, daily_streams)
         WHERE NOT t.is_open ORDER BY s.date DESC LIMIT {WINDOW}"""
-    looked_up = _newest_records(tables, f"{record} AND t.is_open")
+    looked_up = _newest_records(tables, f"{record} AND t.is_open", with_days=with_days)
+    joins = _joins(f"({scanned}) UNION ALL ({looked_up})", record, with_days=with_days)
     recent = f"FILTER (WHERE s.date > {since})"
     scans, earliest = (
         ("true", f"{record} AND s.date = g.first_date") if whole else (f"s.date > {since}", record)
@@ -231,32 +275,50 @@ def history_by_scan(tables: Tables, ids: Ids, after: int, *, whole: bool = False
                          max(s.cm_artist_id) {recent} AS max_artist_id
                   FROM {tables.name(STREAMS_TABLE)} s
                   WHERE {among(tables, STREAMS_TABLE, ids)} AND {scans}
-                        AND NOT {tables.unusable(STREAMS_TABLE)}
+                        AND NOT {tables.unusable(STREAMS_TABLE)}{up_to(until)}
                   GROUP BY s.cm_track_id) g ON g.cm_track_id = t.id
               LEFT JOIN LATERAL ({_earliest_record(tables, earliest)}) earliest ON true) t
-        CROSS JOIN LATERAL ({_packed(f"({scanned}) UNION ALL ({looked_up})")}) recent
-        LEFT JOIN LATERAL ({_newest_record(record)}) newest ON true"""
+        {joins}"""
 
 
-def _record_of_track(tables: Tables) -> str:
+def _record_of_track(tables: Tables, until: date | None = None) -> str:
     return (
-        f"FROM {tables.name(STREAMS_TABLE)} s WHERE s.cm_track_id = t.id AND {tables.record(STREAMS_TABLE)}"
+        f"FROM {tables.name(STREAMS_TABLE)} s "
+        f"WHERE s.cm_track_id = t.id AND {tables.record(STREAMS_TABLE)}{up_to(until)}"
     )
 
 
-def _newest_records(tables: Tables, record: str) -> str:
+def up_to(until: date | None, day: str = "s.date") -> str:
+    """SQL: the rest of a condition, by which no later day counts."""
+    return f" AND {day} <= DATE '{until}'" if until else ""
+
+
+def _joins(rows: str, record: str, *, with_days: bool) -> str:
+    """SQL: the last records of a track, packed, and the newest of them, from which their days count."""
+    newest = f"LEFT JOIN LATERAL ({_newest_record(record)}) newest ON true"
+    if with_days:
+        return f"{newest}\n        CROSS JOIN LATERAL ({_packed(rows, days='newest.date - r.date')}) recent"
+    return f"CROSS JOIN LATERAL ({_packed(rows)}) recent\n        {newest}"
+
+
+def _newest_records(tables: Tables, record: str, *, with_days: bool) -> str:
+    artist = f"s.cm_artist_id{', s.date' if with_days else ''}"
     return f"""
-        SELECT {_streams(tables)} AS daily_streams, {_whole(tables)} AS whole, s.cm_artist_id {record}
+        SELECT {_streams(tables)} AS daily_streams, {_whole(tables)} AS whole, {artist} {record}
         ORDER BY s.date DESC LIMIT {WINDOW}"""
 
 
-def _packed(rows: str) -> str:
+def _packed(rows: str, days: str = "") -> str:
     # The aggregate takes rows in the order of its subquery: no plan puts a node between a LIMIT and an
     # ungrouped aggregate.
     return f"""
         SELECT {wire.packed("r.daily_streams", "r.whole")},
-               min(r.cm_artist_id) < max(r.cm_artist_id) AS has_several_artists
+               min(r.cm_artist_id) < max(r.cm_artist_id) AS has_several_artists{_and_days(days)}
         FROM ({rows}) r"""
+
+
+def _and_days(since: str) -> str:
+    return f", {wire.packed_days(since)}" if since else ""
 
 
 def _newest_record(record: str) -> str:
@@ -269,13 +331,22 @@ def _earliest_record(tables: Tables, record: str) -> str:
     return f"SELECT s.date, {_row_id(tables)} {record} ORDER BY s.date LIMIT 1"
 
 
-def history_in_one_pass(tables: Tables, ids: Ids) -> str:
+def history_in_one_pass(
+    tables: Tables, ids: Ids, *, with_days: bool = False, until: date | None = None
+) -> str:
     """Read the same from tables without the key: sort all rows, and keep one row per day."""
     # The row order of `v` is that of its window, which the grouped aggregates above it keep. Of two
     # rows with equal `created_at` and `id`, the values decide, as in the model. The server writes the rows
     # that it sorts to its disk, so they carry nothing that can be derived from the few that remain.
     is_newest = "FILTER (WHERE v.previous IS DISTINCT FROM v.day)"
     whole = wire.whole("r.value", "double precision")
+    kept = ("streams", "artists", *(["days"] if with_days else []))
+    windows = ", ".join(f"g.{name}[1:{WINDOW}]" for name in kept)
+    day = ", day" if with_days else ""
+    also = f" array_agg(v.day) {is_newest} AS days," if with_days else ""
+    several = "min(r.artist) < max(r.artist) AS has_several_artists"
+    several += _and_days("g.last_day - r.day") if with_days else ""
+    usable = f"NOT {tables.unusable(STREAMS_TABLE)}{up_to(until, tables.day(STREAMS_TABLE))}"
     return f"""
         SELECT t.id AS cm_track_id, recent.*, g.artists[1]::bigint AS cm_artist_id,
                g.days_from_release[1]::int AS days_from_release, g.last_day, g.first_day,
@@ -285,7 +356,7 @@ def history_in_one_pass(tables: Tables, ids: Ids) -> str:
         LEFT JOIN (
             SELECT v.cm_track_id, max(v.day) AS last_day, min(v.day) AS first_day,
                    array_agg(v.daily_streams) {is_newest} AS streams,
-                   array_agg(v.cm_artist_id) {is_newest} AS artists,
+                   array_agg(v.cm_artist_id) {is_newest} AS artists,{also}
                    array_agg(v.days_from_release) FILTER (WHERE v.previous IS NULL) AS days_from_release,
                    array_agg(v.id) {is_newest} AS ids,
                    count(*) FILTER (WHERE v.previous = v.day) AS duplicates
@@ -298,13 +369,13 @@ def history_in_one_pass(tables: Tables, ids: Ids) -> str:
                              {_DAYS_FROM_RELEASE}, s.id, s.created_at,
                              {epoch_day(tables.day(STREAMS_TABLE))} AS day
                       FROM {tables.name(STREAMS_TABLE)} s
-                      WHERE {among(tables, STREAMS_TABLE, ids)} AND NOT {tables.unusable(STREAMS_TABLE)}) r
+                      WHERE {among(tables, STREAMS_TABLE, ids)} AND {usable}) r
             ) v
             GROUP BY v.cm_track_id
         ) g ON g.cm_track_id = t.id
         CROSS JOIN LATERAL (
-            SELECT {wire.packed("r.value", whole)}, min(r.artist) < max(r.artist) AS has_several_artists
-            FROM unnest(g.streams[1:{WINDOW}], g.artists[1:{WINDOW}]) AS r (value, artist)) recent"""
+            SELECT {wire.packed("r.value", whole)}, {several}
+            FROM unnest({windows}) AS r (value, artist{day})) recent"""
 
 
 def days_of_one(tables: Tables, track_id: int) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -41,10 +41,11 @@ from forecaster.postgres.tables import Tables
 from forecaster.process.signals import Cancel, both
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.forecast import forecast, import_the_rest
+from forecaster.run.made_with import PRODUCTION, MadeWith
 from forecaster.run.observe import by_end, observed
 from forecaster.run.report import TRACKS
 from forecaster.run.selection import limited, named
-from forecaster.tables import FORECAST_TABLE, TO_FORECAST
+from forecaster.tables import CALIBRATED, CALIBRATIONS, FORECAST_TABLE, INTERVALS, TO_FORECAST
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -83,8 +84,12 @@ class Database:
         return DatabaseSession(self.dsn, self.schema, Forecasts(), config, report, self.early)
 
 
+@dataclass
 class Forecasts:
     """The task of forecasting every pending track."""
+
+    made_with: MadeWith | None = None
+    """What the forecasts are made with; None before the first attempt."""
 
     subject: ClassVar = TRACKS
     tables: ClassVar = TO_FORECAST
@@ -101,6 +106,19 @@ class Forecasts:
                 hint="create it with `forecaster init` if the data allows it, or run without --engine dask",
             )
 
+    def prepare(self, source: Source, config: "RunConfig", report: "Report", /) -> None:
+        """Find out, on the first attempt, what the forecasts are made with, and put it into the report."""
+        if self.made_with is not None:
+            return
+        if config.model == PRODUCTION and not _may_have_intervals(source, config):
+            self.made_with = MadeWith(config.parameters)
+            return
+        from forecaster.postgres.made_with import find_made_with  # noqa: PLC0415 - a plain run needs none of it
+
+        self.made_with, warnings = find_made_with(source, config)
+        report.warnings += warnings
+        report.made_with(self.made_with)
+
     def find(self, source: Source, config: "RunConfig", pending: Pending, report: "Report", /) -> pl.Series:
         """Find the pending tracks. On the first attempt, also report what is wrong with the tables."""
         among = pl.Series(config.ids, dtype=pl.Int64) if pending.todo is None else pending.todo
@@ -108,7 +126,7 @@ class Forecasts:
         wanted = None if everything else among
         tracks, stored = both(
             lambda: source.tracks(wanted),
-            lambda: freshness.read_stored(source, wanted, config),
+            lambda: freshness.read_stored(source, wanted, config, self.made_with),
             cancel=source.cancel,
         )
         if first:
@@ -154,6 +172,7 @@ class Forecasts:
     ) -> Work[pl.Series, History]:
         """Read the last records of tracks, forecast them, and store them in one transaction."""
         horizon, dsn = config.parameters.horizon, source.dsn
+        made_with = self.made_with or MadeWith(config.parameters)
         run = shared.report.run if writer else None
         sink = ForecastSink(
             dsn,
@@ -165,18 +184,20 @@ class Forecasts:
             run,
             writer,
             refreshed=shared.replaced if config.refresh else None,
+            calibration=made_with.calibration,
         )
         limits = config.plausibility.limits
-        compute = partial(forecast, parameters=config.parameters, limits=limits)
+        compute = partial(forecast, made_with=made_with, limits=limits)
+        catalogue = TrackCatalogue(source, with_days=made_with.needs_days, until=made_with.until)
 
         def elsewhere(_encrypted: bool) -> Work[pl.Series, History]:  # noqa: FBT001 - it holds no secret
             without = replace(dsn, password=None)
-            catalogue = TrackCatalogue(replace(source, dsn=without, readers=None), is_elsewhere=True)
+            there = replace(catalogue, source=replace(source, dsn=without, readers=None), is_elsewhere=True)
             its_own = replace(sink, dsn=without, writer=None, is_elsewhere=True)
-            return Work(catalogue, compute, its_own, None, len)
+            return Work(there, compute, its_own, None, len)
 
         return Work(
-            TrackCatalogue(source),
+            catalogue,
             compute,
             sink,
             shared.report.stages,
@@ -198,6 +219,15 @@ class Forecasts:
                 f"tracks that get no new forecast and keep the stored one: {len(kept):,}, "
                 f"the first is {kept[0]}"
             )
+
+
+def _may_have_intervals(source: Source, config: "RunConfig") -> bool:
+    """Whether the production model can have intervals: if there is a calibration, and a table for them."""
+    tables = source.tables
+    if not config.intervals or not CALIBRATED.keys() <= tables.columns.keys() - tables.unreadable:
+        return False
+    found = source.read(f"SELECT EXISTS (SELECT FROM {tables.name(CALIBRATIONS.name)}) AS found")
+    return config.calibration is not None or bool(found.item())
 
 
 def _observe_known(stored: freshness.Stored, tracks: pl.Series, report: "Report") -> pl.Series:
@@ -231,6 +261,10 @@ class TrackCatalogue:
     source: Source
     is_elsewhere: bool = False
     """Whether this is in a worker, which has the password in its environment."""
+    with_days: bool = False
+    """Whether the model must know the days of the records."""
+    until: date | None = None
+    """The last day of which records count; None: all of them."""
     _mldr: pl.LazyFrame | None = field(default=None, repr=False)
 
     def read(self, track_ids: pl.Series, /) -> History:
@@ -241,11 +275,14 @@ class TrackCatalogue:
         return self._read(self.source, track_ids)
 
     def _read(self, source: Source, track_ids: pl.Series) -> History:
+        read = partial(source.history, track_ids)
+        if self.with_days:
+            read = partial(read, with_days=True, until=self.until)
         if self._mldr is None:
-            history, mldr = both(lambda: source.history(track_ids), source.mldr, cancel=source.cancel)
+            history, mldr = both(read, source.mldr, cancel=source.cancel)
             self._mldr = mldr
         else:
-            history, mldr = source.history(track_ids), self._mldr
+            history, mldr = read(), self._mldr
         facts = history.facts
         if source.tables.type(FORECAST_TABLE, "training_data_id") == "uuid":
             facts = facts.with_columns(uuid_bytes(pl.col("training_data_id")))
@@ -270,6 +307,8 @@ class ForecastSink:
     """`id` of the run in the history; None: it leaves none."""
     writer: Connection | None
     """None in a dry run, and in a worker, where each batch has its own connection."""
+    calibration: str | None = None
+    """Id of the calibration that intervals are from."""
     refreshed: pl.Series | None = field(default=None, repr=False)
     """Tracks whose stored forecast is stale, and replaced. A batch has only such, or none of them."""
     is_elsewhere: bool = False
@@ -345,6 +384,14 @@ class ForecastSink:
         commit(writer)
         return known.filter(~pl.col("cm_track_id").is_in(kept.implode()))
 
+    def _intervals(self, computed: Computed) -> pl.DataFrame | None:
+        if not computed.intervals.width:
+            return None
+        return computed.intervals.with_columns(
+            created_at=pl.lit(self.created_at, dtype=pl.Datetime("us", "UTC")),
+            calibration=pl.lit(self.calibration, dtype=pl.String),
+        ).select(one.name for one in INTERVALS.columns)
+
     def _stored(self, writer: Connection, computed: Computed) -> Done:
         try:
             with statement_errors(self.dsn):
@@ -355,6 +402,7 @@ class ForecastSink:
                     horizon=self.horizon,
                     replace=self.replace,
                     history=None if self.run is None else history_rows(self.run, computed),
+                    intervals=self._intervals(computed),
                 )
         except (ConnectionLostError, StalledError) as error:
             hint = "start again: each track has all its months or none, and the next run completes the rest"

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from forecaster.frames.arrays import np
+
+    _Numbers = np.ndarray[tuple[int], np.dtype[np.generic]]
+    _Ends = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 # Stands in the integers for a number that is none of 32 bits: the next of `others`.
 _ELSEWHERE = -(2**31)
-_LARGEST = 2**31 - 1
+_LARGEST, _LARGEST_SHORT = 2**31 - 1, 2**15 - 1
 _SHORT = ("smallint", "integer")
 
 
@@ -37,6 +42,16 @@ def packed(value: str, whole: str) -> str:
     )
 
 
+def packed_days(since: str) -> str:
+    """SQL aggregate of the days of a group, in the order of its rows: days (bytea).
+
+    `since`: the number of days up to the last one, which comes first. More than 32,767 count as that many.
+    NULL for no rows, and for days of which none is missing.
+    """
+    sent = f"string_agg(int2send(least({since}, {_LARGEST_SHORT})::int2), '')"
+    return f"CASE WHEN max({since}) >= count(*) THEN {sent} END AS days"
+
+
 def packed_ids(id_: str) -> str:
     """SQL aggregate of the ids of all rows: ids (bytea). NULL for no rows."""
     return f"string_agg(int8send({id_}), '') AS ids"
@@ -51,31 +66,55 @@ def unpacked_ids(wire: pl.DataFrame) -> pl.Series:
 
 
 def unpacked(wire: pl.DataFrame) -> pl.DataFrame:
-    """Unpack what `packed` sent: `streams` becomes a list of Float64, empty for NULL; `others` is dropped."""
-    import pyarrow as pa  # noqa: PLC0415
+    """Unpack what `packed` sent: `streams` becomes a list of Float64, empty for NULL; `others` is dropped.
 
-    from forecaster.frames.arrays import np  # noqa: PLC0415 - takes long, and is imported while the server is asked
-
+    With what `packed_days` sent, and `last_day` (since 1970), `days` becomes a list of Int32 as long as that.
+    """
+    np = _numpy()
     numbers, ends = _numbers(wire["streams"], ">i4")
     values = numbers.astype(np.float64)
     values[numbers == _ELSEWHERE] = _numbers(wire["others"], ">f8")[0]
+    found = wire.drop("others").with_columns(_lists("streams", values, ends))
+    return found.with_columns(_lists("days", _days(wire, ends), ends)) if "days" in wire.columns else found
+
+
+def _days(wire: pl.DataFrame, ends: "_Ends") -> "_Numbers":
+    """Unpack what `packed_days` sent, one day for each of the streams."""
+    np = _numpy()
+    sizes = np.diff(ends)
+    since = np.arange(ends[-1]) - np.repeat(ends[:-1], sizes)  # if no day is missing
+    since[np.repeat(wire["days"].is_not_null().to_numpy(), sizes)] = _numbers(wire["days"], ">i2")[0]
+    last = np.repeat(wire["last_day"].cast(pl.Int64).fill_null(0).to_numpy(), sizes)
+    days: _Numbers = (last - since).astype(np.int32)
+    return days
+
+
+def _lists(name: str, values: "_Numbers", ends: "_Ends") -> pl.Series:
+    """Make a column of lists of all values, of which each ends where the next one begins."""
+    import pyarrow as pa  # noqa: PLC0415
+
     # From buffers: to convert an array of NumPy, pyarrow would import pandas.
-    inner = pa.Array.from_buffers(pa.float64(), len(values), [None, pa.py_buffer(values)])
+    type_ = pa.int32() if values.dtype.kind == "i" else pa.float64()
+    inner = pa.Array.from_buffers(type_, len(values), [None, pa.py_buffer(values)])
     lists = pa.Array.from_buffers(
-        pa.large_list(pa.float64()), len(wire), [None, pa.py_buffer(ends)], children=[inner]
+        pa.large_list(type_), len(ends) - 1, [None, pa.py_buffer(ends)], children=[inner]
     )
-    return wire.drop("others").with_columns(pl.Series("streams", lists))
+    return pl.Series(name, lists)
 
 
-def _numbers(
-    column: pl.Series, dtype: str
-) -> tuple["np.ndarray[tuple[int], np.dtype[np.generic]]", "np.ndarray[tuple[int], np.dtype[np.int64]]"]:
+def _numbers(column: pl.Series, dtype: str) -> tuple["_Numbers", "_Ends"]:
     """Return the numbers of all rows, and where in them each row begins, and the last one ends."""
-    from forecaster.frames.arrays import np  # noqa: PLC0415
-
+    np = _numpy()
     binary = column.cast(pl.Binary).rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     _, offsets, data = binary.buffers()
     ends = np.frombuffer(offsets, np.int64)[binary.offset :][: len(binary) + 1]
     numbers = np.frombuffer(data or b"", dtype, count=0 if data is None else -1)
     size = numbers.dtype.itemsize
     return numbers[ends[0] // size : ends[-1] // size], (ends - ends[0]) // size
+
+
+def _numpy() -> "ModuleType":
+    """Import NumPy, which takes long: while the server is asked."""
+    from forecaster.frames.arrays import np  # noqa: PLC0415
+
+    return np

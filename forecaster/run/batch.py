@@ -59,6 +59,8 @@ class Computed:
     known: pl.DataFrame = field(default_factory=pl.DataFrame)
     """What each forecast was made from: `KNOWN`, one row per track of the batch."""
     observed: Observed = field(default_factory=Observed)
+    intervals: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """One row per forecast: cm_track_id, and a list of months for each quantile. Without columns: none."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,15 @@
 """Configuration of a run: selection, parameters, and how to store."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from forecaster.errors import InvalidOptionError
 from forecaster.model.parameters import Parameters
 from forecaster.run.plausible import Plausibility
+
+MAX_STALE_DAYS = 45
+"""Days that a calibration may be older than the run's day without a warning."""
+ModelName = Literal["production", "calibrated", "auto"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,14 @@ class RunConfig:
     """Wait up to this many seconds for another run to end."""
     plausibility: Plausibility = field(default_factory=Plausibility)
     """The checks of what comes in."""
+    model: ModelName = "production"
+    """The model; auto: the one that the calibration has found to suit the catalogue best."""
+    calibration: str | None = None
+    """The id of a calibration, or a file with one. None: the newest as of the run's day."""
+    max_stale_days: int = MAX_STALE_DAYS
+    """Warn of a calibration that is older than this many days."""
+    intervals: bool = True
+    """Whether to store intervals, if there is a calibration."""
 
     def __post_init__(self) -> None:
         if self.limit is not None and not 1 <= self.limit < 2**63:

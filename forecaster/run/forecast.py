@@ -1,7 +1,7 @@
 """Compute the forecasts of a batch: from rows or records to rows in the types of a sink."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from importlib import import_module
 
 import polars as pl
@@ -9,12 +9,11 @@ import polars as pl
 from forecaster.frames.casting import Fitted, fit, fit_or_refuse
 from forecaster.frames.collecting import collect_all
 from forecaster.frames.schemas import KNOWN
-from forecaster.model import build_tracks, forecastable, records_and_facts, skipped
+from forecaster.model import forecastable, records_and_facts, skipped, until
 from forecaster.model.features import clean
-from forecaster.model.parameters import Parameters
-from forecaster.model.projection import project
 from forecaster.process.signals import started
 from forecaster.run.batch import Computed, Fit, History
+from forecaster.run.made_with import MadeWith
 from forecaster.run.observe import by_end, observed, suspicious
 from forecaster.run.plausible import Limits
 from forecaster.run.stages import Stages
@@ -29,15 +28,19 @@ def import_the_rest() -> None:
     started(lambda: [import_module(name) for name in _NEEDED_LATER])
 
 
-def history_of(daily: pl.DataFrame, mldr: pl.LazyFrame, /) -> History:
+def history_of(
+    daily: pl.DataFrame, mldr: pl.LazyFrame, /, *, with_days: bool = False, last: date | None = None
+) -> History:
     """Build the input for forecasts of all tracks in `daily`.
 
-    `daily`: `DAILY_STREAMS`, one row per track and day; `mldr`: `NEWEST_MLDR`.
+    `daily`: `DAILY_STREAMS`, one row per track and day; `mldr`: `NEWEST_MLDR`. `with_days`: also the days of
+    the records; `last`: as if no later day existed.
     """
-    usable, cleaned = collect_all([daily.lazy().select(STREAMS.is_record().sum()), clean(daily.lazy())])
-    records, facts = records_and_facts(daily.lazy(), cleaned.lazy())
-    number = int(usable.item())
-    return History(records, facts, mldr, number - len(cleaned), len(daily) - number)
+    rows, is_record = until(daily.lazy(), last), STREAMS.is_record()
+    counts = [rows.select(is_record.sum()), daily.lazy().select((~is_record).sum())]
+    usable, unusable, cleaned = collect_all([*counts, clean(rows)])
+    records, facts = records_and_facts(daily.lazy(), cleaned.lazy(), with_days=with_days)
+    return History(records, facts, mldr, int(usable.item()) - len(cleaned), int(unusable.item()))
 
 
 def fit_made(forecasts: pl.DataFrame, created_at: datetime, /) -> tuple[Fitted, dict[int, str]]:
@@ -56,21 +59,21 @@ def _fit_made(forecasts: pl.DataFrame) -> Fitted:
 
 
 def forecast(
-    history: History, fit: Fit, stages: Stages, /, *, parameters: Parameters, limits: Limits = _NONE
+    history: History, fit: Fit, stages: Stages, /, *, made_with: MadeWith, limits: Limits = _NONE
 ) -> Computed:
     """Forecast the tracks of a batch: streams per month, rounded to integers, in the types of the sink.
 
     `limits`: thresholds of the checks of plausibility; without them, only the last days are observed.
     """
-    records, facts, mldr = history.records, history.facts, history.mldr
-    tracks = build_tracks(records, facts, mldr, parameters, checkpoint=stages.checkpoint)
+    parameters, tracks = made_with.parameters, made_with.tracks(history, stages)
     with stages.stage("projection") as stage:
-        rows = project(forecastable(tracks), horizon=parameters.horizon)
+        rows = made_with.project(forecastable(tracks))
         is_ahead = pl.col("last_date") > pl.lit(parameters.as_of, dtype=pl.Date)
         counts = tracks.select(pl.len(), ahead=is_ahead.sum())
         known, seen = tracks.select(KNOWN.names()), (by_end(tracks), suspicious(tracks, limits))
-        frames = [rows.with_columns(FORECASTS.rounded_streams()), skipped(tracks), counts, known, *seen]
-        forecasts, left_out, counted, looked_at, *found = collect_all(frames)
+        rounded, intervals = rows.with_columns(FORECASTS.rounded_streams()), made_with.intervals(rows)
+        frames = [rounded, skipped(tracks), counts, known, intervals, *seen]
+        forecasts, left_out, counted, looked_at, bounds, *found = collect_all(frames)
         fitted, refused = fit(forecasts)
         stage.count, looking_ahead = counted.row(0)
     return Computed(
@@ -83,4 +86,5 @@ def forecast(
         looking_ahead or 0,
         looked_at,
         observed(*found),
+        bounds,
     )

@@ -17,6 +17,7 @@ from forecaster.model.mldr import newest_mldr
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.config import RunConfig
 from forecaster.run.forecast import fit_made, forecast, history_of
+from forecaster.run.made_with import PRODUCTION, MadeWith
 from forecaster.run.observe import by_end, observed
 from forecaster.run.report import TRACKS, Report
 from forecaster.run.selection import limited, named
@@ -44,6 +45,11 @@ class Memory:
         """
         if config.refresh:
             raise InvalidOptionError("refresh is not supported: frames do not record what a forecast knew")
+        if config.model != PRODUCTION:
+            raise InvalidOptionError(
+                f"model {config.model} is not supported in memory",
+                hint="use build_forecasts(..., model=calibration)",
+            )
         return MemorySession(self, config, report)
 
     def forecast_tracks(self) -> pl.Series:
@@ -77,7 +83,7 @@ class MemorySession:
             todo = self._find() if self.todo is None else self.todo
         mldr = newest_mldr(conform(self.memory.mldr.lazy(), RATES.frame, name="mldr"))
         limits = self.config.plausibility.limits
-        compute = partial(forecast, parameters=self.config.parameters, limits=limits)
+        compute = partial(forecast, made_with=MadeWith(self.config.parameters), limits=limits)
         sink = MemorySink(self.memory, self.created_at, dry_run=self.config.dry_run)
         catalogue = MemoryCatalogue(self.daily, mldr)
         work = Work(catalogue, compute, sink, self.report.stages, len, overlaps=True)

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from forecaster.run.stages import Stages
 if TYPE_CHECKING:
     from forecaster.model.parameters import Parameters
     from forecaster.run.config import RunConfig
+    from forecaster.run.made_with import MadeWith
 
 PACKAGES: tuple[str, ...] = (
     "forecaster",
@@ -90,6 +91,8 @@ class Report:
     asked: Mapping[str, object] = field(default_factory=dict)
     """The selection and the parameters of the run, as JSON values."""
     as_of: date | None = None
+    model: str = "production"
+    """The name of the model."""
     server: str = ""
     """The version of the server; empty without one."""
     replace: bool = False
@@ -167,6 +170,16 @@ class Report:
         self.asked = asked(config.parameters, config.ids, config.limit)
         self.as_of, self.horizon = config.parameters.as_of, config.parameters.horizon
         self.replace, self.refresh, self.dry_run = config.replace, config.refresh, config.dry_run
+
+    def made_with(self, made_with: "MadeWith") -> None:
+        """Copy what the forecasts are made with, if it is not the production model without intervals."""
+        self.model = made_with.name
+        if made_with.recorded:
+            # The as-of day as it was asked for: else each night's parameters would be others.
+            parameters = as_json(replace(made_with.parameters, as_of=self.as_of))
+            self.asked = {**self.asked, "parameters": parameters | made_with.recorded}
+        if made_with.with_quantiles:
+            self.asked = {**self.asked, "intervals": made_with.calibration}
 
     def add(self, done: Done, /) -> None:
         """Add the outcome of a batch."""

@@ -6,7 +6,7 @@ from forecaster.postgres.connection import commit, connect, query
 from forecaster.postgres.creation import create_key, create_missing
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.lock import take_lock
-from forecaster.postgres.migrations import create_kept, migrate, pending
+from forecaster.postgres.migrations import create_calibrated, create_kept, migrate, pending
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.stored import NOT_GUARANTEED, describe_irregular, has_key, stored_months
 from forecaster.postgres.tables import read_tables
@@ -40,7 +40,8 @@ def initialise(dsn: Dsn, schema: str) -> Initialised:
         tables = read_tables(connection, schema)
         tables.check(*TABLES)
         created += migrate(connection, schema, migrations)
-        created += create_kept(connection, read_tables(connection, schema))
+        tables = read_tables(connection, schema)
+        created += create_kept(connection, tables) + create_calibrated(connection, tables)
         commit(connection)
         if FORECAST_TABLE in created:
             return Initialised(created, [])

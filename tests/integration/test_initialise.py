@@ -15,7 +15,7 @@ from forecaster.postgres.tracks import Database
 from forecaster.run.session import run
 from forecaster.setup.init import initialise
 from forecaster.setup.load import load
-from forecaster.tables import ALL_TABLES, KEPT
+from forecaster.tables import ALL_TABLES, CALIBRATED, KEPT
 from tests import sql
 from tests.tables import create_tables, golden_mldr, golden_streams
 
@@ -45,7 +45,7 @@ def test_tables_that_are_there_are_left_as_they_are(database: Dsn) -> None:
     )
     before = sql.rows(database, f"{columns} ORDER BY 1, 2", "public")
 
-    assert initialise(database, "public").created == ["backtest_artist_mldr", *KEPT]
+    assert initialise(database, "public").created == ["backtest_artist_mldr", *KEPT, *CALIBRATED]
 
     after = sql.rows(database, f"{columns} ORDER BY 1, 2", "public")
     assert [row for row in after if row in before] == before
@@ -67,7 +67,7 @@ def test_the_key_is_created_once_the_data_allow_it(database: Dsn, row_id: str) -
 
     refused = initialise(database, "public")
 
-    assert refused.created == [*KEPT]
+    assert refused.created == [*KEPT, *CALIBRATED]
     assert not is_keyed(database)
     doubled, no_key = refused.warnings
     assert "with a month twice or NULL: 1, the first is 2;" in doubled
@@ -92,7 +92,7 @@ def test_the_key_is_created_once_the_data_allow_it(database: Dsn, row_id: str) -
 def test_a_key_of_another_name_or_order_is_a_key(embedded_database: Dsn, key: str) -> None:
     create_tables(embedded_database, forecast_key=key)
     result = initialise(embedded_database, "public")
-    assert (result.created, result.warnings) == ([*KEPT], [])
+    assert (result.created, result.warnings) == ([*KEPT, *CALIBRATED], [])
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_what_is_not_quite_a_key_is_none(embedded_database: Dsn, not_quite: str)
     create_tables(embedded_database, forecast_key="")
     sql.run(embedded_database, not_quite.format(TABLE))
     assert not is_keyed(embedded_database)
-    assert initialise(embedded_database, "public").created == [*KEPT, KEY]
+    assert initialise(embedded_database, "public").created == [*KEPT, *CALIBRATED, KEY]
     assert is_keyed(embedded_database)
 
 
@@ -160,7 +160,7 @@ def test_without_the_right_to_create_the_key_run_works_and_says_what_is_not_guar
     no_owner: Dsn, database: Dsn
 ) -> None:
     result = initialise(no_owner, "public")
-    assert result.created == [*KEPT]
+    assert result.created == [*KEPT, *CALIBRATED]
     [warning] = result.warnings
     assert f"the {KEY} is missing, because this user does not own the table" in warning
     assert "nothing prevents another program from storing a month twice" in warning

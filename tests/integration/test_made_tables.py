@@ -22,6 +22,18 @@ backtest_artist_mldr
   backtest_artist_daily_training_data_id bigint
   PRIMARY KEY (id)
   UNIQUE (cm_artist_id, created_at, id)
+backtest_forecast_calibration
+  id text NOT NULL
+  created_at timestamp with time zone NOT NULL
+  as_of date NOT NULL
+  form integer NOT NULL
+  tracks bigint NOT NULL
+  origins bigint NOT NULL
+  loss_before double precision
+  loss_after double precision
+  checksum text NOT NULL
+  record text NOT NULL
+  UNIQUE (id)
 backtest_forecast_run
   id bigint NOT NULL IDENTITY d
   log_id text NOT NULL
@@ -83,6 +95,16 @@ backtest_track_streams_forecast_history
   reason text
   months double precision[]
   UNIQUE (run_id, cm_track_id)
+backtest_track_streams_forecast_interval
+  cm_track_id bigint NOT NULL
+  created_at timestamp with time zone NOT NULL
+  calibration text
+  q025 real[] NOT NULL
+  q10 real[] NOT NULL
+  q50 real[] NOT NULL
+  q90 real[] NOT NULL
+  q975 real[] NOT NULL
+  UNIQUE (cm_track_id)
 """
 PARTIAL = "(cm_track_id) WHERE ((daily_streams IS NULL) OR (NOT isfinite(date)))"
 COLUMNS = """

@@ -19,7 +19,16 @@ from forecaster.run.config import RunConfig
 from forecaster.run.session import run
 from forecaster.setup.init import initialise
 from forecaster.setup.load import load
-from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, RUNS, STREAMS_TABLE, TABLES, VERSIONS
+from forecaster.tables import (
+    CALIBRATED,
+    FORECAST_TABLE,
+    HISTORY,
+    KEPT,
+    RUNS,
+    STREAMS_TABLE,
+    TABLES,
+    VERSIONS,
+)
 from forecaster.views.comparison import compared
 from tests import sql
 from tests.tables import create_tables, golden_mldr, golden_streams
@@ -77,7 +86,7 @@ def test_no_row_is_lost_and_the_forecasts_are_taken_over(old: Dsn) -> None:
 
     created = initialise(old, "public").created
 
-    assert created == [*KEPT]
+    assert created == [*KEPT, *CALIBRATED]
     assert contents(old) == before
     assert imported(old, "outcome, tracks, program, horizon") == [("imported", 9, "unknown", 24)]
     known = f"SELECT cm_track_id, as_of, last_date FROM {HISTORY.name} WHERE cm_track_id IN (5, 7)"
@@ -152,20 +161,20 @@ def test_not_while_a_run_is_writing(old: Dsn) -> None:
         take_lock(connection, read_tables(connection, "public"))
         with pytest.raises(LockedError):
             initialise(old, "public")
-    assert initialise(old, "public").created == [*KEPT]
+    assert initialise(old, "public").created == [*KEPT, *CALIBRATED]
 
 
 def test_one_step_after_the_other_or_none(old: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
     """Migrations of later versions: each is applied once, and one that fails undoes all of the command."""
+    first = migrations.MIGRATIONS
 
     def add(column: str) -> Migration:
         def apply(connection: Connection, tables: Tables) -> Sequence[str]:
             execute(connection, f"ALTER TABLE {tables.name(RUNS.name)} ADD {column}")
             return [column.split(maxsplit=1)[0]]
 
-        return Migration(int(column[-1]) + 1, column, apply)
+        return Migration(int(column[-1]) + len(first), column, apply)
 
-    first = migrations.MIGRATIONS
     number = f"SELECT max(number) FROM {VERSIONS.name}"
     monkeypatch.setattr(migrations, "MIGRATIONS", (*first, add("a int DEFAULT 1"), add("b int DEFAULT x 2")))
     with pytest.raises(Exception, match="syntax error"):
@@ -173,11 +182,35 @@ def test_one_step_after_the_other_or_none(old: Dsn, monkeypatch: pytest.MonkeyPa
     assert sql.rows(old, f"SELECT * FROM pg_tables WHERE tablename = '{VERSIONS.name}'") == []
 
     monkeypatch.setattr(migrations, "MIGRATIONS", (*first, add("a int DEFAULT 1")))
-    assert initialise(old, "public").created == [*KEPT, "a"]
+    assert initialise(old, "public").created == [*KEPT, *CALIBRATED, "a"]
     monkeypatch.setattr(migrations, "MIGRATIONS", (*first, add("a int DEFAULT 1"), add("b int DEFAULT 2")))
     assert initialise(old, "public").created == ["b"]
-    assert sql.rows(old, number) == [(3,)]
+    assert sql.rows(old, number) == [(len(first) + 2,)]
     assert imported(old, "a, b") == [(1, 2)]
+
+
+def test_the_second_version_adds_calibrations_and_intervals(old: Dsn) -> None:
+    """To tables of the first one, whose history stays as it is."""
+    initialise(old, "public")
+    run(Database(old), RunConfig(replace=True))
+    for table in CALIBRATED:
+        sql.run(old, f"DROP TABLE {table}")
+    sql.run(old, f"DELETE FROM {VERSIONS.name} WHERE number = 2")
+    kept = [f"SELECT t::text FROM {table} t ORDER BY 1" for table in (*TABLES, *KEPT)]
+    before = [sql.rows(old, rows) for rows in kept]
+
+    assert initialise(old, "public").created == [*CALIBRATED]
+
+    assert [sql.rows(old, rows) for rows in kept] == before
+    assert sql.rows(old, f"SELECT number FROM {VERSIONS.name} ORDER BY 1") == [(1,), (2,)]
+
+
+@pytest.mark.parametrize("table", CALIBRATED)
+def test_one_of_them_that_was_dropped_is_created_again(old: Dsn, table: str) -> None:
+    initialise(old, "public")
+    sql.run(old, f"DROP TABLE {table}")
+    assert initialise(old, "public").created == [table]
+    assert initialise(old, "public").created == []
 
 
 def test_tables_of_a_newer_version_are_refused(old: Dsn) -> None:

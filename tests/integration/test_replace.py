@@ -17,7 +17,7 @@ from forecaster.run.config import RunConfig
 from forecaster.run.session import run
 from forecaster.setup.init import initialise as init
 from forecaster.setup.load import load
-from forecaster.tables import KEPT
+from forecaster.tables import CALIBRATED, KEPT
 from tests import sql
 from tests.conftest import Cli
 from tests.tables import create_tables, golden_mldr, golden_streams, initialise
@@ -135,7 +135,7 @@ def test_what_other_systems_left_is_said_left_alone_and_mended(database: Dsn) ->
         assert "with a month twice or NULL: 1, the first is 1;" in said
         assert "with gaps or fewer than 24 months: 2, the first is 2;" in said
         assert "unique key" in said
-    assert initialised.created == [*KEPT]
+    assert initialised.created == [*KEPT, *CALIBRATED]
     assert report.rows == 0
     assert sql.rows(database, PER_TRACK) == broken
 

@@ -10,7 +10,6 @@ import pytest
 from distributed.protocol import pickle as dask_pickle
 
 from forecaster.errors import InvalidOptionError, WorkerError
-from forecaster.model.parameters import Parameters
 from forecaster.parquet.buckets import BucketCatalogue, BucketSink, work_on
 from forecaster.parquet.catalogue import Catalogue
 from forecaster.parquet.layout import Bucket
@@ -72,7 +71,7 @@ def test_a_password_in_the_task_would_be_seen(embedded_database: Dsn) -> None:
 
 def work_of(mldr: str) -> Work[Bucket, History]:
     catalogue = BucketCatalogue(Catalogue("/data/streams", mldr, None), None)
-    sink = BucketSink(catalogue, None, Parameters(), datetime.now(UTC))
+    sink = BucketSink(catalogue, None, datetime.now(UTC))
     return work_on(catalogue, sink, {})
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import date
 from itertools import pairwise
 
 import polars as pl
@@ -82,17 +83,18 @@ def read_by(dsn: Dsn, layout: Layout | None = None) -> Iterator[Source]:
         yield replace(source, tables=replace(source.tables, layout=known))
 
 
-def plain(dsn: Dsn) -> pl.DataFrame:
-    """The streams that count of each track, as a plain SELECT finds them, the oldest first."""
+def plain(dsn: Dsn, until: str = "9999-12-31") -> pl.DataFrame:
+    """The streams that count of each track, and their days, as a plain SELECT finds them, oldest first."""
     rows = sql.rows(
         dsn,
-        f"""SELECT cm_track_id::bigint, array_agg(daily_streams::float8 ORDER BY date) FROM (
+        f"""SELECT cm_track_id::bigint, array_agg(daily_streams::float8 ORDER BY date),
+                   array_agg(date - DATE '1970-01-01' ORDER BY date) FROM (
                 SELECT *, row_number() OVER (PARTITION BY cm_track_id ORDER BY date DESC) AS n FROM {STREAMS}
-                WHERE daily_streams IS NOT NULL AND isfinite(date)) r
+                WHERE daily_streams IS NOT NULL AND isfinite(date) AND date <= '{until}') r
             WHERE n <= {WINDOW} GROUP BY 1 ORDER BY 1""",
     )
-    schema: dict[str, pl.DataType] = {"cm_track_id": pl.Int64(), "streams": pl.List(pl.Float64)}
-    return pl.DataFrame(rows, schema=schema, orient="row")
+    lists: dict[str, pl.DataType] = {"streams": pl.List(pl.Float64), "days": pl.List(pl.Int32)}
+    return pl.DataFrame(rows, schema={"cm_track_id": pl.Int64(), **lists}, orient="row")
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +139,8 @@ def test_numbers_are_the_same_in_every_layout_by_every_reader(
     make(database, key=key, order=order, parts=parts, cm_id=cm_id)
     expected = plain(database)
     days = []
+    until = date(2024, 6, 30)
+    cut = plain(database, f"{until}")
     for layout in [CHEAP_INDEX, CHEAP_SCAN, CHEAP_WINDOW]:
         assert layout.costs_of_first(len(IDS) / 2).favour_index == (layout is not CHEAP_SCAN)
         with read_by(database, layout) as source:
@@ -146,7 +150,15 @@ def test_numbers_are_the_same_in_every_layout_by_every_reader(
             history = source.history(IDS)
             days.append(source.days(IDS).sort("cm_track_id", "date"))
             assert source.tracks().to_list() == [*TRACKS]
-        assert_frame_equal(history.records.sort("cm_track_id").collect(), expected)
+            assert source.last_day() == date(2999, 12, 31)
+            with_days = source.history(IDS, with_days=True)
+            known = source.history(IDS, with_days=True, until=until)
+        assert_frame_equal(history.records.sort("cm_track_id").collect(), expected.drop("days"))
+        assert_frame_equal(with_days.records.sort("cm_track_id").collect(), expected)
+        assert_frame_equal(with_days.facts.collect(), history.facts.collect())
+        assert_frame_equal(known.records.sort("cm_track_id").collect(), cut)
+        ends = known.facts.drop_nulls("last_date").sort("cm_track_id").collect()["last_date"]
+        assert ends.to_physical().to_list() == cut["days"].list.last().to_list()
         found = history.facts.sort("cm_track_id").collect()
         names = ("cm_track_id", "training_data_id", "has_several_artists", "cm_artist_id")
         assert {track: tuple(others) for track, *others in found.select(names).iter_rows()} == facts

@@ -59,6 +59,21 @@ def test_round_trip(tracks: Sequence[Sequence[float] | None]) -> None:
     assert unpacked(wire[1:])["streams"].to_list() == received["streams"].to_list()[1:]
 
 
+def test_days() -> None:
+    """Sent where one is missing; where none is, they follow from the last one."""
+    back = [[0, 1, 2], [0, 2, 3], [], [0, 400, 32767]]
+    sent_days = [None, struct.pack(">3h", *back[1]), None, struct.pack(">3h", *back[3])]
+    wire = sent([[1.0] * len(days) for days in back]).with_columns(
+        pl.Series("days", sent_days, dtype=pl.Binary), pl.Series("last_day", [100, 200, None, 40_000])
+    )
+    days = unpacked(wire)["days"]
+    assert days.dtype == pl.List(pl.Int32)
+    assert days.to_list() == [[100, 99, 98], [200, 198, 197], [], [40_000, 39_600, 7_233]]
+    assert unpacked(wire[1:])["days"].to_list() == days.to_list()[1:]
+    assert unpacked(wire.with_columns(days=pl.lit(None))[:1])["days"].to_list() == [[100, 99, 98]]
+    assert unpacked(wire[:0])["days"].to_list() == []
+
+
 @pytest.mark.parametrize("ids", [[], [7], [1, -(2**63), 2**63 - 1]])
 def test_ids(ids: list[int]) -> None:
     packed = struct.pack(f">{len(ids)}q", *ids) if ids else None

@@ -1,0 +1,126 @@
+"""A calibration in words and tables."""
+
+import math
+from collections.abc import Iterator
+
+from forecaster.cli.grid import Grid
+from forecaster.model.calibrated.calibration import Calibration
+from forecaster.model.calibrated.rates import GROUPS, LENGTHS
+from forecaster.model.calibrated.uncertainty import LEVELS, MEASURED, PRIOR_ORIGINS, student_t
+from forecaster.model.parameters import DAYS_PER_MONTH
+from forecaster.process.numbers import counted
+
+_NAMES = {"0-6": "0 to 6", "6-12": "6 to 12", "12-": "12 and more"}
+
+
+def told(calibration: Calibration) -> Iterator[str]:
+    """Yield the lines that say what was found."""
+    since = f", days from {calibration.first_day}" if calibration.first_day else ""
+    yield f"calibration {calibration.id}: {calibration.tracks:,} tracks{since} to {calibration.as_of}"
+    yield ""
+    yield from _rates(calibration)
+    yield ""
+    yield from _rows(calibration)
+    yield from _choice(calibration)
+    yield ""
+    yield from _errors(calibration)
+    yield ""
+    yield from trust(calibration)
+
+
+def trust(calibration: Calibration) -> Iterator[str]:
+    """Say how far the catalogue's own past carries the figures."""
+    first, origins = calibration.first_day, calibration.origins
+    days = (calibration.as_of - first).days + 1 if first else 0
+    history = f"{days // DAYS_PER_MONTH:,} months of history"
+    if not origins:
+        yield f"{history}: no origin of its own; intervals rest on other catalogues alone"
+        return
+    independent = (origins[0] - origins[-1]).days / (DAYS_PER_MONTH * MEASURED) + 1
+    rest = "other catalogues" if independent < PRIOR_ORIGINS else "this catalogue"
+    number = counted(len(origins), "origin")
+    yield f"{history}: {number}, {independent:.1f} independent ones over {MEASURED} months;"
+    yield f"intervals rest mostly on {rest}"
+
+
+def _rates(calibration: Calibration) -> Iterator[str]:
+    yield "decay rates per month by age (above 0: streams fall), with the number of tracks"
+    rates = calibration.rates
+    names = [_NAMES.get(group, group) for group in GROUPS]
+    grid = Grid(["over", *names, "all ages"], left={"over"})
+    yield from grid.lines(
+        [
+            [
+                f"{weeks} weeks",
+                *(f"{rate:.4f} ({number:,})" for rate, number in zip(of, complete, strict=True)),
+                f"{whole:.4f} ({sum(complete):,})",
+            ]
+            for weeks, of, complete, whole in zip(
+                LENGTHS, rates.rates, rates.complete, rates.whole, strict=True
+            )
+        ]
+    )
+
+
+def _rows(calibration: Calibration) -> Iterator[str]:
+    rows, held_out = calibration.rows, calibration.rows_loss
+    if rows.fitted is None:
+        yield "rows: the shipped ones"
+    else:
+        yield f"rows: the shipped ones, and one fitted to this catalogue with weight {rows.weight:.2f}"
+    if held_out.before is not None and held_out.after is not None:
+        yield (
+            f"  loss on {held_out.origins} origins held out in time: {held_out.before:.3f} with the shipped "
+            f"rows, {held_out.after:.3f} with the fitted one"
+        )
+
+
+def _choice(calibration: Calibration) -> Iterator[str]:
+    choice = calibration.choice
+    why = "measured on its own origins" if choice.is_measured else "the default: too little history"
+    yield f"model: {_model(choice.weight)}, from the last {choice.level} days ({why})"
+    flat = [
+        ("the last {} days go on", level, loss) for level, loss in zip((7, 30), choice.flat, strict=False)
+    ]
+    cells = [
+        [_model(one.weight), f"{one.level}", *map(_number, (one.loss, one.mean, one.worst))]
+        for one in choice.tried
+    ]
+    cells += [[name.format(level), f"{level}", _number(loss), "", ""] for name, level, loss in flat]
+    if cells:
+        yield ""
+        yield "loss = 0.7 x mean + 0.3 x worst WAPE over the origins"
+        yield from Grid(["model", "days", "loss", "mean", "worst"], left={"model"}).lines(cells)
+
+
+def _errors(calibration: Calibration) -> Iterator[str]:
+    choice = calibration.choice
+    errors = calibration.errors_of(choice.weight, choice.level)
+    origins = {own.month: own.origins for own in errors.own}
+    yield "how sure: range around the forecast of a month (tracks of 6 months and more)"
+    grid = Grid(["month", "a track, 80 %", "a track, 95 %", "the total, 80 %", "origins"])
+    yield from grid.lines(
+        [
+            [
+                f"{month}",
+                *(_range(errors.half_width(level, month, young=False)) for level in LEVELS),
+                _range(student_t(LEVELS[0], errors.df(month)) * errors.sigma(month)),
+                f"{origins.get(month, 0)}",
+            ]
+            for month in range(1, MEASURED + 1)
+        ]
+    )
+
+
+def _model(weight: float) -> str:
+    if weight in (0, 1):
+        return "calibrated" if weight else "production"
+    return f"blend, {weight:.0%} calibrated"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _range(half: float) -> str:
+    return f"-{1 - math.exp(-half):.0%} +{math.expm1(half):.0%}"

@@ -1,0 +1,28 @@
+"""Check of the calibrations: whether the newest is usable, and how old it is."""
+
+from collections.abc import Iterator
+
+from forecaster.doctor.checks import check
+from forecaster.doctor.context import Context
+from forecaster.doctor.findings import Seen
+from forecaster.postgres.calibrations import newest_calibration
+from forecaster.run.config import MAX_STALE_DAYS
+from forecaster.tables import CALIBRATIONS
+
+
+@check("calibration", order=175)
+def calibration(context: Context) -> Iterator[Seen]:
+    """Check the newest calibration, where there is one: most runs need none."""
+    tables = context.tables
+    if not context.can_count or CALIBRATIONS.name not in tables.columns.keys() - tables.unreadable:
+        return
+    newest = newest_calibration(context.query, tables)
+    if newest is None:
+        return
+    last = context.source.last_day()
+    age = (last - newest.as_of).days if last else 0
+    if age > MAX_STALE_DAYS:
+        found = f"the newest, {newest.id}, is {age:,} days older than the newest day {last}"
+        yield "warning", found, context.command("calibrate")
+    else:
+        yield "ok", f"the newest is {newest.id}", None

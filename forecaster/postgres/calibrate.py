@@ -1,0 +1,116 @@
+"""Calibrate on the tables of a database: batch by batch, and store the record."""
+
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from forecaster.errors import CalibrationError
+from forecaster.model.calibrated.calibrate import RowsAsked, calibration_from
+from forecaster.model.calibrated.calibration import Calibration
+from forecaster.model.calibrated.past import PastSums
+from forecaster.model.parameters import AgeFrom
+from forecaster.postgres import statements
+from forecaster.postgres.calibrations import check_calibrations, store_calibration
+from forecaster.postgres.catalogue import Source, open_source, slices
+from forecaster.postgres.connection import commit, connect, query
+from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.rights import check_rights
+from forecaster.postgres.server import check_writable
+from forecaster.postgres.tables import read_tables
+from forecaster.process.signals import both
+from forecaster.run.report import Subject
+from forecaster.scoring.calibrating import past_sums
+from forecaster.tables import CALIBRATIONS, MLDR_TABLE, STREAMS_TABLE
+
+if TYPE_CHECKING:
+    from forecaster.run.report import Report
+
+BATCH = 1_000
+"""Tracks whose days are read at once. Memory holds two batches: one is read while the other is summed up."""
+
+
+@dataclass(frozen=True)
+class Calibrating:
+    """What to calibrate."""
+
+    as_of: date | None = None
+    """The last day that counts; None: the newest day of the catalogue."""
+    rows: RowsAsked = "auto"
+    age_from: AgeFrom = "release"
+
+
+def calibrate(dsn: Dsn, schema: str, asked: Calibrating, report: "Report") -> tuple[Calibration, bool]:
+    """Calibrate on all tracks, and store the record; also return whether it was not there before.
+
+    Raises `CalibrationError` without a record to learn from, `SchemaMismatchError` for tables that do not
+    fit, `DatabaseError` for rights that are missing.
+    """
+    with report.stages.stage("connect"):
+        _check_target(dsn, schema)
+    with open_source(dsn, schema, needed=(STREAMS_TABLE, MLDR_TABLE)) as source:
+        with report.stages.stage("connect"):
+            as_of, tracks = asked.as_of or source.last_day(), source.tracks()
+        if as_of is None:
+            raise CalibrationError("there is no record", hint="`forecaster load` loads daily streams")
+        report.pending = len(tracks)
+        sums = _summed(source, tracks, as_of, asked.age_from, report)
+    if sums.first_day is None:
+        raise CalibrationError(f"there is no record up to {as_of}", hint="choose a later day")
+    with report.stages.stage("fit"):
+        calibration = calibration_from(sums, as_of=as_of, rows=asked.rows)
+    with report.stages.stage("write"):
+        return calibration, store(dsn, schema, calibration)
+
+
+def store(dsn: Dsn, schema: str, calibration: Calibration) -> bool:
+    """Store a calibration in the tables of a schema; return whether it was not there before."""
+    _check_target(dsn, schema)
+    with connect(dsn) as connection:
+        is_new = store_calibration(connection, read_tables(connection, schema), calibration)
+        commit(connection)
+    return is_new
+
+
+def _check_target(dsn: Dsn, schema: str) -> None:
+    """Raise what would prevent a calibration from being stored."""
+    with connect(dsn) as connection:
+        check_writable(connection)
+        tables = read_tables(connection, schema)
+        check_calibrations(partial(query, connection), tables)
+        check_rights(connection, tables, {CALIBRATIONS.name: ("SELECT", "INSERT")})
+
+
+def _summed(source: Source, tracks: pl.Series, as_of: date, age_from: AgeFrom, report: "Report") -> PastSums:
+    """Sum up all tracks. While the days of some are summed up, those of the next are read."""
+    mldr = source.read(statements.all_rates(source.tables))
+    rates = mldr.with_columns(pl.col("created_at").cast(pl.Datetime("us", "UTC"))).lazy()
+    sums = PastSums.none()
+
+    def read(batch: pl.Series) -> pl.DataFrame:
+        with report.stages.stage("read") as stage:
+            stage.count = len(batch)
+            return source.days(batch).filter(pl.col("date") <= as_of).sort("cm_track_id", "date")
+
+    def sum_up(days: pl.DataFrame, number: int) -> PastSums:
+        with report.stages.stage("origins") as stage:
+            stage.count = number
+            return past_sums(days, rates, as_of=as_of, age_from=age_from)
+
+    batches = slices(tracks, BATCH)
+    days = read(batches[0])
+    for batch, following in zip(batches, [*batches[1:], None], strict=True):
+        add = partial(sum_up, days, len(batch))
+        if following is None:
+            return sums + add()
+        more, days = both(add, partial(read, following), cancel=source.cancel)
+        sums += more
+    return sums
+
+
+CALIBRATION = Subject(
+    "tracks", "cm_track_id", "calibrated", pl.Schema(), ("connect", "read", "origins", "fit", "write")
+)
+"""The subject of a report that follows it."""

@@ -1,0 +1,83 @@
+"""Calibrations in files, and what a run makes its forecasts with if it has one."""
+
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+
+from forecaster.errors import BadFileError
+from forecaster.files.atomic import write_text
+from forecaster.files.paths import refusing
+from forecaster.model.calibrated.calibration import Calibration
+from forecaster.model.calibrated.uncertainty import Errors, with_quantiles
+from forecaster.run.config import RunConfig
+from forecaster.run.made_with import PRODUCTION, MadeWith
+
+_ENDING = ".json"
+
+
+def is_file(named: str) -> bool:
+    """Whether this names a file with a calibration, and not the id of one that is stored."""
+    return named.endswith(_ENDING) or "/" in named
+
+
+def read_file(path: str) -> Calibration:
+    """Read a calibration. Raises `BadFileError` if it is unreadable, `CalibrationError` if it is none."""
+    with refusing(path, "read"):
+        data = Path(path).read_bytes()
+    try:
+        return Calibration.from_json(data.decode(), name=path)
+    except UnicodeDecodeError:
+        raise BadFileError(f"{path} is not a calibration: it is not text in UTF-8") from None
+
+
+def write_file(calibration: Calibration, path: Path) -> None:
+    """Write a calibration, completely or not at all. Raises `BadFileError` like `write_text`."""
+    write_text(f"{calibration.to_json()}\n", path)
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """Adds the quantiles to forecasts that are not rounded."""
+
+    errors: Errors
+    horizon: int
+
+    def __call__(self, forecasts: pl.LazyFrame, /) -> pl.LazyFrame:
+        """Add them."""
+        return with_quantiles(forecasts, self.errors, horizon=self.horizon)
+
+
+def made_with(
+    calibration: Calibration, config: RunConfig, as_of: date | None, /, *, intervals: bool
+) -> MadeWith:
+    """Return what the forecasts of a run are made with if it has this calibration.
+
+    `as_of`: the newest as-of date of the catalogue; `intervals`: whether there are to be intervals, which are
+    all that the production model takes from it. Raises `InvalidOptionError` for an as-of date before that of
+    the calibration.
+    """
+    parameters, horizon = config.parameters, config.parameters.horizon
+    if config.model == PRODUCTION:
+        errors = calibration.errors_of(0.0, parameters.level)
+        return MadeWith(
+            parameters,
+            with_quantiles=Quantiles(errors, horizon) if intervals else None,
+            calibration=calibration.id,
+        )
+    model = calibration.chosen() if config.model == "auto" else calibration.using()
+    return MadeWith(
+        model.parameters(replace(parameters, as_of=parameters.as_of or as_of)),
+        model,
+        is_past=parameters.as_of is not None,
+        with_quantiles=Quantiles(model.errors, horizon) if intervals else None,
+        calibration=calibration.id,
+    )
+
+
+def stale(calibration: Calibration, as_of: date | None, config: RunConfig, /) -> list[str]:
+    """Warn of a calibration that is older than the run allows."""
+    age = (as_of - calibration.as_of).days if as_of else 0
+    older = f"{age:,} days older than the as-of day {as_of}: `forecaster calibrate` makes a newer one"
+    return [f"calibration {calibration.id} is {older}"] if age > config.max_stale_days else []

@@ -1,0 +1,97 @@
+"""What the forecasts of a run are made with: the model, its calibration, the as-of day, the error figures."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from forecaster.model import build_tracks
+from forecaster.model.parameters import DAYS_PER_MONTH, Parameters
+from forecaster.model.projection import project
+from forecaster.run.batch import History
+from forecaster.run.stages import Stages
+from forecaster.tables import QUANTILES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import date
+
+    from forecaster.model.calibrated.forecast import Model
+
+PRODUCTION = "production"
+"""The name of the model that needs no calibration."""
+
+
+@dataclass(frozen=True)
+class MadeWith:
+    """By default, the production model without intervals."""
+
+    parameters: Parameters = field(default_factory=Parameters)
+    """With one as-of date for all tracks, if there is a `model`."""
+    model: "Model | None" = None
+    """With its calibration; None: the production model alone."""
+    is_past: bool = False
+    """Whether there may be days after the as-of date, which do not count."""
+    with_quantiles: "Callable[[pl.LazyFrame], pl.LazyFrame] | None" = None
+    """Adds `QUANTILES` to forecasts that are not rounded; None: no intervals."""
+    calibration: str | None = None
+    """Id of the calibration that the model or the error figures are from."""
+
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+        if self.model is None or self.model.weight == 0:
+            return PRODUCTION
+        return "calibrated" if self.model.weight == 1 else "blend"
+
+    @property
+    def needs_days(self) -> bool:
+        """Whether the model must know the days of the records."""
+        return self.model is not None or self.parameters.level != DAYS_PER_MONTH
+
+    @property
+    def needs_mldr(self) -> bool:
+        """Whether MLDRs make a difference."""
+        return self.model is None or self.model.needs_mldr
+
+    @property
+    def until(self) -> "date | None":
+        """The last day of which records count; None: all of them."""
+        return self.parameters.as_of if self.model and self.is_past else None
+
+    @property
+    def recorded(self) -> dict[str, object]:
+        """What a record of the run says of the model: nothing of the production model."""
+        if self.model is None:
+            return {}
+        return {
+            "model": self.name,
+            "calibration": self.calibration,
+            "weight": self.model.weight,
+            "level": self.model.level,
+        }
+
+    def tracks(self, history: History, stages: Stages, /) -> pl.LazyFrame:
+        """Compute one row per track: everything that decides its forecast, or its reason for having none."""
+        given = (history.records, history.facts, history.mldr, self.parameters)
+        if self.model is None:
+            return build_tracks(*given, checkpoint=stages.checkpoint)
+        tracks = self.model.tracks(*given, checkpoint=stages.checkpoint)
+        return tracks if self.needs_mldr else tracks.with_columns(mldr=pl.lit(None, dtype=pl.Float64))
+
+    def project(self, tracks: pl.LazyFrame, /) -> pl.LazyFrame:
+        """Forecast the months of tracks that get a forecast."""
+        horizon = self.parameters.horizon
+        if self.model is None:
+            return project(tracks, horizon=horizon, level=self.parameters.level)
+        return self.model.project(tracks, horizon=horizon)
+
+    def intervals(self, rows: pl.LazyFrame, /) -> pl.LazyFrame:
+        """Compute the intervals of forecasts that are not rounded: one row per track, with lists of months.
+
+        cm_track_id, and the columns `QUANTILES`. If there are none, an empty frame.
+        """
+        if self.with_quantiles is None:
+            return pl.LazyFrame()
+        bounds = pl.col(QUANTILES).cast(pl.Float32).sort_by("month")
+        return self.with_quantiles(rows).group_by("cm_track_id").agg(bounds)

@@ -1,0 +1,139 @@
+"""`forecaster calibrate`: the same record as from frames, kept, shown, exported and imported."""
+
+import json
+from datetime import date, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from forecaster import calibrate as calibrate_frames
+from forecaster.model.calibrated.calibration import Calibration
+from forecaster.model.parameters import Parameters
+from forecaster.postgres import calibrate as module
+from forecaster.postgres.calibrate import CALIBRATION, Calibrating, calibrate
+from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
+from forecaster.run.report import Report
+from forecaster.run.session import run
+from forecaster.setup.load import load
+from forecaster.tables import CALIBRATIONS, FORECAST_TABLE, INTERVALS, STREAMS_TABLE
+from tests import sql
+from tests.conftest import Cli
+from tests.forecasts import stored
+from tests.tables import DROP_DAY_KEY, GOLDEN, golden_mldr, golden_streams, initialise, load_golden, made_once
+
+STREAMS = golden_streams().filter(pl.col("cm_track_id") <= 60)
+D: date = STREAMS["date"].max()  # type: ignore[assignment]
+
+
+@pytest.fixture
+def catalogue(embedded_database: Dsn) -> Dsn:
+    def make(new: Dsn) -> None:
+        initialise(new)
+        load(new, "public", streams=STREAMS, mldr=golden_mldr())
+
+    made_once(embedded_database, "first_sixty", make)
+    return embedded_database
+
+
+def of_tables(dsn: Dsn, **asked: object) -> Calibration:
+    found, _ = calibrate(dsn, "public", Calibrating(**asked), Report(CALIBRATION))  # type: ignore[arg-type]
+    return found
+
+
+@pytest.mark.parametrize(("batch", "key"), [(1_000, True), (7, True), (7, False)])
+def test_is_that_of_the_frames(
+    catalogue: Dsn, batch: int, *, key: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not key:
+        sql.run(catalogue, DROP_DAY_KEY)
+    monkeypatch.setattr(module, "BATCH", batch)
+    now = golden_mldr().with_columns(created_at=pl.lit(D + timedelta(400)))  # no origin knows them
+    assert of_tables(catalogue) == calibrate_frames(STREAMS.lazy(), now.lazy())
+
+
+@pytest.mark.parametrize("cutoff", [date(2022, 7, 1), date(2022, 10, 1), date(2023, 1, 1)])
+def test_the_golden_forecasts(embedded_database: Dsn, cutoff: date) -> None:
+    load_golden(embedded_database)
+    as_of = cutoff - timedelta(1)
+    of_tables(embedded_database, as_of=as_of, rows="shipped")
+    parameters = Parameters(as_of=as_of)
+    run(Database(embedded_database), RunConfig(model="calibrated", parameters=parameters))
+    expected = pl.read_parquet(GOLDEN / "calibrated_forecasts.parquet").filter(cutoff=cutoff)
+    found = stored(embedded_database).join(expected, on=["cm_track_id", "month"], validate="1:1")
+    assert len(found) == len(stored(embedded_database)) > 24 * 200
+    off = found["forecasted_value"] - found["forecasted_value_right"]
+    assert (off.abs() <= 0.5 + 1e-9 * found["forecasted_value"]).all()
+
+
+def test_later_days_have_no_influence(catalogue: Dsn) -> None:
+    as_of = D - timedelta(40)
+    before = of_tables(catalogue, as_of=as_of)
+    assert before.as_of == as_of
+    sql.run(
+        catalogue,
+        f"UPDATE {STREAMS_TABLE} SET daily_streams = 9 * daily_streams + 1, days_from_release = 3, "
+        f"cm_artist_id = 1 WHERE date > '{as_of}'",
+    )
+    assert of_tables(catalogue, as_of=as_of) == before
+    assert sql.rows(catalogue, f"SELECT id FROM {CALIBRATIONS.name}") == [(before.id,)]
+
+
+def test_from_calibration_to_forecast(catalogue: Dsn, called: Cli, tmp_path: Path) -> None:
+    env = {"DATABASE_URL": catalogue.uri}
+    missing = called("run", "--model", "calibrated", env=env)
+    assert missing.returncode == 1
+    assert "make one with `forecaster calibrate`" in missing.stderr
+
+    file = tmp_path / "one.json"
+    made = called("calibrate", "--cutoff", f"{D}", "--rows", "shipped", "--export", f"{file}", env=env)
+    assert made.returncode == 0, made.stderr
+    one = Calibration.from_json(file.read_text("utf-8"))
+    assert one.as_of == D - timedelta(1)
+    *lines, last = made.stdout.splitlines()
+    assert lines[0].startswith(f"calibration {one.id}: 60 tracks")
+    assert last.startswith(f"calibration={one.id} tracks=60 origins={len(one.origins)} stored=1 seconds=")
+    assert max(map(len, lines)) <= 80
+
+    again = called("calibrate", "--import", f"{file}", env=env)
+    assert "stored=0" in again.stdout
+    sql.run(catalogue, f"TRUNCATE {CALIBRATIONS.name}")
+    assert "stored=1" in called("calibrate", "--import", f"{file}", env=env).stdout
+    assert one.id in called("calibrate", "--list", env=env).stdout
+    shown = called("calibrate", "--show", one.id, "--json", env=env)
+    assert json.loads(shown.stdout) == json.loads(file.read_text("utf-8"))
+
+    forecast = called("run", "--model", "calibrated", env=env)
+    assert forecast.returncode == 0, forecast.stderr
+    counts = sql.rows(
+        catalogue,
+        f"SELECT (SELECT count(DISTINCT cm_track_id) FROM {FORECAST_TABLE}), count(*) FROM {INTERVALS.name}",
+    )
+    assert counts[0][0] == counts[0][1] > 0
+    none = called("run", "--model", "calibrated", "--replace", "--no-intervals", "--horizon", "3", env=env)
+    assert none.returncode == 0, none.stderr
+    assert "calibrated" in called("history", env=env).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--as-of", "2024-01-01", "--cutoff", "2024-01-01"), "--as-of and --cutoff contradict each other"),
+        (("--list", "--show", "x"), "--list and --show contradict each other"),
+        (("--import", "a.json", "--export", "b.json"), "--import and --export contradict each other"),
+    ],
+)
+def test_options_that_contradict_each_other(called: Cli, options: tuple[str, ...], message: str) -> None:
+    ended = called("calibrate", *options)
+    assert ended.returncode == 2
+    assert message in ended.stderr
+
+
+def test_a_catalogue_without_a_record(catalogue: Dsn, called: Cli) -> None:
+    env = {"DATABASE_URL": catalogue.uri}
+    early = called("calibrate", "--as-of", "1999-01-01", env=env)
+    assert "there is no record up to 1999-01-01" in early.stderr
+    sql.run(catalogue, f"TRUNCATE {STREAMS_TABLE}")
+    assert "there is no record" in called("calibrate", env=env).stderr
