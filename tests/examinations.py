@@ -1,6 +1,7 @@
 """What `doctor` finds, and what it says to type to mend it."""
 
 import json
+import re
 import shlex
 
 import adbc_driver_postgresql.dbapi as driver
@@ -47,7 +48,7 @@ def execute(dsn: Dsn, *statements: str) -> None:
 
 def paste(dsn: Dsn, fix: str | None) -> None:
     assert fix
-    execute(dsn, *fix.split("; "))
+    execute(dsn, *re.split(r";\s", fix))
 
 
 def type_in(called: Cli, dsn: Dsn, command: str) -> None:

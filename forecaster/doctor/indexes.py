@@ -14,6 +14,8 @@ from forecaster.tables import STREAMS, STREAMS_TABLE
 _WORTH = 0.5
 _TIMES = 1.5
 """An index is proposed if it is expected to save so many seconds, and to make a read so many times faster."""
+_IN_ONE_LINE = 3  # statements
+_LARGE = 50_000_000  # bytes from which on it matters how a table is read
 _IF_IT_FAILS = ". If its creation fails, it leaves an invalid index, which the next `doctor` names"
 
 _PARTS = """
@@ -30,7 +32,7 @@ _PARTS = """
                LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.partrelid AND a.attnum = k.attnum
                WHERE t.partrelid = c.oid AND coalesce(a.attname::text, '') NOT IN ('cm_track_id', 'date'))
                AS cannot_have_key,
-           c.relpages AS pages
+           c.relpages AS pages, coalesce(pg_relation_size(c.oid), 0)::int8 AS bytes
     FROM part p
     JOIN pg_catalog.pg_class c ON c.oid = p.oid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -73,6 +75,7 @@ class Part:
     """Whether it is on another server, or partitioned by something that is not in the key."""
     pages: int
     """Its pages by the statistics of the server; 0 without any."""
+    bytes: int
 
     @property
     def table(self) -> str:
@@ -163,6 +166,20 @@ def why_no_key(context: Context, parts: list[Part]) -> str | None:
     return None
 
 
+def gain_of_key(context: Context, parts: list[Part]) -> str:
+    """Say how long a run is expected to read without the key, and with it; empty without statistics."""
+    layout = context.tables.layout
+    if layout is None or not any(part.pages for part in parts):
+        return ""
+    without, by_key = _seconds_without(layout), _seconds_by_key(layout)
+    return f", which is expected to take the server {without:,.1f} s, and {by_key:,.1f} s with the key"
+
+
+def pasted(statements: list[str]) -> str:
+    """Join statements: several that belong together have a line each."""
+    return (";\n" if len(statements) > _IN_ONE_LINE else "; ").join(statements)
+
+
 def _seconds_by_key(layout: Layout) -> float:
     covered = layout.with_covering_index()
     return covered.costs(round(layout.tracks)).index + covered.costs_of_ids().index
@@ -184,14 +201,17 @@ def covering(context: Context) -> Iterator[Seen]:
     now, then = _seconds(layout), _seconds(layout.with_covering_index())
     gain = f"a run of all {layout.tracks:,.0f} tracks is expected to take the server {now:,.1f} s to read"
     is_known = any(part.pages for part in parts)
-    if layout.is_covered:
+    if not is_known and sum(part.bytes for part in parts) > _LARGE:
+        found = "the server has no statistics of the streams, by which a run chooses how to read them"
+        yield "warning", found, f"ANALYZE {parts[0].table}"
+    elif layout.is_covered:
         yield from _superfluous(parts[0], keys)
         if is_known and _pays(now, then):
             found = f"{gain}, as many pages are not known to be visible to all; after VACUUM {then:,.1f} s"
             yield "warning", found, f"VACUUM (ANALYZE) {parts[0].table}"
     elif is_known and _pays(now, then) and not why_no_key(context, parts):
         found = f"{gain}, and with an index that holds all that it reads {then:,.1f} s"
-        yield "warning", f"{found}{_spared(keys)}{_IF_IT_FAILS}", "; ".join(create_key(parts))
+        yield "warning", f"{found}{_spared(keys)}{_IF_IT_FAILS}", pasted(create_key(parts))
 
 
 def _seconds(layout: Layout) -> float:

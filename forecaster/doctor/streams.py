@@ -8,7 +8,7 @@ import polars as pl
 from forecaster.doctor.checks import check
 from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
-from forecaster.doctor.indexes import create_key, read_parts, why_no_key
+from forecaster.doctor.indexes import create_key, gain_of_key, pasted, read_parts, why_no_key
 from forecaster.frames.collecting import collect
 from forecaster.model import build_tracks
 from forecaster.postgres import freshness
@@ -64,6 +64,7 @@ def key(context: Context) -> Iterator[Seen]:
         yield "ok", f"{STREAMS_TABLE} has none, and need not have one: {why}", None
         return
     found = f"{STREAMS_TABLE} has no unique key on (cm_track_id, date): a run reads and sorts all its rows"
+    found += gain_of_key(context, parts)
     is_date = context.tables.type(STREAMS_TABLE, "date") == "date"
     if not is_date:
         found = f"date of {STREAMS_TABLE} is a timestamp: a key cannot keep a day from being stored twice"
@@ -81,7 +82,7 @@ def key(context: Context) -> Iterator[Seen]:
         steps = ["use partitions in place of the tables that inherit, or put their rows into one table"]
     if not context.relations[STREAMS_TABLE].is_table:
         steps = ["create a unique index on (cm_track_id, date) of the table below, and use that table"]
-    yield "warning", found, "; ".join(steps)
+    yield "warning", found, pasted(steps)
 
 
 @check("tracks", order=160)

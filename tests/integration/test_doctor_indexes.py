@@ -14,7 +14,7 @@ from tests import sql
 from tests.examinations import examined, execute, is_well, paste, the
 from tests.faults import STREAMS, clear
 from tests.forecasts import stored
-from tests.tables import DROP_DAY_KEY, create_tables, golden_mldr, golden_streams, initialise
+from tests.tables import DROP_DAY_KEY, create_tables, golden_mldr, golden_streams, initialise, load_golden
 
 ROOT = Path(__file__).parents[2]
 INDEX = "index of the streams"
@@ -127,7 +127,7 @@ def test_few_partitions_get_the_key_one_by_one(embedded_database: Dsn) -> None:
     dsn = embedded_database
     partition(dsn, of=2)
     finding = the(KEY, examined(dsn))
-    statements = (finding.fix or "").split("; ")
+    statements = (finding.fix or "").split(";\n")
     assert [re.sub(r"\d{4,}", "N", statement.rstrip(";")) for statement in statements] == [
         f'CREATE UNIQUE INDEX "backtest_streams_key_N" ON ONLY "public"."{STREAMS}" {COVERING}',
         f'CREATE UNIQUE INDEX CONCURRENTLY "backtest_streams_key_N" ON "public"."P 0" {COVERING}',
@@ -190,3 +190,16 @@ def test_the_page_says_which_key() -> None:
     words = " ".join((ROOT / "docs" / "tables.md").read_text().split())
     assert f"UNIQUE {COVERING}" in words
     assert f"CREATE UNIQUE INDEX CONCURRENTLY ON {STREAMS} {COVERING};" in words
+
+
+def test_large_tables_without_statistics(embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_golden(embedded_database)
+    sql.run(embedded_database, f"ALTER TABLE {STREAMS} SET (autovacuum_enabled = off)")
+    sql.run(embedded_database, "UPDATE pg_class SET relpages = 0, reltuples = -1")
+    assert INDEX not in {finding.about for finding in examined(embedded_database).findings}
+    monkeypatch.setattr("forecaster.doctor.indexes._LARGE", 0)
+    finding = the(INDEX, examined(embedded_database))
+    assert (finding.level, finding.fix) == ("warning", f'ANALYZE "public"."{STREAMS}";')
+    assert "no statistics" in finding.found
+    sql.run(embedded_database, f"{finding.fix}")
+    assert INDEX not in {finding.about for finding in examined(embedded_database).findings}
