@@ -124,7 +124,7 @@ def test_shared_errors_are_those_of_totals(past: Past) -> None:
     of_month = rows.filter(pl.col("month") == BACK)
 
     def error(frame: pl.DataFrame) -> float:
-        return abs(math.log(frame["actual"].sum() / frame["forecasted_value"].sum()))
+        return abs(math.log(float(frame["actual"].sum()) / float(frame["forecasted_value"].sum())))
 
     assert last.sigma == pytest.approx(error(of_month), rel=1e-3)
     assert last.sigma_cumulated == pytest.approx(error(rows), rel=1e-3)

@@ -135,7 +135,7 @@ class Calibration:
 
     def to_json(self) -> str:
         """Write it as JSON, in one line."""
-        return _compact({"id": self.id, "checksum": self.checksum} | self._content())
+        return _compact({"id": self.id, "checksum": self.checksum, **self._content()})
 
     @classmethod
     def from_json(cls, text: str, /, *, name: str = "calibration") -> "Calibration":
