@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property, reduce
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
@@ -156,9 +157,7 @@ def theta(daily: pl.LazyFrame, as_of: date) -> pl.DataFrame | None:
     """Forecast the totals of 30 records with Theta: cm_track_id, month, theta. None without statsforecast."""
     if find_spec("statsforecast") is None:
         return None
-    from statsforecast import StatsForecast  # noqa: PLC0415 - not needed for the rest
-    from statsforecast.models import Theta  # noqa: PLC0415
-
+    statsforecast, models = (import_module(name) for name in ("statsforecast", "statsforecast.models"))
     back = pl.int_range(pl.len()).reverse().over("cm_track_id") // 30
     long = (
         daily.filter(pl.col("date") <= as_of)
@@ -171,7 +170,8 @@ def theta(daily: pl.LazyFrame, as_of: date) -> pl.DataFrame | None:
         .sort("unique_id", "ds")
         .collect()
     )
-    made = StatsForecast(models=[Theta(season_length=1)], freq=1).forecast(df=long, h=HORIZON)
+    engine = statsforecast.StatsForecast(models=[models.Theta(season_length=1)], freq=1)
+    made: pl.DataFrame = engine.forecast(df=long, h=HORIZON)
     return made.select(cm_track_id="unique_id", month=pl.col("ds").cast(pl.Int64), theta="Theta")
 
 
@@ -184,13 +184,12 @@ def origins(daily: pl.LazyFrame) -> list[Origin]:
     ]
 
 
-def point(origin: Origin) -> dict[str, Any]:
-    """Compute the WAPE of every model, and of the ones that were chosen."""
+def point(origin: Origin, of_theta: pl.DataFrame | None) -> dict[str, Any]:
+    """Compute the WAPE of every model, of the ones that were chosen, and of Theta."""
     names = ["flat_7", "flat_30", *(name_of(*one) for one in candidates()), "auto"]
     wapes = {name: wape(origin.months, name) for name in names}
-    found = theta(origin.daily, origin.as_of)
-    if found is not None:
-        wapes["theta"] = wape(origin.months.join(found, on=KEY), "theta")
+    if of_theta is not None:
+        wapes["theta"] = wape(origin.months.join(of_theta, on=KEY), "theta")
     choices = [calibration.choice for _, calibration in origin.parts]
     chosen = Counter(name_of(choice.weight, choice.level) for choice in choices)
     return {**origin.named, "wape": wapes, "chosen": dict(chosen.most_common())}
@@ -264,11 +263,13 @@ def _within(frame: pl.DataFrame, prefix: str, name: str) -> dict[str, float]:
 
 def measure(data: Path) -> dict[str, Any]:
     """Measure everything on the files of a directory."""
-    measured = origins(pl.scan_parquet(data / "charts_daily.parquet"))
+    daily = pl.scan_parquet(data / "charts_daily.parquet")
+    measured = origins(daily)
+    of_theta = {as_of: theta(daily, as_of) for as_of in {origin.as_of for origin in measured}}
     # The first cutoff has too little before it for origins of its own.
     later = [one for one in measured if one.mldr == 0 and one.as_of >= CUTOFFS[1] - timedelta(1)]
     return {
-        "points": [point(origin) for origin in measured],
+        "points": [point(origin, of_theta[origin.as_of]) for origin in measured],
         "sureness": [line for origin in later for line in sureness(origin)],
     }
 
