@@ -26,6 +26,7 @@ from forecaster.model.calibrated.past import (
     score,
 )
 from forecaster.model.calibrated.rows import SHIPPED, SHIPPED_ROWS, Row, Rows
+from forecaster.model.calibrated.uncertainty import PRODUCTION_WIDENED
 from forecaster.model.features import clean
 from forecaster.scoring.calibrating import past_sums
 from forecaster.tables import DAILY_STREAMS
@@ -115,6 +116,12 @@ def test_origins_are_counted_as_if_they_did_not_overlap(past: Past) -> None:
     assert [(one.month, one.origins) for one in own] == [(m, BACK + 1 - m) for m in range(1, BACK + 1)]
     assert [one.independent for one in own] == [(BACK - m) / m + 1 for m in range(1, BACK + 1)]
     assert independent([], months=6) == 0
+
+
+def test_prior_figures_are_widened_only_without_own_ones(past: Past) -> None:
+    none = calibration_from(replace(past.sums, origins=()), as_of=AS_OF)
+    assert none.errors_of(0.0, 30).widened == PRODUCTION_WIDENED
+    assert calibration_from(past.sums, as_of=AS_OF, rows="shipped").errors_of(0.0, 30).widened == 1.0
 
 
 def test_shared_errors_are_those_of_totals(past: Past) -> None:

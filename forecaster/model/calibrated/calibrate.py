@@ -117,8 +117,9 @@ def _errors(origins: Sequence[Origin], decays: Sequence[Floats], candidate: Cand
                 q95,
             )
         )
-    widened = prior_errors(candidate.weight).widened
-    return ModelErrors(candidate.weight, candidate.level, Errors(tuple(own), widened))
+    # The prior figures are widened only where there are no own ones.
+    errors = Errors(tuple(own)) if own else prior_errors(candidate.weight)
+    return ModelErrors(candidate.weight, candidate.level, errors)
 
 
 def _log_ratio(actual: float, forecast: float) -> float | None:
