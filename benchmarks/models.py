@@ -18,6 +18,7 @@ import polars as pl
 from benchmarks.tables import table
 from forecaster import Calibration, build_forecasts, calibrate
 from forecaster.files.atomic import write_text
+from forecaster.model.calibrated.calibration import prior_errors
 from forecaster.model.calibrated.uncertainty import Errors, totals, with_quantiles
 
 RESULTS = Path(__file__).parent / "results"
@@ -236,7 +237,7 @@ def errors_of(calibration: Calibration, weight: float, kind: str) -> Errors | No
     """Return the error figures with, without and only from the catalogue's own origins."""
     errors = calibration.errors_of(weight, 7)
     if kind == PRIOR_ONLY:
-        return Errors(widened=errors.widened)
+        return prior_errors(weight)
     if kind == BOTH:
         return errors
     own = tuple(replace(one, independent=_MANY) for one in errors.own if one.residuals > 20)
