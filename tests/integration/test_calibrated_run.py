@@ -22,7 +22,7 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database
 from forecaster.run.calibrations import write_file
-from forecaster.run.config import RunConfig
+from forecaster.run.config import ModelName, RunConfig
 from forecaster.run.engines.dask import Dask
 from forecaster.run.session import run
 from forecaster.setup.load import load
@@ -236,3 +236,11 @@ def test_batches_that_travel_are_the_same(catalogue: Dsn, monkeypatch: pytest.Mo
         report = run(Database(catalogue), CALIBRATED, engine)
     assert_frame_equal(stored(catalogue), expected(one))
     assert sql.rows(catalogue, f"SELECT count(*) FROM {INTERVALS.name}") == [(report.results,)]
+
+
+@pytest.mark.parametrize(("model", "level"), [("production", 7), ("production", 30), ("calibrated", 30)])
+def test_starts_from_the_level_that_is_asked_for(catalogue: Dsn, model: ModelName, level: int) -> None:
+    one = store(catalogue, calibration(D))
+    run(Database(catalogue), RunConfig(model=model, level_days=level))
+    of_model = {"model": one, "as_of": D} if model == "calibrated" else {}
+    assert_frame_equal(stored(catalogue), in_frames(some_streams(), golden_mldr(), level=level, **of_model))
