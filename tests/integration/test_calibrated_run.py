@@ -2,14 +2,14 @@
 
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from distributed.protocol.pickle import dumps
+from distributed.protocol import pickle as dask_pickle
 from polars.testing import assert_frame_equal
 
 import forecaster.postgres.tracks as run_module
@@ -43,6 +43,7 @@ from tests.tables import DROP_DAY_KEY, golden_mldr, golden_streams, initialise, 
 
 TRACKS = 40
 CALIBRATED = RunConfig(model="calibrated")
+_dumps: Callable[[object], bytes] = dask_pickle.dumps
 
 
 def some_streams() -> pl.DataFrame:
@@ -226,7 +227,7 @@ def test_batches_that_travel_are_the_same(catalogue: Dsn, monkeypatch: pytest.Mo
 
     def in_this_process(_: object, work: Any, items: Any, **__: object) -> Iterator[tuple[Any, Any]]:
         for item in items:
-            again, whole = pickle.loads(dumps((work, item)))
+            again, whole = pickle.loads(_dumps((work, item)))
             yield item, again(whole)
 
     monkeypatch.setattr("forecaster.run.engines.dask.each", in_this_process)
