@@ -28,7 +28,7 @@ from forecaster.tables import CALIBRATIONS, MLDR_TABLE, STREAMS_TABLE
 if TYPE_CHECKING:
     from forecaster.run.report import Report
 
-BATCH = 1_000
+BATCH = 2_500
 """Tracks whose days are read at once. Memory holds two batches: one is read while the other is summed up."""
 
 
