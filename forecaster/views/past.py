@@ -88,6 +88,8 @@ def made_at(
             )
             calibrated[cutoff] = interruptible(past, cancel=None)
             built = calibrated[cutoff].forecasts
+            if not model.later:  # its forecasts of these artists' tracks need no rate at all
+                rates = Rates(rates.known, later=rates.later.clear())
         forecasts, others = interruptible(
             partial(pl.collect_all, [built.forecasts, built.skipped]), cancel=None
         )
