@@ -114,23 +114,25 @@ def build_tracks(
     """
     features = track_features(records, facts, age_from=parameters.age_from, as_of=parameters.as_of)
     if parameters.level == WEEK:
-        features = with_level(features, records, level=WEEK)
-    rates = (
-        checkpoint("features", features)
-        .join(mldr, on="cm_artist_id", how="left")
-        .with_columns(_mldr_or(missing_mldr))
-        .pipe(with_points)
+        features = with_level(features, records, level=WEEK, may_look_ahead=parameters.as_of is not None)
+    return checkpoint("fit", rated(checkpoint("features", features), mldr, parameters, missing_mldr))
+
+
+def rated(
+    features: pl.LazyFrame, mldr: pl.LazyFrame, parameters: Parameters, missing_mldr: float | None, /
+) -> pl.LazyFrame:
+    """Add to the features of each track its rates, and its `reason` for having no forecast."""
+    joined = features.join(mldr, on="cm_artist_id", how="left")
+    if missing_mldr is not None:
+        is_known = pl.col("mldr").is_finite()
+        joined = joined.with_columns(mldr=pl.when(is_known).then("mldr").otherwise(missing_mldr))
+    return (
+        joined.pipe(with_points)
         .with_columns(k=decay_rate())
         .pipe(with_multiplier, influence=parameters.influence)
         .with_columns(reason=skip_reason())
         .sort("cm_track_id")
     )
-    return checkpoint("fit", rates)
-
-
-def _mldr_or(missing: float | None) -> list[pl.Expr]:
-    mldr = pl.col("mldr")
-    return [] if missing is None else [pl.when(mldr.is_finite()).then(mldr).otherwise(missing).alias("mldr")]
 
 
 def forecastable(tracks: pl.LazyFrame, /) -> pl.LazyFrame:

@@ -2,20 +2,21 @@
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 
 import polars as pl
 
 from forecaster.errors import CalibrationError, NoForecastError
 from forecaster.frames.arrays import np, npt
 from forecaster.frames.schemas import conform
-from forecaster.model import build_tracks, forecastable, until
+from forecaster.model import forecastable, rated, until
 from forecaster.model.calibrated.calibrate import RowsAsked, calibration_from
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.forecast import age_group
 from forecaster.model.calibrated.past import MONTHS, OriginSums, PastSums
 from forecaster.model.calibrated.rates import RateSums
 from forecaster.model.calibrated.weeks import DAYS, WEEKS, weekly_means
-from forecaster.model.features import WEEK, clean, track_features
+from forecaster.model.features import WEEK, WINDOW, clean, with_age
 from forecaster.model.mldr import newest_mldr
 from forecaster.model.parameters import DAYS_PER_MONTH, AgeFrom, Parameters
 from forecaster.model.projection import project
@@ -116,34 +117,75 @@ class _Past:
 
     def now(self) -> RateSums:
         """Sum up what the rates as of D need."""
-        records, facts = self.known.before(self.as_of + timedelta(1))
-        features = track_features(records, facts, age_from=self.age_from, as_of=self.as_of)
-        tracks = features.select("cm_track_id", age_group=age_group()).collect()
-        position, _ = self.known.days.numbers(tracks["cm_track_id"].to_numpy())
-        return RateSums.of(self._weeks(self.last)[position], _groups(tracks))
+        position, features = self._features(self.as_of)
+        groups = features.select(age_group=age_group()).collect()
+        return RateSums.of(self._weeks(self.last)[position], _groups(groups))
 
     def origin(self, months: int, actual: Floats) -> OriginSums:
         """Forecast from the day this many months before D; `actual` months of all tracks, oldest first."""
         as_of = self.as_of - timedelta(DAYS_PER_MONTH * months)
         parameters = Parameters(actual.shape[1], self.age_from, as_of)
-        records, facts = self.known.before(as_of + timedelta(1))
-        built = build_tracks(records, facts, self._mldr_at(as_of), parameters, missing_mldr=0.0)
-        tracks = built.with_columns(age_group=age_group()).collect()
-        position, _ = self.known.days.numbers(tracks["cm_track_id"].to_numpy())
-        weeks = self._weeks(_day(as_of))[position]
-        rates = RateSums.of(weeks, _groups(tracks))
-        has_forecast = tracks["reason"].is_null().to_numpy()
-        these = forecastable(tracks.lazy()).with_columns(level=1 / DAYS_PER_MONTH)
-        survival = project(these, horizon=parameters.horizon, level=WEEK).select("forecasted_value").collect()
-        of_30 = tracks["streams_30"].to_numpy()[has_forecast] / DAYS_PER_MONTH
-        of_7 = weeks[has_forecast, 0]
-        return OriginSums.of(
-            rates,
-            _groups(tracks)[has_forecast],
-            np.stack([np.where(np.isnan(of_7), of_30, of_7), of_30], axis=1),
-            survival.to_numpy().reshape(-1, parameters.horizon),
-            actual[position[has_forecast]],
+        position, features = self._features(as_of)
+        tracks = rated(features, self._mldr_at(as_of), parameters, 0.0).with_columns(age_group=age_group())
+        # The streams of a forecast that starts from one per month are what is left of them.
+        survival = project(
+            forecastable(tracks).with_columns(level=1 / DAYS_PER_MONTH), horizon=actual.shape[1], level=WEEK
         )
+        columns = ("age_group", "streams_30", "reason")
+        found, left = pl.collect_all([tracks.select(columns), survival.select("forecasted_value")])
+        weeks, groups = self._weeks(_day(as_of))[position], _groups(found)
+        these = found["reason"].is_null().to_numpy()
+        of_30, of_7 = found["streams_30"].to_numpy()[these] / DAYS_PER_MONTH, weeks[these, 0]
+        return OriginSums.of(
+            RateSums.of(weeks, groups),
+            groups[these],
+            np.stack([np.where(np.isnan(of_7), of_30, of_7), of_30], axis=1),
+            left.to_numpy().reshape(-1, actual.shape[1]),
+            actual[position[these]],
+        )
+
+    def _features(self, as_of: date) -> tuple[Integers, pl.LazyFrame]:
+        """Select the tracks with a record until then: their positions, and what the model knows of them.
+
+        The features are those of `track_features`, without frames of records, which take longer.
+        """
+        days, frame = self.known.days, self.known.frame
+        every = np.arange(len(days.tracks))
+        start, end = days.starts[:-1], days.rows_until(every, np.full(len(every), _day(as_of)))
+        position = np.flatnonzero(end > start)
+        start, end = start[position], end[position]
+        first = np.maximum(start, end - WINDOW)
+        negative, changes = self._negative, self._changes
+        features = frame[end - 1].select(
+            "cm_track_id",
+            "cm_artist_id",
+            "days_from_release",
+            frame["date"][start].alias("first_date"),
+            pl.col("id").alias("training_data_id"),
+            last_date="date",
+            has_several_artists=pl.Series(changes[end - 1] > changes[first]),
+            has_negative_streams=pl.Series(negative[end] > negative[first]),
+            **{
+                f"streams_{number}": pl.Series(days.totals(np.maximum(start, end - number), end))
+                for number in (30, 90, WINDOW)
+            },
+        )
+        return position, features.lazy().pipe(with_age, age_from=self.age_from, as_of=as_of)
+
+    @cached_property
+    def _negative(self) -> Integers:
+        """Number of records with negative streams before each row."""
+        return np.concatenate([[0], np.cumsum(self.known.days.streams[:-1] < 0)])
+
+    @cached_property
+    def _changes(self) -> Integers:
+        """Number of times that the artist has changed up to each row; NULLs are no artist."""
+        artists = self.known.frame.select("cm_track_id", "cm_artist_id")
+        if artists["cm_artist_id"].has_nulls():
+            artists = artists.with_columns(pl.col("cm_artist_id").forward_fill().over("cm_track_id"))
+        artist = artists["cm_artist_id"]
+        changed = (artist != artist.shift()).fill_null(value=False)
+        return np.cumsum(changed.to_numpy())
 
     def _weeks(self, day: int) -> Floats:
         track, days, streams = self._rows(day, WEEKS * DAYS)

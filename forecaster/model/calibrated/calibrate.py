@@ -25,7 +25,7 @@ from forecaster.model.calibrated.past import (
     residual_quantiles,
     score,
 )
-from forecaster.model.calibrated.rates import FEWEST_TRACKS, GROUPS
+from forecaster.model.calibrated.rates import FEWEST_TRACKS, GROUPS, LENGTHS, Rates
 from forecaster.model.calibrated.rows import SHIPPED_ROWS, Rows
 from forecaster.model.calibrated.uncertainty import Errors, OwnErrors
 from forecaster.model.features import WEEK
@@ -33,10 +33,17 @@ from forecaster.model.parameters import DAYS_PER_MONTH, LEVELS
 
 Floats = npt.NDArray[np.float64]
 
+_TINY = 1e-9  # a WAPE of 0 has no logarithm
+
 RowsAsked = Literal["shipped", "fitted", "auto"]
 
 FEWEST_MONTHS = 6
-"""A model is chosen, and a row fitted, only from origins with this many months that are over."""
+"""A row is fitted only from origins with this many months that are over."""
+
+FEWEST_ORIGINS = 3
+"""A model is chosen only from this many origins at which the rates over all 26 weeks were known."""
+HANDICAP = {7: 1.0, 30: 1.02}
+"""Factor of the loss by level, where a model is chosen: the last week is the surer start, unless measured."""
 
 
 def calibration_from(sums: PastSums, /, *, as_of: date, rows: RowsAsked = "auto") -> Calibration:
@@ -53,21 +60,28 @@ def calibration_from(sums: PastSums, /, *, as_of: date, rows: RowsAsked = "auto"
         rows_loss=rows_loss,
         origins=tuple(as_of - timedelta(DAYS_PER_MONTH * origin.back) for origin in origins),
         errors=tuple(_errors(origins, decays, candidate) for candidate in CANDIDATES) if origins else (),
-        choice=_choice(origins, decays),
+        choice=_choice(origins),
     )
 
 
 def usable(sums: PastSums, /) -> list[Origin]:
-    """List the origins, newest first, at which the rates are known and a month is scored."""
+    """List the origins, newest first, at which a month is scored and as much is known as at D.
+
+    An origin whose rates look back over fewer weeks says little about forecasts of today.
+    """
+    now = _lengths_known(sums.now.rates())
     origins = (
         Origin(back, of_origin.rates.rates(), of_origin.bins)
         for back, of_origin in enumerate(sums.origins, start=1)
     )
     return [
-        origin
-        for origin in origins
-        if sum(origin.rates.complete[0]) >= FEWEST_TRACKS and origin.bins[0].any()
+        origin for origin in origins if _lengths_known(origin.rates) >= max(now, 1) and origin.bins[0].any()
     ]
+
+
+def _lengths_known(rates: Rates) -> int:
+    """Count the lengths, 8, 13 and 26 weeks, in which enough tracks are complete."""
+    return sum(sum(of_length) >= FEWEST_TRACKS for of_length in rates.complete)
 
 
 def independent(origins: Sequence[Origin], /, *, months: int) -> float:
@@ -103,8 +117,9 @@ def _errors(origins: Sequence[Origin], decays: Sequence[Floats], candidate: Cand
                 q95,
             )
         )
-    widened = prior_errors(candidate.weight).widened
-    return ModelErrors(candidate.weight, candidate.level, Errors(tuple(own), widened))
+    # The prior figures are widened only where there are no own ones.
+    errors = Errors(tuple(own)) if own else prior_errors(candidate.weight)
+    return ModelErrors(candidate.weight, candidate.level, errors)
 
 
 def _log_ratio(actual: float, forecast: float) -> float | None:
@@ -117,25 +132,37 @@ def _root_mean_square(values: Sequence[float | None]) -> float | None:
     return math.sqrt(math.fsum(squares) / len(squares)) if squares else None
 
 
-def _choice(origins: Sequence[Origin], decays: Sequence[Floats]) -> Choice:
-    """Choose the model with the least loss on the catalogue's own origins."""
-    enough = [i for i, origin in enumerate(origins) if origin.months >= FEWEST_MONTHS]
-    if not enough:
+def _choice(origins: Sequence[Origin]) -> Choice:
+    """Choose the model with the least loss on the catalogue's own origins.
+
+    With the shipped rows: a row fitted to these origins would look better than it is.
+    """
+    origins = [origin for origin in origins if _lengths_known(origin.rates) == len(LENGTHS)]
+    if len(origins) < FEWEST_ORIGINS:
         return Choice()
-    those = [origins[i] for i in enough]
-    tried = tuple(_tried(those, [decays[i] for i in enough], candidate) for candidate in CANDIDATES)
-    flat = [Candidate(1.0, level) for level in LEVELS]
-    level = tuple(_tried(those, [np.zeros((len(GROUPS), MONTHS))] * len(those), one).loss for one in flat)
-    best = min(tried, key=lambda one: math.inf if one.loss is None else one.loss)
+    decays = decays_at(origins, SHIPPED_ROWS)
+    tried = tuple(_tried(origins, decays, candidate) for candidate in CANDIDATES)
+    none = [np.zeros((len(GROUPS), MONTHS))] * len(origins)
+    flat = tuple(_tried(origins, none, Candidate(1.0, level)).loss for level in LEVELS)
+    best = min(tried, key=_preferred)
     if best.loss is None:
-        return Choice(tried=tried, flat=level)
-    return Choice(best.weight, best.level, is_measured=True, tried=tried, flat=level)
+        return Choice(tried=tried, flat=flat)
+    return Choice(best.weight, best.level, is_measured=True, tried=tried, flat=flat)
+
+
+def _preferred(one: Tried) -> tuple[float, float, int]:
+    """Order by loss; of equal ones, the even blend from the last week is first."""
+    loss = math.inf if one.loss is None else one.loss * HANDICAP[one.level]
+    return loss, abs(one.weight - 0.5), one.level
 
 
 def _tried(origins: Sequence[Origin], decays: Sequence[Floats], candidate: Candidate) -> Tried:
     wapes = _wapes(origins, decays, candidate)
-    mean = math.fsum(wapes) / len(wapes) if wapes else None
-    return Tried(candidate.weight, candidate.level, loss(wapes), mean, max(wapes, default=None))
+    if not wapes:
+        return Tried(candidate.weight, candidate.level, None, None, None)
+    # Each origin counts the same: in a mean, the few with large errors would decide.
+    typical = _geometric_mean(wapes)
+    return Tried(candidate.weight, candidate.level, typical, math.fsum(wapes) / len(wapes), max(wapes))
 
 
 def _wapes(origins: Sequence[Origin], decays: Sequence[Floats], candidate: Candidate) -> list[float]:
@@ -154,18 +181,32 @@ def _rows(origins: Sequence[Origin], asked: RowsAsked) -> tuple[Rows, RowsLoss]:
     can_fit = any(origin.months >= FEWEST_MONTHS for origin in earlier)
     if asked == "shipped" or not (can_fit or (asked == "fitted" and origins)):
         return SHIPPED_ROWS, RowsLoss(asked)
-    before, after = (_loss_of(later, rows) for rows in (SHIPPED_ROWS, _with_fitted(earlier)))
-    is_better = before is not None and after is not None and after < before
+    fitted = _with_fitted(earlier)
+    before, after = (_loss_of(later, rows) for rows in (SHIPPED_ROWS, fitted))
+    # In the loss the worst origin counts most. It has to be better at a typical one, too.
+    is_better = before is not None and after is not None and after < before and _typical(later, fitted) < 1
     rows = _with_fitted(origins) if is_better or asked == "fitted" else SHIPPED_ROWS
     return rows, RowsLoss(asked, len(later), before, after)
 
 
 def _with_fitted(origins: Sequence[Origin]) -> Rows:
-    """Fit a row; it counts by the number of independent years."""
+    """Fit a row; it counts by the years between the first and the last origin."""
     if not origins:
         return SHIPPED_ROWS
-    n = independent(origins, months=MONTHS)
+    n = independent(origins, months=MONTHS) - 1
     return Rows(fit_row(origins), n / (n + 3))
+
+
+def _typical(origins: Sequence[Origin], rows: Rows) -> float:
+    """Return the geometric mean over origins of WAPE / WAPE with the shipped rows."""
+    of_rows, shipped = (
+        _wapes(origins, decays_at(origins, those), Candidate(1.0, WEEK)) for those in (rows, SHIPPED_ROWS)
+    )
+    return _geometric_mean(of_rows) / _geometric_mean(shipped)
+
+
+def _geometric_mean(wapes: Sequence[float]) -> float:
+    return math.exp(math.fsum(math.log(max(wape, _TINY)) for wape in wapes) / len(wapes))
 
 
 def _loss_of(origins: Sequence[Origin], rows: Rows) -> float | None:

@@ -1,0 +1,118 @@
+"""The record of a calibration: the same data give the same one, and a changed byte is refused."""
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from forecaster import Calibration, calibrate
+from forecaster.errors import CalibrationError
+from forecaster.frames.schemas import conform
+from forecaster.model.calibrated.calibrate import calibration_from
+from forecaster.model.calibrated.past import PastSums, added
+from forecaster.model.features import clean
+from forecaster.scoring.calibrating import past_sums
+from forecaster.tables import DAILY_STREAMS
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+AS_OF = date(2022, 12, 31)
+
+
+@pytest.fixture(scope="module")
+def daily() -> pl.LazyFrame:
+    return pl.scan_parquet(GOLDEN / "tracks.parquet").filter(pl.col("cm_track_id") <= 120)
+
+
+@pytest.fixture(scope="module")
+def mldr() -> pl.LazyFrame:
+    return pl.scan_parquet(GOLDEN / "mldr.parquet")
+
+
+@pytest.fixture(scope="module")
+def calibration(daily: pl.LazyFrame, mldr: pl.LazyFrame) -> Calibration:
+    return calibrate(daily, mldr, as_of=AS_OF, rows="fitted", origins=8)
+
+
+def test_it_comes_back_from_json_as_it_was(calibration: Calibration) -> None:
+    assert calibration.rows.fitted is not None
+    assert len(calibration.errors) == len(calibration.choice.tried) == 10
+    assert Calibration.from_json(calibration.to_json()) == calibration
+    assert Calibration.from_json(calibration.to_json() + "\n") == calibration
+
+
+def test_a_changed_byte_is_refused_by_name(calibration: Calibration) -> None:
+    text = calibration.to_json()
+    # Every 31st character meets names, digits, signs and punctuation alike.
+    for at in range(0, len(text), 31):
+        changed = text[:at] + chr(ord(text[at]) ^ 1) + text[at + 1 :]
+        with pytest.raises(CalibrationError, match=r"^own\.json (was changed|is not a|has form)"):
+            Calibration.from_json(changed, name="own.json")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", "7", '{"form": 1}', '{"form": 1, "rates": {}}'])
+def test_other_json_is_refused(text: str) -> None:
+    with pytest.raises(CalibrationError, match=r"^x (was changed|is not a calibration)"):
+        Calibration.from_json(text, name="x")
+
+
+def test_another_form_is_refused(calibration: Calibration) -> None:
+    later = calibration.to_json().replace('"form":1', '"form":2')
+    with pytest.raises(CalibrationError, match="has form 2: this version reads form 1") as error:
+        Calibration.from_json(later)
+    assert "update `forecaster`" in (error.value.hint or "")
+
+
+def test_the_name_follows_from_the_content(
+    calibration: Calibration, daily: pl.LazyFrame, mldr: pl.LazyFrame
+) -> None:
+    shuffled = daily.collect().sample(fraction=1, shuffle=True, seed=1).lazy()
+    again = calibrate(shuffled, mldr, as_of=AS_OF, rows="fitted", origins=8)
+    assert again == calibration
+    assert again.id == f"2022-12-31-{calibration.checksum[:10]}"
+    other = calibrate(daily, mldr, as_of=AS_OF - timedelta(1), rows="fitted", origins=8)
+    assert other.id != calibration.id
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_however_the_tracks_are_cut_the_record_is_the_same(
+    size: int, calibration: Calibration, daily: pl.LazyFrame, mldr: pl.LazyFrame
+) -> None:
+    origins = 2 if size == 1 else 8
+    records = clean(conform(daily, DAILY_STREAMS, name="daily").filter(pl.col("date") <= AS_OF))
+    frame = records.sort("cm_track_id", "date").collect()
+    if size == 1:
+        frame = frame.filter(pl.col("cm_track_id") <= 25)
+    tracks = frame["cm_track_id"].unique().sort()
+    parts = [
+        past_sums(
+            frame.filter(pl.col("cm_track_id").is_in(part.implode())), mldr, as_of=AS_OF, origins=origins
+        )
+        for part in (tracks[at : at + size] for at in range(0, len(tracks), size))
+    ]
+    assert len(parts) > 1
+    whole = (
+        calibration
+        if size > 1
+        else calibration_from(
+            past_sums(frame, mldr, as_of=AS_OF, origins=origins), as_of=AS_OF, rows="fitted"
+        )
+    )
+    for order in (parts, parts[::-1]):
+        made = calibration_from(added(order), as_of=AS_OF, rows="fitted")
+        assert made.to_json() == whole.to_json()
+
+
+def test_no_track_adds_nothing(calibration: Calibration) -> None:
+    none = calibration_from(PastSums.none(), as_of=AS_OF)
+    assert (none.tracks, none.first_day, none.origins, none.errors) == (0, None, (), ())
+    assert none.rates.whole == (0.0, 0.0, 0.0)
+    assert not none.choice.is_measured
+    assert (none.choice.model, none.choice.weight, none.choice.level) == ("blend", 0.5, 7)
+    assert Calibration.from_json(none.to_json()) == none
+    assert none != calibration
+
+
+def test_without_a_record_there_is_no_calibration(daily: pl.LazyFrame) -> None:
+    with pytest.raises(CalibrationError, match="no record up to 1900-01-01"):
+        calibrate(daily, as_of=date(1900, 1, 1))
