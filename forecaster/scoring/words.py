@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 _HALF_PERCENT = 0.005
 _WORTH_SAYING = 0.01
+_HUGE = 100
 _EQUAL = 0.005
 """Of skill: it is shown with two digits."""
 
@@ -79,11 +80,11 @@ def _origins(evaluation: "Evaluation") -> Iterator[str]:
     origins, skill = evaluation.origins, evaluation.overall.row(0, named=True)["skill"]
     if skill is None:
         return
-    against = f"Skill against {evaluation.best_baseline}: {skill:+.2f}"
+    against = f"Skill against {evaluation.best_baseline}: {_signed(skill)}"
     if origins.number == 1 or origins.lowest is None or origins.highest is None:
         yield f"{against}, from one origin: another day may say something else."
         return
-    yield f"{against}; by origin {origins.lowest:+.2f} to {origins.highest:+.2f}."
+    yield f"{against}; by origin {_signed(origins.lowest)} to {_signed(origins.highest)}."
     if origins.is_overlapping:
         yield (
             f"The {origins.number} origins overlap, so they are not independent: they say as much as about "
@@ -91,11 +92,17 @@ def _origins(evaluation: "Evaluation") -> Iterator[str]:
         )
 
 
+def _signed(skill: float) -> str:
+    return f"{skill:+.2f}" if abs(skill) < _HUGE else f"{skill:+.1e}"
+
+
 def _months(number: int) -> str:
     return "1 month" if number == 1 else f"{number} months"
 
 
 def percent(share: float) -> str:
-    """Write a share without digits after the point, such as "27 %"; with one below 1 %."""
+    """Write a share such as "27 %": below 1 % with a digit after the point, and no huge numbers."""
+    if abs(share) >= _HUGE:
+        return f"over {_HUGE * 100:,} %"
     digits = 1 if 0 < abs(share) < 2 * _HALF_PERCENT else 0
     return f"{share * 100:,.{digits}f} %"

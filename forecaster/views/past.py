@@ -82,16 +82,14 @@ def made_at(
         if model.name == "production":
             built = build_past(known, rates, cutoff=cutoff, parameters=parameters, later_rates=model.later)
         else:
-            mldr = pl.concat([rates.known, rates.later] if model.later else [rates.known])
-            past = partial(
-                calibrated_past, known, mldr, cutoff=cutoff, parameters=parameters, name=model.name
-            )
-            calibrated[cutoff] = interruptible(past, cancel=None)
+            calibrated[cutoff] = _calibrated(known, rates, cutoff, parameters, model)
             built = calibrated[cutoff].forecasts
         forecasts, others = interruptible(
             partial(pl.collect_all, [built.forecasts, built.skipped]), cancel=None
         )
-        made[cutoff] = outcome(forecasts, others, rates, tracks=len(tracks))
+        # Without later rates, a calibrated forecast of an artist without a rate needs none.
+        used = rates if model.later or model.name == "production" else Rates(rates.known, rates.later.clear())
+        made[cutoff] = outcome(forecasts, others, used, tracks=len(tracks))
     skipped = sum((Counter(one.skipped) for one in made.values()), Counter[str]())
     by_reason = dict(skipped.most_common())
     if not any(len(one.forecasts) for one in made.values()):
@@ -108,6 +106,14 @@ def made_at(
         factors=_factors(calibrated, made),
         made_with=[f"{one}" for one in calibrated.values()],
     )
+
+
+def _calibrated(
+    known: KnownDays, rates: Rates, cutoff: date, parameters: Parameters, model: PastModel
+) -> CalibratedPast:
+    mldr = pl.concat([rates.known, rates.later] if model.later else [rates.known])
+    past = partial(calibrated_past, known, mldr, cutoff=cutoff, parameters=parameters, name=model.name)
+    return interruptible(past, cancel=None)
 
 
 def _rates(

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from typing import Any
 
 import polars as pl
 import pytest
@@ -103,7 +104,7 @@ def test_theta_and_the_combination_are_those_of_statsforecast() -> None:
     flat = np.array([5.0] * 14)
     expected = sum(Theta(season_length=1).forecast(y, h=2)["mean"].sum() for y in (curve, flat))
     assert overall(found, "theta")["forecast_total"] == pytest.approx(expected, rel=1e-6)
-    three = [SimpleExponentialSmoothingOptimized(), Holt(), AutoETS(model="AAN", damped=True)]
+    three: list[Any] = [SimpleExponentialSmoothingOptimized(), Holt(), AutoETS(model="AAN", damped=True)]
     means = [np.mean([model.forecast(y, h=2)["mean"].sum() for model in three]) for y in (curve, flat)]
     assert overall(found, "combination")["forecast_total"] == pytest.approx(sum(means), rel=1e-6)
 

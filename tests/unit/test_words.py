@@ -73,3 +73,4 @@ def test_no_streams_came() -> None:
 
 def test_shares() -> None:
     assert [percent(share) for share in (0.274, 0.0, 0.004, 12.0)] == ["27 %", "0 %", "0.4 %", "1,200 %"]
+    assert percent(1e200) == "over 10,000 %"

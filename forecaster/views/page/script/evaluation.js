@@ -208,7 +208,12 @@ function totalBox() {
   const { of, month } = judged.by_total;
   const values = month.map((m, i) => (of[i] === "cumulated" ? `months 1 to ${m}` : `month ${m}`));
   const first = { head: "Total", values, names: (/** @type {string} */ value) => value };
-  return h("div", { class: "box" }, h("h3", {}, title), scoreTable(title, judged.by_total, first, TOTAL_SCORES));
+  return h(
+    "div",
+    { class: "box" },
+    h("h3", {}, title),
+    scoreTable(title, judged.by_total, first, TOTAL_SCORES),
+  );
 }
 
 function drawScoreGroups() {
