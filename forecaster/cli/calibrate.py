@@ -18,9 +18,10 @@ from forecaster.files.atomic import check_target
 from forecaster.model.calibrated.calibrate import RowsAsked
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.parameters import AgeFrom
-from forecaster.postgres.calibrate import CALIBRATION, Calibrating, store
 from forecaster.postgres.calibrate import calibrate as calibrate_tables
+from forecaster.postgres.calibrate import store
 from forecaster.postgres.calibrations import list_calibrations, opened_calibrations, read_calibration
+from forecaster.run.calibrating import CALIBRATION, Calibrating
 from forecaster.run.calibrations import read_file, write_file
 from forecaster.run.report import Report
 

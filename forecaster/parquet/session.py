@@ -204,21 +204,24 @@ def planned(files: Files, config: RunConfig) -> Plan:
 def _made_with(catalogue: Catalogue, config: RunConfig) -> tuple[MadeWith, list[str]]:
     """Find what the forecasts are made with; also return warnings.
 
-    Raises `InvalidOptionError` if the model needs a calibration and no file with one is given, and what
-    `read_file` raises.
+    Without a calibration, the production model has no intervals. Raises `InvalidOptionError` if the model
+    needs a calibration and no file with one is given, and what `read_file` raises.
     """
-    if config.model == PRODUCTION:
+    if config.model == PRODUCTION and not (config.calibration and config.intervals):
         return MadeWith(config.parameters), []
     from forecaster.run.calibrations import is_file, made_with, read_file, stale  # noqa: PLC0415
 
     if config.calibration is None or not is_file(config.calibration):
         raise InvalidOptionError(
             f"with --source, model {config.model} needs a file with a calibration",
-            hint="give --calibration FILE.json; `forecaster calibrate --export FILE.json` writes one",
+            hint="give --calibration FILE.json; `forecaster calibrate --source --export` writes one",
         )
     calibration = read_file(config.calibration)
-    as_of = config.parameters.as_of or catalogue.last_day()
-    return made_with(calibration, config, as_of, intervals=False), stale(calibration, as_of, config)
+    as_of = config.parameters.as_of
+    if config.model != PRODUCTION:
+        as_of = as_of or catalogue.last_day()
+    found = made_with(calibration, config, as_of, intervals=config.intervals)
+    return found, stale(calibration, as_of, config)
 
 
 def check(files: Files, config: RunConfig | None = None, report: Report | None = None) -> Report:
