@@ -231,8 +231,11 @@ class Catalogue:
         return self.rates(bucket).collect(newest_mldr(self._theirs(bucket, artists)))
 
     def mldr_of(self, bucket: Bucket, artists: pl.Series) -> pl.DataFrame:
-        """Read all MLDRs of the bucket's artists: `ARTIST_MLDR`."""
-        return self.rates(bucket).collect(self._theirs(bucket, artists))
+        """Read all MLDRs of the bucket's artists: `ARTIST_MLDR`, with instants even if all are NULL."""
+        theirs = self._theirs(bucket, artists).with_columns(
+            pl.col("created_at").cast(pl.Datetime("us", "UTC"))
+        )
+        return self.rates(bucket).collect(theirs)
 
     def _theirs(self, bucket: Bucket, artists: pl.Series) -> pl.LazyFrame:
         is_theirs = pl.col("cm_artist_id").is_in(artists.unique().implode())
