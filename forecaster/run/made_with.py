@@ -72,7 +72,7 @@ class MadeWith:
         }
 
     @property
-    def asked(self) -> Mapping[str, object]:
+    def asked(self) -> dict[str, object]:
         """What results depend on in addition to the parameters: nothing for the production model alone."""
         return {**self.recorded, **({"intervals": self.calibration} if self.with_quantiles else {})}
 
