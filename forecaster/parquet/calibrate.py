@@ -52,7 +52,7 @@ def _of_bucket(
     with report.stages.stage("origins") as stage:
         stage.count = 1
         for some in _by_tracks(records):
-            sums += past_sums(some, mldr, as_of=as_of, age_from=asked.age_from)
+            sums += past_sums(some, mldr, as_of=as_of, age_from=asked.age_from, origins=asked.origins)
     return sums
 
 

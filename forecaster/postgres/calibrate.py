@@ -8,7 +8,6 @@ import polars as pl
 
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.past import PastSums
-from forecaster.model.parameters import AgeFrom
 from forecaster.postgres import statements
 from forecaster.postgres.calibrations import check_calibrations, store_calibration
 from forecaster.postgres.catalogue import Source, open_source, slices
@@ -38,7 +37,7 @@ def calibrate(dsn: Dsn, schema: str, asked: Calibrating, report: "Report") -> tu
         with report.stages.stage("connect"):
             as_of, tracks = last_day(asked, asked.as_of or source.last_day()), source.tracks()
         report.pending = len(tracks)
-        sums = _summed(source, tracks, as_of, asked.age_from, report)
+        sums = _summed(source, tracks, as_of, asked, report)
     calibration = calibrated(sums, asked, as_of, report.stages)
     with report.stages.stage("write"):
         return calibration, store(dsn, schema, calibration)
@@ -62,7 +61,7 @@ def _check_target(dsn: Dsn, schema: str) -> None:
         check_rights(connection, tables, {CALIBRATIONS.name: ("SELECT", "INSERT")})
 
 
-def _summed(source: Source, tracks: pl.Series, as_of: date, age_from: AgeFrom, report: "Report") -> PastSums:
+def _summed(source: Source, tracks: pl.Series, as_of: date, asked: Calibrating, report: "Report") -> PastSums:
     """Sum up all tracks. While some are summed up, the next are read: memory holds both."""
     mldr = source.read(statements.all_rates(source.tables))
     rates = mldr.with_columns(pl.col("created_at").cast(pl.Datetime("us", "UTC"))).lazy()
@@ -76,7 +75,7 @@ def _summed(source: Source, tracks: pl.Series, as_of: date, age_from: AgeFrom, r
     def sum_up(days: pl.DataFrame, number: int) -> PastSums:
         with report.stages.stage("origins") as stage:
             stage.count = number
-            return past_sums(days, rates, as_of=as_of, age_from=age_from)
+            return past_sums(days, rates, as_of=as_of, age_from=asked.age_from, origins=asked.origins)
 
     batches = slices(tracks, BATCH)
     days = read(batches[0])

@@ -11,6 +11,7 @@ from forecaster.model.calibrated.calibrate import RowsAsked, calibration_from
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.parameters import AgeFrom
 from forecaster.run.report import Subject
+from forecaster.scoring.calibrating import ORIGINS
 
 if TYPE_CHECKING:
     from forecaster.model.calibrated.past import PastSums
@@ -28,6 +29,8 @@ class Calibrating:
     """The last day that counts; None: the newest day of the catalogue."""
     rows: RowsAsked = "auto"
     age_from: AgeFrom = "release"
+    origins: int = ORIGINS
+    """Number of days of the past to forecast from, 30 days apart."""
 
 
 def last_day(asked: Calibrating, newest: date | None, /) -> date:

@@ -119,7 +119,7 @@ def test_is_bit_for_bit_that_of_a_database(source: Path, embedded_database: Dsn,
     one = of_files(source, rows="shipped")
     file.write_text(one.to_json(), "utf-8")
     for model in ("calibrated", "production"):
-        config = RunConfig(model=model, calibration=f"{file}", replace=True)  # type: ignore[arg-type]
+        config = RunConfig(model=model, calibration=f"{file}", replace=True)
         run(Database(embedded_database), config)
         run(Files(f"{source}", sink), config)
         for ours, table in ((in_sink(sink), FORECAST_TABLE), (intervals_in_sink(sink), INTERVALS.name)):

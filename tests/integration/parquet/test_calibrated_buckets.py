@@ -3,6 +3,7 @@
 import json
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -43,7 +44,7 @@ def quantiles(one: Calibration, weight: float, level: int, **of_model: object) -
     bounds = with_quantiles(forecasts, one.errors_of(weight, level), horizon=24).sort("cm_track_id", "month")
     lists = [pl.col(name).cast(pl.Float32) for name in QUANTILES]
     by_track = bounds.group_by("cm_track_id", maintain_order=True).agg(lists)
-    return by_track.select("cm_track_id", pl.lit(one.id).alias("calibration"), *QUANTILES).collect()  # type: ignore[arg-type]
+    return by_track.select("cm_track_id", pl.lit(one.id).alias("calibration"), *QUANTILES).collect()
 
 
 @pytest.mark.parametrize("buckets", [1, 7, 100])
@@ -52,8 +53,8 @@ def test_are_the_same_however_many(source: Path, tmp_path: Path, buckets: int, b
     as_of = D - timedelta(back)
     one = calibration(D - timedelta(50))
     parameters = Parameters(as_of=as_of if back else None)
-    given = {"model": "calibrated", "calibration": written(tmp_path, one), "parameters": parameters}
-    report = forecast(source, tmp_path / "sink", buckets=buckets, **given)
+    given: dict[str, Any] = {"calibration": written(tmp_path, one), "parameters": parameters}
+    report = forecast(source, tmp_path / "sink", buckets=buckets, model="calibrated", **given)
     assert_frame_equal(in_sink(tmp_path / "sink"), expected(STREAMS, golden_mldr(), model=one, as_of=as_of))
     bounds = quantiles(one, 1.0, 7, model=one, as_of=as_of)
     assert_frame_equal(intervals_in_sink(tmp_path / "sink"), bounds)
@@ -94,7 +95,7 @@ def test_the_production_model_has_intervals_of_a_calibration(source: Path, tmp_p
 
 
 def test_without_intervals_none_are_left(source: Path, tmp_path: Path) -> None:
-    given = {"model": "calibrated", "calibration": written(tmp_path, calibration(D))}
+    given: dict[str, Any] = {"model": "calibrated", "calibration": written(tmp_path, calibration(D))}
     plain, sink = tmp_path / "plain", tmp_path / "sink"
     forecast(source, plain)
     assert not (plain / "intervals").exists()  # the production model writes nothing else
@@ -105,12 +106,12 @@ def test_without_intervals_none_are_left(source: Path, tmp_path: Path) -> None:
     assert [*(sink / "intervals").rglob("*.parquet")] == []
     assert in_sink(sink).equals(before)
     files = Files(f"{source}", sink)
-    assert [*check(files, RunConfig(**given)).failed.values()] == ["made from other intervals"] * 2  # type: ignore[arg-type]
+    assert [*check(files, RunConfig(**given)).failed.values()] == ["made from other intervals"] * 2
 
 
 @pytest.mark.parametrize("fault", ["gone", "cut off", "one bit"])
 def test_spoilt_intervals_are_made_anew(source: Path, tmp_path: Path, fault: str) -> None:
-    given = {"model": "calibrated", "calibration": written(tmp_path, calibration(D))}
+    given: dict[str, Any] = {"model": "calibrated", "calibration": written(tmp_path, calibration(D))}
     forecast(source, tmp_path / "sink", buckets=2, **given)
     before = intervals_in_sink(tmp_path / "sink")
     file = tmp_path / "sink" / "intervals" / "bucket=1" / "intervals.parquet"
@@ -122,13 +123,13 @@ def test_spoilt_intervals_are_made_anew(source: Path, tmp_path: Path, fault: str
     else:
         file.write_bytes(data[:99] + bytes([data[99] ^ 1]) + data[100:])
     files = Files(f"{source}", tmp_path / "sink")
-    assert [*check(files, RunConfig(**given)).failed] == [1]  # type: ignore[arg-type]
+    assert [*check(files, RunConfig(**given)).failed] == [1]
     assert forecast(source, tmp_path / "sink", buckets=2, **given).left_alone == 1
     assert_frame_equal(intervals_in_sink(tmp_path / "sink"), before)
 
 
 def test_intervals_of_no_bucket_are_stray(source: Path, tmp_path: Path) -> None:
-    given = {"model": "calibrated", "calibration": written(tmp_path, calibration(D))}
+    given: dict[str, Any] = {"model": "calibrated", "calibration": written(tmp_path, calibration(D))}
     forecast(source, tmp_path / "sink", **given)
     stray = tmp_path / "sink" / "intervals" / "bucket=7" / "intervals.parquet"
     stray.parent.mkdir()
