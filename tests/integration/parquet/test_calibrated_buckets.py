@@ -94,6 +94,12 @@ def test_the_production_model_has_intervals_of_a_calibration(source: Path, tmp_p
     assert [*check(Files(f"{source}", sink)).failed.values()] == ["made from other intervals"]
 
 
+def test_the_production_model_from_the_last_week(source: Path, tmp_path: Path) -> None:
+    forecast(source, tmp_path / "sink", level_days=7)
+    assert_frame_equal(in_sink(tmp_path / "sink"), expected(STREAMS, golden_mldr(), level=7))
+    assert [*check(Files(f"{source}", tmp_path / "sink")).failed.values()] == ["made from other parameters"]
+
+
 def test_without_intervals_none_are_left(source: Path, tmp_path: Path) -> None:
     given: dict[str, Any] = {"model": "calibrated", "calibration": written(tmp_path, calibration(D))}
     plain, sink = tmp_path / "plain", tmp_path / "sink"
