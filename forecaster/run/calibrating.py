@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from forecaster.model.calibrated.past import PastSums
     from forecaster.run.stages import Stages
 
-BATCH = 1_000
+BATCH = 2_500
 """Tracks that are summed up at once."""
 
 

@@ -94,7 +94,8 @@ def test_from_calibration_to_forecast(catalogue: Dsn, called: Cli, tmp_path: Pat
     one = Calibration.from_json(file.read_text("utf-8"))
     assert one.as_of == D - timedelta(1)
     *lines, last = made.stdout.splitlines()
-    assert lines[0].startswith(f"calibration {one.id}: 21 tracks")
+    assert lines[0] == f"calibration {one.id}"
+    assert lines[1].startswith("21 tracks, days from ")
     assert last.startswith(f"calibration={one.id} tracks=21 origins={len(one.origins)} stored=1 seconds=")
     assert max(map(len, lines)) <= 80
 
