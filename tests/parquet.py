@@ -44,6 +44,12 @@ def in_sink(sink: Path) -> pl.DataFrame:
     return rows.select(*COLUMNS, "training_data_id").sort("cm_track_id", "month")
 
 
+def intervals_in_sink(sink: Path) -> pl.DataFrame:
+    """The intervals that are there, in order, without the instant at which they were stored."""
+    rows = pl.read_parquet(sink / "intervals" / "**" / "*.parquet", hive_partitioning=False)
+    return rows.drop("created_at").sort("cm_track_id")
+
+
 def expected(
     streams: pl.DataFrame | None = None, mldr: pl.DataFrame | None = None, **parameters: object
 ) -> pl.DataFrame:

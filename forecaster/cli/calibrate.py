@@ -10,6 +10,7 @@ import polars as pl
 
 from forecaster.cli.calibration import told
 from forecaster.cli.grid import Grid
+from forecaster.cli.options import was_typed
 from forecaster.cli.output import Output
 from forecaster.cli.runs import as_json_types
 from forecaster.cli.where import Where
@@ -18,10 +19,13 @@ from forecaster.files.atomic import check_target
 from forecaster.model.calibrated.calibrate import RowsAsked
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.parameters import AgeFrom
-from forecaster.postgres.calibrate import CALIBRATION, Calibrating, store
+from forecaster.parquet.calibrate import calibrate as calibrate_files
+from forecaster.parquet.catalogue import find_catalogue
 from forecaster.postgres.calibrate import calibrate as calibrate_tables
+from forecaster.postgres.calibrate import store
 from forecaster.postgres.calibrations import list_calibrations, opened_calibrations, read_calibration
-from forecaster.run.calibrations import read_file, write_file
+from forecaster.run.calibrating import CALIBRATION, Calibrating
+from forecaster.run.calibrations import is_file, read_file, write_file
 from forecaster.run.report import Report
 
 
@@ -37,6 +41,9 @@ class Asked:
     shown: str | None
     export: Path | None
     imported: Path | None
+    source: str | None
+    """None: the catalogue is in a database."""
+    mldr: str | None
 
     def __post_init__(self) -> None:
         given = {"list": self.listed, "show": self.shown, "import": self.imported}
@@ -50,6 +57,22 @@ class Asked:
             )
         if self.export:
             check_target(self.export)
+        self._check_source(named)
+
+    def _check_source(self, named: list[str]) -> None:
+        if self.source is None:
+            if was_typed("mldr"):
+                raise InvalidOptionError("--mldr needs --source")
+        elif named and was_typed("source"):
+            raise InvalidOptionError(
+                f"--source and {named[0]} contradict each other",
+                hint="a catalogue in files keeps no calibrations: with --source, they are files",
+            )
+        elif not named and self.export is None:
+            raise InvalidOptionError(
+                "no file is given for the calibration",
+                hint="with --source, give --export FILE.json",
+            )
 
     @property
     def calibrating(self) -> Calibrating:
@@ -63,19 +86,33 @@ def calibrate(asked: Asked, where: Where, output: Output) -> None:
     if asked.listed:
         _list(where, output)
     elif asked.shown is not None:
-        with where.database() as dsn, opened_calibrations(dsn, where.schema) as (read, tables):
-            found = read_calibration(read, tables, asked.shown)
-        _tell(found, asked, output, stored=0)
+        _tell(_shown(asked.shown, where), asked, output, stored=0)
     elif asked.imported is not None:
         found = read_file(f"{asked.imported}")
         with where.database() as dsn:
             is_new = store(dsn, where.schema, found)
         _tell(found, asked, output, stored=int(is_new))
+    elif asked.source is not None:
+        where.check_not_typed()
+        _tell(_of_files(asked.source, asked, output), asked, output, stored=0)
     else:
         report = Report(CALIBRATION)
         with where.database() as dsn, output.following(report):
             found, is_new = calibrate_tables(dsn, where.schema, asked.calibrating, report)
         _tell(found, asked, output, stored=int(is_new))
+
+
+def _shown(named: str, where: Where) -> Calibration:
+    if is_file(named):
+        return read_file(named)
+    with where.database() as dsn, opened_calibrations(dsn, where.schema) as (read, tables):
+        return read_calibration(read, tables, named)
+
+
+def _of_files(source: str, asked: Asked, output: Output) -> Calibration:
+    report = Report(CALIBRATION)
+    with output.following(report):
+        return calibrate_files(find_catalogue(source, asked.mldr), asked.calibrating, report)
 
 
 def _tell(found: Calibration, asked: Asked, output: Output, *, stored: int) -> None:

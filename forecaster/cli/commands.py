@@ -134,6 +134,7 @@ _CONFIGURED = (
           forecaster calibrate --as-of 2026-01-31 --rows shipped
           forecaster calibrate --list
           forecaster calibrate --show 2026-01-31-0a1b2c3d4e --export calibration.json
+          forecaster calibrate --source catalogue --export calibration.json
         """,
         option(
             "--as-of",
@@ -153,9 +154,11 @@ _CONFIGURED = (
         ),
         options.AGE_FROM,
         option("--list", "listed", is_flag=True, help="List the stored calibrations."),
-        option("--show", "shown", metavar="ID", help="Show a stored calibration."),
+        option("--show", "shown", metavar="ID|FILE", help="Show a stored calibration, or that of a file."),
         option("--export", type=FILE, metavar="FILE.json", help="Also write the calibration to a file."),
         option("--import", "imported", type=FILE, metavar="FILE.json", help="Store that of a file."),
+        source_option("Catalogue in Parquet files: directory, pattern or URL.", default="the database"),
+        options.RATES,
         option("--json", "as_json", is_flag=True, help="Print the record as JSON, instead of tables."),
         *options.DATABASE,
     ),
@@ -531,6 +534,7 @@ _CONFIGURED = (
         *options.PARAMETERS,
         option("--replace", is_flag=True, help="Forecast the bucket even if it is complete."),
         option("--check", is_flag=True, help="Only list the buckets that are missing or wrong."),
+        *options.MODEL,
         *options.FILES,
         *options.PLAUSIBILITY,
         *options.REPORTING,

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from forecaster.run.forecast import fit_made, forecast, history_of
 from forecaster.run.made_with import MadeWith
 from forecaster.run.plausible import Limits, observed_of
 from forecaster.run.report import as_json, by_reason, versions
+from forecaster.tables import INTERVALS
 
 if TYPE_CHECKING:
     from forecaster.run.stages import Stages
@@ -53,7 +54,7 @@ class BucketCatalogue:
         Raises `BadFileError` for files that cannot be read or rows of other buckets, and
         `SchemaMismatchError` for columns that do not fit.
         """
-        daily = self._daily(bucket)
+        daily = self.daily(bucket)
         mldr = self.files.newest_mldr(bucket, daily["cm_artist_id"])
         made_with = self.made_with
         return history_of(daily, mldr.lazy(), with_days=made_with.needs_days, last=made_with.until)
@@ -77,7 +78,8 @@ class BucketCatalogue:
             "mldr": self.files.rates(bucket).fingerprint(),
         }
 
-    def _daily(self, bucket: Bucket) -> pl.DataFrame:
+    def daily(self, bucket: Bucket, /) -> pl.DataFrame:
+        """Read the rows of the bucket's tracks: `DAILY_STREAMS`. Raises `BadFileError` for other tracks."""
         daily, track = self.files.daily(bucket), pl.col("cm_track_id")
         if self.track_ids is not None:
             daily = daily.filter(track.is_in(pl.Series(self.track_ids, dtype=pl.Int64).implode()))
@@ -119,7 +121,8 @@ class BucketSink:
     def asked(self, bucket: Bucket, /) -> dict[str, Any]:
         """Everything that the result of the bucket depends on, for its manifest."""
         return {
-            "parameters": as_json(self.made_with.parameters) | self.made_with.recorded,
+            "parameters": as_json(self.made_with.parameters),
+            **self.made_with.asked,
             **self.catalogue.fingerprints(bucket),
             "forecaster": version("forecaster"),
         }
@@ -143,7 +146,7 @@ class BucketSink:
             else:
                 self.directory.prepare(bucket.of)
                 with locked(self.directory.lock(bucket), self.wait):
-                    self.directory.prepare_bucket(bucket)
+                    self.directory.prepare_bucket(bucket, intervals="intervals" in asked)
                     # Check again: another process may have computed it in the meantime.
                     yield self.done(bucket, asked) or OneBucket(self, asked, start)
 
@@ -168,16 +171,26 @@ class OneBucket:
     start: float
     """Start of the bucket, by `time.perf_counter`."""
 
+    @property
+    def has_intervals(self) -> bool:
+        """Whether the bucket gets intervals."""
+        return self.sink.made_with.with_quantiles is not None
+
     def store(self, bucket: Bucket, computed: Computed, stages: "Stages", /) -> Done:
-        """Write forecasts, skipped tracks and finally the manifest, each under a temporary name first.
+        """Write forecasts, skipped tracks, intervals; the manifest last. Each under a temporary name first.
 
         If the process dies at any point, the bucket is as it was before, or is computed again.
         """
         directory, files = self.sink.directory, list[dict[str, Any]]()
         if directory:
             with stages.stage("write"):
-                paths = directory.forecasts(bucket), directory.skipped(bucket)
-                for frame, path in zip((computed.fitted.rows, computed.skipped), paths, strict=True):
+                frames = [computed.fitted.rows, computed.skipped]
+                if self.has_intervals:
+                    frames.append(self._intervals(computed))
+                else:
+                    directory.remove_intervals(bucket)
+                paths = directory.files(bucket, intervals=self.has_intervals)
+                for frame, path in zip(frames, paths, strict=True):
                     write_table(frame, path)
                 files = directory.describe(*paths)
         manifest = self._manifest(bucket, computed, stages, files)
@@ -185,6 +198,18 @@ class OneBucket:
             directory.store(bucket, manifest)
             return done_before(manifest, left_alone=False)
         return done_of(computed, stages=manifest.stages)
+
+    def _intervals(self, computed: Computed) -> pl.DataFrame:
+        """Select the intervals of the tracks that are stored, one row per track, in order."""
+        return (
+            computed.intervals.join(computed.fitted.rows, on="cm_track_id", how="semi")
+            .with_columns(
+                created_at=pl.lit(self.sink.created_at.astimezone(UTC), dtype=pl.Datetime("us", "UTC")),
+                calibration=pl.lit(self.sink.made_with.calibration, dtype=pl.String),
+            )
+            .select(column.name for column in INTERVALS.columns)
+            .sort("cm_track_id")
+        )
 
     def _manifest(
         self, bucket: Bucket, computed: Computed, stages: "Stages", files: list[dict[str, Any]]

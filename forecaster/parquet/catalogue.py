@@ -227,10 +227,19 @@ class Catalogue:
 
     def newest_mldr(self, bucket: Bucket, artists: pl.Series) -> pl.DataFrame:
         """Read the newest MLDR of the bucket's artists: `NEWEST_MLDR`, one row per artist that has one."""
-        files = self.rates(bucket)
         # The files may have many times more artists: filter before the sort.
-        theirs = files.conformed().filter(pl.col("cm_artist_id").is_in(artists.unique().implode()))
-        return files.collect(newest_mldr(theirs))
+        return self.rates(bucket).collect(newest_mldr(self._theirs(bucket, artists)))
+
+    def mldr_of(self, bucket: Bucket, artists: pl.Series) -> pl.DataFrame:
+        """Read all MLDRs of the bucket's artists: `ARTIST_MLDR`, with instants even if all are NULL."""
+        theirs = self._theirs(bucket, artists).with_columns(
+            pl.col("created_at").cast(pl.Datetime("us", "UTC"))
+        )
+        return self.rates(bucket).collect(theirs)
+
+    def _theirs(self, bucket: Bucket, artists: pl.Series) -> pl.LazyFrame:
+        is_theirs = pl.col("cm_artist_id").is_in(artists.unique().implode())
+        return self.rates(bucket).conformed().filter(is_theirs)
 
     def check(self) -> None:
         """Raise `SchemaMismatchError`, which names every column, or `BadFileError` if no bucket can be read.

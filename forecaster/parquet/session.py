@@ -204,22 +204,24 @@ def planned(files: Files, config: RunConfig) -> Plan:
 def _made_with(catalogue: Catalogue, config: RunConfig) -> tuple[MadeWith, list[str]]:
     """Find what the forecasts are made with; also return warnings.
 
-    Raises `InvalidOptionError` if the model needs a calibration and no file with one is given, and what
-    `read_file` raises.
+    Without a calibration, the production model has no intervals. Raises `InvalidOptionError` if the model
+    needs a calibration and no file with one is given, and what `read_file` raises.
     """
-    if config.model == PRODUCTION:
+    if config.model == PRODUCTION and not (config.calibration and config.intervals):
         return MadeWith(config.parameters), []
     from forecaster.run import calibrations  # noqa: PLC0415 - a run of the production model needs none of it
 
     if config.calibration is None or not calibrations.is_file(config.calibration):
         raise InvalidOptionError(
             f"with --source, model {config.model} needs a file with a calibration",
-            hint="give --calibration FILE.json; `forecaster calibrate --export FILE.json` writes one",
+            hint="give --calibration FILE.json; `forecaster calibrate --source --export` writes one",
         )
     calibration = calibrations.read_file(config.calibration)
-    as_of = config.parameters.as_of or catalogue.last_day()
+    as_of = config.parameters.as_of
+    if config.model != PRODUCTION:
+        as_of = as_of or catalogue.last_day()
     warnings = calibrations.stale(calibration, as_of, config)
-    return calibrations.made_with(calibration, config, as_of, intervals=False), warnings
+    return calibrations.made_with(calibration, config, as_of, intervals=config.intervals), warnings
 
 
 def check(files: Files, config: RunConfig | None = None, report: Report | None = None) -> Report:

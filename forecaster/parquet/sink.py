@@ -16,7 +16,7 @@ from forecaster.files.paths import refuse_planted_links, refusing
 from forecaster.frames.schemas import SKIPPED as SKIPPED_ROWS
 from forecaster.parquet.layout import LAYOUT, Bucket, Layout, read_layout
 
-FORECASTS, SKIPPED, MANIFESTS = "forecasts", "skipped", "manifests"
+FORECASTS, SKIPPED, INTERVALS, MANIFESTS = "forecasts", "skipped", "intervals", "manifests"
 """Names in the directory of a sink, in addition to its layout file."""
 
 Is = Callable[[Any], bool]
@@ -68,6 +68,18 @@ class Sink:
         """The file of a bucket's skipped tracks."""
         return self.directory / SKIPPED / bucket.directory / "skipped.parquet"
 
+    def intervals(self, bucket: Bucket) -> Path:
+        """The file of a bucket's intervals, if it has any."""
+        return self.directory / INTERVALS / bucket.directory / "intervals.parquet"
+
+    def files(self, bucket: Bucket, *, intervals: bool) -> list[Path]:
+        """List the files that a bucket has when it is complete."""
+        return [
+            self.forecasts(bucket),
+            self.skipped(bucket),
+            *([self.intervals(bucket)] if intervals else []),
+        ]
+
     def manifest(self, bucket: Bucket) -> Path:
         """The file of a bucket's manifest."""
         return self.directory / MANIFESTS / bucket.directory / "manifest.json"
@@ -98,13 +110,13 @@ class Sink:
         if there is None:
             write_text(str(Layout(buckets)), self.directory / LAYOUT)
 
-    def prepare_bucket(self, bucket: Bucket) -> None:
+    def prepare_bucket(self, bucket: Bucket, *, intervals: bool) -> None:
         """Create the directories of a bucket, and remove temporary files of a killed process.
 
         Call it only while the bucket is locked, else they may belong to another process.
         """
         with refusing(self.directory, "written"):
-            for path in (self.forecasts(bucket), self.skipped(bucket), self.manifest(bucket)):
+            for path in (*self.files(bucket, intervals=intervals), self.manifest(bucket)):
                 refuse_planted_links(path.parent)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 for left_over in path.parent.glob(".*.tmp"):
@@ -123,6 +135,12 @@ class Sink:
         if checksum != _checksum_of(fields):
             raise BadFileError(f"{path} was changed or is incomplete", hint=hint)
         return Manifest(**fields)
+
+    def remove_intervals(self, bucket: Bucket) -> None:
+        """Remove intervals of an earlier run; the bucket is not complete before the next manifest."""
+        with refusing(self.directory, "written"):
+            refuse_planted_links(self.intervals(bucket).parent)
+            self.intervals(bucket).unlink(missing_ok=True)
 
     def store(self, bucket: Bucket, manifest: Manifest) -> None:
         """Write the manifest of a bucket, after its files."""
@@ -152,22 +170,23 @@ class Sink:
             return "missing"
         if manifest.bucket != bucket.number or manifest.of != bucket.of:
             return f"its manifest belongs to bucket {manifest.bucket}/{manifest.of}"
-        files = [self._name(path) for path in (self.forecasts(bucket), self.skipped(bucket))]
+        # What one of the two does not have is not the same either, such as the name of a model.
+        keys = asked.keys() | manifest.asked.keys()
+        if changed := sorted(key for key in keys if manifest.asked.get(key) != asked.get(key)):
+            return f"made from other {', '.join(changed)}"
+        files = [self._name(path) for path in self.files(bucket, intervals="intervals" in asked)]
         if [described["path"] for described in manifest.files] != files:
             return "its manifest names other files than those of the bucket"
-        if changed := sorted(key for key in asked if manifest.asked.get(key) != asked[key]):
-            return f"made from other {', '.join(changed)}"
         return next(filter(None, map(self._problem_of_file, manifest.files)), None)
 
     def stray(self, buckets: int) -> list[str]:
         """List Parquet files that belong to no bucket; readers of the directory would include them."""
         known = {
-            path
-            for number in range(buckets)
-            for path in (self.forecasts(Bucket(number, buckets)), self.skipped(Bucket(number, buckets)))
+            path for number in range(buckets) for path in self.files(Bucket(number, buckets), intervals=True)
         }
         with refusing(self.directory, "read"):
-            found = {p for kind in (FORECASTS, SKIPPED) for p in (self.directory / kind).rglob("*.parquet")}
+            kinds = (FORECASTS, SKIPPED, INTERVALS)
+            found = {path for kind in kinds for path in (self.directory / kind).rglob("*.parquet")}
         return sorted(map(str, found - known))
 
     def all_skipped(self, buckets: list[Bucket]) -> pl.DataFrame:

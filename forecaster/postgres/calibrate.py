@@ -1,17 +1,13 @@
 """Calibrate on the tables of a database: batch by batch, and store the record."""
 
-from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from forecaster.errors import CalibrationError
-from forecaster.model.calibrated.calibrate import RowsAsked, calibration_from
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.past import PastSums
-from forecaster.model.parameters import AgeFrom
 from forecaster.postgres import statements
 from forecaster.postgres.calibrations import check_calibrations, store_calibration
 from forecaster.postgres.catalogue import Source, open_source, slices
@@ -21,27 +17,12 @@ from forecaster.postgres.rights import check_rights
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.tables import read_tables
 from forecaster.process.signals import both
-from forecaster.run.report import Subject
-from forecaster.scoring.calibrating import ORIGINS, past_sums
+from forecaster.run.calibrating import BATCH, Calibrating, calibrated, last_day
+from forecaster.scoring.calibrating import past_sums
 from forecaster.tables import CALIBRATIONS, MLDR_TABLE, STREAMS_TABLE
 
 if TYPE_CHECKING:
     from forecaster.run.report import Report
-
-BATCH = 2_500
-"""Tracks whose days are read at once. Memory holds two batches: one is read while the other is summed up."""
-
-
-@dataclass(frozen=True)
-class Calibrating:
-    """What to calibrate."""
-
-    as_of: date | None = None
-    """The last day that counts; None: the newest day of the catalogue."""
-    rows: RowsAsked = "auto"
-    age_from: AgeFrom = "release"
-    origins: int = ORIGINS
-    """Number of days of the past to forecast from, 30 days apart."""
 
 
 def calibrate(dsn: Dsn, schema: str, asked: Calibrating, report: "Report") -> tuple[Calibration, bool]:
@@ -54,15 +35,10 @@ def calibrate(dsn: Dsn, schema: str, asked: Calibrating, report: "Report") -> tu
         _check_target(dsn, schema)
     with open_source(dsn, schema, needed=(STREAMS_TABLE, MLDR_TABLE)) as source:
         with report.stages.stage("connect"):
-            as_of, tracks = asked.as_of or source.last_day(), source.tracks()
-        if as_of is None:
-            raise CalibrationError("there is no record", hint="`forecaster load` loads daily streams")
+            as_of, tracks = last_day(asked, asked.as_of or source.last_day()), source.tracks()
         report.pending = len(tracks)
         sums = _summed(source, tracks, as_of, asked, report)
-    if sums.first_day is None:
-        raise CalibrationError(f"there is no record up to {as_of}", hint="choose a later day")
-    with report.stages.stage("fit"):
-        calibration = calibration_from(sums, as_of=as_of, rows=asked.rows)
+    calibration = calibrated(sums, asked, as_of, report.stages)
     with report.stages.stage("write"):
         return calibration, store(dsn, schema, calibration)
 
@@ -86,7 +62,7 @@ def _check_target(dsn: Dsn, schema: str) -> None:
 
 
 def _summed(source: Source, tracks: pl.Series, as_of: date, asked: Calibrating, report: "Report") -> PastSums:
-    """Sum up all tracks. While the days of some are summed up, those of the next are read."""
+    """Sum up all tracks. While some are summed up, the next are read: memory holds both."""
     mldr = source.read(statements.all_rates(source.tables))
     rates = mldr.with_columns(pl.col("created_at").cast(pl.Datetime("us", "UTC"))).lazy()
     sums = PastSums.none()
@@ -110,9 +86,3 @@ def _summed(source: Source, tracks: pl.Series, as_of: date, asked: Calibrating, 
         more, days = both(add, partial(read, following), cancel=source.cancel)
         sums += more
     return sums
-
-
-CALIBRATION = Subject(
-    "tracks", "cm_track_id", "calibrated", pl.Schema(), ("connect", "read", "origins", "fit", "write")
-)
-"""The subject of a report that follows it."""

@@ -71,6 +71,11 @@ class MadeWith:
             "level": self.model.level,
         }
 
+    @property
+    def asked(self) -> dict[str, object]:
+        """What results depend on in addition to the parameters: nothing for the production model alone."""
+        return {**self.recorded, **({"intervals": self.calibration} if self.with_quantiles else {})}
+
     def tracks(self, history: History, stages: Stages, /) -> pl.LazyFrame:
         """Compute one row per track: everything that decides its forecast, or its reason for having none."""
         given = (history.records, history.facts, history.mldr, self.parameters)

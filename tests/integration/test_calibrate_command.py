@@ -11,9 +11,10 @@ from forecaster import calibrate as calibrate_frames
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.parameters import Parameters
 from forecaster.postgres import calibrate as module
-from forecaster.postgres.calibrate import CALIBRATION, Calibrating, calibrate
+from forecaster.postgres.calibrate import calibrate
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tracks import Database
+from forecaster.run.calibrating import CALIBRATION, Calibrating
 from forecaster.run.config import RunConfig
 from forecaster.run.report import Report
 from forecaster.run.session import run

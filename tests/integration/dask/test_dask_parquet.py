@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,22 @@ from forecaster.parquet.prepare import prepare_files
 from forecaster.parquet.session import Files, check
 from forecaster.parquet.sink import Sink
 from forecaster.run.batch import Batch, Done, Work
+from forecaster.run.calibrations import write_file
 from forecaster.run.config import RunConfig
 from forecaster.run.engines.local import Local
 from forecaster.run.report import Report
 from forecaster.run.session import run
+from tests.calibrations import calibration
 from tests.cluster import BUCKETS, TIMES, Cluster, kill_all, killing, run_over
 from tests.faults import LONG, SEED, end_of, started, until
 from tests.logs import unmarked
-from tests.parquet import expected, in_sink, write_catalogue
+from tests.parquet import expected, in_sink, intervals_in_sink, write_catalogue
+from tests.tables import golden_streams
 
 # For `started`: workers of its own are as many as its cores.
 ONE_CORE = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
+
+LAST_DAY: date = golden_streams()["date"].max()  # type: ignore[assignment]
 
 
 class TestBuckets:
@@ -46,6 +52,21 @@ class TestBuckets:
         assert report.skipped.equals(alone.skipped)
         again = run_over(cluster.address, *config)
         assert again.left_alone == BUCKETS
+
+    def test_of_the_calibrated_model(self, cluster: Cluster, catalogue: Path, tmp_path: Path) -> None:
+        """Also if a worker is killed; the workers have nothing of it but what was sent."""
+        file, one = tmp_path / "one.json", calibration(date(2023, 3, 1))
+        write_file(one, file)
+        config = RunConfig(model="calibrated", calibration=f"{file}")
+        run(Files(str(catalogue), tmp_path / "alone"), config)
+        where = Files(str(catalogue), tmp_path / "sink")
+        with killing(cluster, random.Random(SEED)) as killed:
+            report = run_over(cluster.address, where, config)
+        assert killed
+        assert in_sink(tmp_path / "sink").equals(in_sink(tmp_path / "alone"))
+        assert_frame_equal(in_sink(tmp_path / "sink"), expected(model=one, as_of=LAST_DAY))
+        assert intervals_in_sink(tmp_path / "sink").equals(intervals_in_sink(tmp_path / "alone"))
+        assert (report.model, check(where, config).failed) == ("calibrated", {})
 
     def test_only_names_travel(self, catalogue: Path, tmp_path: Path) -> None:
         where, config = Files(str(catalogue), tmp_path / "sink"), RunConfig()
