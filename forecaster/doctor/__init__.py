@@ -29,7 +29,7 @@ from forecaster.run.report import PACKAGES
 
 __all__ = ["Examination", "Finding", "Level", "examine"]
 
-_SQL = re.compile(r"(ANALYZE|?:ALTER|BEGIN|CREATE|DELETE|DROP|GRANT|REINDEX|SELECT|VACUUM)\b")
+_SQL = re.compile(r"(?:ALTER|ANALYZE|BEGIN|CREATE|DELETE|DROP|GRANT|REINDEX|SELECT|VACUUM)\b")
 _OTHERWISE = "look into the log of the server"
 
 
