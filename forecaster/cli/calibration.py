@@ -39,7 +39,7 @@ def trust(calibration: Calibration) -> Iterator[str]:
     independent = (origins[0] - origins[-1]).days / (DAYS_PER_MONTH * MEASURED) + 1
     rest = "other catalogues" if independent < PRIOR_ORIGINS else "this catalogue"
     number = counted(len(origins), "origin")
-    yield f"{history}: {number}, which count as {independent:.1f} independent ones over {MEASURED} months;"
+    yield f"{history}: {number}, {independent:.1f} independent ones over {MEASURED} months;"
     yield f"intervals rest mostly on {rest}"
 
 

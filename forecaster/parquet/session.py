@@ -209,16 +209,17 @@ def _made_with(catalogue: Catalogue, config: RunConfig) -> tuple[MadeWith, list[
     """
     if config.model == PRODUCTION:
         return MadeWith(config.parameters), []
-    from forecaster.run.calibrations import is_file, made_with, read_file, stale  # noqa: PLC0415
+    from forecaster.run import calibrations  # noqa: PLC0415 - a run of the production model needs none of it
 
-    if config.calibration is None or not is_file(config.calibration):
+    if config.calibration is None or not calibrations.is_file(config.calibration):
         raise InvalidOptionError(
             f"with --source, model {config.model} needs a file with a calibration",
             hint="give --calibration FILE.json; `forecaster calibrate --export FILE.json` writes one",
         )
-    calibration = read_file(config.calibration)
+    calibration = calibrations.read_file(config.calibration)
     as_of = config.parameters.as_of or catalogue.last_day()
-    return made_with(calibration, config, as_of, intervals=False), stale(calibration, as_of, config)
+    warnings = calibrations.stale(calibration, as_of, config)
+    return calibrations.made_with(calibration, config, as_of, intervals=False), warnings
 
 
 def check(files: Files, config: RunConfig | None = None, report: Report | None = None) -> Report:

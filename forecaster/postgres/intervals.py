@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from forecaster.postgres.connection import Connection, execute, integer_array, is_far, query
-from forecaster.postgres.rows import append
+from forecaster.postgres.connection import Connection, copy_in, execute, integer_array, is_far, query
 from forecaster.postgres.statements import among
 from forecaster.postgres.tables import Tables
 from forecaster.tables import FORECAST_TABLE, INTERVALS, QUANTILES
@@ -26,7 +25,7 @@ def store_intervals(connection: Connection, tables: Tables, rows: pl.DataFrame, 
         target = tables.name(INTERVALS.name)
         tracks = integer_array(rows["cm_track_id"])
         execute(connection, f"DELETE FROM {target} WHERE cm_track_id = ANY ({tracks})")
-        append(connection, tables, INTERVALS.name, rows.sort("cm_track_id"))
+        copy_in(connection, rows.sort("cm_track_id"), INTERVALS.name, schema=tables.schema)
 
 
 def _insert_arrays(connection: Connection, tables: Tables, rows: pl.DataFrame, *, horizon: int) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from forecaster.frames.arrays import np
 
     _Numbers = np.ndarray[tuple[int], np.dtype[np.generic]]
@@ -68,8 +70,7 @@ def unpacked(wire: pl.DataFrame) -> pl.DataFrame:
 
     With what `packed_days` sent, and `last_day` (since 1970), `days` becomes a list of Int32 as long as that.
     """
-    from forecaster.frames.arrays import np  # noqa: PLC0415 - takes long, and is imported while the server is asked
-
+    np = _numpy()
     numbers, ends = _numbers(wire["streams"], ">i4")
     values = numbers.astype(np.float64)
     values[numbers == _ELSEWHERE] = _numbers(wire["others"], ">f8")[0]
@@ -79,8 +80,7 @@ def unpacked(wire: pl.DataFrame) -> pl.DataFrame:
 
 def _days(wire: pl.DataFrame, ends: "_Ends") -> "_Numbers":
     """Unpack what `packed_days` sent, one day for each of the streams."""
-    from forecaster.frames.arrays import np  # noqa: PLC0415
-
+    np = _numpy()
     sizes = np.diff(ends)
     since = np.arange(ends[-1]) - np.repeat(ends[:-1], sizes)  # if no day is missing
     since[np.repeat(wire["days"].is_not_null().to_numpy(), sizes)] = _numbers(wire["days"], ">i2")[0]
@@ -103,11 +103,17 @@ def _lists(name: str, values: "_Numbers", ends: "_Ends") -> pl.Series:
 
 def _numbers(column: pl.Series, dtype: str) -> tuple["_Numbers", "_Ends"]:
     """Return the numbers of all rows, and where in them each row begins, and the last one ends."""
-    from forecaster.frames.arrays import np  # noqa: PLC0415
-
+    np = _numpy()
     binary = column.cast(pl.Binary).rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     _, offsets, data = binary.buffers()
     ends = np.frombuffer(offsets, np.int64)[binary.offset :][: len(binary) + 1]
     numbers = np.frombuffer(data or b"", dtype, count=0 if data is None else -1)
     size = numbers.dtype.itemsize
     return numbers[ends[0] // size : ends[-1] // size], (ends - ends[0]) // size
+
+
+def _numpy() -> "ModuleType":
+    """Import NumPy, which takes long: while the server is asked."""
+    from forecaster.frames.arrays import np  # noqa: PLC0415
+
+    return np

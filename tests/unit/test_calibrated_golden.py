@@ -58,7 +58,7 @@ def test_values_after_the_day_change_nothing() -> None:
     )
     found = []
     for frame in (daily, changed, daily.filter(~is_later)):
-        model = calibrate(frame, golden("mldr"), as_of=cutoff - timedelta(1), origins=4)
+        model = calibrate(frame, golden("mldr"), as_of=cutoff - timedelta(1), origins=2)
         forecasts = build_forecasts(frame, golden("mldr"), model=model.chosen()).forecasts
         found.append((model.to_json(), forecasts.collect().rows()))
     assert found[0] == found[1] == found[2]

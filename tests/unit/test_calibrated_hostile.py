@@ -115,7 +115,7 @@ def test_a_week_needs_six_days(missing: int, is_whole: bool) -> None:  # noqa: F
     day = np.arange(-6 + missing, 1)
     means = weekly_means(np.zeros(len(day), int), day, np.full(len(day), 5.0), as_of=0, tracks=1)
     assert means.shape == (1, WEEKS)
-    assert (means[0, 0] == 5.0) is is_whole
+    assert bool(means[0, 0] == 5.0) is is_whole
     assert np.isnan(means[0, 1:]).all()
 
 

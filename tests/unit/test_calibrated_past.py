@@ -43,7 +43,7 @@ class Past(NamedTuple):
 def past() -> Past:
     mldr = pl.scan_parquet(GOLDEN / "mldr.parquet")
     daily = clean(conform(pl.scan_parquet(GOLDEN / "tracks.parquet"), DAILY_STREAMS, name="daily"))
-    known = daily.filter(pl.col("date") <= AS_OF).sort("cm_track_id", "date")
+    known = daily.filter(pl.col("date") <= AS_OF).sort("cm_track_id", "date").drop("created_at")
     # With an MLDR for every artist, so that the production model skips no track.
     every = known.select("cm_artist_id").unique().join(mldr, on="cm_artist_id", how="left")
     every = every.with_columns(pl.col("mldr").fill_null(0.02))
@@ -101,8 +101,8 @@ def test_quantiles_agree_with_residuals_taken_one_by_one(past: Past, candidate: 
     amounts = np.abs(residuals - np.median(residuals))
     number, q80, q95 = residual_quantiles([origin], candidate, [decays(origin)], month)
     assert number == len(amounts)
-    assert q80 == pytest.approx(np.quantile(amounts, 0.8), abs=0.02)
-    assert q95 == pytest.approx(min(np.quantile(amounts, 0.95), 4), rel=0.1)
+    assert (amounts < q80).mean() == pytest.approx(0.80, abs=0.02)
+    assert (amounts < q95).mean() == pytest.approx(0.95, abs=0.02)
 
 
 def test_origins_are_counted_as_if_they_did_not_overlap(past: Past) -> None:
@@ -158,7 +158,7 @@ def test_rows_are_used_as_asked(past: Past) -> None:
 
 def test_nothing_held_out_is_fitted_on(past: Past) -> None:
     """The row that is judged on the later origins is the one that was fitted without them."""
-    known = past.daily.collect()
+    known = past.daily.filter(pl.col("cm_track_id") <= 60).collect()
     sums = past_sums(known, past.mldr, as_of=AS_OF, origins=14)
     model = calibration_from(sums, as_of=AS_OF, rows="auto")
     assert (model.rows_loss.asked, model.rows_loss.origins) == ("auto", 7)
