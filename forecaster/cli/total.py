@@ -99,7 +99,7 @@ def _lines(found: Total, *, exact: bool) -> Iterator[str]:
     yield from headline(found.months, exact=exact)
     of = f"{counted(found.tracks, 'track')} of {found.all_tracks:,}" if found.is_part else _whole_of(found)
     yield f"{of}; {found.made_with.model}"
-    yield found.made_with.basis
+    yield found.made_with.basis(len(found.months))
     yield from extrapolated(len(found.months))
     yield ""
     yield from _table(found.months, exact=exact)
@@ -118,14 +118,14 @@ def _table(months: pl.DataFrame, *, exact: bool) -> Iterator[str]:
     ends = (*QUANTILES[:2], "", *QUANTILES[3:])
     of_month = [name or "total" for name in ends]
     up_to = [f"cumulated_{name}" if name else "cumulated" for name in ends]
-    heading = ["95 %", "80 %", "total", "80 %", "95 %"]
+    heading = ["lo 95", "lo 80", "total", "hi 80", "hi 95"]
     if exact:
         for title, names in (("in the month", of_month), ("months 1 to this one", up_to)):
             yield title
             yield from _grid(rows, ["month", *heading], names, shown)
         return
     lines = _grid(rows, ["month", *heading, " ", *heading], [*of_month, None, *up_to], shown)
-    middle = lines[0].index("95 %", lines[0].index("95 %", lines[0].index("95 %") + 1) + 1)
+    middle = lines[0].rindex(heading[0])
     yield f"{'':7}in the month".ljust(middle) + "months 1 to this one"
     yield from lines
 
@@ -160,8 +160,7 @@ def _document(found: Total, months: pl.DataFrame) -> dict[str, object]:
         "weight": made_with.weight,
         "level": made_with.level,
         "calibration": calibration.id if calibration else None,
-        "independent_origins": made_with.errors.independent,
-        "basis": made_with.basis,
+        "basis": made_with.basis(len(months)).replace("\n", " "),
         "warnings": list(found.warnings),
         "months": months.to_dicts(),
     }

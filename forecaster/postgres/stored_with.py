@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from forecaster.model.calibrated.calibration import Calibration, model_name, prior_errors
-from forecaster.model.calibrated.uncertainty import MEASURED, Errors
+from forecaster.model.calibrated.uncertainty import MEASURED, PRIOR_ORIGINS, Errors
 from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.postgres.calibrations import check_calibrations, newest_calibration, read_calibration
 from forecaster.postgres.catalogue import Source
@@ -50,16 +50,18 @@ class StoredWith:
         """The model in words."""
         return f"{model_name(self.weight)} model from the last {self.level} days"
 
-    @property
-    def basis(self) -> str:
-        """What the ranges rest on, in words."""
+    def basis(self, horizon: int) -> str:
+        """What the ranges of so many months rest on, in words."""
         if self.calibration is None:
             return "ranges of other catalogues: `forecaster calibrate` measures those of this one"
-        named, independent = f"calibration {self.calibration.id}", self.errors.independent
-        if not independent:
-            return f"ranges of other catalogues: {named} has no origin to measure"
-        number = max(own.origins for own in self.errors.own)
-        return f"ranges of {named}: {counted(number, 'origin')}, {independent:.1f} of them independent"
+        named, month = f"calibration {self.calibration.id}", min(horizon, MEASURED)
+        own = next((own for own in self.errors.own if own.month == month), None)
+        if own is None:
+            return f"ranges of other catalogues: {named} has no origin of {counted(month, 'month')}"
+        return (
+            f"ranges of {named}: {counted(own.origins, 'origin')} of {counted(month, 'month')},\n"
+            f"which count as {own.independent:.1f} independent ones, and other catalogues as {PRIOR_ORIGINS}"
+        )
 
 
 def extrapolated(horizon: int) -> list[str]:

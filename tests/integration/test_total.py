@@ -13,6 +13,7 @@ from forecaster.errors import InvalidOptionError, NoForecastError
 from forecaster.model.calibrated.calibration import Calibration, ModelErrors
 from forecaster.model.calibrated.uncertainty import Errors, OwnErrors
 from forecaster.postgres.calibrations import store_calibration
+from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import read_tables
@@ -80,7 +81,7 @@ def test_the_whole_catalogue_has_the_shared_error_of_other_catalogues(forecast: 
             assert row[high] == pytest.approx(row["total"] * half, rel=1e-3)
             half = math.exp(t * WIDER * of_sum)
             assert row[f"cumulated_{high}"] == pytest.approx(row["cumulated"] * half, rel=1e-3)
-    assert found.made_with.basis.startswith("ranges of other catalogues")
+    assert found.made_with.basis(24).startswith("ranges of other catalogues")
 
 
 def test_a_group_of_tracks_adds_their_own_errors(forecast: Dsn) -> None:
@@ -100,7 +101,11 @@ def test_the_figures_of_the_catalogue_itself_count_if_there_are_some(forecast: D
     one = keep(forecast, with_errors((own,)))
     found = added(forecast)
     assert found.made_with.calibration == one
-    assert found.made_with.basis == f"ranges of calibration {one.id}: 4 origins, 4.0 of them independent"
+    assert found.made_with.basis(1).splitlines() == [
+        f"ranges of calibration {one.id}: 4 origins of 1 month,",
+        "which count as 4.0 independent ones, and other catalogues as 3",
+    ]
+    assert found.made_with.basis(24).startswith("ranges of other catalogues")
     sigma = math.sqrt((3 * 0.05**2 + 4 * 0.3**2) / 7)
     row = month(found, 1)
     assert math.log(row["q90"] / row["total"]) == pytest.approx(stats.t.ppf(0.9, 10) * sigma, rel=1e-3)
@@ -120,7 +125,8 @@ def test_the_calibration_that_a_run_recorded_counts_and_not_a_newer_one(forecast
 
 
 def test_tracks_are_chosen_by_artist_and_condition(forecast: Dsn) -> None:
-    rows = stored(forecast).filter(month=1)
+    with open_source(forecast, "public") as source:
+        rows = source.forecasts().filter(month=1)
     artist = rows["cm_artist_id"].mode().sort()[0]
     expected = rows.filter(cm_artist_id=artist)
     assert month(added(forecast, Chosen(artist_ids=(artist,))), 1)["total"] == (
