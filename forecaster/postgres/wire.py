@@ -85,7 +85,8 @@ def _days(wire: pl.DataFrame, ends: "_Ends") -> "_Numbers":
     since = np.arange(ends[-1]) - np.repeat(ends[:-1], sizes)  # if no day is missing
     since[np.repeat(wire["days"].is_not_null().to_numpy(), sizes)] = _numbers(wire["days"], ">i2")[0]
     last = np.repeat(wire["last_day"].cast(pl.Int64).fill_null(0).to_numpy(), sizes)
-    return (last - since).astype(np.int32)
+    days: _Numbers = (last - since).astype(np.int32)
+    return days
 
 
 def _lists(name: str, values: "_Numbers", ends: "_Ends") -> pl.Series:

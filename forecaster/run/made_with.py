@@ -1,6 +1,5 @@
 """What the forecasts of a run are made with: the model, its calibration, the as-of day, the error figures."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -61,7 +60,7 @@ class MadeWith:
         return self.parameters.as_of if self.model and self.is_past else None
 
     @property
-    def recorded(self) -> Mapping[str, object]:
+    def recorded(self) -> dict[str, object]:
         """What a record of the run says of the model: nothing of the production model."""
         if self.model is None:
             return {}

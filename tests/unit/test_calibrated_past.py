@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -12,17 +13,19 @@ import pytest
 
 from forecaster import Calibration, build_forecasts, calibrate
 from forecaster.frames.schemas import conform
-from forecaster.model.calibrated.calibrate import calibration_from, independent, usable
+from forecaster.model.calibrated.calibrate import HANDICAP, calibration_from, independent, usable
+from forecaster.model.calibrated.calibration import Choice
 from forecaster.model.calibrated.fit import decays_of, fit_row, losses_of, within
 from forecaster.model.calibrated.past import (
     CANDIDATES,
     Candidate,
     Origin,
     PastSums,
+    decays_at,
     residual_quantiles,
     score,
 )
-from forecaster.model.calibrated.rows import SHIPPED, Row, Rows
+from forecaster.model.calibrated.rows import SHIPPED, SHIPPED_ROWS, Row, Rows
 from forecaster.model.features import clean
 from forecaster.scoring.calibrating import past_sums
 from forecaster.tables import DAILY_STREAMS
@@ -121,7 +124,7 @@ def test_shared_errors_are_those_of_totals(past: Past) -> None:
     of_month = rows.filter(pl.col("month") == BACK)
 
     def error(frame: pl.DataFrame) -> float:
-        return abs(math.log(frame["actual"].sum() / frame["forecasted_value"].sum()))
+        return abs(math.log(float(frame["actual"].sum()) / float(frame["forecasted_value"].sum())))
 
     assert last.sigma == pytest.approx(error(of_month), rel=1e-3)
     assert last.sigma_cumulated == pytest.approx(error(rows), rel=1e-3)
@@ -180,9 +183,26 @@ def test_the_choice_has_the_least_loss(past: Past) -> None:
     choice = calibration_from(past.sums, as_of=AS_OF, rows="shipped").choice
     assert choice.is_measured
     assert [(one.weight, one.level) for one in choice.tried] == [*CANDIDATES]
-    best = min(choice.tried, key=lambda one: one.loss or math.inf)
+    best = min(choice.tried, key=lambda one: (one.loss or math.inf) * HANDICAP[one.level])
     assert (choice.weight, choice.level) == (best.weight, best.level)
     assert len(choice.flat) == 2
+
+
+def test_each_origin_counts_the_same_in_the_choice(past: Past) -> None:
+    choice = calibration_from(past.sums, as_of=AS_OF, rows="shipped").choice
+    decays = decays_at(past.origins, SHIPPED_ROWS)
+    for one in choice.tried:
+        candidate = Candidate(one.weight, one.level)
+        wapes = [score(o, candidate, of_o).wape for o, of_o in zip(past.origins, decays, strict=True)]
+        assert one.loss == pytest.approx(math.prod(wapes) ** (1 / len(wapes)), rel=1e-12)
+        assert one.mean == pytest.approx(math.fsum(wapes) / len(wapes), rel=1e-12)
+
+
+def test_too_few_origins_choose_nothing(past: Past) -> None:
+    few = replace(past.sums, origins=past.sums.origins[:2])
+    assert calibration_from(few, as_of=AS_OF, rows="shipped").choice == Choice(0.5, 7)
+    three = replace(past.sums, origins=past.sums.origins[:3])
+    assert calibration_from(three, as_of=AS_OF, rows="shipped").choice.is_measured
 
 
 def test_an_mldr_is_not_known_before_it_was_stored(past: Past) -> None:

@@ -33,10 +33,17 @@ from forecaster.model.parameters import DAYS_PER_MONTH, LEVELS
 
 Floats = npt.NDArray[np.float64]
 
+_TINY = 1e-9  # a WAPE of 0 has no logarithm
+
 RowsAsked = Literal["shipped", "fitted", "auto"]
 
 FEWEST_MONTHS = 6
-"""A model is chosen, and a row fitted, only from origins with this many months that are over."""
+"""A row is fitted only from origins with this many months that are over."""
+
+FEWEST_ORIGINS = 3
+"""A model is chosen only from this many origins at which the rates over all 26 weeks were known."""
+HANDICAP = {7: 1.0, 30: 1.02}
+"""Factor of the loss by level, where a model is chosen: the last week is the surer start, unless measured."""
 
 
 def calibration_from(sums: PastSums, /, *, as_of: date, rows: RowsAsked = "auto") -> Calibration:
@@ -53,7 +60,7 @@ def calibration_from(sums: PastSums, /, *, as_of: date, rows: RowsAsked = "auto"
         rows_loss=rows_loss,
         origins=tuple(as_of - timedelta(DAYS_PER_MONTH * origin.back) for origin in origins),
         errors=tuple(_errors(origins, decays, candidate) for candidate in CANDIDATES) if origins else (),
-        choice=_choice(origins, decays),
+        choice=_choice(origins),
     )
 
 
@@ -117,25 +124,37 @@ def _root_mean_square(values: Sequence[float | None]) -> float | None:
     return math.sqrt(math.fsum(squares) / len(squares)) if squares else None
 
 
-def _choice(origins: Sequence[Origin], decays: Sequence[Floats]) -> Choice:
-    """Choose the model with the least loss on the catalogue's own origins."""
-    enough = [i for i, origin in enumerate(origins) if origin.months >= FEWEST_MONTHS]
-    if not enough:
+def _choice(origins: Sequence[Origin]) -> Choice:
+    """Choose the model with the least loss on the catalogue's own origins.
+
+    With the shipped rows: a row fitted to these origins would look better than it is.
+    """
+    origins = [origin for origin in origins if sum(origin.rates.complete[-1]) >= FEWEST_TRACKS]
+    if len(origins) < FEWEST_ORIGINS:
         return Choice()
-    those = [origins[i] for i in enough]
-    tried = tuple(_tried(those, [decays[i] for i in enough], candidate) for candidate in CANDIDATES)
-    flat = [Candidate(1.0, level) for level in LEVELS]
-    level = tuple(_tried(those, [np.zeros((len(GROUPS), MONTHS))] * len(those), one).loss for one in flat)
-    best = min(tried, key=lambda one: math.inf if one.loss is None else one.loss)
+    decays = decays_at(origins, SHIPPED_ROWS)
+    tried = tuple(_tried(origins, decays, candidate) for candidate in CANDIDATES)
+    none = [np.zeros((len(GROUPS), MONTHS))] * len(origins)
+    flat = tuple(_tried(origins, none, Candidate(1.0, level)).loss for level in LEVELS)
+    best = min(tried, key=_preferred)
     if best.loss is None:
-        return Choice(tried=tried, flat=level)
-    return Choice(best.weight, best.level, is_measured=True, tried=tried, flat=level)
+        return Choice(tried=tried, flat=flat)
+    return Choice(best.weight, best.level, is_measured=True, tried=tried, flat=flat)
+
+
+def _preferred(one: Tried) -> tuple[float, float, int]:
+    """Order by loss; of equal ones, the even blend from the last week is first."""
+    loss = math.inf if one.loss is None else one.loss * HANDICAP[one.level]
+    return loss, abs(one.weight - 0.5), one.level
 
 
 def _tried(origins: Sequence[Origin], decays: Sequence[Floats], candidate: Candidate) -> Tried:
     wapes = _wapes(origins, decays, candidate)
-    mean = math.fsum(wapes) / len(wapes) if wapes else None
-    return Tried(candidate.weight, candidate.level, loss(wapes), mean, max(wapes, default=None))
+    if not wapes:
+        return Tried(candidate.weight, candidate.level, None, None, None)
+    # Each origin counts the same: in a mean, the few with large errors would decide.
+    typical = math.exp(math.fsum(math.log(max(wape, _TINY)) for wape in wapes) / len(wapes))
+    return Tried(candidate.weight, candidate.level, typical, math.fsum(wapes) / len(wapes), max(wapes))
 
 
 def _wapes(origins: Sequence[Origin], decays: Sequence[Floats], candidate: Candidate) -> list[float]:

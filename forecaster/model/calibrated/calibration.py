@@ -31,7 +31,7 @@ class Tried:
     level: int
     """Days whose mean it starts from, 7 or 30."""
     loss: float | None
-    """0.7 x mean + 0.3 x worst WAPE over the origins; None without an origin."""
+    """The geometric mean of the WAPEs of the origins; None without an origin."""
     mean: float | None
     """The mean WAPE of the origins."""
     worst: float | None
@@ -135,7 +135,7 @@ class Calibration:
 
     def to_json(self) -> str:
         """Write it as JSON, in one line."""
-        return _compact({"id": self.id, "checksum": self.checksum} | self._content())
+        return _compact({"id": self.id, "checksum": self.checksum, **self._content()})
 
     @classmethod
     def from_json(cls, text: str, /, *, name: str = "calibration") -> "Calibration":

@@ -76,4 +76,5 @@ def decays_of(rows: Floats, rates: Rates, /) -> Floats:
     recent = np.minimum(np.where(recent < 0, g * recent, recent), cap)[:, :, None]
     t = np.arange(1, MONTHS + 1) - MIDDLE
     faded = (-np.expm1(-theta * t) / theta)[:, None, :]
-    return recent * faded + r0[:, :, None] * (t - faded)
+    decays: Floats = recent * faded + r0[:, :, None] * (t - faded)
+    return decays

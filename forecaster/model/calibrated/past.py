@@ -197,13 +197,10 @@ def residual_quantiles(
 
 def _below(counts: Floats, shifts: Floats, x: Floats) -> Floats:
     """Count the residuals below each x: those of each group are shifted by its decay."""
-    return np.sum(
-        [
-            np.interp(x - shift, _EDGES, of_group[:-1].cumsum(), left=0.0, right=of_group.sum())
-            for of_group, shift in zip(counts, shifts, strict=True)
-        ],
-        axis=0,
-    )
+    below = np.zeros(len(x))
+    for of_group, shift in zip(counts, shifts, strict=True):
+        below += np.interp(x - shift, _EDGES, of_group[:-1].cumsum(), left=0.0, right=of_group.sum())
+    return below
 
 
 def decays_at(origins: Sequence[Origin], rows: Rows, /) -> list[Floats]:

@@ -32,8 +32,8 @@ YOUNG_MONTHS = 6
 YOUNG, OLDER = 1.5, 0.95
 """Factors of q for tracks under 6 months old, and for others."""
 
-PRODUCTION_WIDENED = 1.5
-"""Factor of the prior figures for the production model, whose errors are larger."""
+PRODUCTION_WIDENED = 1.3
+"""Factor of the prior figures for the production model: the errors of its totals on demo data, by these."""
 
 LEVELS = (80, 95)
 QUANTILES = ("q025", "q10", "q50", "q90", "q975")
