@@ -286,6 +286,7 @@ _CONFIGURED = (
         track_option("Track to forecast.", default="the first pending track that can be forecast"),
         out_option("CSV or Parquet file.", default="track_<id>_forecast.csv"),
         *options.PARAMETERS,
+        *options.MODEL_OF_TRACK,
         *options.DATABASE,
     ),
     Command(
@@ -302,6 +303,7 @@ _CONFIGURED = (
         track_option("Track to draw.", required=True),
         out_option("HTML, PNG or SVG file.", default="a chart in the terminal"),
         *options.PARAMETERS,
+        *options.MODEL_OF_TRACK,
         *options.DATABASE,
     ),
     Command(
@@ -323,8 +325,9 @@ _CONFIGURED = (
         "export",
         """Write the stored forecasts in the format of other tools.
 
-        nixtla: the columns unique_id, ds, y, cutoff and h. Month h covers the 30 days up to ds. The cutoff is
-        the day before the first of these days.
+        nixtla: the columns unique_id, ds, y, cutoff and h, and the ends of the intervals of 80 and 95 %:
+        y-lo-80, y-hi-80, y-lo-95 and y-hi-95. Month h covers the 30 days up to ds. The cutoff is the day
+        before the first of these days.
 
         \b
         Example:

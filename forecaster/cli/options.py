@@ -370,6 +370,9 @@ MODEL = (
 )
 """What forecasts are made with: fields of `RunConfig`."""
 
+MODEL_OF_TRACK = MODEL[:2]
+"""The model and its calibration."""
+
 PLAUSIBILITY = (
     option(
         "--threshold",

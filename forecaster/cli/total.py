@@ -13,8 +13,7 @@ from forecaster.cli.where import Where
 from forecaster.errors import BadFileError
 from forecaster.files.tables import check_output_path, read_table, write_table
 from forecaster.model.calibrated.uncertainty import QUANTILES
-from forecaster.postgres.stored_with import extrapolated
-from forecaster.process.numbers import counted, short, short_range
+from forecaster.process.numbers import counted, short
 from forecaster.views.total import Chosen, Condition, Total, read_total, rounded
 
 _ALL = 36  # months up to which each has a line
@@ -81,26 +80,11 @@ def read_ids(path: Path) -> tuple[int, ...]:
     return tuple(ids.unique().to_list())
 
 
-def headline(months: pl.DataFrame, *, exact: bool = False) -> Iterator[str]:
-    """Say in two lines what all months come to, and how sure that is."""
-    last = months.row(-1, named=True)
-    low, high = last["cumulated_q10"], last["cumulated_q90"]
-    total, of_80 = (
-        (f"{_whole(last['cumulated']):,}", f"{_whole(low):,} to {_whole(high):,}")
-        if exact
-        else (short(last["cumulated"]), short_range(low, high))
-    )
-    yield f"{counted(last['month'], 'month')}: {total} streams, 80 % range {of_80}"
-    low, high = last["cumulated_q025"], last["cumulated_q975"]
-    yield f"95 % range {f'{_whole(low):,} to {_whole(high):,}' if exact else short_range(low, high)}"
-
-
 def _lines(found: Total, *, exact: bool) -> Iterator[str]:
-    yield from headline(found.months, exact=exact)
+    yield from found.headline(exact=exact)
     of = f"{counted(found.tracks, 'track')} of {found.all_tracks:,}" if found.is_part else _whole_of(found)
     yield f"{of}; {found.made_with.model}"
-    yield found.made_with.basis(len(found.months))
-    yield from extrapolated(len(found.months))
+    yield from found.basis
     yield ""
     yield from _table(found.months, exact=exact)
 
@@ -160,7 +144,7 @@ def _document(found: Total, months: pl.DataFrame) -> dict[str, object]:
         "weight": made_with.weight,
         "level": made_with.level,
         "calibration": calibration.id if calibration else None,
-        "basis": made_with.basis(len(months)).replace("\n", " "),
+        "basis": "; ".join(found.basis).replace("\n", " "),
         "warnings": list(found.warnings),
         "months": months.to_dicts(),
     }

@@ -52,16 +52,21 @@ class StoredWith:
 
     def basis(self, horizon: int) -> str:
         """What the ranges of so many months rest on, in words."""
-        if self.calibration is None:
-            return "ranges of other catalogues: `forecaster calibrate` measures those of this one"
-        named, month = f"calibration {self.calibration.id}", min(horizon, MEASURED)
-        own = next((own for own in self.errors.own if own.month == month), None)
-        if own is None:
-            return f"ranges of other catalogues: {named} has no origin of {counted(month, 'month')}"
-        return (
-            f"ranges of {named}: {counted(own.origins, 'origin')} of {counted(month, 'month')},\n"
-            f"which count as {own.independent:.1f} independent ones, and other catalogues as {PRIOR_ORIGINS}"
-        )
+        return basis(self.calibration.id if self.calibration else None, self.errors, horizon)
+
+
+def basis(calibration: str | None, errors: Errors, horizon: int, /) -> str:
+    """Say what the ranges of so many months rest on, in one or two lines."""
+    if calibration is None:
+        return "ranges of other catalogues: `forecaster calibrate` measures those of this one"
+    named, month = f"calibration {calibration}", min(horizon, MEASURED)
+    own = next((own for own in errors.own if own.month == month), None)
+    if own is None:
+        return f"ranges of other catalogues:\n{named} has no origin of {counted(month, 'month')}"
+    return (
+        f"ranges of {named}: {counted(own.origins, 'origin')} of {counted(month, 'month')},\n"
+        f"which count as {own.independent:.1f} independent ones, and other catalogues as {PRIOR_ORIGINS}"
+    )
 
 
 def extrapolated(horizon: int) -> list[str]:

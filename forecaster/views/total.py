@@ -1,7 +1,7 @@
 """The total of stored forecasts, per month and cumulated, with the range that it lies in."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -12,8 +12,8 @@ from forecaster.model.calibrated.uncertainty import QUANTILES, totals
 from forecaster.postgres.catalogue import Source, open_source
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.stored import describe_irregular
-from forecaster.postgres.stored_with import StoredWith, stored_with
-from forecaster.process.numbers import counted
+from forecaster.postgres.stored_with import StoredWith, extrapolated, stored_with
+from forecaster.process.numbers import counted, short, short_range
 from forecaster.tables import FORECAST_TABLE
 
 CONDITION_COLUMNS = ("cm_track_id", "cm_artist_id", "segment_used", "time_used", "forecasted_value")
@@ -101,6 +101,25 @@ class Total:
         """Whether the tracks are a part of the catalogue, whose own errors count."""
         return self.tracks < self.all_tracks
 
+    @property
+    def basis(self) -> list[str]:
+        """What the ranges rest on, in words."""
+        horizon = len(self.months)
+        return [self.made_with.basis(horizon), *extrapolated(horizon)]
+
+    def headline(self, *, exact: bool = False) -> Iterator[str]:
+        """Say in two lines what all months come to, and how sure that is."""
+        last = self.months.row(-1, named=True)
+        total, *ends = (last[f"cumulated{name}"] for name in ("", "_q10", "_q90", "_q025", "_q975"))
+        between = _exact_range if exact else short_range
+        streams = f"{round(total):,}" if exact else short(total)
+        yield f"{counted(last['month'], 'month')}: {streams} streams, 80 % range {between(*ends[:2])}"
+        yield f"95 % range {between(*ends[2:])}"
+
+
+def _exact_range(low: float, high: float) -> str:
+    return f"{round(low):,} to {round(high):,}"
+
 
 def read_total(dsn: Dsn, schema: str, chosen: Chosen, *, horizon: int | None = None) -> Total:
     """Add up the stored forecasts of the chosen tracks: by default the months that every one of them has.
@@ -122,14 +141,8 @@ def total_of(source: Source, schema: str, chosen: Chosen, *, horizon: int | None
             f"--horizon is {horizon}, and not every track has a forecast of more than {common} months",
             hint=f"use at most {common}, or forecast more months with `forecaster run --replace --horizon`",
         )
-    made_with = stored_with(source, rows)
-    months = horizon or common
-    added = totals(
-        rows.lazy().filter(pl.col("month") <= months),
-        made_with.errors,
-        horizon=months,
-        is_group=len(tracks) < (all_tracks := stored["cm_track_id"].count()),
-    ).collect()
+    made_with, all_tracks = stored_with(source, rows), stored["cm_track_id"].count()
+    added = added_up(rows, made_with, horizon or common, is_part=len(tracks) < all_tracks)
     asked = None if horizon else common
     warnings = (
         *describe_irregular(_among(stored, tracks["cm_track_id"]), schema),
@@ -137,6 +150,14 @@ def total_of(source: Source, schema: str, chosen: Chosen, *, horizon: int | None
         *_left_out(tracks, chosen, asked),
     )
     return Total(added, len(tracks), all_tracks, made_with, warnings)
+
+
+def added_up(
+    forecasts: pl.DataFrame, made_with: StoredWith, months: int, *, is_part: bool, by: Sequence[str] = ()
+) -> pl.DataFrame:
+    """Add up months 1 to `months`: `Total.months`, for each value of the columns `by`."""
+    rows = forecasts.lazy().filter(pl.col("month") <= months)
+    return totals(rows, made_with.errors, horizon=months, by=by, is_group=is_part).collect()
 
 
 def _among(stored: pl.DataFrame, tracks: pl.Series) -> pl.DataFrame:

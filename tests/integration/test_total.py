@@ -11,7 +11,7 @@ from scipy import stats
 
 from forecaster.errors import InvalidOptionError, NoForecastError
 from forecaster.model.calibrated.calibration import Calibration, ModelErrors
-from forecaster.model.calibrated.uncertainty import Errors, OwnErrors
+from forecaster.model.calibrated.uncertainty import PRODUCTION_WIDENED, Errors, OwnErrors
 from forecaster.postgres.calibrations import store_calibration
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.connection import connect
@@ -30,7 +30,6 @@ from tests.tables import golden_mldr, golden_streams, initialise, made_once
 
 STREAMS = golden_streams().filter(pl.col("cm_track_id") <= 20)
 D: date = STREAMS["date"].max()  # type: ignore[assignment]
-WIDER = 1.5  # the prior figures for the production model
 
 
 @pytest.fixture
@@ -76,10 +75,10 @@ def test_the_whole_catalogue_has_the_shared_error_of_other_catalogues(forecast: 
         assert row["cumulated"] == rows.filter(pl.col("month") <= number)["forecasted_value"].sum()
         for p, low, high in ((0.8, "q10", "q90"), (0.95, "q025", "q975")):
             t = stats.t.ppf(0.5 + p / 2, 8)
-            half = math.exp(t * WIDER * sigma)
+            half = math.exp(t * PRODUCTION_WIDENED * sigma)
             assert row[low] == pytest.approx(row["total"] / half, rel=1e-3)
             assert row[high] == pytest.approx(row["total"] * half, rel=1e-3)
-            half = math.exp(t * WIDER * of_sum)
+            half = math.exp(t * PRODUCTION_WIDENED * of_sum)
             assert row[f"cumulated_{high}"] == pytest.approx(row["cumulated"] * half, rel=1e-3)
     assert found.made_with.basis(24).startswith("ranges of other catalogues")
 
@@ -88,9 +87,9 @@ def test_a_group_of_tracks_adds_their_own_errors(forecast: Dsn) -> None:
     chosen = stored(forecast).filter(pl.col("cm_track_id").is_in([1, 2]), month=3)
     values, ages = chosen["forecasted_value"], chosen["time_used"] - 2
     found = added(forecast, Chosen(track_ids=(1, 2, 1)))
-    spreads = [WIDER * 0.265 * (1.5 if age < 6 else 0.95) / 1.2816 for age in ages]
+    spreads = [PRODUCTION_WIDENED * 0.265 * (1.5 if age < 6 else 0.95) / 1.2816 for age in ages]
     own = math.sqrt(sum((s * value) ** 2 for s, value in zip(spreads, values, strict=True))) / values.sum()
-    half = math.hypot(stats.t.ppf(0.9, 8) * WIDER * 0.146, 1.2816 * own)
+    half = math.hypot(stats.t.ppf(0.9, 8) * PRODUCTION_WIDENED * 0.146, 1.2816 * own)
     row = month(found, 3)
     assert (found.tracks, found.is_part, row["total"]) == (2, True, values.sum())
     assert math.log(row["q90"] / row["total"]) == pytest.approx(half, rel=1e-3)
