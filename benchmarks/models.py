@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property, reduce
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
@@ -24,8 +25,6 @@ CUTOFFS = (date(2019, 9, 27), date(2019, 12, 27), date(2020, 2, 28))
 HORIZON = 12
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the calibrated model
 LEVELS = (7, 30)
-MLDRS = (0.0, 0.05)
-SETS = {"charts as one": None, "54 catalogues apart": "catalogue"}
 KEY = ["cm_track_id", "month"]
 PRIOR_ONLY, BOTH, OWN_ONLY = "priors only", "both", "own origins only"
 _MANY = 1e9  # origins: so many that the priors do not count
@@ -33,7 +32,7 @@ _MANY = 1e9  # origins: so many that the priors do not count
 _MEANING = (
     "916 songs of 348 artists that stayed in the charts of 54 countries from January 2019 to March 2021: "
     "chosen on the outcome, so that whatever forecasts a slow decay looks good. 12 months after each cutoff; "
-    "a month counts where all of its 30 days have a record. Production is the production model, with one MLDR "
+    "a month counts where all of its 30 days have a record. Production is the production model with one MLDR "
     "for all artists."
 )
 _LEVELS = (
@@ -60,7 +59,14 @@ class Origin:
     by: str | None
     """The column that says which catalogue a track is in; None for one catalogue."""
     mldr: float = 0.0
-    origins: int = 24
+    back: int = 24
+    """How many origins before it a calibration looks back at."""
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """What it is, for a line of results."""
+        catalogues = "54 apart" if self.by else "as one"
+        return {"cutoff": f"{self.as_of + timedelta(1)}", "catalogues": catalogues, "mldr": self.mldr}
 
     @cached_property
     def parts(self) -> list[tuple[pl.LazyFrame, Calibration]]:
@@ -71,7 +77,7 @@ class Origin:
 
     def _calibrate(self, frame: pl.LazyFrame) -> Calibration:
         return calibrate(
-            frame, rates_of(frame, self.mldr), as_of=self.as_of, rows="shipped", origins=self.origins
+            frame, rates_of(frame, self.mldr), as_of=self.as_of, rows="shipped", origins=self.back
         )
 
     @cached_property
@@ -151,9 +157,7 @@ def theta(daily: pl.LazyFrame, as_of: date) -> pl.DataFrame | None:
     """Forecast the totals of 30 records with Theta: cm_track_id, month, theta. None without statsforecast."""
     if find_spec("statsforecast") is None:
         return None
-    from statsforecast import StatsForecast  # noqa: PLC0415 - not needed for the rest
-    from statsforecast.models import Theta  # noqa: PLC0415
-
+    statsforecast, models = (import_module(name) for name in ("statsforecast", "statsforecast.models"))
     back = pl.int_range(pl.len()).reverse().over("cm_track_id") // 30
     long = (
         daily.filter(pl.col("date") <= as_of)
@@ -166,29 +170,29 @@ def theta(daily: pl.LazyFrame, as_of: date) -> pl.DataFrame | None:
         .sort("unique_id", "ds")
         .collect()
     )
-    made = StatsForecast(models=[Theta(season_length=1)], freq=1).forecast(df=long, h=HORIZON)
+    engine = statsforecast.StatsForecast(models=[models.Theta(season_length=1)], freq=1)
+    made: pl.DataFrame = engine.forecast(df=long, h=HORIZON)
     return made.select(cm_track_id="unique_id", month=pl.col("ds").cast(pl.Int64), theta="Theta")
 
 
-def points(daily: pl.LazyFrame) -> list[dict[str, Any]]:
-    """Compute the WAPE of every model at every cutoff, with each MLDR, as one and apart."""
+def origins(daily: pl.LazyFrame) -> list[Origin]:
+    """List what is measured: every cutoff, as one with each MLDR, and apart without."""
     return [
-        _point(Origin(daily, cutoff - timedelta(1), by, mldr), found) | {"cutoff": f"{cutoff}", "set": name}
+        Origin(daily, cutoff - timedelta(1), by, mldr)
         for cutoff in CUTOFFS
-        for found in [theta(daily, cutoff - timedelta(1))]
-        for name, by in SETS.items()
-        for mldr in MLDRS
+        for by, mldr in ((None, 0.0), (None, 0.05), ("catalogue", 0.0))
     ]
 
 
-def _point(origin: Origin, found: pl.DataFrame | None) -> dict[str, Any]:
+def point(origin: Origin, of_theta: pl.DataFrame | None) -> dict[str, Any]:
+    """Compute the WAPE of every model, of the ones that were chosen, and of Theta."""
     names = ["flat_7", "flat_30", *(name_of(*one) for one in candidates()), "auto"]
     wapes = {name: wape(origin.months, name) for name in names}
-    if found is not None:
-        wapes["theta"] = wape(origin.months.join(found, on=KEY), "theta")
+    if of_theta is not None:
+        wapes["theta"] = wape(origin.months.join(of_theta, on=KEY), "theta")
     choices = [calibration.choice for _, calibration in origin.parts]
     chosen = Counter(name_of(choice.weight, choice.level) for choice in choices)
-    return {"mldr": origin.mldr, "wape": wapes, "chosen": dict(chosen.most_common())}
+    return {**origin.named, "wape": wapes, "chosen": dict(chosen.most_common())}
 
 
 def wape(months: pl.DataFrame, column: str) -> float:
@@ -197,18 +201,13 @@ def wape(months: pl.DataFrame, column: str) -> float:
     return float(months.select(error).item())
 
 
-def sureness(daily: pl.LazyFrame, cutoffs: Sequence[date] = CUTOFFS[1:]) -> list[dict[str, Any]]:
+def sureness(origin: Origin) -> list[dict[str, Any]]:
     """Measure how many months, and how many totals, lie within their intervals."""
-    lines = []
-    for name, by in SETS.items():
-        for cutoff in cutoffs:
-            origin = Origin(daily, cutoff - timedelta(1), by)
-            for column, weight in (("calibrated_7", 1.0), ("production_7", 0.0)):
-                for kind in (PRIOR_ONLY, OWN_ONLY, BOTH):
-                    covered = coverage(origin, column, weight, kind)
-                    line = {"set": name, "cutoff": f"{cutoff}", "model": column, "figures": kind}
-                    lines.append(line | covered)
-    return lines
+    return [
+        {**origin.named, "model": column, "figures": kind, **coverage(origin, column, weight, kind)}
+        for column, weight in (("calibrated_7", 1.0), ("production_7", 0.0))
+        for kind in (PRIOR_ONLY, OWN_ONLY, BOTH)
+    ]
 
 
 def coverage(origin: Origin, column: str, weight: float, kind: str) -> dict[str, float | None]:
@@ -265,7 +264,14 @@ def _within(frame: pl.DataFrame, prefix: str, name: str) -> dict[str, float]:
 def measure(data: Path) -> dict[str, Any]:
     """Measure everything on the files of a directory."""
     daily = pl.scan_parquet(data / "charts_daily.parquet")
-    return {"points": points(daily), "sureness": sureness(daily)}
+    measured = origins(daily)
+    of_theta = {as_of: theta(daily, as_of) for as_of in {origin.as_of for origin in measured}}
+    # The first cutoff has too little before it for origins of its own.
+    later = [one for one in measured if one.mldr == 0 and one.as_of >= CUTOFFS[1] - timedelta(1)]
+    return {
+        "points": [point(origin, of_theta[origin.as_of]) for origin in measured],
+        "sureness": [line for origin in later for line in sureness(origin)],
+    }
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -308,7 +314,7 @@ def _points(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _first(line: Mapping[str, Any]) -> list[str]:
-    return [line["cutoff"], line["set"], f"{line['mldr']:g}"]
+    return [line["cutoff"], line["catalogues"], f"{line['mldr']:g}"]
 
 
 def _choices(lines: Sequence[Mapping[str, Any]]) -> str:
@@ -351,11 +357,11 @@ def label(name: str) -> str:
 
 def _sureness(lines: Sequence[Mapping[str, Any]]) -> str:
     columns = [f"{name}_{level}" for name in ("months", "totals", "cumulated") for level in (80, 95)]
-    head = ["catalogues", "cutoff", "model", "figures", *(c.replace("_", " ") + " %" for c in columns)]
+    head = ["cutoff", "catalogues", "model", "figures", *(c.replace("_", " ") + " %" for c in columns)]
     return table(
         head,
         [
-            [line["set"], line["cutoff"], line["model"].replace("_", " @"), line["figures"],
+            [line["cutoff"], line["catalogues"], line["model"].replace("_", " @"), line["figures"],
              *(_share(line.get(column)) for column in columns)]
             for line in lines
         ],

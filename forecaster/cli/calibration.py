@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from forecaster.cli.grid import Grid
+from forecaster.model.calibrated.calibrate import HANDICAP
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.rates import GROUPS, LENGTHS
 from forecaster.model.calibrated.uncertainty import LEVELS, MEASURED, PRIOR_ORIGINS, student_t
@@ -16,7 +17,8 @@ _NAMES = {"0-6": "0 to 6", "6-12": "6 to 12", "12-": "12 and more"}
 def told(calibration: Calibration) -> Iterator[str]:
     """Yield the lines that say what was found."""
     since = f", days from {calibration.first_day}" if calibration.first_day else ""
-    yield f"calibration {calibration.id}: {calibration.tracks:,} tracks{since} to {calibration.as_of}"
+    yield f"calibration {calibration.id}"
+    yield f"{counted(calibration.tracks, 'track')}{since} to {calibration.as_of}"
     yield ""
     yield from _rates(calibration)
     yield ""
@@ -89,7 +91,9 @@ def _choice(calibration: Calibration) -> Iterator[str]:
     cells += [[name.format(level), f"{level}", _number(loss), "", ""] for name, level, loss in flat]
     if cells:
         yield ""
-        yield "loss = 0.7 x mean + 0.3 x worst WAPE over the origins"
+        more = HANDICAP[DAYS_PER_MONTH] - 1
+        yield "loss: the geometric mean of the WAPE over the origins (beside it, mean and worst)"
+        yield f"from {DAYS_PER_MONTH} days, it counts {more:.0%} more: the last week is the surer start"
         yield from Grid(["model", "days", "loss", "mean", "worst"], left={"model"}).lines(cells)
 
 

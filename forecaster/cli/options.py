@@ -354,6 +354,13 @@ MODEL = (
         show_default="the newest as of the run's day",
     ),
     option(
+        "--level",
+        "level_days",
+        type=click.Choice([7, 30]),
+        help="Days whose mean a forecast starts from.",
+        show_default="30; of the calibrated model 7",
+    ),
+    option(
         "--max-stale-days",
         type=IntRange(0),
         metavar="DAYS",

@@ -114,7 +114,7 @@ def build_tracks(
     """
     features = track_features(records, facts, age_from=parameters.age_from, as_of=parameters.as_of)
     if parameters.level == WEEK:
-        features = with_level(features, records, level=WEEK)
+        features = with_level(features, records, level=WEEK, may_look_ahead=parameters.as_of is not None)
     return checkpoint("fit", rated(checkpoint("features", features), mldr, parameters, missing_mldr))
 
 

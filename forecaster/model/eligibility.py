@@ -23,7 +23,7 @@ REASONS: Mapping[str, Reason] = {
         pl.col("mldr").is_finite().fill_null(value=False).not_(),
     ),
     "too_young": Reason(
-        "it is less than one month of 30 days old",
+        "it is less than one month of 30 days old; or a model that needs no MLDR knows none of its days",
         (pl.col("months_since_release") >= 1).fill_null(value=False).not_(),
     ),
     "negative_streams": Reason(

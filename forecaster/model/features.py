@@ -86,33 +86,33 @@ def with_age(facts: pl.LazyFrame, /, *, age_from: AgeFrom, as_of: date | None) -
     ).with_columns(months_since_release=_age_in_days(age_from) // DAYS_PER_MONTH)
 
 
-def with_level(features: pl.LazyFrame, records: pl.LazyFrame, /, *, level: int) -> pl.LazyFrame:
+def with_level(
+    features: pl.LazyFrame, records: pl.LazyFrame, /, *, level: int, may_look_ahead: bool = False
+) -> pl.LazyFrame:
     """Add `level`: the streams per day that a forecast starts from.
 
     `level` is the number of days: of the last 7 up to the as-of date, the mean of those with a record, if at
-    least 6 have one (`records` with days); else, and for 30, that of the last 30 records.
+    least 6 have one (`records` with days); else, and for 30, that of the last 30 records. `may_look_ahead`:
+    there may be records after the as-of date.
     """
     last_30 = pl.col("streams_30") / DAYS_PER_MONTH
     if level != WEEK:
         return features.with_columns(level=last_30)
+    lists = pl.col("streams", "days")
+    recent = records.select("cm_track_id", lists if may_look_ahead else lists.list.tail(WEEK))
+    week = pl.struct("days", "streams", pl.col("as_of").to_physical().alias("as_of"))
+    mean = week.map_batches(_last_week, return_dtype=pl.Float64, is_elementwise=True)
     return (
-        features.join(records.select("cm_track_id", "streams", "days"), on="cm_track_id", how="left")
-        .with_columns(weeks=_weeks())
+        features.join(recent, on="cm_track_id", how="left")
+        .with_columns(level=pl.coalesce(mean.fill_nan(None), last_30))
         .drop("streams", "days")
-        .with_columns(level=pl.coalesce(pl.col("weeks").arr.first().fill_nan(None), last_30))
     )
 
 
-def _weeks() -> pl.Expr:
-    """Compute the means of the last 26 weeks, newest first; NaN where one is missing."""
-    records = pl.struct("days", "streams", pl.col("as_of").to_physical().alias("as_of"))
-    return records.map_batches(_weeks_of, return_dtype=pl.Array(pl.Float64, 26), is_elementwise=True)
+def _last_week(records: pl.Series) -> pl.Series:
+    from forecaster.model.calibrated.weeks import last_week  # noqa: PLC0415 - NumPy takes long to import
 
-
-def _weeks_of(records: pl.Series) -> pl.Series:
-    from forecaster.model.calibrated.weeks import weeks_of  # noqa: PLC0415 - NumPy takes long to import
-
-    return weeks_of(records)
+    return last_week(records)
 
 
 def looks_ahead(tracks: int, as_of: date | None) -> Iterator[str]:

@@ -22,13 +22,13 @@ from forecaster.postgres.server import check_writable
 from forecaster.postgres.tables import read_tables
 from forecaster.process.signals import both
 from forecaster.run.report import Subject
-from forecaster.scoring.calibrating import past_sums
+from forecaster.scoring.calibrating import ORIGINS, past_sums
 from forecaster.tables import CALIBRATIONS, MLDR_TABLE, STREAMS_TABLE
 
 if TYPE_CHECKING:
     from forecaster.run.report import Report
 
-BATCH = 1_000
+BATCH = 2_500
 """Tracks whose days are read at once. Memory holds two batches: one is read while the other is summed up."""
 
 
@@ -40,6 +40,8 @@ class Calibrating:
     """The last day that counts; None: the newest day of the catalogue."""
     rows: RowsAsked = "auto"
     age_from: AgeFrom = "release"
+    origins: int = ORIGINS
+    """Number of days of the past to forecast from, 30 days apart."""
 
 
 def calibrate(dsn: Dsn, schema: str, asked: Calibrating, report: "Report") -> tuple[Calibration, bool]:
@@ -56,7 +58,7 @@ def calibrate(dsn: Dsn, schema: str, asked: Calibrating, report: "Report") -> tu
         if as_of is None:
             raise CalibrationError("there is no record", hint="`forecaster load` loads daily streams")
         report.pending = len(tracks)
-        sums = _summed(source, tracks, as_of, asked.age_from, report)
+        sums = _summed(source, tracks, as_of, asked, report)
     if sums.first_day is None:
         raise CalibrationError(f"there is no record up to {as_of}", hint="choose a later day")
     with report.stages.stage("fit"):
@@ -83,7 +85,7 @@ def _check_target(dsn: Dsn, schema: str) -> None:
         check_rights(connection, tables, {CALIBRATIONS.name: ("SELECT", "INSERT")})
 
 
-def _summed(source: Source, tracks: pl.Series, as_of: date, age_from: AgeFrom, report: "Report") -> PastSums:
+def _summed(source: Source, tracks: pl.Series, as_of: date, asked: Calibrating, report: "Report") -> PastSums:
     """Sum up all tracks. While the days of some are summed up, those of the next are read."""
     mldr = source.read(statements.all_rates(source.tables))
     rates = mldr.with_columns(pl.col("created_at").cast(pl.Datetime("us", "UTC"))).lazy()
@@ -97,7 +99,7 @@ def _summed(source: Source, tracks: pl.Series, as_of: date, age_from: AgeFrom, r
     def sum_up(days: pl.DataFrame, number: int) -> PastSums:
         with report.stages.stage("origins") as stage:
             stage.count = number
-            return past_sums(days, rates, as_of=as_of, age_from=age_from)
+            return past_sums(days, rates, as_of=as_of, age_from=asked.age_from, origins=asked.origins)
 
     batches = slices(tracks, BATCH)
     days = read(batches[0])

@@ -33,10 +33,10 @@ def find_made_with(source: Source, config: RunConfig, /) -> tuple[MadeWith, list
             + (f" as of {as_of} or an earlier day" if as_of else ""),
             hint="make one with `forecaster calibrate`, or omit --model",
         )
-    why_not = _why_no_intervals(source) if config.intervals and not config.dry_run else []
-    intervals = config.intervals and not why_not
+    wanted = config.intervals and not config.dry_run
+    why_not = _why_no_intervals(source) if wanted else []
     return (
-        made_with(calibration, config, as_of, intervals=intervals),
+        made_with(calibration, config, as_of, intervals=wanted and not why_not),
         [*stale(calibration, as_of, config), *why_not],
     )
 

@@ -224,10 +224,13 @@ class Forecasts:
 def _may_have_intervals(source: Source, config: "RunConfig") -> bool:
     """Whether the production model can have intervals: if there is a calibration, and a table for them."""
     tables = source.tables
-    if not config.intervals or not CALIBRATED.keys() <= tables.columns.keys() - tables.unreadable:
+    if config.calibration is not None:
+        return config.intervals
+    if not config.intervals or config.dry_run:
         return False
-    found = source.read(f"SELECT EXISTS (SELECT FROM {tables.name(CALIBRATIONS.name)}) AS found")
-    return config.calibration is not None or bool(found.item())
+    if not CALIBRATED.keys() <= tables.columns.keys() - tables.unreadable:
+        return False
+    return bool(source.read(f"SELECT EXISTS (SELECT FROM {tables.name(CALIBRATIONS.name)}) AS found").item())
 
 
 def _observe_known(stored: freshness.Stored, tracks: pl.Series, report: "Report") -> pl.Series:

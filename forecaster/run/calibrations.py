@@ -66,7 +66,7 @@ def made_with(
             with_quantiles=Quantiles(errors, horizon) if intervals else None,
             calibration=calibration.id,
         )
-    model = calibration.chosen() if config.model == "auto" else calibration.using()
+    model = (calibration.chosen() if config.model == "auto" else calibration.using()).using(config.level_days)
     return MadeWith(
         model.parameters(replace(parameters, as_of=parameters.as_of or as_of)),
         model,

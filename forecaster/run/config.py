@@ -1,6 +1,6 @@
 """Configuration of a run: selection, parameters, and how to store."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from forecaster.errors import InvalidOptionError
@@ -45,6 +45,8 @@ class RunConfig:
     """Warn of a calibration that is older than this many days."""
     intervals: bool = True
     """Whether to store intervals, if there is a calibration."""
+    level_days: int | None = None
+    """Days whose mean a forecast starts from: 7 or 30. None: as the model has it."""
 
     def __post_init__(self) -> None:
         if self.limit is not None and not 1 <= self.limit < 2**63:
@@ -54,5 +56,7 @@ class RunConfig:
                 "--refresh and --replace contradict each other",
                 hint="use --refresh for the stale forecasts only, --replace for all",
             )
+        if self.level_days is not None:
+            object.__setattr__(self, "parameters", replace(self.parameters, level=self.level_days))
         if not 0 <= self.wait < 2**31:
             raise InvalidOptionError(f"wait is {self.wait}: expected a number of seconds of at least 0")

@@ -11,6 +11,7 @@ from forecaster.frames.collecting import collect_all
 from forecaster.frames.schemas import KNOWN
 from forecaster.model import forecastable, records_and_facts, skipped, until
 from forecaster.model.features import clean
+from forecaster.model.parameters import Parameters
 from forecaster.process.signals import started
 from forecaster.run.batch import Computed, Fit, History
 from forecaster.run.made_with import MadeWith
@@ -59,12 +60,21 @@ def _fit_made(forecasts: pl.DataFrame) -> Fitted:
 
 
 def forecast(
-    history: History, fit: Fit, stages: Stages, /, *, made_with: MadeWith, limits: Limits = _NONE
+    history: History,
+    fit: Fit,
+    stages: Stages,
+    /,
+    *,
+    parameters: Parameters | None = None,
+    limits: Limits = _NONE,
+    made_with: MadeWith | None = None,
 ) -> Computed:
     """Forecast the tracks of a batch: streams per month, rounded to integers, in the types of the sink.
 
     `limits`: thresholds of the checks of plausibility; without them, only the last days are observed.
+    `made_with`: the model and its parameters; by default the production model with these `parameters`.
     """
+    made_with = made_with or MadeWith(parameters or Parameters())
     parameters, tracks = made_with.parameters, made_with.tracks(history, stages)
     with stages.stage("projection") as stage:
         rows = made_with.project(forecastable(tracks))

@@ -85,7 +85,7 @@ class MemorySession:
         limits = self.config.plausibility.limits
         compute = partial(forecast, made_with=MadeWith(self.config.parameters), limits=limits)
         sink = MemorySink(self.memory, self.created_at, dry_run=self.config.dry_run)
-        catalogue = MemoryCatalogue(self.daily, mldr)
+        catalogue = MemoryCatalogue(self.daily, mldr, with_days=MadeWith(self.config.parameters).needs_days)
         work = Work(catalogue, compute, sink, self.report.stages, len, overlaps=True)
 
         def cut(_places: int | None) -> Sequence[pl.Series]:
@@ -130,11 +130,13 @@ class MemoryCatalogue:
 
     daily: pl.DataFrame
     mldr: pl.LazyFrame
+    with_days: bool = False
+    """Whether the model must know the days of the records."""
 
     def read(self, track_ids: pl.Series, /) -> History:
         """Read the cleaned records of the tracks."""
         rows = self.daily.filter(pl.col("cm_track_id").is_in(track_ids.implode()))
-        return history_of(rows, self.mldr)
+        return history_of(rows, self.mldr, with_days=self.with_days)
 
 
 @dataclass(frozen=True)

@@ -180,9 +180,12 @@ class _Past:
     @cached_property
     def _changes(self) -> Integers:
         """Number of times that the artist has changed up to each row; NULLs are no artist."""
-        artist = pl.col("cm_artist_id").forward_fill().over("cm_track_id")
-        changed = self.known.frame.select((artist != artist.shift()).fill_null(value=False))
-        return np.cumsum(changed.to_series().to_numpy())
+        artists = self.known.frame.select("cm_track_id", "cm_artist_id")
+        if artists["cm_artist_id"].has_nulls():
+            artists = artists.with_columns(pl.col("cm_artist_id").forward_fill().over("cm_track_id"))
+        artist = artists["cm_artist_id"]
+        changed = (artist != artist.shift()).fill_null(value=False)
+        return np.cumsum(changed.to_numpy())
 
     def _weeks(self, day: int) -> Floats:
         track, days, streams = self._rows(day, WEEKS * DAYS)

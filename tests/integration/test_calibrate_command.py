@@ -24,7 +24,7 @@ from tests.conftest import Cli
 from tests.forecasts import stored
 from tests.tables import DROP_DAY_KEY, GOLDEN, golden_mldr, golden_streams, initialise, load_golden, made_once
 
-STREAMS = golden_streams().filter(pl.col("cm_track_id") <= 60)
+STREAMS = golden_streams().filter(pl.col("cm_track_id") <= 21)
 D: date = STREAMS["date"].max()  # type: ignore[assignment]
 
 
@@ -34,7 +34,7 @@ def catalogue(embedded_database: Dsn) -> Dsn:
         initialise(new)
         load(new, "public", streams=STREAMS, mldr=golden_mldr())
 
-    made_once(embedded_database, "first_sixty", make)
+    made_once(embedded_database, "first_twenty_one", make)
     return embedded_database
 
 
@@ -58,7 +58,7 @@ def test_is_that_of_the_frames(
 def test_the_golden_forecasts(embedded_database: Dsn, cutoff: date) -> None:
     load_golden(embedded_database)
     as_of = cutoff - timedelta(1)
-    of_tables(embedded_database, as_of=as_of, rows="shipped")
+    of_tables(embedded_database, as_of=as_of, origins=0)
     parameters = Parameters(as_of=as_of)
     run(Database(embedded_database), RunConfig(model="calibrated", parameters=parameters))
     expected = pl.read_parquet(GOLDEN / "calibrated_forecasts.parquet").filter(cutoff=cutoff)
@@ -93,8 +93,9 @@ def test_from_calibration_to_forecast(catalogue: Dsn, called: Cli, tmp_path: Pat
     one = Calibration.from_json(file.read_text("utf-8"))
     assert one.as_of == D - timedelta(1)
     *lines, last = made.stdout.splitlines()
-    assert lines[0].startswith(f"calibration {one.id}: 60 tracks")
-    assert last.startswith(f"calibration={one.id} tracks=60 origins={len(one.origins)} stored=1 seconds=")
+    assert lines[0] == f"calibration {one.id}"
+    assert lines[1].startswith("21 tracks, days from ")
+    assert last.startswith(f"calibration={one.id} tracks=21 origins={len(one.origins)} stored=1 seconds=")
     assert max(map(len, lines)) <= 80
 
     again = called("calibrate", "--import", f"{file}", env=env)

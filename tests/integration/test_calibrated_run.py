@@ -2,14 +2,14 @@
 
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from distributed.protocol.pickle import dumps
+from distributed.protocol import pickle as dask_pickle
 from polars.testing import assert_frame_equal
 
 import forecaster.postgres.tracks as run_module
@@ -22,7 +22,7 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database
 from forecaster.run.calibrations import write_file
-from forecaster.run.config import RunConfig
+from forecaster.run.config import ModelName, RunConfig
 from forecaster.run.engines.dask import Dask
 from forecaster.run.session import run
 from forecaster.setup.load import load
@@ -43,6 +43,7 @@ from tests.tables import DROP_DAY_KEY, golden_mldr, golden_streams, initialise, 
 
 TRACKS = 40
 CALIBRATED = RunConfig(model="calibrated")
+_dumps: Callable[[object], bytes] = dask_pickle.dumps
 
 
 def some_streams() -> pl.DataFrame:
@@ -226,7 +227,7 @@ def test_batches_that_travel_are_the_same(catalogue: Dsn, monkeypatch: pytest.Mo
 
     def in_this_process(_: object, work: Any, items: Any, **__: object) -> Iterator[tuple[Any, Any]]:
         for item in items:
-            again, whole = pickle.loads(dumps((work, item)))
+            again, whole = pickle.loads(_dumps((work, item)))
             yield item, again(whole)
 
     monkeypatch.setattr("forecaster.run.engines.dask.each", in_this_process)
@@ -236,3 +237,11 @@ def test_batches_that_travel_are_the_same(catalogue: Dsn, monkeypatch: pytest.Mo
         report = run(Database(catalogue), CALIBRATED, engine)
     assert_frame_equal(stored(catalogue), expected(one))
     assert sql.rows(catalogue, f"SELECT count(*) FROM {INTERVALS.name}") == [(report.results,)]
+
+
+@pytest.mark.parametrize(("model", "level"), [("production", 7), ("production", 30), ("calibrated", 30)])
+def test_starts_from_the_level_that_is_asked_for(catalogue: Dsn, model: ModelName, level: int) -> None:
+    one = store(catalogue, calibration(D))
+    run(Database(catalogue), RunConfig(model=model, level_days=level))
+    of_model = {"model": one, "as_of": D} if model == "calibrated" else {}
+    assert_frame_equal(stored(catalogue), in_frames(some_streams(), golden_mldr(), level=level, **of_model))

@@ -53,7 +53,7 @@ def grant(database: Dsn, nightly: Dsn, *, but: str = "nothing") -> None:
 
 
 def test_they_are_the_least(nightly: Dsn, database: Dsn) -> None:
-    assert len(granted()) == 11
+    assert len(granted()) == 13
     grant(database, nightly, but="DELETE")
 
     report = run(Database(nightly))

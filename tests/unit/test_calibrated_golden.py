@@ -87,3 +87,20 @@ def test_a_later_day_is_forecast_from_with_the_same_rates() -> None:
     shared = both.with_columns(ratio=-ratio.log()).drop_nulls("level").filter(pl.col("level") > 0)
     expected_decay = [decays[group][0] for group in shared["age_group"]]
     assert shared["ratio"].to_list() == pytest.approx(expected_decay, rel=1e-9)
+
+
+@pytest.mark.parametrize(("size", "tracks"), [(1, 8), (7, 35), (100, 250)])
+def test_however_the_tracks_are_cut_the_forecasts_are_the_same(size: int, tracks: int) -> None:
+    model = calibration(CUTOFFS[2])
+    daily = pl.read_parquet(GOLDEN / "tracks.parquet").sample(fraction=1, shuffle=True, seed=3)
+    ids = daily["cm_track_id"].unique().sort()[:tracks]
+    for chosen in (model, model.using(weight=0.25)):
+        made = [
+            build_forecasts(
+                daily.filter(pl.col("cm_track_id").is_in(part.implode())).lazy(), golden("mldr"), model=chosen
+            )
+            for part in (ids, *(ids[at : at + size] for at in range(0, len(ids), size)))
+        ]
+        whole, *parts = pl.collect_all([one.forecasts for one in made])
+        assert len(whole) > 5 * HORIZON
+        assert pl.concat(parts).equals(whole)

@@ -111,7 +111,7 @@ def test_gaps_leave_the_level_to_the_last_30_records() -> None:
 
 
 @pytest.mark.parametrize(("missing", "is_whole"), [(1, True), (2, False)])
-def test_a_week_needs_six_days(missing: int, is_whole: bool) -> None:  # noqa: FBT001
+def test_a_week_needs_six_days(missing: int, *, is_whole: bool) -> None:
     day = np.arange(-6 + missing, 1)
     means = weekly_means(np.zeros(len(day), int), day, np.full(len(day), 5.0), as_of=0, tracks=1)
     assert means.shape == (1, WEEKS)

@@ -25,7 +25,7 @@ from forecaster.model.calibrated.past import (
     residual_quantiles,
     score,
 )
-from forecaster.model.calibrated.rates import FEWEST_TRACKS, GROUPS
+from forecaster.model.calibrated.rates import FEWEST_TRACKS, GROUPS, LENGTHS, Rates
 from forecaster.model.calibrated.rows import SHIPPED_ROWS, Rows
 from forecaster.model.calibrated.uncertainty import Errors, OwnErrors
 from forecaster.model.features import WEEK
@@ -65,16 +65,23 @@ def calibration_from(sums: PastSums, /, *, as_of: date, rows: RowsAsked = "auto"
 
 
 def usable(sums: PastSums, /) -> list[Origin]:
-    """List the origins, newest first, at which the rates are known and a month is scored."""
+    """List the origins, newest first, at which a month is scored and as much is known as at D.
+
+    An origin whose rates look back over fewer weeks says little about forecasts of today.
+    """
+    now = _lengths_known(sums.now.rates())
     origins = (
         Origin(back, of_origin.rates.rates(), of_origin.bins)
         for back, of_origin in enumerate(sums.origins, start=1)
     )
     return [
-        origin
-        for origin in origins
-        if sum(origin.rates.complete[0]) >= FEWEST_TRACKS and origin.bins[0].any()
+        origin for origin in origins if _lengths_known(origin.rates) >= max(now, 1) and origin.bins[0].any()
     ]
+
+
+def _lengths_known(rates: Rates) -> int:
+    """Count the lengths, 8, 13 and 26 weeks, in which enough tracks are complete."""
+    return sum(sum(of_length) >= FEWEST_TRACKS for of_length in rates.complete)
 
 
 def independent(origins: Sequence[Origin], /, *, months: int) -> float:
@@ -110,8 +117,9 @@ def _errors(origins: Sequence[Origin], decays: Sequence[Floats], candidate: Cand
                 q95,
             )
         )
-    widened = prior_errors(candidate.weight).widened
-    return ModelErrors(candidate.weight, candidate.level, Errors(tuple(own), widened))
+    # The prior figures are widened only where there are no own ones.
+    errors = Errors(tuple(own)) if own else prior_errors(candidate.weight)
+    return ModelErrors(candidate.weight, candidate.level, errors)
 
 
 def _log_ratio(actual: float, forecast: float) -> float | None:
@@ -129,7 +137,7 @@ def _choice(origins: Sequence[Origin]) -> Choice:
 
     With the shipped rows: a row fitted to these origins would look better than it is.
     """
-    origins = [origin for origin in origins if sum(origin.rates.complete[-1]) >= FEWEST_TRACKS]
+    origins = [origin for origin in origins if _lengths_known(origin.rates) == len(LENGTHS)]
     if len(origins) < FEWEST_ORIGINS:
         return Choice()
     decays = decays_at(origins, SHIPPED_ROWS)
@@ -153,7 +161,7 @@ def _tried(origins: Sequence[Origin], decays: Sequence[Floats], candidate: Candi
     if not wapes:
         return Tried(candidate.weight, candidate.level, None, None, None)
     # Each origin counts the same: in a mean, the few with large errors would decide.
-    typical = math.exp(math.fsum(math.log(max(wape, _TINY)) for wape in wapes) / len(wapes))
+    typical = _geometric_mean(wapes)
     return Tried(candidate.weight, candidate.level, typical, math.fsum(wapes) / len(wapes), max(wapes))
 
 
@@ -173,18 +181,32 @@ def _rows(origins: Sequence[Origin], asked: RowsAsked) -> tuple[Rows, RowsLoss]:
     can_fit = any(origin.months >= FEWEST_MONTHS for origin in earlier)
     if asked == "shipped" or not (can_fit or (asked == "fitted" and origins)):
         return SHIPPED_ROWS, RowsLoss(asked)
-    before, after = (_loss_of(later, rows) for rows in (SHIPPED_ROWS, _with_fitted(earlier)))
-    is_better = before is not None and after is not None and after < before
+    fitted = _with_fitted(earlier)
+    before, after = (_loss_of(later, rows) for rows in (SHIPPED_ROWS, fitted))
+    # In the loss the worst origin counts most. It has to be better at a typical one, too.
+    is_better = before is not None and after is not None and after < before and _typical(later, fitted) < 1
     rows = _with_fitted(origins) if is_better or asked == "fitted" else SHIPPED_ROWS
     return rows, RowsLoss(asked, len(later), before, after)
 
 
 def _with_fitted(origins: Sequence[Origin]) -> Rows:
-    """Fit a row; it counts by the number of independent years."""
+    """Fit a row; it counts by the years between the first and the last origin."""
     if not origins:
         return SHIPPED_ROWS
-    n = independent(origins, months=MONTHS)
+    n = independent(origins, months=MONTHS) - 1
     return Rows(fit_row(origins), n / (n + 3))
+
+
+def _typical(origins: Sequence[Origin], rows: Rows) -> float:
+    """Return the geometric mean over origins of WAPE / WAPE with the shipped rows."""
+    of_rows, shipped = (
+        _wapes(origins, decays_at(origins, those), Candidate(1.0, WEEK)) for those in (rows, SHIPPED_ROWS)
+    )
+    return _geometric_mean(of_rows) / _geometric_mean(shipped)
+
+
+def _geometric_mean(wapes: Sequence[float]) -> float:
+    return math.exp(math.fsum(math.log(max(wape, _TINY)) for wape in wapes) / len(wapes))
 
 
 def _loss_of(origins: Sequence[Origin], rows: Rows) -> float | None:

@@ -2,6 +2,7 @@
 
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -38,7 +39,11 @@ def test_are_the_same_however_many(source: Path, tmp_path: Path, buckets: int, b
     as_of = D - timedelta(back)
     one = calibration(D - timedelta(50))
     parameters = Parameters(as_of=as_of if back else None)
-    given = {"model": "calibrated", "calibration": written(tmp_path, one), "parameters": parameters}
+    given: dict[str, Any] = {
+        "model": "calibrated",
+        "calibration": written(tmp_path, one),
+        "parameters": parameters,
+    }
     report = forecast(source, tmp_path / "sink", buckets=buckets, **given)
     assert_frame_equal(in_sink(tmp_path / "sink"), expected(STREAMS, golden_mldr(), model=one, as_of=as_of))
     asked = report.to_dict()["parameters"]
