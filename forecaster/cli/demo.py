@@ -13,6 +13,7 @@ from forecaster.postgres.tracks import Database
 from forecaster.run.report import Report
 from forecaster.run.session import run
 from forecaster.setup.demo import SCHEMA, fill, first_forecast
+from forecaster.views.track import Making
 
 
 def demo(tracks: int | None, data_dir: Path | None, out: Path | None, output: Output) -> None:
@@ -29,7 +30,7 @@ def demo(tracks: int | None, data_dir: Path | None, out: Path | None, output: Ou
             run(Database(dsn, SCHEMA), report=done)
         summarise(done, output)
         output.say("")
-        show_track(dsn, SCHEMA, Parameters(), first_forecast(dsn), out, output)
+        show_track(dsn, SCHEMA, Making(Parameters()), first_forecast(dsn), out, output)
     output.say(_next(f" --data-dir {shlex.quote(str(data_dir))}" if was_typed("data_dir") else ""))
 
 

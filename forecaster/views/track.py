@@ -229,9 +229,9 @@ class _Reader:
         forecasts, errors = self._forecasts(track)
         if forecasts["forecasted_value"].null_count():
             raise NoForecastError(f"the forecast of track {id_} is larger than 2^63 streams")
-        row, rates = track.row(0, named=True), ()
-        if made_with.model is None or made_with.model.weight < 1:
-            rates = _rates_of(track)
+        row = track.row(0, named=True)
+        has_rates = made_with.model is None or made_with.model.weight < 1
+        rates = _rates_of(track) if has_rates else ()
         if made_with.model:
             row |= {"production_decays": self._production_decays(track)}
         return Diagnosis(

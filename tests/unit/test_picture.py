@@ -72,11 +72,11 @@ def q80(month: pl.Expr) -> pl.Expr:
 
 def test_the_title_and_the_subtitle_name_what_the_forecast_follows_from() -> None:
     found = diagnosis(falling(400))
-    total = found.forecasts["forecasted_value"].sum()
+    total = int(found.forecasts["forecasted_value"].sum())
     value = found.forecasts.with_columns(own=0.95 * q80(pl.col("month")) * pl.col("forecasted_value"))
     # After month 12, with the square root of time: .20 x sqrt(2) is shared by all tracks.
     shared = stats.t.ppf(0.9, 8) * PRODUCTION_WIDENED * 0.2 * math.sqrt(2)
-    half = math.exp(math.hypot(shared, PRODUCTION_WIDENED * value["own"].sum() / total))
+    half = math.exp(math.hypot(shared, PRODUCTION_WIDENED * float(value["own"].sum()) / total))
     ends = (total / half, total * half)
     got = picture(found, found.history)
     assert got.title == "Track 1 · artist 1"

@@ -122,12 +122,16 @@ def _page(picture: Picture) -> bytes:
         light=LOOKS["light"]["background"],
         dark=LOOKS["dark"]["background"],
         library=_library(),
-        looks=_script({name: look | {"legend": look["legend"] | _STACKED} for name, look in LOOKS.items()}),
+        looks=_script({name: _stacked(look) for name, look in LOOKS.items()}),
         lines=_script({"text": picture.names, "subtitle": flowed(picture.facts, SEPARATOR, _NARROW)}),
         chart=_script(figure(picture).properties(width="container").to_dict()),
         options=_script({"renderer": "svg", "actions": actions, "downloadFileName": picture.title}),
     )
     return page.encode()
+
+
+def _stacked(look: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**look, "legend": {**look["legend"], **_STACKED}}
 
 
 @functools.cache  # it takes longer than the rest of a page
