@@ -377,8 +377,8 @@ MODEL = (
 )
 """What forecasts are made with: fields of `RunConfig`."""
 
-MODEL_OF_TRACK = MODEL[:2]
-"""The model and its calibration."""
+MODEL_OF_TRACK = MODEL[:3]
+"""The model, its calibration, and the level."""
 
 PLAUSIBILITY = (
     option(

@@ -33,13 +33,13 @@ def calibrated_months(
 ) -> Iterator[str]:
     """Yield the decays of the first months, ln(level / forecast): of each row, and their mean."""
     rows, rates = [*_rows(model)], _of_group(model, track["age_group"])
-    names = "".join(f"{name:>10}" for name, _, _ in rows)
-    blend = f"{'production':>13}{'decay':>10}" if model.weight < 1 else ""
-    yield f"    decay{names}{'mean':>10}{blend}"
+    names = "".join(f"{name:>9}" for name, _, _ in rows)
+    blend = f"{'production':>11}{'joined':>9}" if model.weight < 1 else ""
+    yield f" decay{names}{'mean':>9}{blend}"
     means = model.calibration.decays(horizon=len(forecasts))[track["age_group"]]
     for month, mean in enumerate(means[:shown], start=1):
-        decays = "".join(f"{decay_of(row, rates, month):>10.6f}" for _, row, _ in rows)
-        yield f"  {month:>7}{decays}{mean:>10.6f}{_blend(track, model, mean, month)}"
+        decays = "".join(f"{decay_of(row, rates, month):>9.5f}" for _, row, _ in rows)
+        yield f"{month:>6}{decays}{mean:>9.5f}{_blend(track, model, mean, month)}"
 
 
 def level_of(track: Mapping[str, Any], model: Model) -> float:
@@ -52,7 +52,7 @@ def _blend(track: Mapping[str, Any], model: Model, mean: float, month: int) -> s
     if model.weight == 1:
         return ""
     other = track["production_decays"][month - 1]
-    return f"{other:>13.6f}{model.weight * mean + (1 - model.weight) * other:>10.6f}"
+    return f"{other:>11.5f}{model.weight * mean + (1 - model.weight) * other:>9.5f}"
 
 
 def _rates(model: Model, group: int) -> Iterator[str]:

@@ -13,7 +13,7 @@ from forecaster.model.calibrated.calibration import prior_errors
 from forecaster.model.calibrated.forecast import Model
 from forecaster.model.calibrated.uncertainty import Errors, totals
 from forecaster.model.eligibility import REASONS
-from forecaster.model.features import looks_ahead
+from forecaster.model.features import WEEK, looks_ahead
 from forecaster.model.parameters import DAYS_PER_MONTH, Parameters
 from forecaster.model.projection import project
 from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES, SEGMENT_STARTS, base_rate
@@ -60,6 +60,13 @@ class Diagnosis:
         return [*self.remarks, *looks_ahead(ahead, self.track["as_of"])]
 
     @property
+    def level_days(self) -> int:
+        """Days whose mean the forecast starts from: 7 or 30."""
+        if self.model:
+            return self.model.level
+        return WEEK if "level" in self.track else DAYS_PER_MONTH
+
+    @property
     def is_production(self) -> bool:
         """Whether the production model has a part in the forecast."""
         return self.model is None or self.model.weight < 1
@@ -102,9 +109,8 @@ class Diagnosis:
             ("streams, last 90 records", f"{t['streams_90']:,.0f}"),
             ("streams, last 365 records", f"{t['streams_365']:,.0f}"),
         )
-        if self.model and not self.is_calibrated:
-            days = f"from the last {self.model.level} days"
-            yield "level, streams per day", f"{level_of(t, self.model):,.10g}, {days}"
+        if not self.is_calibrated and self.level_days == WEEK:
+            yield "level, streams per day", f"{t['level']:,.10g}, from the last {WEEK} days"
 
     def _production(self) -> Iterator[tuple[str, object]]:
         t = self.track
@@ -155,16 +161,20 @@ class Making:
     parameters: Parameters
     model: ModelName = "production"
     calibration: str | None = None
+    level_days: int | None = None
 
     def found(self, source: Source) -> tuple[MadeWith, list[str]]:
         """Find what the forecast is made with, and warnings. Raises as `find_made_with` does."""
         has_none = not CALIBRATED.keys() <= source.tables.columns.keys() - source.tables.unreadable
-        if self.model == PRODUCTION and self.calibration is None and has_none:
-            return MadeWith(self.parameters), []
         config = RunConfig(
-            parameters=self.parameters, model=self.model, calibration=self.calibration, dry_run=True
+            parameters=self.parameters,
+            model=self.model,
+            calibration=self.calibration,
+            level_days=self.level_days,
         )
-        return find_made_with(source, config)
+        if self.model == PRODUCTION and self.calibration is None and has_none:
+            return MadeWith(config.parameters), []
+        return find_made_with(source, config, to_store=False)
 
 
 def diagnose(dsn: Dsn, schema: str, making: Making, track_id: int | None) -> Diagnosis:

@@ -160,8 +160,10 @@ def test_dump_shows_every_number_that_a_check_by_hand_needs(
     for _, _, _, base, rate in segments:
         assert float(rate) == pytest.approx(float(base) * multiplier, rel=1e-4)
     values = pl.read_csv(files / "track_1_forecast.csv")["forecasted_value"]
-    assert f"total of 24 months: {values.sum():,} streams" in result.stdout
-    assert re.search(rf"^ +1 +{values[0]:,} +\d+ +{m}$", result.stdout, re.MULTILINE)
+    assert f"24 months: {values.sum():,} streams, 80 % range " in result.stdout
+    assert re.search(
+        rf"^ +1 +{values[0]:,} +[\d.]+ to [\d.]+(?: [kMB])? +\d+ +{m}$", result.stdout, re.MULTILINE
+    )
     day, training_id = sql.rows(
         embedded_database,
         "SELECT max(date), (array_agg(id ORDER BY date))[1] FROM backtest_track_daily_training_data "

@@ -149,7 +149,7 @@ def _ranges(picture: Picture) -> "alt.Chart":
         y=_streams(picture, "low"),
         y2="high:Q",
         detail="range:N",
-        opacity=alt.Opacity("range:N", scale=shades, legend=legend),
+        opacity=alt.Opacity("range:O", scale=shades, legend=legend),
     )
     return areas
 
@@ -191,7 +191,7 @@ def _points(picture: Picture) -> "list[alt.Chart]":
         ).encode(x=_time("middle"), y=_streams(picture), description="days:N", tooltip=_tooltip(*shown))
         return marks
 
-    months = ["month", "days", "streams", "range_80", "range_95", "segment", "months_since_release"]
+    months = ["month", "days", "streams", "segment", "months_since_release", "range_80", "range_95"]
     months += ["base_streams", "base_rate", "rate"] if picture.has_base else []
     between = {"range_80": ("q10", "q90"), "range_95": ("q025", "q975")}
     forecast = picture.forecast.with_columns(

@@ -146,9 +146,8 @@ def _base_curve(diagnosis: Diagnosis) -> pl.DataFrame:
     """Forecast without the adjustment to artist and track: month, base_streams."""
     if not diagnosis.is_production:
         return diagnosis.forecasts.select("month", base_streams=pl.lit(None, dtype=pl.Float64))
-    level = diagnosis.model.level if diagnosis.model else DAYS_PER_MONTH
     track = pl.LazyFrame([dict(diagnosis.track)]).with_columns(multiplier=1.0)
-    curve = project(track, horizon=len(diagnosis.forecasts), level=level)
+    curve = project(track, horizon=len(diagnosis.forecasts), level=diagnosis.level_days)
     return curve.select("month", base_streams=pl.col("forecasted_value").round()).collect()
 
 

@@ -92,8 +92,7 @@ function headOf(i) {
  *
  * @param {number} i
  */
-const rangeOf = (i) =>
-  rows.low[i] == null ? DASH : `${compact(rows.low[i])} to ${compact(rows.high[i])}`;
+const rangeOf = (i) => (rows.low[i] == null ? DASH : `${compact(rows.low[i])} to ${compact(rows.high[i])}`);
 
 /**
  * Facts that are stored with the forecast.
