@@ -92,7 +92,7 @@ def _choice(calibration: Calibration) -> Iterator[str]:
     if cells:
         yield ""
         more = HANDICAP[DAYS_PER_MONTH] - 1
-        yield "loss: the geometric mean of the WAPE over the origins (beside it, mean and worst)"
+        yield "loss: geometric mean of the WAPE over the origins; beside it, mean and worst"
         yield f"from {DAYS_PER_MONTH} days, it counts {more:.0%} more: the last week is the surer start"
         yield from Grid(["model", "days", "loss", "mean", "worst"], left={"model"}).lines(cells)
 

@@ -31,7 +31,7 @@ def mldr() -> pl.LazyFrame:
 
 @pytest.fixture(scope="module")
 def calibration(daily: pl.LazyFrame, mldr: pl.LazyFrame) -> Calibration:
-    return calibrate(daily, mldr, as_of=AS_OF, rows="fitted", origins=8)
+    return calibrate(daily, mldr, as_of=AS_OF, rows="fitted", origins=4)
 
 
 def test_it_comes_back_from_json_as_it_was(calibration: Calibration) -> None:
@@ -67,10 +67,10 @@ def test_the_name_follows_from_the_content(
     calibration: Calibration, daily: pl.LazyFrame, mldr: pl.LazyFrame
 ) -> None:
     shuffled = daily.collect().sample(fraction=1, shuffle=True, seed=1).lazy()
-    again = calibrate(shuffled, mldr, as_of=AS_OF, rows="fitted", origins=8)
+    again = calibrate(shuffled, mldr, as_of=AS_OF, rows="fitted", origins=4)
     assert again == calibration
     assert again.id == f"2022-12-31-{calibration.checksum[:10]}"
-    other = calibrate(daily, mldr, as_of=AS_OF - timedelta(1), rows="fitted", origins=8)
+    other = calibrate(daily, mldr, as_of=AS_OF - timedelta(1), rows="fitted", origins=4)
     assert other.id != calibration.id
 
 
@@ -78,7 +78,7 @@ def test_the_name_follows_from_the_content(
 def test_however_the_tracks_are_cut_the_record_is_the_same(
     size: int, calibration: Calibration, daily: pl.LazyFrame, mldr: pl.LazyFrame
 ) -> None:
-    origins = 2 if size == 1 else 8
+    origins = 2 if size == 1 else 4
     records = clean(conform(daily, DAILY_STREAMS, name="daily").filter(pl.col("date") <= AS_OF))
     frame = records.sort("cm_track_id", "date").collect()
     if size == 1:
