@@ -76,6 +76,13 @@ _TURNED_AWAY = re.compile(r"failed: [^\W\d_]+:  ")
 CONNECT_TIMEOUT = 3.5
 """Seconds to wait for a server that does not answer, unless `connect_timeout` is longer."""
 
+UNCOMPILED = """
+    SELECT count(set_config(name, 'off', true)) AS changed FROM pg_catalog.pg_settings WHERE name = 'jit'"""
+"""SQL: has the server compile no statement of the transaction.
+
+To compile a statement on many partitions takes it minutes, to run it seconds. PostgreSQL 10 has no jit.
+"""
+
 _FAR = 0.01  # seconds of a short statement from which on a server is far away
 
 _OPENS_WITHIN = 1.0  # seconds until a connection that is no longer needed is abandoned

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from forecaster.postgres import rights, runs, server, tables
 from forecaster.postgres.answers import Rows, answers
-from forecaster.postgres.connection import Connection
+from forecaster.postgres.connection import UNCOMPILED, Connection
 from forecaster.postgres.server import ServerState
 from forecaster.postgres.tables import Tables
 from forecaster.tables import STREAMS_TABLE
@@ -32,6 +32,7 @@ def look(
     """
     tables.check_names(schema, streams)
     questions = {
+        "uncompiled": UNCOMPILED,
         "state": server.STATE,
         **tables.QUESTIONS,
         "lacking": rights.lacking(wanted),

@@ -19,10 +19,10 @@ CONNECTIONS = 2
 """Number of connections that read at the same time. Measured on two cores: more than two gain nothing."""
 
 # Each of these timeouts could end a transaction that is idle while others read or compute. Without them
-# nothing is delayed, because no other work waits for it.
-_LIFTED_TIMEOUTS = ("idle_in_transaction_session_timeout", "transaction_timeout")
+# nothing is delayed, because no other work waits for it. For jit, see `UNCOMPILED`.
+_TURNED_OFF = ("idle_in_transaction_session_timeout", "transaction_timeout", "jit")
 _OPENED_WITHIN = 0.5  # seconds to wait, at the end, for a connection that is being opened
-_NAMES = ", ".join(f"'{name}'" for name in _LIFTED_TIMEOUTS)
+_NAMES = ", ".join(f"'{name}'" for name in _TURNED_OFF)
 # With the default of 4 MB, a server that scans a table would write it to its disk, and take several times as
 # long.
 _MEMORY = 64
@@ -30,7 +30,7 @@ READ_LONG = f"""count(set_config(s.name, CASE s.name WHEN 'work_mem' THEN '{_MEM
                 AS changed
         FROM pg_catalog.pg_settings s
         WHERE s.name IN ({_NAMES}) OR s.name = 'work_mem' AND s.setting::int8 < {_MEMORY} * 1024"""
-"""SQL: the end of a SELECT that lifts them in its transaction, and gives a statement 64 MB to sort in."""
+"""SQL: the end of a SELECT that turns them off in its transaction, and gives a statement 64 MB to sort in."""
 
 
 @dataclass(eq=False)

@@ -18,6 +18,7 @@ from forecaster.errors import (
 )
 from forecaster.postgres.conditions import MORE_CONNECTIONS, QUERY_CANCELED, hint_for
 from forecaster.postgres.connection import (
+    UNCOMPILED,
     Connection,
     connect,
     end_connections,
@@ -65,7 +66,11 @@ class WholeRows:
         # The name is in the URI: the connection that asks for the result's columns, and may wait for a lock,
         # accepts no other statement.
         uri = self._named.connectorx_uri
-        on_snapshot = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", self._set_snapshot]
+        on_snapshot = [
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            self._set_snapshot,
+            UNCOMPILED,
+        ]
 
         def read() -> pl.DataFrame:
             self.dsn.check_socket()
