@@ -12,7 +12,7 @@ import pytest
 
 from forecaster.cli import main
 from forecaster.postgres.dsn import Dsn
-from forecaster.tables import ALL_TABLES
+from forecaster.tables import ALL_TABLES, QUANTILES
 from tests import sql
 from tests.conftest import Cli, ServerNamed, new_database
 from tests.tables import GOLDEN, initialise
@@ -81,7 +81,7 @@ def test_init_load_run_dump(cli: Cli, database: Dsn, files: Path) -> None:
         )
         assert result.returncode == 0, result.stderr
     assert "written to one.csv\n" in result.stdout
-    dumped = pl.read_parquet(files / "one.parquet")
+    dumped = pl.read_parquet(files / "one.parquet").drop(QUANTILES)
     stored = sql.rows(
         database,
         f"SELECT {', '.join(dumped.columns)} FROM backtest_track_streams_forecast "
@@ -89,7 +89,7 @@ def test_init_load_run_dump(cli: Cli, database: Dsn, files: Path) -> None:
         track,
     )
     assert dumped.rows() == stored
-    assert pl.read_csv(files / "one.csv").rows() == stored
+    assert pl.read_csv(files / "one.csv").drop(QUANTILES).rows() == stored
 
 
 def test_dump_chooses_the_first_pending_track_that_can_be_forecast(
