@@ -23,6 +23,7 @@ SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
     "k": pl.Float64, "multiplier": pl.Float64, "reason": pl.String, "history": pl.List(pl.Float64),
     "forecast": pl.List(pl.Float64), "months": pl.Int64, "total": pl.Float64, "segment": pl.Int64,
     "created_at": pl.Datetime("us", "UTC"), "age": pl.Int64, "cutoff": pl.Date, "is_stale": pl.Boolean,
+    "low": pl.Float64, "high": pl.Float64,
 }  # fmt: skip
 NO_STREAMS: Row = {
     "as_of": None, "months_since_release": None, "streams_30": None, "streams_365": None, "mldr": None,
@@ -98,6 +99,7 @@ def synthetic(tracks: int, months: int) -> pl.DataFrame:
         .with_columns(
             months=pl.when(has).then(pl.lit(months)), total=pl.when(has).then(pl.col("forecast").list.sum())
         )
+        .with_columns(low=pl.col("total") / 2, high=pl.col("total") * 2)
         .select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())
     )
 

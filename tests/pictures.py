@@ -6,6 +6,8 @@ from typing import Any
 import polars as pl
 
 from forecaster.model import build_tracks
+from forecaster.model.calibrated.calibration import prior_errors
+from forecaster.model.calibrated.uncertainty import QUANTILES, with_quantiles
 from forecaster.model.features import clean, last_streams, track_facts
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
@@ -25,8 +27,9 @@ def diagnosis(rows: list[Row], *, mldr: float = 0.1, **options: Any) -> Diagnosi
     track = build_tracks(last_streams(daily), track_facts(daily), rates, parameters).collect()
     assert track["reason"].to_list() == [None]
     base = track.select(base_rate(pl.col("influence_range"), j).alias(str(j)) for j in range(1, 13)).row(0)
-    forecasts = project(track.lazy(), horizon=parameters.horizon).with_columns(
-        pl.col("forecasted_value").round().cast(pl.Int64)
+    made = project(track.lazy(), horizon=parameters.horizon)
+    forecasts = with_quantiles(made, prior_errors(0.0), horizon=parameters.horizon).with_columns(
+        pl.col("forecasted_value", *QUANTILES).round().cast(pl.Int64, strict=False)
     )
     row = track.row(0, named=True)
     adjusted = tuple((rate, rate * row["multiplier"]) for rate in base)

@@ -223,6 +223,60 @@ _CONFIGURED = (
         connects=True,
     ),
     Command(
+        "total",
+        """Add up the stored forecasts, and say how sure the total is.
+
+        Print the total of each month, and that of all months up to it, with the ranges in which 80 and 95 %
+        of totals come to lie. The errors of tracks go together in part, so these are not sums of the
+        tracks' ranges. Without options: the whole catalogue.
+
+        \b
+        Examples:
+          forecaster total
+          forecaster total --artist-id 7 --horizon 12
+          forecaster total --ids bought.csv --out bought_total.csv
+          forecaster total --where 'time_used<6' --where 'forecasted_value>=1000'
+        """,
+        option(
+            "--artist-id",
+            "artist_ids",
+            type=ID,
+            metavar="ID",
+            multiple=True,
+            help="Add up only tracks of this artist.",
+        ),
+        option(
+            "--track-id", "track_ids", type=ID, metavar="ID", multiple=True, help="Add up only this track."
+        ),
+        option(
+            "--ids",
+            "ids_file",
+            type=FILE,
+            metavar="FILE",
+            help="Add up only the tracks in the column cm_track_id of a CSV or Parquet file.",
+        ),
+        option(
+            "--where",
+            "conditions",
+            metavar="CONDITION",
+            multiple=True,
+            help="Add up only tracks whose forecast of month 1 meets this: one of the columns cm_track_id, "
+            "cm_artist_id, segment_used, time_used (months since release) and forecasted_value, then =, !=, "
+            "<, <=, > or >=, then a number; without blanks.",
+        ),
+        option(
+            "--horizon",
+            type=IntRange(1, 400),
+            metavar="N",
+            help="Add up months 1 to N.",
+            show_default="the months that every track has",
+        ),
+        option("--exact", is_flag=True, help="Print whole numbers, not three digits."),
+        out_option("Write all months as CSV or Parquet."),
+        option("--json", "as_json", is_flag=True, help="Print all months as JSON, instead of a table."),
+        *options.DATABASE,
+    ),
+    Command(
         "dump",
         """Forecast one track into a file and show how it is computed.
 
@@ -235,6 +289,7 @@ _CONFIGURED = (
         track_option("Track to forecast.", default="the first pending track that can be forecast"),
         out_option("CSV or Parquet file.", default="track_<id>_forecast.csv"),
         *options.PARAMETERS,
+        *options.MODEL_OF_TRACK,
         *options.DATABASE,
     ),
     Command(
@@ -251,6 +306,7 @@ _CONFIGURED = (
         track_option("Track to draw.", required=True),
         out_option("HTML, PNG or SVG file.", default="a chart in the terminal"),
         *options.PARAMETERS,
+        *options.MODEL_OF_TRACK,
         *options.DATABASE,
     ),
     Command(
@@ -272,8 +328,9 @@ _CONFIGURED = (
         "export",
         """Write the stored forecasts in the format of other tools.
 
-        nixtla: the columns unique_id, ds, y, cutoff and h. Month h covers the 30 days up to ds. The cutoff is
-        the day before the first of these days.
+        nixtla: the columns unique_id, ds, y, cutoff and h, and the ends of the intervals of 80 and 95 %:
+        y-lo-80, y-hi-80, y-lo-95 and y-hi-95. Month h covers the 30 days up to ds. The cutoff is the day
+        before the first of these days.
 
         \b
         Example:

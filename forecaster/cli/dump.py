@@ -5,12 +5,10 @@ from pathlib import Path
 from forecaster.cli.output import Output
 from forecaster.cli.track import show_track
 from forecaster.cli.where import Where
-from forecaster.model.parameters import Parameters
+from forecaster.views.track import Making
 
 
-def dump(
-    track_id: int | None, out: Path | None, parameters: Parameters, where: Where, output: Output
-) -> None:
+def dump(track_id: int | None, out: Path | None, making: Making, where: Where, output: Output) -> None:
     """Forecast one track and store nothing in the database."""
     with where.database() as dsn:
-        show_track(dsn, where.schema, parameters, track_id, out, output)
+        show_track(dsn, where.schema, making, track_id, out, output)

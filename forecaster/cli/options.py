@@ -380,6 +380,9 @@ MODEL = (
 )
 """What forecasts are made with: fields of `RunConfig`."""
 
+MODEL_OF_TRACK = MODEL[:3]
+"""The model, its calibration, and the level."""
+
 PLAUSIBILITY = (
     option(
         "--threshold",

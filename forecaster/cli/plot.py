@@ -7,19 +7,18 @@ from pathlib import Path
 from forecaster.cli.output import Output
 from forecaster.cli.track import finish_track
 from forecaster.cli.where import Where
-from forecaster.model.parameters import Parameters
 from forecaster.views.chart import Picture, as_text, check_chart_path, picture, write_chart
-from forecaster.views.track import diagnose
+from forecaster.views.track import Making, diagnose
 
 _HEIGHTS = (12, 24)  # lines, from and to
 
 
-def plot(track_id: int, out: Path | None, parameters: Parameters, where: Where, output: Output) -> None:
+def plot(track_id: int, out: Path | None, making: Making, where: Where, output: Output) -> None:
     """Draw one track, and print its total."""
     if out:
         check_chart_path(out)
     with where.database() as dsn, output.doing("read"):
-        diagnosis = diagnose(dsn, where.schema, parameters, track_id)
+        diagnosis = diagnose(dsn, where.schema, making, track_id)
     output.warn(diagnosis.warnings)
     drawn = picture(diagnosis, diagnosis.history)
     if out:

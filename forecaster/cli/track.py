@@ -4,19 +4,18 @@ from pathlib import Path
 
 from forecaster.cli.output import Output
 from forecaster.files.tables import check_output_path, write_table
-from forecaster.model.parameters import Parameters
 from forecaster.postgres.dsn import Dsn
-from forecaster.views.track import Diagnosis, diagnose
+from forecaster.views.track import Diagnosis, Making, diagnose
 
 
 def show_track(
-    dsn: Dsn, schema: str, parameters: Parameters, track_id: int | None, out: Path | None, output: Output
+    dsn: Dsn, schema: str, making: Making, track_id: int | None, out: Path | None, output: Output
 ) -> None:
     """Write the forecast of one track to a file, and print how it was computed."""
     if out:
         check_output_path(out)
     with output.doing("read"):
-        diagnosis = diagnose(dsn, schema, parameters, track_id)
+        diagnosis = diagnose(dsn, schema, making, track_id)
     output.warn(diagnosis.warnings)
     path = out or Path(f"track_{diagnosis.track['cm_track_id']}_forecast.csv")
     write_table(diagnosis.forecasts, path)

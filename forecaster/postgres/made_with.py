@@ -14,8 +14,10 @@ from forecaster.tables import INTERVALS
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
-def find_made_with(source: Source, config: RunConfig, /) -> tuple[MadeWith, list[str]]:
-    """Find it; also return warnings.
+def find_made_with(
+    source: Source, config: RunConfig, /, *, to_store: bool = True
+) -> tuple[MadeWith, list[str]]:
+    """Find it; also return warnings. `to_store`: whether intervals are only needed if they can be stored.
 
     Raises `CalibrationError` without a calibration that the model needs, `SchemaMismatchError` or
     `DatabaseError` if they cannot be read, `BadFileError` for a file, `InvalidOptionError` for an as-of date
@@ -33,8 +35,8 @@ def find_made_with(source: Source, config: RunConfig, /) -> tuple[MadeWith, list
             + (f" as of {as_of} or an earlier day" if as_of else ""),
             hint="make one with `forecaster calibrate`, or omit --model",
         )
-    wanted = config.intervals and not config.dry_run
-    why_not = _why_no_intervals(source) if wanted else []
+    wanted = config.intervals and not (to_store and config.dry_run)
+    why_not = _why_no_intervals(source) if wanted and to_store else []
     return (
         made_with(calibration, config, as_of, intervals=wanted and not why_not),
         [*stale(calibration, as_of, config), *why_not],

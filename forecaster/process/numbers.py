@@ -10,10 +10,20 @@ def counted(number: int, noun: str) -> str:
 
 def short(value: float, *, digits: int = 3, gap: str = " ") -> str:
     """Write a number with this many digits and a letter for its unit, such as "73.1 B"."""
+    unit, letter = _unit(value, digits)
+    return f"{value / unit:,.{digits}g}{gap if letter else ''}{letter}"
+
+
+def _unit(value: float, digits: int) -> tuple[float, str]:
     # 999,600 is 1 M with three digits, not 1000 k.
     least = 1 - 0.5 * 10.0**-digits
-    unit, letter = next((unit for unit in _UNITS if abs(value) >= unit[0] * least), (1.0, ""))
-    return f"{value / unit:,.{digits}g}{gap if letter else ''}{letter}"
+    return next((unit for unit in _UNITS if abs(value) >= unit[0] * least), (1.0, ""))
+
+
+def short_range(low: float, high: float, *, digits: int = 3) -> str:
+    """Write a range in the unit of its upper end, such as "58.2 to 91.8 B"."""
+    unit, letter = _unit(high, digits)
+    return f"{low / unit:,.{digits}g} to {high / unit:,.{digits}g}{' ' if letter else ''}{letter}"
 
 
 def change(now: float | None, before: float | None) -> str:

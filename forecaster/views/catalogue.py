@@ -1,7 +1,7 @@
 """Read the stored catalogue: the features of every track, and its forecast if it has one."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,6 +15,8 @@ from forecaster.model.parameters import DAYS_PER_MONTH, Parameters
 from forecaster.postgres.catalogue import AT_ONCE, Source, open_source
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.stored import describe_irregular
+from forecaster.postgres.stored_with import stored_with
+from forecaster.views.total import Total, added_up
 
 _OF_TRACK = (
     "cm_track_id",
@@ -54,7 +56,10 @@ class Catalogue:
     stored month; created_at: when they were stored; cutoff: the last date that the forecast may have used.
     NULL without a forecast.
     is_stale: whether there are streams after the cutoff; false without a forecast.
+    low, high: between them lies the total of the track in 80 % of cases; NULL without a forecast.
     """
+    total: Total | None = None
+    """The total of all tracks over the months that each of them has; None without a forecast."""
 
     @property
     def with_forecast(self) -> int:
@@ -76,17 +81,43 @@ def read_catalogue(dsn: Dsn, schema: str, parameters: Parameters) -> Catalogue:
         read_at = datetime.now(UTC)
         stored = source.stored()
         parts = list(_parts(source, stored, parameters))
+        total, ranges = _how_sure(source, parts)
     if not parts:
         raise NoForecastError(
             f"schema {schema!r} has neither streams nor forecasts",
             hint="load a catalogue with `forecaster load`, or name another schema with --schema",
         )
-    tracks = pl.concat(parts)
+    tracks = pl.concat(parts).join(ranges, on="cm_track_id", how="left", maintain_order="left")
     warnings = [
         *describe_irregular(stored, schema),
         *_stale(tracks.filter("is_stale")["cm_track_id"], schema),
     ]
-    return Catalogue(f"{dsn}", schema, read_at, tuple(warnings), tracks)
+    return Catalogue(f"{dsn}", schema, read_at, tuple(warnings), tracks, total)
+
+
+def _how_sure(source: Source, parts: Sequence[pl.DataFrame]) -> tuple[Total | None, pl.DataFrame]:
+    """Compute the total of all forecasts, and of each track its range: cm_track_id, low, high."""
+    columns = ("cm_track_id", "age", "created_at", "forecast")
+    lists = [part.select(columns).filter(pl.col("forecast").list.len() > 0) for part in parts]
+    tracks = pl.concat(lists) if lists else pl.DataFrame()
+    if tracks.is_empty():
+        kinds = {"cm_track_id": pl.Int64, "low": pl.Float64, "high": pl.Float64}
+        return None, pl.DataFrame(schema=kinds)
+    number = pl.col("forecast").list.len().cast(pl.Int64)
+    rows = (
+        tracks.with_columns(month=pl.int_ranges(1, number + 1))
+        .explode("month", "forecast")
+        .with_columns(forecasted_value="forecast", time_used=pl.col("age") + pl.col("month") - 1)
+        .drop_nulls("forecasted_value")
+    )
+    made_with, lengths = stored_with(source, rows), tracks["forecast"].list.len()
+    common, longest = lengths.sort().gather([0, -1]).to_list()
+    total = added_up(rows, made_with, common, is_part=False)
+    each = added_up(rows.with_columns(_track="cm_track_id"), made_with, longest, is_part=True, by=["_track"])
+    ranges = each.group_by(cm_track_id="_track", maintain_order=True).agg(
+        low=pl.col("cumulated_q10").last(), high=pl.col("cumulated_q90").last()
+    )
+    return Total(total, len(tracks), len(tracks), made_with), ranges
 
 
 def _stale(tracks: pl.Series, schema: str) -> Iterator[str]:

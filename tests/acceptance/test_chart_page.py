@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
+from forecaster.process.numbers import short_range
 from forecaster.views.chart import write_chart
 from tests.pictures import drawn, falling
 
@@ -51,8 +52,11 @@ def test_the_page_draws_itself_without_a_network(page: Page, tmp_path: Path) -> 
     month = got.forecast.row(-1, named=True)
     assert told(page) == [
         *("month", "400", "days", f"{month['first_day']} to {month['last_day']}"),
-        *("streams", f"{month['streams']:,}", "streams, base curve", f"{month['base_streams']:,.0f}"),
+        *("streams", f"{month['streams']:,}"),
         *("segment", str(month["segment"]), "month since release", str(month["months_since_release"])),
+        *("80 % range", short_range(month["q10"], month["q90"])),
+        *("95 % range", short_range(month["q025"], month["q975"])),
+        *("streams, base curve", f"{month['base_streams']:,.0f}"),
         *("base rate per month", f"{month['base_rate']:.6f}", "rate per month", f"{month['rate']:.6f}"),
     ]
     # The first band has no room for a label.

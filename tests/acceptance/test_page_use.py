@@ -7,6 +7,10 @@ from tests.pages import TRACKS
 from tests.seen import CONTRAST, MINUS, NONE, Opener, listed, overflow, texts, whole
 
 
+def number(words: str) -> float:
+    return float(words.rstrip("KMBT")) * {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}.get(words[-1], 1)
+
+
 def test_every_column_sorts_both_ways_with_nothing_last(show: Opener, frame: pl.DataFrame) -> None:
     page = show()
     ids = {"Track": "cm_track_id", "Artist": "cm_artist_id"}
@@ -65,6 +69,8 @@ def test_a_track_opens_by_click_and_the_back_button_closes_it(show: Opener, fram
     assert dialog.locator("h2").inner_text() == f"Track {row['cm_track_id']}"
     facts = dict(zip(texts(page, "dialog dt"), texts(page, "dialog dd"), strict=True))
     assert facts["Forecast total"] == f"{row['total']:,.0f}"
+    low, high = facts["80 % range of the total"].split(" to ")  # half and twice the total, three digits
+    assert (number(low), number(high)) == pytest.approx((row["total"] / 2, row["total"] * 2), rel=0.005)
     assert facts["Streams, last 365 records"] == f"{row['streams_365']:,.0f}"
     assert facts["Stored"] == "2025-01-01 12:30 UTC"
     change = sum(row["forecast"][:12]) / sum(row["history"]) - 1

@@ -12,6 +12,7 @@ from forecaster.run.config import RunConfig
 from forecaster.run.session import run
 from forecaster.views import catalogue
 from forecaster.views.catalogue import read_catalogue
+from forecaster.views.total import Chosen, read_total
 from tests import sql
 from tests.tables import golden_streams, initialise, load_golden, made_once
 
@@ -50,6 +51,17 @@ def test_every_track_with_what_is_stored(forecast_on_each: Dsn) -> None:
     assert tracks.filter(pl.col("months").is_null())["forecast"].list.len().sum() == 0
     skipped = tracks.filter(pl.col("reason").is_not_null())
     assert skipped["reason"].to_list() == ["no_mldr"] * 3
+
+
+def test_totals_have_the_ranges_that_the_command_gives_them(forecast: Dsn) -> None:
+    read = read_catalogue(forecast, "public", Parameters())
+    assert read.total
+    assert_frame_equal(read.total.months, read_total(forecast, "public", Chosen()).months)
+    for track in (1, 50):
+        row = read_total(forecast, "public", Chosen(track_ids=(track,))).months.row(-1, named=True)
+        of_track = read.tracks.filter(cm_track_id=track).select("low", "high").row(0)
+        assert of_track == pytest.approx((row["cumulated_q10"], row["cumulated_q90"]))
+    assert read.tracks.filter(pl.col("months").is_null())["low"].count() == 0
 
 
 def test_history_ends_with_the_last_30_records(forecast: Dsn) -> None:

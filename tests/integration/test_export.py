@@ -1,5 +1,6 @@
 """The stored forecasts as the field's tools take them."""
 
+import math
 from datetime import date
 from pathlib import Path
 
@@ -8,15 +9,24 @@ import pytest
 from utilsforecast.losses import mae
 
 from forecaster.errors import NoForecastError
+from forecaster.model.calibrated.uncertainty import PRODUCTION_WIDENED
+from forecaster.postgres.calibrations import store_calibration
 from forecaster.postgres.catalogue import open_source
+from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
 from forecaster.run.session import run
 from forecaster.setup.load import load
+from forecaster.tables import INTERVALS
 from forecaster.views.export import nixtla
 from tests import sql
+from tests.calibrations import calibration
 from tests.conftest import Cli
 from tests.tables import create_tables, golden_mldr, golden_streams, initialise, load_golden
+
+ENDS = ("y-lo-80", "y-hi-80", "y-lo-95", "y-hi-95")
 
 
 @pytest.fixture
@@ -36,6 +46,7 @@ def test_columns_and_dates(forecast: Dsn) -> None:
     assert warnings == []
     assert rows.schema == pl.Schema(
         {"unique_id": pl.Int64, "ds": pl.Date, "y": pl.Float64, "cutoff": pl.Date, "h": pl.Int64}
+        | dict.fromkeys(ENDS, pl.Float64)
     )
     assert len(rows) == 24 * 247
     assert rows.filter(pl.col("ds") != pl.col("cutoff") + pl.duration(days=30 * pl.col("h"))).is_empty()
@@ -83,6 +94,35 @@ def test_a_cutoff_that_cannot_be_known_is_said(forecast: Dsn) -> None:
     assert rows.filter(unique_id=8)["cutoff"].unique().to_list() == [stored.date()]
     stated, warnings = exported(forecast, as_of=date(2025, 4, 15))
     assert (stated["cutoff"].unique().to_list(), warnings) == ([date(2025, 4, 15)], [])
+
+
+def test_intervals_are_those_of_the_formula_if_none_are_stored(forecast: Dsn) -> None:
+    ages = dict(
+        sql.rows(
+            forecast, "SELECT cm_track_id, time_used FROM backtest_track_streams_forecast WHERE month = 1"
+        )
+    )
+    rows, _ = exported(forecast)
+    for row in rows.filter(h=6).head(40).iter_rows(named=True):
+        factor = PRODUCTION_WIDENED * (1.5 if ages[row["unique_id"]] < 6 else 0.95)
+        for end, q, z in (("80", 0.420, 1.2816), ("95", 0.738, 1.96)):
+            half = math.exp(math.hypot(factor * q, z * PRODUCTION_WIDENED * 0.238))
+            assert row[f"y-lo-{end}"] == round(row["y"] / half)
+            assert row[f"y-hi-{end}"] == round(row["y"] * half)
+
+
+def test_stored_intervals_count(forecast: Dsn) -> None:
+    with connect(forecast) as connection:
+        store_calibration(connection, read_tables(connection, "public"), calibration(date(2025, 4, 15)))
+        connection.commit()
+    run(Database(forecast), RunConfig(replace=True, ids=(7,)))
+    sql.run(forecast, f"UPDATE {INTERVALS.name} SET q10[3] = 123456789")
+    rows, _ = exported(forecast)
+    other = 123456792  # the nearest that a real holds
+    assert rows.filter(pl.col("y-lo-80") == other).select("unique_id", "h").rows() == [(7, 3)]
+    assert rows.null_count().sum_horizontal().item() == 0
+    sql.run(forecast, f"DROP TABLE {INTERVALS.name}")
+    assert exported(forecast)[0].filter(unique_id=7, h=3)["y-lo-80"].item() != other
 
 
 def test_other_types(database: Dsn) -> None:

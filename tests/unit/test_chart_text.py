@@ -77,7 +77,9 @@ def test_text_shows_the_series_the_day_between_them_and_the_numbers_of_the_axes(
     (title, subtitle, legend), plot, _ = parts(as_text(got, width=120, height=34, color=False).splitlines())
     assert title == "Track 1 · artist 1"
     assert subtitle == got.subtitle
-    assert legend == ("⠒⠒ 30-day totals  •• forecast  ·· base curve  ┊ as of 2024-06-30  │1│ segment")
+    ranges = "▒▒ 80 % range  ░░ 95 % range"
+    series = f"⠒⠒ 30-day totals  •• forecast  ·· base curve  {ranges}"
+    assert legend == f"{series}  ┊ as of 2024-06-30  │1│ segment"
     rule = {line.index("┊") for line in plot if "┊" in line}
     assert len(rule) == 1
     assert 55 < min(rule) < 67  # in the middle
@@ -94,6 +96,17 @@ def test_text_shows_the_series_the_day_between_them_and_the_numbers_of_the_axes(
     assert (dates[0], dates[-1]) == (str(first), str(last))
     numbers = [line.partition("┤")[0].strip() for line in plot if "┤" in line]
     assert numbers == ["25k", "20k", "15k", "10k", "5k", "0"]
+
+
+def test_the_narrow_range_lies_in_the_wide_one_around_the_forecast() -> None:
+    got = drawn(days([1000.0] * 400), mldr=-1.0, horizon=12)
+    plot = parts(as_text(got, width=80, height=40, color=False).splitlines())[1]
+    columns = ["".join(marks) for marks in zip(*plot[1:-3], strict=True)]
+    ranges = [re.sub("[^░▒•·]", "", column) for column in columns if "▒" in column]
+    assert len(ranges) > 10
+    assert all(re.fullmatch("░*▒*[•·]+▒*░*", column) for column in ranges)
+    heights = [len(column) for column in ranges]
+    assert heights[0] < heights[-1]
 
 
 def test_the_base_curve_is_seen_where_it_is_not_the_forecast() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from forecaster.process.numbers import change, short
+from forecaster.process.numbers import change, short, short_range
 
 
 def test_numbers_are_short() -> None:
@@ -20,6 +20,13 @@ def test_those_of_an_axis_are_tighter_and_have_more_digits() -> None:
 def test_a_number_that_is_rounded_up_gets_the_next_unit() -> None:
     assert [short(value) for value in (999, 999.6, 999_499, 999_500, -999_999_999)] == [
         "999", "1 k", "999 k", "1 M", "-1 B",
+    ]  # fmt: skip
+
+
+def test_a_range_has_the_unit_of_its_upper_end() -> None:
+    ranges = ((58.23e9, 91.8e9), (999.6e6, 1.2e9), (0.4e6, 1e6), (0, 0), (12, 345.6), (9996, 999_600))
+    assert [short_range(low, high) for low, high in ranges] == [
+        "58.2 to 91.8 B", "1 to 1.2 B", "0.4 to 1 M", "0 to 0", "12 to 346", "0.01 to 1 M",
     ]  # fmt: skip
 
 

@@ -1,13 +1,18 @@
 """One track as a picture: its windows, months, bands and base curve."""
 
+import math
 from datetime import date, timedelta
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from scipy import stats
 
+from forecaster.model.calibrated.uncertainty import PRODUCTION_WIDENED
+from forecaster.process.numbers import short, short_range
 from forecaster.views.chart import picture
 from tests import reference
+from tests.catalogues import days
 from tests.pictures import LAST, diagnosis, drawn, falling
 
 
@@ -52,19 +57,32 @@ def test_only_full_windows_are_shown_and_what_is_cut_is_said(
 ) -> None:
     got = drawn(falling(number, first_age=100))
     assert len(got.history) == windows
-    facts = got.subtitle.split(" · ")
+    facts = [fact for fact in got.subtitle.split(" · ") if not fact.startswith("95 % range up to ")]
     assert facts[4:] == ([said] if said else [])
     assert len(facts[:4]) == 4
     assert not windows or got.history["last_day"][-1] == LAST
 
 
+def q80(month: pl.Expr) -> pl.Expr:
+    """80 % of the errors of a track alone are smaller, on other catalogues."""
+    of_12 = (0.093, 0.194, 0.265, 0.324, 0.376, 0.420, 0.457, 0.489, 0.518, 0.548, 0.585, 0.608)
+    first = pl.lit(pl.Series(of_12)).gather(month.clip(upper_bound=12) - 1)
+    return first * (month.clip(lower_bound=12) / 12).sqrt()
+
+
 def test_the_title_and_the_subtitle_name_what_the_forecast_follows_from() -> None:
     found = diagnosis(falling(400))
-    total = found.forecasts["forecasted_value"].sum()
+    total = int(found.forecasts["forecasted_value"].sum())
+    value = found.forecasts.with_columns(own=0.95 * q80(pl.col("month")) * pl.col("forecasted_value"))
+    # After month 12, with the square root of time: .20 x sqrt(2) is shared by all tracks.
+    shared = stats.t.ppf(0.9, 8) * PRODUCTION_WIDENED * 0.2 * math.sqrt(2)
+    half = math.exp(math.hypot(shared, PRODUCTION_WIDENED * float(value["own"].sum()) / total))
+    ends = (total / half, total * half)
     got = picture(found, found.history)
     assert got.title == "Track 1 · artist 1"
+    streams = f"{total:,} streams, 80 % range {short_range(*ends)}"
     assert got.subtitle == (
-        f"24 months: {total:,} streams · k {found.track['k']:.4g} · MLDR 0.1 · "
+        f"24 months: {streams} · k {found.track['k']:.4g} · MLDR 0.1 · "
         f"multiplier {found.track['multiplier']:.4g}"
     )
 
@@ -80,6 +98,19 @@ def test_months_follow_on_the_day_that_the_age_is_measured_on(as_of: date) -> No
     # The history ends where it ends, before that day or after it.
     assert got.history["last_day"][-1] == LAST
     assert len(got.history) == 13
+
+
+def test_ranges_are_drawn_up_to_the_largest_streams_and_what_is_cut_is_said() -> None:
+    found = diagnosis(days([1000.0] * 400), mldr=-1.0, horizon=24)
+    got = picture(found, found.history)
+    highest = found.forecasts["q975"].max()
+    assert got.extent[1] == found.forecasts["q90"].max()
+    for name, ends in (("80 % range", ("q10", "q90")), ("95 % range", ("q025", "q975"))):
+        drawn = [
+            [float(min(end, got.extent[1])) for end in row] for row in found.forecasts.select(ends).rows()
+        ]
+        assert got.ends(name).select("low", "high").rows() == [tuple(row) for row in drawn]
+    assert f"95 % range up to {short(highest)}, cut" in got.facts  # type: ignore[arg-type]
 
 
 def test_bands_are_the_segments_of_the_months() -> None:

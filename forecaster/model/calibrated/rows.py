@@ -45,14 +45,16 @@ class Rows(NamedTuple):
     weight: float = 0.0
     """Weight of the fitted row in the mean; the shipped ones share the rest."""
 
+    def weighted(self) -> list[tuple[Row, float]]:
+        """Return each row with its weight in the mean."""
+        shipped = [(row, (1 - self.weight) / len(SHIPPED)) for row in SHIPPED]
+        return [*shipped, (self.fitted, self.weight)] if self.fitted else shipped
+
     def decays(self, rates: Rates, /, *, horizon: int) -> list[list[float]]:
         """Return for each age group the decay up to each month: ln(level / forecast), `horizon` values."""
-        weighted = [(row, (1 - self.weight) / len(SHIPPED)) for row in SHIPPED]
-        if self.fitted:
-            weighted.append((self.fitted, self.weight))
         return [
             [
-                math.fsum(weight * _decay(row, of_group, month) for row, weight in weighted)
+                math.fsum(weight * decay_of(row, of_group, month) for row, weight in self.weighted())
                 for month in range(1, horizon + 1)
             ]
             for of_group in (list(zip(*rates.rates, strict=True))[g] for g in range(len(GROUPS)))
@@ -62,13 +64,19 @@ class Rows(NamedTuple):
 SHIPPED_ROWS = Rows()
 
 
-def _decay(row: Row, rates: Sequence[float], month: int) -> float:
-    """Return ln(level / forecast) of one row; `rates` over 8, 13 and 26 weeks."""
+def recent_rate(row: Row, rates: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of `rates` over 8, 13 and 26 weeks, and the recent rate that follows from it."""
     d8, d13, d26 = rates
-    recent = row.s * (row.m8 * d8 + (1 - row.m8 - row.m26) * d13 + row.m26 * d26)
+    mean = row.m8 * d8 + (1 - row.m8 - row.m26) * d13 + row.m26 * d26
+    recent = row.s * mean
     if recent < 0:
         recent *= row.g
-    recent = min(recent, row.cap)
+    return mean, min(recent, row.cap)
+
+
+def decay_of(row: Row, rates: Sequence[float], month: int) -> float:
+    """Return ln(level / forecast) of one row; `rates` over 8, 13 and 26 weeks."""
+    _, recent = recent_rate(row, rates)
     t = month - MIDDLE
     faded = -math.expm1(-row.theta * t) / row.theta
     return recent * faded + row.r0 * (t - faded)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from forecaster.views.chart.picture import BASE, FORECAST, HISTORY, Picture
+from forecaster.process.numbers import short_range
+from forecaster.views.chart.picture import BASE, FORECAST, HISTORY, RANGES, Picture
 
 if TYPE_CHECKING:
     import altair as alt
@@ -23,6 +24,8 @@ _DATE, _LEGEND = 100, 330  # pixels per date of the axis, and of the legend in o
 _SERIES = (HISTORY, FORECAST, BASE)
 _DASHES = ([1, 0], [1, 0], [5, 4])
 _BAND, _NUMBER, _RULE, _DAY = "segment", "segment-label", "as-of", "as-of-label"
+_SHADES = {"95 % range": 0.14, "80 % range": 0.3}  # opacity; the narrow range lies on the wide one
+_RANGE = "range"
 _STYLES = {HISTORY: "history-point", FORECAST: "forecast-point", BASE: "base-point"}
 
 
@@ -36,6 +39,7 @@ def _look(background: str, ink: str, muted: str, grid: str, colors: tuple[str, s
         "range": {"category": list(colors)},
         "style": {
             _BAND: {"color": ink},
+            _RANGE: {"color": colors[1], "stroke": None},
             _NUMBER: {"color": muted, "fontSize": 11},
             _RULE: {"color": ink, "strokeWidth": 1.2},
             _DAY: {"color": ink, "fontSize": 11.5, "fontWeight": "bold"},
@@ -47,7 +51,7 @@ def _look(background: str, ink: str, muted: str, grid: str, colors: tuple[str, s
         | {"titleFontSize": 12, "titleFontWeight": "normal", "titlePadding": 10, "titleColor": ink}
         | {"tickColor": muted},
         "legend": {"labelFontSize": 12, "labelColor": ink, "columnPadding": 24}
-        | {"symbolStrokeWidth": 2.5, "symbolSize": 500},
+        | {"symbolStrokeWidth": 2.5, "symbolSize": 500, "symbolBaseFillColor": colors[1]},
     }
 
 
@@ -64,7 +68,7 @@ def figure(picture: Picture) -> "alt.LayerChart":
     """Build the chart, without a look. It fits any width; the width set here is for files."""
     import altair as alt  # noqa: PLC0415 - in an extra
 
-    layers = (*_segments(picture), *_as_of(picture), _lines(picture), *_points(picture))
+    layers = (*_segments(picture), *_as_of(picture), _ranges(picture), _lines(picture), *_points(picture))
     return alt.LayerChart(
         layer=layers,
         width=_WIDTH,
@@ -72,6 +76,8 @@ def figure(picture: Picture) -> "alt.LayerChart":
         padding=12,
         description=f"{picture.title}. {picture.subtitle}",
         title=alt.TitleParams(picture.title, subtitle=picture.subtitle, offset=14),
+        # Bands have an opacity without a legend, ranges one with it.
+        resolve=alt.Resolve(scale=alt.ScaleResolveMap(opacity="independent")),
     )
 
 
@@ -123,13 +129,38 @@ def _as_of(picture: Picture) -> "tuple[alt.Chart, alt.Chart]":
     return rule, label.encode(y=alt.value(-23), text="label:N")
 
 
+def _ranges(picture: Picture) -> "alt.Chart":
+    """Draw the ranges of the forecast as areas; those of a single month as lines."""
+    import altair as alt  # noqa: PLC0415 - in an extra
+
+    ends = pl.concat([picture.ends(name).with_columns(range=pl.lit(name)) for name in RANGES])
+    names = [*RANGES]
+    shades = alt.Scale(domain=names, range=[_SHADES[name] for name in names])
+    each = alt.ExprRef(f"width < {_LEGEND} ? 1 : {len(names)}")
+    legend = alt.Legend(title=None, orient="bottom", symbolType="square", symbolStrokeWidth=0, columns=each)
+    chart = alt.Chart(_data(ends))
+    marked = (
+        chart.mark_area(style=_RANGE, aria=False)
+        if len(picture.forecast) > 1
+        else chart.mark_rule(style=_STYLES[FORECAST], strokeWidth=6, aria=False)
+    )
+    areas: alt.Chart = marked.encode(
+        x=_time("middle"),
+        y=_streams(picture, "low"),
+        y2="high:Q",
+        detail="range:N",
+        opacity=alt.Opacity("range:O", scale=shades, legend=legend),
+    )
+    return areas
+
+
 def _lines(picture: Picture) -> "alt.Chart":
     import altair as alt  # noqa: PLC0415 - in an extra
 
     series = {
         HISTORY: picture.history.select("middle", "streams"),
         FORECAST: picture.forecast.select("middle", pl.col("streams").cast(pl.Float64)),
-        BASE: picture.forecast.select("middle", streams="base_streams"),
+        BASE: picture.forecast.select("middle", streams="base_streams").drop_nulls(),
     }
     drawn = [name for name in _SERIES if len(series[name])]
     points = pl.concat([series[name].with_columns(series=pl.lit(name)) for name in drawn])
@@ -160,16 +191,27 @@ def _points(picture: Picture) -> "list[alt.Chart]":
         ).encode(x=_time("middle"), y=_streams(picture), description="days:N", tooltip=_tooltip(*shown))
         return marks
 
-    months = ("month", "days", "streams", "base_streams", "segment", "months_since_release")
+    months = ["month", "days", "streams", "segment", "months_since_release", "range_80", "range_95"]
+    months += ["base_streams", "base_rate", "rate"] if picture.has_base else []
+    between = {"range_80": ("q10", "q90"), "range_95": ("q025", "q975")}
+    forecast = picture.forecast.with_columns(
+        pl.struct(ends).map_elements(_between, return_dtype=pl.String).alias(name)
+        for name, ends in between.items()
+    )
     seen = 1.0 if len(picture.forecast) <= _POINTS else 0.0
     drawn = [
         points(picture.history, HISTORY, 1.0, "days", "streams"),
-        points(picture.forecast, FORECAST, seen, *months, "base_rate", "rate"),
+        points(forecast, FORECAST, seen, *months),
     ]
-    if len(picture.forecast) == 1:  # no line can be seen
+    if len(picture.forecast) == 1 and picture.has_base:  # no line can be seen
         base = picture.forecast.with_columns(streams="base_streams")
         drawn.insert(0, points(base, BASE, 1.0))
     return drawn
+
+
+def _between(ends: Mapping[str, int | None]) -> str:
+    low, high = ((2.0**63 if end is None else end) for end in ends.values())
+    return short_range(low, high)
 
 
 def _tooltip(*columns: str) -> "list[alt.Tooltip]":
@@ -178,6 +220,8 @@ def _tooltip(*columns: str) -> "list[alt.Tooltip]":
     titles = {
         "name": "lifecycle",
         "base_streams": "streams, base curve",
+        "range_80": "80 % range",
+        "range_95": "95 % range",
         "months_since_release": "month since release",
         "base_rate": "base rate per month",
         "rate": "rate per month",
@@ -208,14 +252,14 @@ def _time(column: str, span: tuple[int, int] | None = None) -> "alt.X":
     return alt.X(field=column, type="temporal", title=None, scale=scale, axis=axis)
 
 
-def _streams(picture: Picture) -> "alt.Y":
+def _streams(picture: Picture, field: str = "streams") -> "alt.Y":
     import altair as alt  # noqa: PLC0415 - in an extra
 
     # Streams are whole numbers, and G of the SI is shown as B, a billion.
     label = "datum.value % 1 ? '' : replace(format(datum.value, '~s'), 'G', 'B')"
     axis = alt.Axis(labelExpr=label, tickMinStep=1, tickCount=6, domain=False, ticks=False)
     scale = alt.Scale(zero=True) if picture.extent != (0.0, 1.0) else alt.Scale(domain=[0, 1])
-    return alt.Y(field="streams", type="quantitative", title="streams per 30 days", axis=axis, scale=scale)
+    return alt.Y(field=field, type="quantitative", title="streams per 30 days", axis=axis, scale=scale)
 
 
 def _data(frame: pl.DataFrame) -> "alt.InlineData":

@@ -10,7 +10,7 @@ import polars as pl
 
 from forecaster.process.numbers import short
 from forecaster.views.chart.extras import require
-from forecaster.views.chart.picture import BASE, FORECAST, HISTORY, SEPARATOR, Picture, flowed
+from forecaster.views.chart.picture import BASE, FORECAST, HISTORY, RANGES, SEPARATOR, Picture, flowed
 
 if TYPE_CHECKING:
     import plotext
@@ -19,13 +19,15 @@ _LEAST_WIDTH = 20
 _PLOT_ROWS = 10  # of the plot, at least
 _RATE_ROWS = 3  # of rates that are written in full, at most
 _LEGEND_GAP, _COLUMN_GAP = "  ", "   "
-_MARKS = {HISTORY: "braille", BASE: "·", FORECAST: "•"}
-_PLAIN_MARKS = {HISTORY: "#", BASE: ".", FORECAST: "o"}
-_LEGEND = {HISTORY: "⠒⠒", FORECAST: "••", BASE: "··"}
-_COLORS = {HISTORY: 33, BASE: 246, FORECAST: 208}  # blue, grey and orange, of the terminal's 256
+_WIDE, _NARROW = RANGES
+_MARKS = {_WIDE: "░", _NARROW: "▒", HISTORY: "braille", BASE: "·", FORECAST: "•"}
+_PLAIN_MARKS = {_WIDE: "-", _NARROW: "=", HISTORY: "#", BASE: ".", FORECAST: "o"}
+_LEGEND = {HISTORY: "⠒⠒", FORECAST: "••", BASE: "··", _NARROW: "▒▒", _WIDE: "░░"}
+# Blue, grey and oranges, of the terminal's 256.
+_COLORS = {HISTORY: 33, BASE: 246, FORECAST: 208, _NARROW: 173, _WIDE: 137}
 _BORDER = "│"
 # For encodings that lack a character of the drawing.
-_PLAIN = str.maketrans("⠒•·┊│─┌┐└┘├┤┬┴┼┆╎", "#o.:|-+++++++++::")
+_PLAIN = str.maketrans("░▒⠒•·┊│─┌┐└┘├┤┬┴┼┆╎", "-=#o.:|-+++++++++::")
 _COLUMNS_PER_DATE, _ROWS_PER_NUMBER = 20, 4
 _DATES = {40: "%Y-%m-%d", 24: "%Y-%m", 0: "%Y"}  # format of a date, by the least number of columns for it
 
@@ -56,7 +58,8 @@ def _drawn(picture: Picture, marks: Mapping[str, str], width: int, height: int, 
 
 
 def _legend(picture: Picture, width: int, *, color: bool) -> list[str]:
-    drawn = [name for name in _LEGEND if name != HISTORY or len(picture.history)]
+    missing = {HISTORY: picture.history.is_empty(), BASE: not picture.has_base}
+    drawn = [name for name in _LEGEND if not missing.get(name)]
     names = {name: f"{_LEGEND[name]} {name}" for name in drawn}
     others = (f"┊ as of {picture.as_of}", f"{_BORDER}1{_BORDER} segment")
     lines = flowed((*names.values(), *others), _LEGEND_GAP, width)
@@ -73,6 +76,7 @@ def _plotted(
 
     plotext.terminal.limit(width=False, height=False)
     figure = plotext.figure.clear().theme("colorless").plot_size(width, height)
+    _draw_ranges(picture, figure, marks, width)
     _draw_series(picture, figure, marks)
     as_of = pl.Series([picture.as_of]).to_physical().item()
     figure.line(as_of, "vertical", style="dotted")
@@ -90,13 +94,38 @@ def _plotted(
     return lines
 
 
+def _draw_ranges(picture: Picture, figure: "plotext.figure", marks: Mapping[str, str], width: int) -> None:
+    """Fill the ranges by one stroke per column, up and down in turn."""
+    import plotext  # noqa: PLC0415 - in an extra
+
+    for name in RANGES:
+        ends = picture.ends(name).with_columns(day=pl.col("middle").to_physical().cast(pl.Float64))
+        first, last = ends["day"][0], ends["day"][-1]
+        begin, end = picture.span
+        step = max(1.0, (end - begin) / width)
+        days = pl.DataFrame({"day": [first + i * step for i in range(int((last - first) / step) + 1)]})
+        strokes = (
+            pl.concat([ends.select("day", "low", "high"), days], how="diagonal")
+            .unique("day", keep="first")
+            .sort("day")
+            .with_columns(pl.col("low", "high").interpolate_by("day"))
+        )
+        ups = strokes.select("day", pl.concat_list("low", "high").alias("at"))
+        turned = ups.with_columns(
+            at=pl.when(pl.int_range(pl.len()) % 2 == 1).then(pl.col("at").list.reverse()).otherwise("at")
+        ).explode("at")
+        mark = plotext.marker(marks[name], _COLORS[name])
+        signal = figure.signal(turned["day"].to_list(), turned["at"].to_list(), marker=mark)
+        figure.draw(signal.lines().density("full", "line"))
+
+
 def _draw_series(picture: Picture, figure: "plotext.figure", marks: Mapping[str, str]) -> None:
     """Draw the series in order: a later one covers an earlier one."""
     import plotext  # noqa: PLC0415 - in an extra
 
     series = {
         HISTORY: picture.history.select("middle", "streams"),
-        BASE: picture.forecast.select("middle", streams="base_streams"),
+        BASE: picture.forecast.select("middle", streams="base_streams").drop_nulls(),
         FORECAST: picture.forecast.select("middle", "streams"),
     }
     for name, frame in series.items():
@@ -126,6 +155,8 @@ def _segments(picture: Picture, frame: str) -> str:
 
 def _rates(picture: Picture, width: int) -> list[str]:
     """Write the rates of each segment: in full if they take few lines, else in a list under a heading."""
+    if not picture.has_base:
+        return []
     rates = picture.bands.select("segment", "base_rate", "rate").rows()
     full = [
         f"segment {number}: base rate {base:.4f}, rate {rate:.4f} per month" for number, base, rate in rates

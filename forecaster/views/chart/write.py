@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _SCALE = 2  # pixels of a PNG per pixel of the chart
 
+# Of Vega, which Altair does not know: one legend below the other.
+_STACKED = {"layout": {"bottom": {"direction": "vertical", "anchor": "start", "margin": 4}}}
 _NARROW = 36  # characters of a subtitle that a narrow screen has room for
 
 _PAGE = """<!DOCTYPE html>
@@ -33,8 +35,10 @@ script-src 'unsafe-inline' 'unsafe-eval'; img-src data: blob:; base-uri 'none'; 
 <style>
 body {{ margin: 16px; background: {light}; font-family: {font}; print-color-adjust: exact; }}
 #chart {{ display: block; box-sizing: border-box; width: 100%; max-width: 1100px; margin: 0 auto; }}
+/* A legend with more lines on a narrow screen is higher than what was left for it. */
+#chart svg {{ overflow: visible; }}
 @media (max-width: 600px) {{
-  body {{ margin: 4px; }}
+  body {{ margin: 4px 4px 96px; }}
   #chart.has-actions {{ padding: 32px 0 0; }}
 }}
 @media (prefers-color-scheme: dark) {{
@@ -118,12 +122,16 @@ def _page(picture: Picture) -> bytes:
         light=LOOKS["light"]["background"],
         dark=LOOKS["dark"]["background"],
         library=_library(),
-        looks=_script(LOOKS),
+        looks=_script({name: _stacked(look) for name, look in LOOKS.items()}),
         lines=_script({"text": picture.names, "subtitle": flowed(picture.facts, SEPARATOR, _NARROW)}),
         chart=_script(figure(picture).properties(width="container").to_dict()),
         options=_script({"renderer": "svg", "actions": actions, "downloadFileName": picture.title}),
     )
     return page.encode()
+
+
+def _stacked(look: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**look, "legend": {**look["legend"], **_STACKED}}
 
 
 @functools.cache  # it takes longer than the rest of a page

@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from forecaster.views.page.evaluation import evaluated
 from forecaster.views.page.joined import read, script, style
-from forecaster.views.page.summary import counts, horizons, summary, totals
+from forecaster.views.page.summary import counts, horizons, how_sure, summary, totals
 from forecaster.views.page.tracks import (
     LARGEST_TRACKS,
     POINTS,
@@ -55,6 +55,7 @@ def render(catalogue: "Catalogue", evaluation: "Evaluation | None" = None) -> st
         warnings=[_COMMAND.split(words) for words in catalogue.warnings],
         counts={name: f"{count:,}" for name, count in counts(tracks).items()},
         months=horizons(tracks["months"]),
+        sure=how_sure(catalogue.total),
         summary=_json(summary(tracks, by_month) | {"rows": listed.height, "drawn": months}),
         rows=_compressed(_json(rows(listed, months))),
         evaluation=_json(evaluated(evaluation)) if evaluation else None,

@@ -1,10 +1,15 @@
 """The data of the page on all tracks together."""
 
+from typing import TYPE_CHECKING
+
 import polars as pl
 
 from forecaster.model.eligibility import REASONS
 from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES
-from forecaster.views.page.tracks import LARGEST_INTEGER, digits, integer, is_forecast
+from forecaster.views.page.tracks import LARGEST_INTEGER, LARGEST_TOTAL, digits, integer, is_forecast
+
+if TYPE_CHECKING:
+    from forecaster.views.total import Total
 
 _PENDING = "no forecast yet; the next run can make one"
 
@@ -32,6 +37,14 @@ def horizons(months: pl.Series) -> str:
     return (
         f" over {most:,} month{'s' * (most != 1)}" if least == most else f" over {least:,} to {most:,} months"
     )
+
+
+def how_sure(total: "Total | None") -> tuple[str, str]:
+    """Say what the forecasts come to with their range, and what the range rests on; empty without any."""
+    if total is None or not total.months["cumulated"].last() <= LARGEST_TOTAL:  # type: ignore[operator]
+        return "", ""
+    first, second = total.headline()
+    return first, "; ".join((second, *(line.replace("`", "") for line in total.basis)))
 
 
 def summary(tracks: pl.DataFrame, totals: pl.DataFrame) -> dict[str, object]:

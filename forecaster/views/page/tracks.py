@@ -13,7 +13,8 @@ LARGEST_INTEGER = 2.0**63
 TIME_FORMAT = "%Y-%m-%d %H:%M UTC"
 
 _FLOAT_EXACT = 2.0**53
-_LARGEST = 1e30  # larger values cannot be streams, and their sums could be infinite, here and in JavaScript
+LARGEST_TOTAL = 1e30
+"""Larger values are left out: they cannot be streams, and their sums could be infinite."""
 _YEAR = 12
 
 
@@ -43,7 +44,7 @@ def cleaned(tracks: pl.DataFrame) -> pl.DataFrame:
 
 
 def _usable(numbers: pl.Expr) -> pl.Expr:
-    return pl.when(numbers.abs() <= _LARGEST).then(numbers)  # NaN is larger than all numbers
+    return pl.when(numbers.abs() <= LARGEST_TOTAL).then(numbers)  # NaN is larger than all numbers
 
 
 def is_forecast() -> pl.Expr:
@@ -103,6 +104,8 @@ def rows(tracks: pl.DataFrame, months: list[int]) -> dict[str, list[object]]:
         last_365=pl.col("streams_365").round(),
         total=pl.col("total").round(),
         digits=digits("total", "whole"),
+        low=pl.col("low").round_sig_figs(4),
+        high=pl.col("high").round_sig_figs(4),
         months="months",
         change=_change().round_sig_figs(6),
         mldr=pl.col("mldr").round_sig_figs(6),

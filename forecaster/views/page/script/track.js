@@ -2,7 +2,7 @@
 
 import { chart } from "./chart.js";
 import { byId, h, valuesTable } from "./dom.js";
-import { counted, DASH, exact, later, sentence, signed, text, whole } from "./numbers.js";
+import { compact, counted, DASH, exact, later, sentence, signed, text, whole } from "./numbers.js";
 import { summary } from "./summary.js";
 import { neighbours, showArtist } from "./table.js";
 import { apart, forecast, history, link, rows, seriesOf, stateText, totalOf } from "./tracks.js";
@@ -88,6 +88,13 @@ function headOf(i) {
 }
 
 /**
+ * Between what the total comes to lie in 80 % of cases.
+ *
+ * @param {number} i
+ */
+const rangeOf = (i) => (rows.low[i] == null ? DASH : `${compact(rows.low[i])} to ${compact(rows.high[i])}`);
+
+/**
  * Facts that are stored with the forecast.
  *
  * @param {number} i
@@ -102,6 +109,7 @@ function storedFacts(i) {
     ["Age in months", whole(rows.age[i])],
     ["Segment", whole(rows.segment[i])],
     ["Forecast total", totalOf(i)],
+    ["80 % range of the total", rangeOf(i)],
     ["Forecast months", whole(rows.months[i])],
     ["Change over twelve months", signed(rows.change[i])],
   ];

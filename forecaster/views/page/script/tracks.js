@@ -12,6 +12,7 @@ import { summary } from "./summary.js";
  *   as_of: (string | null)[], cutoff: (string | null)[], stored: (string | null)[], late: number[],
  *   age: (number | null)[], age_now: (number | null)[], segment: (number | null)[], range: (number | null)[],
  *   last_30: (number | null)[], last_365: (number | null)[], total: (number | null)[], digits: (string | null)[],
+ *   low: (number | null)[], high: (number | null)[],
  *   months: (number | null)[], change: (number | null)[], mldr: (number | null)[], k: (number | null)[],
  *   multiplier: (number | null)[], history: ((number | null)[] | null)[], forecast: ((number | null)[] | null)[],
  * }} Rows

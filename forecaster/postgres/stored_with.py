@@ -1,0 +1,152 @@
+"""Find what stored forecasts were made with, and how far off such forecasts are."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from forecaster.model.calibrated.calibration import Calibration, model_name, prior_errors
+from forecaster.model.calibrated.uncertainty import MEASURED, PRIOR_ORIGINS, Errors
+from forecaster.model.parameters import DAYS_PER_MONTH
+from forecaster.postgres.calibrations import check_calibrations, newest_calibration, read_calibration
+from forecaster.postgres.catalogue import Source
+from forecaster.postgres.statements import microseconds
+from forecaster.process.numbers import counted
+from forecaster.tables import CALIBRATIONS, RUNS
+
+_ONE_SECOND = "1s"  # a column may hold instants to the second only
+_MADE = ("weight", "level", "calibration")
+_RECORDED = pl.Schema(
+    {
+        "started": pl.Datetime("us", "UTC"),
+        "weight": pl.Float64(),
+        "level": pl.Int64(),
+        "calibration": pl.String(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class StoredWith:
+    """What forecasts were made with. By default the production model from 30 days, without a calibration."""
+
+    weight: float = 0.0
+    """Weight of the calibrated forecast: 1 is the calibrated model, 0 the production model."""
+    level: int = DAYS_PER_MONTH
+    """Days whose mean they start from."""
+    calibration: Calibration | None = None
+    """Where the error figures are from; None: other catalogues alone."""
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def errors(self) -> Errors:
+        """The error figures of these forecasts."""
+        if self.calibration is None:
+            return prior_errors(self.weight)
+        return self.calibration.errors_of(self.weight, self.level)
+
+    @property
+    def model(self) -> str:
+        """The model in words."""
+        return f"{model_name(self.weight)} model from the last {self.level} days"
+
+    def basis(self, horizon: int) -> str:
+        """What the ranges of so many months rest on, in words."""
+        return basis(self.calibration.id if self.calibration else None, self.errors, horizon)
+
+
+def basis(calibration: str | None, errors: Errors, horizon: int, /) -> str:
+    """Say what the ranges of so many months rest on, in one or two lines."""
+    if calibration is None:
+        return "ranges of other catalogues: `forecaster calibrate` measures those of this one"
+    named, month = f"calibration {calibration}", min(horizon, MEASURED)
+    own = next((own for own in errors.own if own.month == month), None)
+    if own is None:
+        return f"ranges of other catalogues:\n{named} has no origin of {counted(month, 'month')}"
+    return (
+        f"ranges of {named}: {counted(own.origins, 'origin')} of {counted(month, 'month')},\n"
+        f"which count as {own.independent:.1f} independent ones, and other catalogues as {PRIOR_ORIGINS}"
+    )
+
+
+def extrapolated(horizon: int) -> list[str]:
+    """Say in a sentence what later months assume, if there are any."""
+    grow = f"after month {MEASURED} ranges grow with the square root of time, which is an assumption"
+    return [grow] if horizon > MEASURED else []
+
+
+def stored_with(source: Source, forecasts: pl.DataFrame, /) -> StoredWith:
+    """Find what most streams of these forecasts were made with; warn if it is not what all were made with.
+
+    `forecasts`: created_at (in UTC) and forecasted_value. A forecast that no run recorded counts as one of
+    the production model. A calibration that is not recorded is the newest one.
+
+    Raises `CalibrationError` for a calibration that was changed, and what reading raises.
+    """
+    made = _weighed(forecasts, _recorded(source))
+    weight, level, id_ = made.select(_MADE).row(0)
+    warnings = tuple(_several(made))
+    return StoredWith(weight, level, _calibration(source, id_), warnings)
+
+
+def _weighed(forecasts: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+    """Sum the streams by what they were made with, the most first."""
+    instants = forecasts.group_by("created_at").agg(streams=pl.col("forecasted_value").sum())
+    default = StoredWith()
+    return (
+        instants.drop_nulls("created_at")
+        .sort("created_at")
+        .join_asof(
+            runs.sort("started"),
+            left_on="created_at",
+            right_on="started",
+            strategy="nearest",
+            tolerance=_ONE_SECOND,
+        )
+        .with_columns(
+            pl.col("weight").fill_null(default.weight),
+            pl.col("level").fill_null(default.level),
+        )
+        .group_by(_MADE)
+        .agg(pl.col("streams").sum())
+        .sort("streams", *_MADE, descending=[True, False, False, False])
+    )
+
+
+def _several(made: pl.DataFrame) -> Iterator[str]:
+    if len(made) > 1:
+        share = 1 - made["streams"][0] / made["streams"].sum() if made["streams"].sum() else 0.0
+        yield (
+            f"{share:.0%} of the streams were forecast with another model or calibration, and get the same "
+            "ranges; `forecaster run --replace` makes all forecasts alike"
+        )
+
+
+def _recorded(source: Source) -> pl.DataFrame:
+    """Read of each run: started, weight, level, calibration. Nothing if runs cannot be read."""
+    if RUNS.name not in source.tables.columns or RUNS.name in source.tables.unreadable:
+        return pl.DataFrame(schema=_RECORDED)
+    of_model = "parameters #>> '{{parameters,{}}}'"
+    rows = source.read(f"""
+        SELECT {microseconds("started_at")} AS started,
+               ({of_model.format("weight")})::double precision AS weight,
+               ({of_model.format("level")})::bigint AS level,
+               coalesce({of_model.format("calibration")}, parameters ->> 'intervals') AS calibration
+        FROM {source.tables.name(RUNS.name)}""")
+    return rows.select(pl.col(name).cast(kind) for name, kind in _RECORDED.items())
+
+
+def _calibration(source: Source, id_: str | None) -> Calibration | None:
+    tables = source.tables
+    if CALIBRATIONS.name not in tables.columns or CALIBRATIONS.name in tables.unreadable:
+        return None
+    check_calibrations(source.read, tables)
+    if id_ is not None and _is_stored(source, id_):
+        return read_calibration(source.read, tables, id_)
+    return newest_calibration(source.read, tables)
+
+
+def _is_stored(source: Source, id_: str) -> bool:
+    """Whether it is in the table: a run may have had it from a file."""
+    name, literal = source.tables.name(CALIBRATIONS.name), id_.replace("'", "''")
+    return len(source.read(f"SELECT 1 AS one FROM {name} WHERE id = '{literal}'")) > 0
