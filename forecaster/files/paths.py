@@ -38,8 +38,10 @@ def refusing(path: Path | str, done: str, *, hint: str | None = None) -> Iterato
 
 def _failures() -> tuple[type[BaseException], ...]:
     known = (OSError, EOFError, zlib.error, PolarsError, PanicException)
-    pyarrow = sys.modules.get("pyarrow")  # not imported for its error: that takes long
-    return (*known, pyarrow.ArrowInvalid) if pyarrow else known
+    # Not imported for its error, which takes long: if it is not there, or still being imported by another
+    # thread, it has raised none.
+    invalid = getattr(sys.modules.get("pyarrow"), "ArrowInvalid", None)
+    return (*known, invalid) if invalid else known
 
 
 def check_name(name: Path | str) -> None:
