@@ -17,9 +17,6 @@ from forecaster.process.numbers import counted
 from forecaster.process.secrets import one_line
 from forecaster.setup.load import Loaded, check_load
 from forecaster.setup.load import load as load_rows
-from forecaster.tables import LISTENERS_TABLE, MLDR_TABLE, STREAMS_TABLE
-
-_TABLES = {"streams": STREAMS_TABLE, "mldr": MLDR_TABLE, "listeners": LISTENERS_TABLE}
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Given:
 def load(given: Given, new_only: bool, where: Where, output: Output) -> None:
     """Read all files, then store all rows or none."""
     with where.database() as dsn:
-        check_load(dsn, where.schema, [_TABLES[name] for name in given.paths])
+        check_load(dsn, where.schema, given.paths)
         with output.doing("read"):
             read = _read(given)
         for name, intake in read.items():

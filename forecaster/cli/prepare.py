@@ -5,9 +5,8 @@ from pathlib import Path
 from forecaster.cli.output import Output
 from forecaster.cli.where import Where
 from forecaster.parquet.catalogue import find_catalogue
-from forecaster.parquet.prepare import Prepared, prepare_files, prepare_tables
+from forecaster.parquet.prepare import TABLES_TO_PREPARE, Prepared, prepare_files, prepare_tables
 from forecaster.postgres.catalogue import open_source
-from forecaster.tables import MLDR_TABLE, STREAMS_TABLE
 
 
 def prepare(
@@ -41,10 +40,9 @@ def prepare(
 
 
 def _from_tables(buckets: int, out: Path, replace: bool, where: Where, output: Output) -> Prepared:
-    needed = (STREAMS_TABLE, MLDR_TABLE)
     with (
         where.database() as dsn,
         output.doing("lay out"),
-        open_source(dsn, where.schema, needed=needed) as tables,
+        open_source(dsn, where.schema, needed=TABLES_TO_PREPARE) as tables,
     ):
         return prepare_tables(tables, buckets, out, replace=replace)

@@ -14,8 +14,7 @@ from forecaster.model.features import clean
 from forecaster.parquet.buckets import BucketCatalogue
 from forecaster.parquet.catalogue import Catalogue
 from forecaster.parquet.layout import Bucket
-from forecaster.run.calibrating import BATCH, Calibrating, calibrated, last_day
-from forecaster.scoring.calibrating import past_sums
+from forecaster.run.calibrating import BATCH, Calibrating, calibrated, last_day, sums_of
 
 if TYPE_CHECKING:
     from forecaster.run.report import Report
@@ -52,7 +51,7 @@ def _of_bucket(
     with report.stages.stage("origins") as stage:
         stage.count = 1
         for some in _by_tracks(records):
-            sums += past_sums(some, mldr, as_of=as_of, age_from=asked.age_from, origins=asked.origins)
+            sums += sums_of(some, mldr, asked, as_of)
     return sums
 
 

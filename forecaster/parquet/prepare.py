@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import polars as pl
 
@@ -20,16 +20,36 @@ from forecaster.model.mldr import newest_mldr
 from forecaster.parquet.catalogue import Catalogue, Files
 from forecaster.parquet.layout import LAYOUT, MLDR, STREAMS, Bucket, Layout, bucket_of
 from forecaster.process.signals import interruptible
-from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
+from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS, MLDR_TABLE, STREAMS_TABLE
 
-if TYPE_CHECKING:
-    from forecaster.postgres.catalogue import Source
+TABLES_TO_PREPARE = (STREAMS_TABLE, MLDR_TABLE)
+"""Tables that `prepare_tables` reads."""
 
 _TRACKS_AT_ONCE = 2_500  # read from the database with all their days
 _AT_ONCE = 64  # directories written at once: each one keeps part of a row group in memory
 # Bytes of a file's rows in memory. While the file is written, the data for its footer grow in memory.
 _KEPT, _READ_ONCE = 500_000_000, 100_000_000
 _FILE = "{:08x}.parquet"  # as Polars names the parts of a bucket
+
+
+class TablesSource(Protocol):
+    """Tables that are laid out, such as those of a database in one snapshot."""
+
+    def tracks(self) -> pl.Series:
+        """Find the tracks that have a row of streams."""
+        ...
+
+    def rows(self, track_ids: pl.Series, /) -> pl.DataFrame:
+        """Read the tracks' rows, `DAILY_STREAMS`, ordered by track and date."""
+        ...
+
+    def mldr(self) -> pl.LazyFrame:
+        """Read each artist's newest MLDR: `NEWEST_MLDR`."""
+        ...
+
+    def rows_without_track(self) -> int:
+        """Count the rows of streams that name no track."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -79,7 +99,7 @@ def prepare_files(catalogue: Catalogue, buckets: int, out: Path, *, replace: boo
     )
 
 
-def prepare_tables(source: "Source", buckets: int, out: Path, *, replace: bool = False) -> Prepared:
+def prepare_tables(source: TablesSource, buckets: int, out: Path, *, replace: bool = False) -> Prepared:
     """Lay out the rows of the tables in `buckets` buckets, one after the other.
 
     `out` is complete at the end, or as it was before. Raises `DatabaseError` if the server refuses a

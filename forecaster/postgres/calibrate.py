@@ -17,8 +17,7 @@ from forecaster.postgres.rights import check_rights
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.tables import read_tables
 from forecaster.process.signals import both
-from forecaster.run.calibrating import BATCH, Calibrating, calibrated, last_day
-from forecaster.scoring.calibrating import past_sums
+from forecaster.run.calibrating import BATCH, Calibrating, calibrated, last_day, sums_of
 from forecaster.tables import CALIBRATIONS, MLDR_TABLE, STREAMS_TABLE
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def _summed(source: Source, tracks: pl.Series, as_of: date, asked: Calibrating, 
     def sum_up(days: pl.DataFrame, number: int) -> PastSums:
         with report.stages.stage("origins") as stage:
             stage.count = number
-            return past_sums(days, rates, as_of=as_of, age_from=asked.age_from, origins=asked.origins)
+            return sums_of(days, rates, asked, as_of)
 
     batches = slices(tracks, BATCH)
     days = read(batches[0])

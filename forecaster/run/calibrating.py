@@ -11,7 +11,7 @@ from forecaster.model.calibrated.calibrate import RowsAsked, calibration_from
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.parameters import AgeFrom
 from forecaster.run.report import Subject
-from forecaster.scoring.calibrating import ORIGINS
+from forecaster.scoring.calibrating import ORIGINS, past_sums
 
 if TYPE_CHECKING:
     from forecaster.model.calibrated.past import PastSums
@@ -39,6 +39,11 @@ def last_day(asked: Calibrating, newest: date | None, /) -> date:
     if day is None:
         raise CalibrationError("there is no record", hint="`forecaster load` loads daily streams")
     return day
+
+
+def sums_of(records: pl.DataFrame, mldr: pl.LazyFrame, asked: Calibrating, as_of: date, /) -> "PastSums":
+    """Sum up the past of some tracks: their cleaned records up to `as_of`, ordered by track and date."""
+    return past_sums(records, mldr, as_of=as_of, age_from=asked.age_from, origins=asked.origins)
 
 
 def calibrated(sums: "PastSums", asked: Calibrating, as_of: date, stages: "Stages", /) -> Calibration:

@@ -43,10 +43,14 @@ class Loaded:
     """Where the tables now differ from the rows: how often, and the first differences."""
 
 
+_TABLES = {"streams": STREAMS_TABLE, "mldr": MLDR_TABLE, "listeners": LISTENERS_TABLE}
+"""The table of each argument of `load`."""
+
+
 def check_load(dsn: Dsn, schema: str, given: Collection[str]) -> None:
-    """Raise what would prevent rows from being stored in the tables `given`, before files are read."""
+    """Raise what would prevent the arguments `given` of `load` from being stored, before files are read."""
     with connect(dsn) as connection:
-        _checked(connection, schema, given)
+        _checked(connection, schema, [_TABLES[name] for name in given])
 
 
 def _checked(connection: Connection, schema: str, given: Collection[str]) -> Tables:
@@ -73,11 +77,8 @@ def load(
     rows. Raises `WriteRefusedError` if a day is already in the table without `new_only`, or if a value does
     not fit its column; `SchemaMismatchError`, `DatabaseUnreachableError`, `DatabaseError`.
     """
-    given = {
-        table: rows
-        for table, rows in ((STREAMS_TABLE, streams), (MLDR_TABLE, mldr), (LISTENERS_TABLE, listeners))
-        if rows is not None
-    }
+    named = {"streams": streams, "mldr": mldr, "listeners": listeners}
+    given = {_TABLES[name]: rows for name, rows in named.items() if rows is not None}
     with connect(dsn) as connection:
         tables = _checked(connection, schema, given)
         _wait_for_other_loads(connection, tables, given)
