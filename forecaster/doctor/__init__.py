@@ -20,7 +20,14 @@ from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Examination, Finding, Level
 from forecaster.errors import ConnectionLostError, ForecasterError, StalledError, UnsafeSocketError
 from forecaster.model.parameters import Parameters
-from forecaster.postgres.connection import UNCOMPILED, connect, query, roll_back, statement_errors
+from forecaster.postgres.connection import (
+    UNCOMPILED_TO_THE_END,
+    commit,
+    connect,
+    query,
+    roll_back,
+    statement_errors,
+)
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import Tables
 from forecaster.process.secrets import shown
@@ -54,7 +61,8 @@ def examine(
     result.findings += [_configuration(dsn, schema), _versions(result.versions)]
     try:
         with connect(dsn, repeatable_read=True) as reader, connect(dsn, like=reader) as connection:
-            query(connection, UNCOMPILED)
+            query(connection, UNCOMPILED_TO_THE_END)
+            commit(connection)
             context = Context(dsn, parameters, reader, connection, result, Tables(schema, {}, ()), options)
             context.plausibility = plausibility
             with context.stack:

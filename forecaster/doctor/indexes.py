@@ -76,6 +76,7 @@ class Part:
     pages: int
     """Its pages by the statistics of the server; 0 without any."""
     bytes: int
+    """Its size on the disk, without indexes."""
 
     @property
     def table(self) -> str:
@@ -166,18 +167,26 @@ def why_no_key(context: Context, parts: list[Part]) -> str | None:
     return None
 
 
-def gain_of_key(context: Context, parts: list[Part]) -> str:
-    """Say how long a run is expected to read without the key, and with it; empty without statistics."""
+def gain_of_key(context: Context, parts: list[Part], steps: list[str]) -> str:
+    """Say how long a run is expected to read without the key, and with it, if that is known and pays.
+
+    `steps`: what is to do; empty if that is more than to create the key.
+    """
     layout = context.tables.layout
-    if layout is None or not any(part.pages for part in parts):
+    if layout is None or not _has_statistics(parts) or steps != create_key(parts):
         return ""
     without, by_key = _seconds_without(layout), _seconds_by_key(layout)
-    return f", which is expected to take the server {without:,.1f} s, and {by_key:,.1f} s with the key"
+    expected = f", which is expected to take the server {without:,.1f} s, and {by_key:,.1f} s with the key"
+    return expected if _pays(without, by_key) else ""
 
 
 def pasted(statements: list[str]) -> str:
     """Join statements: several that belong together have a line each."""
     return (";\n" if len(statements) > _IN_ONE_LINE else "; ").join(statements)
+
+
+def _has_statistics(parts: list[Part]) -> bool:
+    return any(part.pages for part in parts)
 
 
 def _seconds_by_key(layout: Layout) -> float:
@@ -200,7 +209,7 @@ def covering(context: Context) -> Iterator[Seen]:
     parts, keys = read_parts(context), read_keys(context)
     now, then = _seconds(layout), _seconds(layout.with_covering_index())
     gain = f"a run of all {layout.tracks:,.0f} tracks is expected to take the server {now:,.1f} s to read"
-    is_known = any(part.pages for part in parts)
+    is_known = _has_statistics(parts)
     if not is_known and sum(part.bytes for part in parts) > _LARGE:
         found = "the server has no statistics of the streams, by which a run chooses how to read them"
         yield "warning", found, f"ANALYZE {parts[0].table}"

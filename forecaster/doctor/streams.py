@@ -64,7 +64,6 @@ def key(context: Context) -> Iterator[Seen]:
         yield "ok", f"{STREAMS_TABLE} has none, and need not have one: {why}", None
         return
     found = f"{STREAMS_TABLE} has no unique key on (cm_track_id, date): a run reads and sorts all its rows"
-    found += gain_of_key(context, parts)
     is_date = context.tables.type(STREAMS_TABLE, "date") == "date"
     if not is_date:
         found = f"date of {STREAMS_TABLE} is a timestamp: a key cannot keep a day from being stored twice"
@@ -82,7 +81,7 @@ def key(context: Context) -> Iterator[Seen]:
         steps = ["use partitions in place of the tables that inherit, or put their rows into one table"]
     if not context.relations[STREAMS_TABLE].is_table:
         steps = ["create a unique index on (cm_track_id, date) of the table below, and use that table"]
-    yield "warning", found, pasted(steps)
+    yield "warning", found + gain_of_key(context, parts, steps), pasted(steps)
 
 
 @check("tracks", order=160)

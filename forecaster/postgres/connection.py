@@ -76,12 +76,16 @@ _TURNED_AWAY = re.compile(r"failed: [^\W\d_]+:  ")
 CONNECT_TIMEOUT = 3.5
 """Seconds to wait for a server that does not answer, unless `connect_timeout` is longer."""
 
-UNCOMPILED = """
-    SELECT count(set_config(name, 'off', true)) AS changed FROM pg_catalog.pg_settings WHERE name = 'jit'"""
+_UNCOMPILED = """
+    SELECT count(set_config(name, 'off', {local})) AS changed
+    FROM pg_catalog.pg_settings WHERE name = 'jit'"""
+UNCOMPILED = _UNCOMPILED.format(local=True)
 """SQL: has the server compile no statement of the transaction.
 
 To compile a statement on many partitions takes it minutes, to run it seconds. PostgreSQL 10 has no jit.
 """
+UNCOMPILED_TO_THE_END = _UNCOMPILED.format(local=False)
+"""SQL: the same for the session, if the transaction is committed."""
 
 _FAR = 0.01  # seconds of a short statement from which on a server is far away
 

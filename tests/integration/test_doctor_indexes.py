@@ -192,6 +192,19 @@ def test_the_page_says_which_key() -> None:
     assert f"CREATE UNIQUE INDEX CONCURRENTLY ON {STREAMS} {COVERING};" in words
 
 
+def test_a_large_table_without_a_key(by_day: Dsn) -> None:
+    """What the key would save is said where it is all that is to do, and much."""
+    sql.run(by_day, f"ALTER TABLE {STREAMS} DROP CONSTRAINT plain")
+    assert "expected" not in the(KEY, examined(by_day)).found
+    claim(by_day)
+    found = the(KEY, examined(by_day)).found
+    without, by_key = map(float, re.findall(r"([\d.]+) s\b", found))
+    assert without > 2 * by_key > 0
+    assert found.endswith("s with the key")
+    sql.run(by_day, f"CREATE TABLE child () INHERITS ({STREAMS})")
+    assert "expected" not in the(KEY, examined(by_day)).found
+
+
 def test_large_tables_without_statistics(embedded_database: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
     load_golden(embedded_database)
     sql.run(embedded_database, f"ALTER TABLE {STREAMS} SET (autovacuum_enabled = off)")
