@@ -27,14 +27,14 @@ def with_own(**figures: Any) -> Calibration:
 WHOLE = replace(with_own(), rows=Rows(SHIPPED[0], 0.25))
 
 IMPOSSIBLE: dict[str, Any] = {
-    "a count that is text": replace(WHOLE, tracks="3"),
+    "a count that is text": replace(WHOLE, tracks="3"),  # type: ignore[arg-type]
     "a count below 0": replace(WHOLE, tracks=-1),
     "a count that is a truth value": replace(WHOLE, tracks=True),
     "a count beyond 64 bits": replace(WHOLE, tracks=2**70),
-    "a count with a fraction": replace(WHOLE, tracks=3.5),
+    "a count with a fraction": replace(WHOLE, tracks=3.5),  # type: ignore[arg-type]
     "origins that are not over": replace(WHOLE, origins=(DAY + timedelta(1),)),
     "a first day after the last": replace(WHOLE, first_day=DAY + timedelta(1)),
-    "rates that are text": replace(WHOLE, rates=RATES._replace(rates=(("0.1",) * 3,) * 3)),
+    "rates that are text": replace(WHOLE, rates=RATES._replace(rates=(("0.1",) * 3,) * 3)),  # type: ignore[arg-type]
     "rates that are huge": replace(WHOLE, rates=RATES._replace(rates=((1e300,) * 3,) * 3)),
     "rates that are missing": replace(WHOLE, rates=RATES._replace(rates=RATES.rates[:2])),
     "rates in another shape": replace(WHOLE, rates=RATES._replace(whole=(0.1, 0.2))),

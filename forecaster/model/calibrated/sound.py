@@ -40,9 +40,10 @@ def has_type(value: object, hint: Any, /) -> bool:  # noqa: ANN401 - a type as a
 
 
 def _is_scalar(value: object, kind: object) -> bool:
-    if kind is float:
-        return type(value) in (int, float) and abs(value) <= _LARGEST  # type: ignore[operator]
-    return type(value) is kind and (kind is not int or 0 <= value <= _LARGEST)  # type: ignore[operator]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        is_small = abs(value) <= _LARGEST
+        return is_small and (kind is float or (kind is int and type(value) is int and value >= 0))
+    return type(value) is kind
 
 
 def _conditions(calibration: "Calibration") -> Iterator[bool]:
@@ -53,8 +54,9 @@ def _conditions(calibration: "Calibration") -> Iterator[bool]:
     fitted, weight = calibration.rows
     yield 0 <= weight <= 1
     yield fitted is None or (_within(fitted, _LARGEST_OF_ROW) and fitted.theta >= _SLOWEST)
-    for one in (calibration.choice, *calibration.errors):
-        yield 0 <= one.weight <= 1 and one.level in LEVELS
+    models = [(one.weight, one.level) for one in calibration.errors]
+    for weight, level in [(calibration.choice.weight, calibration.choice.level), *models]:
+        yield 0 <= weight <= 1 and level in LEVELS
     for of_model in calibration.errors:
         yield 0 < of_model.errors.widened <= _WIDEST
         for own in of_model.errors.own:
