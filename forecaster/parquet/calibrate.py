@@ -50,7 +50,7 @@ def calibrate(
     with report.stages.stage("connect"):
         catalogue.check()
         number = catalogue.laid_out_in or buckets or catalogue.buckets()
-        as_of = last_day(asked, asked.as_of or catalogue.last_day())
+        as_of = last_day(asked, catalogue.last_day())
     report.stages.unit, report.pending = "buckets", number
     past = _PastOfBuckets(BucketCatalogue(catalogue, None), asked, as_of)
     every = [Bucket(k, number) for k in range(number)]

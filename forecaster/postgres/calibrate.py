@@ -52,7 +52,7 @@ def calibrate(
         _check_target(dsn, schema)
     with open_source(dsn, schema, needed=(STREAMS_TABLE, MLDR_TABLE)) as source:
         with report.stages.stage("connect"):
-            as_of, tracks = last_day(asked, asked.as_of or source.last_day()), source.tracks()
+            as_of, tracks = last_day(asked, source.last_day()), source.tracks()
         report.pending = len(tracks)
         past = _PastOfTracks(source, asked, as_of)
         if workers is None:

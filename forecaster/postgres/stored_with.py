@@ -91,8 +91,8 @@ def extrapolated(horizon: int) -> list[str]:
 def stored_with(source: Source, forecasts: pl.DataFrame, /) -> StoredWith:
     """Find what most streams of these forecasts were made with; warn if it is not what all were made with.
 
-    `forecasts`: created_at (in UTC) and forecasted_value. A forecast that no run recorded counts as one of
-    the production model. A calibration that is not recorded is the newest one.
+    `forecasts`: created_at (in UTC) and forecasted_value. A forecast that no run recorded, or without an
+    instant, counts as one of the production model. A calibration that is not recorded is the newest one.
 
     Raises `CalibrationError` for a calibration that was changed, and what reading raises.
     """
@@ -130,8 +130,7 @@ def _weighed(forecasts: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     instants = forecasts.group_by("created_at").agg(streams=pl.col("forecasted_value").sum())
     default = StoredWith()
     return (
-        instants.drop_nulls("created_at")
-        .sort("created_at")
+        instants.sort("created_at")
         .join_asof(
             runs.sort("started"),
             left_on="created_at",

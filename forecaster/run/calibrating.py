@@ -13,6 +13,7 @@ from forecaster.errors import CalibrationError
 from forecaster.model.calibrated.calibrate import RowsAsked, calibration_from
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.past import PastSums
+from forecaster.model.calibrated.weeks import DAYS, FEWEST_DAYS
 from forecaster.model.parameters import AgeFrom
 from forecaster.run.report import Subject
 from forecaster.run.stages import Stages
@@ -23,6 +24,10 @@ Batch_contra = TypeVar("Batch_contra", contravariant=True)
 
 BATCH = 2_500
 """Tracks that are summed up at once."""
+
+
+LARGEST_GAP = DAYS - FEWEST_DAYS
+"""Days without any record up to the last one that counts; with more, no track has its last week."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,18 @@ class Calibrating:
 
 
 def last_day(asked: Calibrating, newest: date | None, /) -> date:
-    """Return the last day that counts. Raises `CalibrationError` for a catalogue without a record."""
-    day = asked.as_of or newest
-    if day is None:
+    """Return the last day that counts; `newest`: the last day with a record.
+
+    Raises `CalibrationError` for a catalogue without a record, and for a day before which no week is known.
+    """
+    if newest is None:
         raise CalibrationError("there is no record", hint="`forecaster load` loads daily streams")
+    day = asked.as_of or newest
+    if (day - newest).days > LARGEST_GAP:
+        raise CalibrationError(
+            f"nothing is known of the week up to {day}: the newest day is {newest}",
+            hint=f"calibrate as of {newest}, which is the default",
+        )
     return day
 
 
