@@ -18,7 +18,7 @@ def project(tracks: pl.LazyFrame, /, *, horizon: int, level: int = DAYS_PER_MONT
 
 def own_decay() -> pl.Expr:
     """Return the decay of a track from the as-of day to a month: the sum of its rates, for `project_by`."""
-    until = _decay_before(pl.col("months_since_release") + pl.col("month"))
+    until = decay_before(pl.col("months_since_release") + pl.col("month"))
     return pl.col("multiplier") * (until - pl.col("_decay_before"))
 
 
@@ -30,7 +30,7 @@ def project_by(
     months = pl.LazyFrame({"month": pl.int_range(1, horizon + 1, dtype=pl.Int64, eager=True)})
     m, i = pl.col("months_since_release"), pl.col("month")
     return (
-        tracks.with_columns([_decay_before(m).alias("_decay_before")] if has_own else [])
+        tracks.with_columns([decay_before(m).alias("_decay_before")] if has_own else [])
         .join(months, how="cross")
         .with_columns(time_used=m + i - 1, _decay=decay)
         .with_columns(
@@ -42,6 +42,6 @@ def project_by(
     )
 
 
-def _decay_before(month: pl.Expr) -> pl.Expr:
-    """Sum the base rates over the months before `month`."""
+def decay_before(month: pl.Expr) -> pl.Expr:
+    """Sum the base rates of the `influence_range` over the months before `month`."""
     return summed_before(month, pl.col("influence_range"), values=BASE_RATES, starts=FORECAST_SEGMENT_STARTS)

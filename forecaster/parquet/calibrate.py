@@ -1,20 +1,17 @@
 """Calibrate on a catalogue in files, bucket by bucket: the sums of the buckets add up exactly."""
 
-from collections.abc import Iterator
 from datetime import date
-from itertools import pairwise
 from typing import TYPE_CHECKING
-
-import polars as pl
 
 from forecaster.model import until
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.past import PastSums
+from forecaster.model.calibrated.records import KnownRecords
 from forecaster.model.features import clean
 from forecaster.parquet.buckets import BucketCatalogue
 from forecaster.parquet.catalogue import Catalogue
 from forecaster.parquet.layout import Bucket
-from forecaster.run.calibrating import BATCH, Calibrating, calibrated, last_day, sums_of
+from forecaster.run.calibrating import Calibrating, calibrated, last_day, sums_of
 
 if TYPE_CHECKING:
     from forecaster.run.report import Report
@@ -47,18 +44,6 @@ def _of_bucket(
         daily = source.daily(bucket).lazy()
         records = clean(until(daily, as_of)).drop("created_at").sort("cm_track_id", "date").collect()
         mldr = source.files.mldr_of(bucket, records["cm_artist_id"]).lazy()
-    sums = PastSums.none()
     with report.stages.stage("origins") as stage:
         stage.count = 1
-        for some in _by_tracks(records):
-            sums += sums_of(some, mldr, asked, as_of)
-    return sums
-
-
-def _by_tracks(records: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """Cut records, ordered by track, into those of some tracks each: memory holds the arrays of one part."""
-    lengths = records["cm_track_id"].rle().struct.field("len").cast(pl.Int64)
-    ends = [0, *lengths.cum_sum().gather_every(BATCH, BATCH - 1), len(records)]
-    for start, end in pairwise(ends):
-        if end > start:
-            yield records[start:end]
+        return sums_of(KnownRecords.of(records, age_from=asked.age_from), mldr, asked, as_of)

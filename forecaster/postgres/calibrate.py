@@ -1,5 +1,6 @@
 """Calibrate on the tables of a database: batch by batch, and store the record."""
 
+from collections.abc import Iterator
 from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING
@@ -7,7 +8,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from forecaster.model.calibrated.calibration import Calibration
-from forecaster.model.calibrated.past import PastSums
+from forecaster.model.calibrated.past import PastSums, added
+from forecaster.model.calibrated.records import KnownRecords
+from forecaster.model.parameters import AgeFrom
 from forecaster.postgres import statements
 from forecaster.postgres.calibrations import check_calibrations, store_calibration
 from forecaster.postgres.catalogue import Source, open_source, slices
@@ -16,6 +19,7 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.rights import check_rights
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.tables import read_tables
+from forecaster.postgres.wire import unpacked_on_days
 from forecaster.process.signals import both
 from forecaster.run.calibrating import BATCH, Calibrating, calibrated, last_day, sums_of
 from forecaster.tables import CALIBRATIONS, MLDR_TABLE, STREAMS_TABLE
@@ -66,22 +70,39 @@ def _summed(source: Source, tracks: pl.Series, as_of: date, asked: Calibrating, 
     rates = mldr.with_columns(pl.col("created_at").cast(pl.Datetime("us", "UTC"))).lazy()
     sums = PastSums.none()
 
-    def read(batch: pl.Series) -> pl.DataFrame:
+    def read(batch: pl.Series) -> list[KnownRecords]:
         with report.stages.stage("read") as stage:
             stage.count = len(batch)
-            return source.days(batch).filter(pl.col("date") <= as_of).sort("cm_track_id", "date")
+            return [*_known_records(source, batch, as_of, asked.age_from)]
 
-    def sum_up(days: pl.DataFrame, number: int) -> PastSums:
+    def sum_up(parts: list[KnownRecords], number: int) -> PastSums:
         with report.stages.stage("origins") as stage:
             stage.count = number
-            return sums_of(days, rates, asked, as_of)
+            return added(sums_of(part, rates, asked, as_of) for part in parts)
 
     batches = slices(tracks, BATCH)
-    days = read(batches[0])
+    known = read(batches[0])
     for batch, following in zip(batches, [*batches[1:], None], strict=True):
-        add = partial(sum_up, days, len(batch))
+        add = partial(sum_up, known, len(batch))
         if following is None:
             return sums + add()
-        more, days = both(add, partial(read, following), cancel=source.cancel)
+        more, known = both(add, partial(read, following), cancel=source.cancel)
         sums += more
     return sums
+
+
+def _known_records(
+    source: Source, tracks: pl.Series, until: date, age_from: AgeFrom
+) -> Iterator[KnownRecords]:
+    """Read the records of tracks up to a day. Each track that has some is in one of the parts."""
+    wire, others = source.packed_records(tracks, until), tracks
+    if wire is not None:
+        # What is the same for all records of a track has been sent once; else each row counts.
+        regular, others = wire.filter("is_regular"), wire.filter(~pl.col("is_regular"))["cm_track_id"]
+        day, streams, starts = unpacked_on_days(regular)
+        yield KnownRecords.of_tracks(
+            starts, day, streams, regular["artist"], regular["born"], age_from=age_from
+        )
+    if len(others):
+        days = source.days(others).filter(pl.col("date") <= until).sort("cm_track_id", "date")
+        yield KnownRecords.of(days, age_from=age_from)

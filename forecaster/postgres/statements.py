@@ -400,6 +400,33 @@ def days_by_index(tables: Tables, ids: Ids) -> str:
             FROM ({_day_rows(tables, "s.cm_track_id = t.id")}) r) a"""
 
 
+def records_by_index(tables: Tables, ids: Ids, until: date) -> str:
+    """Read the records of the tracks up to a day: those of a track packed together, oldest first.
+
+    cm_track_id, records and others (see `wire.packed_on_days`; NULL without a record), and what is the same
+    for all of them: artist, and born, the day on which it was released (NULL: not known). is_regular: whether
+    they are the same.
+    """
+    same = " AND ".join(f"min(r.{name}) IS NOT DISTINCT FROM max(r.{name})" for name in ("artist", "born"))
+    return f"""
+        SELECT t.id AS cm_track_id, a.*
+        FROM unnest({integer_array(ids)}) AS t (id)
+        CROSS JOIN LATERAL (
+            SELECT {wire.packed_on_days("r.day", "r.value", "r.whole")},
+                   min(r.artist)::bigint AS artist, min(r.born)::bigint AS born,
+                   {same} AND count(r.artist) = count(*) AND count(r.born) IN (0, count(*)) AS is_regular
+            FROM (SELECT r.*, r.day - r.age AS born
+                  FROM (SELECT {epoch_day("s.date")}::bigint AS day, {_streams(tables)} AS value,
+                               {_whole(tables)} AS whole, s.cm_artist_id AS artist, {_age(tables)} AS age
+                        {_record_of_track(tables, until)} ORDER BY s.date) r) r) a"""
+
+
+def _age(tables: Tables) -> str:
+    """SQL expression: the days from release as an integer; NULL if they are none of 32 bits."""
+    is_short = tables.type(STREAMS_TABLE, "days_from_release") in _LIMITS
+    return "s.days_from_release" if is_short else _AGE
+
+
 def days_in_one_pass(tables: Tables, ids: Ids) -> str:
     """Read every record of the tracks, as one row each."""
     of_tracks = among(tables, STREAMS_TABLE, ids)

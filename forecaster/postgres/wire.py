@@ -52,6 +52,19 @@ def packed_days(since: str) -> str:
     return f"CASE WHEN max({since}) >= count(*) THEN {sent} END AS days"
 
 
+def packed_on_days(day: str, value: str, whole: str) -> str:
+    """SQL aggregates of the numbers of a group with their days: records, others (both bytea).
+
+    As of `packed`, but each integer is the low half of one of 8 bytes, whose high half is the `day`, a bigint
+    of at most 31 bits.
+    """
+    both = f"({day} << 32) + coalesce({whole}, {_ELSEWHERE})"
+    return (
+        f"string_agg(int8send({both}), '') AS records, "
+        f"string_agg(float8send({value}), '') FILTER (WHERE {whole} IS NULL) AS others"
+    )
+
+
 def packed_ids(id_: str) -> str:
     """SQL aggregate of the ids of all rows: ids (bytea). NULL for no rows."""
     return f"string_agg(int8send({id_}), '') AS ids"
@@ -76,6 +89,17 @@ def unpacked(wire: pl.DataFrame) -> pl.DataFrame:
     values[numbers == _ELSEWHERE] = _numbers(wire["others"], ">f8")[0]
     found = wire.drop("others").with_columns(_lists("streams", values, ends))
     return found.with_columns(_lists("days", _days(wire, ends), ends)) if "days" in wire.columns else found
+
+
+def unpacked_on_days(wire: pl.DataFrame) -> tuple["_Numbers", "_Numbers", "_Ends"]:
+    """Unpack what `packed_on_days` sent: days, streams, and where each row begins, and the last one ends."""
+    np = _numpy()
+    both, ends = _numbers(wire["records"], ">i8")
+    both = both.astype(np.int64)
+    numbers = both.astype(np.int32)  # the low half
+    values = numbers.astype(np.float64)
+    values[numbers == _ELSEWHERE] = _numbers(wire["others"], ">f8")[0]
+    return (both - numbers) >> 32, values, ends
 
 
 def _days(wire: pl.DataFrame, ends: "_Ends") -> "_Numbers":

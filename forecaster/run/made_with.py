@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from forecaster.frames.collecting import collect
 from forecaster.model import build_tracks
 from forecaster.model.parameters import DAYS_PER_MONTH, Parameters
 from forecaster.model.projection import project
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 PRODUCTION = "production"
 """The name of the model that needs no calibration."""
+_EXACT = "exact_value"
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,22 @@ class MadeWith:
             return project(tracks, horizon=horizon, level=self.parameters.level)
         return self.model.project(tracks, horizon=horizon)
 
-    def intervals(self, rows: pl.LazyFrame, /) -> pl.LazyFrame:
-        """Compute the intervals of forecasts that are not rounded: one row per track, with lists of months.
+    @property
+    def exact(self) -> list[pl.Expr]:
+        """What `intervals` need of forecasts in addition, which are rounded."""
+        return [pl.col("forecasted_value").alias(_EXACT)] if self.with_quantiles else []
 
-        cm_track_id, and the columns `QUANTILES`. If there are none, an empty frame.
+    def intervals(self, rows: pl.DataFrame, /) -> pl.DataFrame:
+        """Compute the intervals of forecasts with their `exact` value: one row per track, with lists.
+
+        `rows`: whole tracks, ordered by track and month. Returns cm_track_id, and the columns `QUANTILES`. If
+        there are none, an empty frame.
         """
         if self.with_quantiles is None:
-            return pl.LazyFrame()
-        bounds = pl.col(QUANTILES).cast(pl.Float32).sort_by("month")
-        return self.with_quantiles(rows).group_by("cm_track_id").agg(bounds)
+            return pl.DataFrame()
+        horizon = self.parameters.horizon
+        exact = rows.lazy().with_columns(forecasted_value=pl.col(_EXACT))
+        bounds = collect(self.with_quantiles(exact).select(pl.col(QUANTILES).cast(pl.Float32)))
+        # As many months for each track, in their order: no grouping is needed.
+        lists = (bounds[name].reshape((-1, horizon)).arr.to_list() for name in QUANTILES)
+        return pl.DataFrame([rows["cm_track_id"].gather_every(horizon), *lists])

@@ -103,7 +103,8 @@ def test_quantiles_agree_with_residuals_taken_one_by_one(past: Past, candidate: 
     with np.errstate(divide="ignore"):
         residuals = np.log(rows["actual"].to_numpy()) - np.log(rows["forecasted_value"].to_numpy())
     amounts = np.abs(residuals - np.median(residuals))
-    number, q80, q95 = residual_quantiles([origin], candidate, [decays(origin)], month)
+    at = CANDIDATES.index(candidate), month - 1
+    number, q80, q95 = (of[at] for of in residual_quantiles([origin], [decays(origin)]))
     assert number == len(amounts)
     assert (amounts < q80).mean() == pytest.approx(0.80, abs=0.02)
     assert (amounts < q95).mean() == pytest.approx(0.95, abs=0.02)
