@@ -215,8 +215,7 @@ class Source:
         """
         if self.scans(len(track_ids), whole=True):
             return None
-        wire = self.read(self._of(partial(statements.records_by_index, until=until), track_ids))
-        return wire.filter(pl.col("records").is_not_null())
+        return self.read(self._of(partial(statements.records_by_index, until=until), track_ids))
 
     def rows(self, track_ids: pl.Series) -> pl.DataFrame:
         """Read, in parallel, the tracks' rows as they are stored, in the types of `DAILY_STREAMS`.

@@ -403,22 +403,23 @@ def days_by_index(tables: Tables, ids: Ids) -> str:
 def records_by_index(tables: Tables, ids: Ids, until: date) -> str:
     """Read the records of the tracks up to a day: those of a track packed together, oldest first.
 
-    cm_track_id, records and others (see `wire.packed_on_days`; NULL without a record), and what is the same
-    for all of them: artist, and born, the day on which it was released (NULL: not known). is_regular: whether
-    they are the same.
+    cm_track_id; records and others (see `wire.packed_on_days`); of the first record, the artist, and born,
+    the day on which the track was released (NULL: not known); is_regular: whether all records say the same of
+    both. Only tracks that have a record.
     """
-    same = " AND ".join(f"min(r.{name}) IS NOT DISTINCT FROM max(r.{name})" for name in ("artist", "born"))
+    record, day = _record_of_track(tables, until), f"{epoch_day('s.date')}::bigint"
+    # The aggregate evaluates a filter first: few numbers are made floats.
     return f"""
-        SELECT t.id AS cm_track_id, a.*
+        SELECT t.id AS cm_track_id, e.artist::bigint AS artist, e.born, a.*
         FROM unnest({integer_array(ids)}) AS t (id)
+        CROSS JOIN LATERAL (SELECT s.cm_artist_id AS artist, {day} - {_age(tables)} AS born {record}
+                            ORDER BY s.date LIMIT 1) e
         CROSS JOIN LATERAL (
-            SELECT {wire.packed_on_days("r.day", "r.value", "r.whole")},
-                   min(r.artist)::bigint AS artist, min(r.born)::bigint AS born,
-                   {same} AND count(r.artist) = count(*) AND count(r.born) IN (0, count(*)) AS is_regular
-            FROM (SELECT r.*, r.day - r.age AS born
-                  FROM (SELECT {epoch_day("s.date")}::bigint AS day, {_streams(tables)} AS value,
-                               {_whole(tables)} AS whole, s.cm_artist_id AS artist, {_age(tables)} AS age
-                        {_record_of_track(tables, until)} ORDER BY s.date) r) r) a"""
+            SELECT {wire.packed_on_days("s.day", _streams(tables), "s.whole")},
+                   bool_and(s.cm_artist_id IS NOT DISTINCT FROM e.artist
+                            AND s.day - s.age IS NOT DISTINCT FROM e.born) AS is_regular
+            FROM (SELECT {day} AS day, s.daily_streams, {_whole(tables)} AS whole, s.cm_artist_id,
+                         {_age(tables)} AS age {record} ORDER BY s.date) s) a"""
 
 
 def _age(tables: Tables) -> str:

@@ -5,18 +5,19 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 import polars as pl
 
 from forecaster.errors import CalibrationError
 from forecaster.frames.arrays import np, npt
 from forecaster.frames.schemas import conform
-from forecaster.model import until, with_rates
+from forecaster.model import forecastable, until, with_rates
 from forecaster.model.calibrated.calibrate import RowsAsked, calibration_from
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.past import MONTHS, OriginSums, PastSums, added
 from forecaster.model.calibrated.rates import GROUP_STARTS, RateSums
-from forecaster.model.calibrated.records import KnownRecords
+from forecaster.model.calibrated.records import Ends, KnownRecords
 from forecaster.model.calibrated.weeks import DAYS, WEEKS, means_of
 from forecaster.model.features import WINDOW, clean
 from forecaster.model.mldr import newest_mldr
@@ -99,6 +100,17 @@ def _sums(past: "_Past", origins: int) -> PastSums:
     return PastSums(len(past.known), first_day, rates, tuple(past.origins()))
 
 
+class _Tracks(NamedTuple):
+    """What the production model knew of tracks at origins: one value for each of both."""
+
+    origin: Integers
+    track: Integers
+    months_since_release: Integers
+    influence_range: Integers
+    multiplier: Floats
+    streams_30: Floats
+
+
 @dataclass(frozen=True, eq=False)
 class _Past:
     """Some tracks, as they were on days of the past."""
@@ -113,7 +125,7 @@ class _Past:
 
     def rates(self, day: int) -> RateSums:
         """Sum what the rates as of a day need."""
-        return RateSums.of(self._weeks(day).T, self._group(day, self._until(day)))
+        return RateSums.of(self._weeks(day).T, self._group(day))
 
     def origins(self) -> Iterator[OriginSums]:
         """Forecast from each origin, the newest first, and sort what came into bins."""
@@ -123,40 +135,33 @@ class _Past:
         ends = np.stack([self._until(day) for day in days])
         origin, track = np.nonzero(ends > self.known.starts[:-1])
         tracks = self._tracks(days, origin, track, ends[origin, track])
-        oldest = tracks["months_since_release"].to_numpy().max(initial=0)
-        before = _decays_before(int(oldest) + MONTHS)
+        before = _decays_before(int(tracks.months_since_release.max(initial=0)) + MONTHS)
         blocks = self._blocks()
-        bounds = np.searchsorted(origin, np.arange(self.back + 1))
+        bounds = np.searchsorted(tracks.origin, np.arange(self.back + 1))
         for months, (start, end) in enumerate(pairwise(bounds), start=1):
-            these = tracks[start:end]
-            actual = blocks[:months][::-1][:MONTHS]
-            yield self._origin(int(days[months - 1]), these, track[start:end], before, actual)
+            these = _Tracks(*(column[start:end] for column in tracks))
+            yield self._origin(int(days[months - 1]), these, before, blocks[:months][::-1][:MONTHS])
 
-    def _origin(
-        self, day: int, tracks: pl.DataFrame, at: Integers, before: Floats, actual: Floats
-    ) -> OriginSums:
-        """Sum up one origin: `tracks` are at these positions, `actual` (months, all tracks) what came."""
-        weeks, group = self._weeks(day), self._group(day, self._until(day))
-        is_forecast = tracks["reason"].is_null().to_numpy()
-        at, tracks = at[is_forecast], tracks.filter(is_forecast)
-        age, range_ = (tracks[name].to_numpy() for name in ("months_since_release", "influence_range"))
-        until = before[range_[:, None], age[:, None] + np.arange(len(actual))]
-        decay = tracks["multiplier"].to_numpy()[:, None] * (until - before[range_, age - 1][:, None])
-        of_30, of_7 = tracks["streams_30"].to_numpy() / DAYS_PER_MONTH, weeks[0, at]
+    def _origin(self, day: int, tracks: "_Tracks", before: Floats, actual: Floats) -> OriginSums:
+        """Sum up one origin: `actual` (months, all tracks) is what came; `before`: see `_decays_before`."""
+        weeks, group, at = self._weeks(day), self._group(day), tracks.track
+        range_, age = tracks.influence_range[:, None], tracks.months_since_release[:, None]
+        until, since = before[range_, age + np.arange(len(actual))], before[range_, age - 1]
+        of_30, of_7 = tracks.streams_30 / DAYS_PER_MONTH, weeks[0, at]
         return OriginSums.of(
             RateSums.of(weeks.T, group),
             group[at],
             np.stack([np.where(np.isnan(of_7), of_30, of_7), of_30], axis=1),
-            decay,
+            tracks.multiplier[:, None] * (until - since),
             actual[:, at].T,
         )
 
-    def _tracks(self, days: Integers, origin: Integers, track: Integers, end: Integers) -> pl.DataFrame:
-        """Compute what the production model knew of tracks: one row for each `origin` and `track`.
+    def _tracks(self, days: Integers, origin: Integers, track: Integers, end: Integers) -> "_Tracks":
+        """Compute what the production model knew of tracks that it forecasts, ordered by `origin`.
 
-        `end`: the row after its last one. An artist without an MLDR that was known then has 0.
+        `end`: the row after the last one of the `track`. An artist without an MLDR that was known then has 0.
         """
-        known = self.known
+        known, said = self.known, self.known.said(track, end - 1)
         first = np.maximum(known.starts[track], end - WINDOW)
         sums = {
             f"streams_{number}": known.totals(np.maximum(first, end - number), end)
@@ -164,22 +169,25 @@ class _Past:
         }
         features = pl.DataFrame(
             {
-                "cm_artist_id": known.artist.gather(end - 1),
+                "track": track,
                 "origin": origin,
-                "months_since_release": (days[origin] - known.born[end - 1]) // DAYS_PER_MONTH,
+                "cm_artist_id": known.artist.gather(said),
+                "months_since_release": (days[origin] - known.born[said]) // DAYS_PER_MONTH,
                 "has_several_artists": known.changes[end - 1] > known.changes[first],
                 "has_negative_streams": known.negative[end] > known.negative[first],
                 **sums,
             }
         )
-        return (
+        rated = (
             features.lazy()
             .join(self._mldr_at(days), on=["cm_artist_id", "origin"], how="left", maintain_order="left")
             .with_columns(mldr=pl.when(pl.col("mldr").is_finite()).then("mldr").otherwise(0.0))
             .pipe(with_rates, influence=None)
-            .select("months_since_release", "streams_30", "influence_range", "multiplier", "reason")
+            .pipe(forecastable)
+            .select(_Tracks._fields)
             .collect()
         )
+        return _Tracks(*(column.to_numpy() for column in rated.get_columns()))
 
     def _mldr_at(self, days: Integers) -> pl.LazyFrame:
         """Select the newest MLDR of each artist that was known at each origin."""
@@ -189,9 +197,10 @@ class _Past:
         created = pl.col("created_at").cast(pl.Date)
         return newest_mldr(rows.filter(created.is_null() | (created <= pl.col("day"))), "origin")
 
-    def _group(self, day: int, end: Integers) -> Integers:
+    def _group(self, day: int) -> Integers:
         """Return the age group of each track; any for one without a record until then."""
-        return np.searchsorted(GROUP_STARTS, (day - self.known.born[end - 1]) // DAYS_PER_MONTH, side="right")
+        born = self.known.born[self.known.said(np.arange(len(self.known)), self._until(day) - 1)]
+        return np.searchsorted(GROUP_STARTS, (day - born) // DAYS_PER_MONTH, side="right")
 
     def _weeks(self, day: int) -> Floats:
         """Compute the means of the weeks up to a day, newest first: (weeks, tracks)."""
@@ -206,17 +215,11 @@ class _Past:
         sums = np.where(np.diff(bounds, axis=0) == DAYS_PER_MONTH, self.known.between(bounds), np.nan)
         return sums[::-1]
 
-    def _until(self, day: int) -> Integers:
-        return self._ends[day - self._first]
-
     @cached_property
-    def _ends(self) -> Integers:
-        return self.known.ends(self._first, self.last)
-
-    @property
-    def _first(self) -> int:
-        """The first day that a week of an origin begins after."""
-        return self.last - DAYS_PER_MONTH * self.back - WEEKS * DAYS
+    def _until(self) -> Ends:
+        """How many rows there are up to a day; the first one is that before the weeks of the last origin."""
+        first = self.last - DAYS_PER_MONTH * self.back - WEEKS * DAYS
+        return Ends(self.known, first, self.last)
 
 
 def _decays_before(months: int) -> Floats:

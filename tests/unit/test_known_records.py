@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from forecaster.model.calibrated.records import KnownRecords
+from forecaster.model.calibrated.records import Ends, KnownRecords
 
 FIRST = date(2024, 1, 1)
 DAY = (FIRST - date(1970, 1, 1)).days
@@ -28,6 +28,11 @@ def rows(streams: float, **columns: Any) -> pl.DataFrame:
     return frame.filter((pl.col("cm_track_id") != 2) | (pl.col("date").dt.day() % 3 > 0))
 
 
+def bounds_of(known: KnownRecords, *days: int) -> "np.ndarray[tuple[int, int], np.dtype[np.int64]]":
+    ends = Ends(known, days[0], days[-1])
+    return np.stack([ends(day) for day in days])
+
+
 def until(frame: pl.DataFrame, day: int) -> list[int]:
     """Count the rows of each track up to a day."""
     last = FIRST + timedelta(day)
@@ -37,12 +42,11 @@ def until(frame: pl.DataFrame, day: int) -> list[int]:
 def test_rows_are_counted_up_to_each_day() -> None:
     frame = rows(1.0)
     known = KnownRecords.of(frame, age_from="release")
-    ends = known.ends(DAY - 3, DAY + 50)
-    assert ends.shape == (54, 3)
+    ends = Ends(known, DAY - 3, DAY + 50)
     for day in range(-3, 51):
-        assert (ends[day + 3] - known.starts[:-1]).tolist() == until(frame, day)
+        assert (ends(DAY + day) - known.starts[:-1]).tolist() == until(frame, day)
     # A stretch that begins, and one that ends, amid the records.
-    assert known.ends(DAY + 20, DAY + 22).tolist() == ends[23:26].tolist()
+    assert Ends(known, DAY + 20, DAY + 22)(DAY + 21).tolist() == ends(DAY + 21).tolist()
 
 
 @pytest.mark.parametrize("streams", [1.0, 0.1, 1e300, -3.0])
@@ -50,7 +54,7 @@ def test_streams_are_summed_between_days(streams: float) -> None:
     """Whole numbers from running sums, others from their terms."""
     frame = rows(streams)
     known = KnownRecords.of(frame, age_from="release")
-    bounds = known.ends(DAY - 1, DAY + 60)[::6]
+    bounds = bounds_of(known, *range(DAY - 1, DAY + 60, 6))
     expected = [
         [
             frame.filter(
@@ -79,12 +83,9 @@ def test_parts_say_the_same(size: int) -> None:
     known = KnownRecords.of(rows(1.0), age_from="release")
     parts = [*known.parts(size)]
     assert [len(part) for part in parts] == {1: [1, 1, 1], 2: [2, 1]}.get(size, [3])
-    bounds = [np.array([DAY + 9, DAY + 30])] * len(parts)
-    sums = [part.between(part.ends(*map(int, of))[[0, -1]]) for part, of in zip(parts, bounds, strict=True)]
-    assert (
-        np.concatenate(sums, axis=1).tolist()
-        == known.between(known.ends(DAY + 9, DAY + 30)[[0, -1]]).tolist()
-    )
+    sums = [part.between(bounds_of(part, DAY + 9, DAY + 30)) for part in parts]
+    whole = known.between(bounds_of(known, DAY + 9, DAY + 30))
+    assert np.concatenate(sums, axis=1).tolist() == whole.tolist()
 
 
 @pytest.mark.parametrize("age_from", ["release", "first-date"])
@@ -94,9 +95,14 @@ def test_what_a_track_says_once_is_as_good_as_in_each_row(age_from: Any) -> None
     born = pl.Series([DAY - 100, DAY - 100, None])
     artist = pl.Series([7, 7, 7])
     once = KnownRecords.of_tracks(known.starts, known.day, known.streams, artist, born, age_from=age_from)
-    assert once.born.tolist() == known.born.tolist()
-    assert once.artist.to_list() == known.artist.to_list()
+    track = np.repeat(np.arange(3), np.diff(known.starts))
+    row = np.arange(len(frame))
+    assert once.born[once.said(track, row)].tolist() == known.born[known.said(track, row)].tolist()
+    assert once.artist.gather(once.said(track, row)).to_list() == known.artist.to_list()
+    assert once.changes.tolist() == known.changes.tolist() == [0] * len(frame)
     assert known.born[-1] == DAY + 15  # the first day of a track whose release is not known
+    [*parts] = once.parts(2)
+    assert [part.born.tolist() for part in parts] == [once.born[:2].tolist(), once.born[2:].tolist()]
 
 
 def test_changes_of_the_artist_and_negative_streams_are_counted() -> None:

@@ -61,7 +61,9 @@ class OriginSums:
         """
         shape = (3, len(CANDIDATES), actual.shape[1], len(GROUPS), _BINS)
         bins = np.empty((*shape[:2], math.prod(shape[2:])))
-        track, month = np.nonzero(np.isfinite(actual))
+        # A month without streams, of a track without any before, says nothing.
+        says_something = np.isfinite(actual) & ((actual > 0) | (levels.max(axis=1, initial=0) > 0)[:, None])
+        track, month = np.nonzero(says_something)
         months = _Months.of((month * len(GROUPS) + group[track]) * _BINS, actual[track, month])
         starts = [(DAYS_PER_MONTH * level, _log(DAYS_PER_MONTH * level)) for level in levels.T]
         fallen = decay[track, month]

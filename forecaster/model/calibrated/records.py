@@ -32,9 +32,11 @@ class KnownRecords:
     """The day of each row, since 1970."""
     streams: Floats
     artist: pl.Series
-    """The artist that each row names; NULL for none."""
+    """The artist that each row names, or each track; NULL for none."""
     born: Integers
-    """The day from which the age of the track counts, as each row says it."""
+    """The day from which the age counts, as each row says it, or each track."""
+    is_said_once: bool = False
+    """Whether a track says these two once, for all of its rows."""
 
     @classmethod
     def of(cls, records: pl.DataFrame, *, age_from: AgeFrom) -> "KnownRecords":
@@ -42,14 +44,10 @@ class KnownRecords:
         frame = conform(records.lazy(), _COLUMNS, name="days").filter(STREAMS.is_record()).collect()
         track, day = frame["cm_track_id"], frame["date"].to_physical().cast(pl.Int64)
         starts = np.append(np.flatnonzero(track.ne_missing(track.shift()).to_numpy()), len(frame))
-        return cls._of(
-            starts,
-            day.to_numpy(),
-            frame["daily_streams"].to_numpy(),
-            frame["cm_artist_id"],
-            day - frame["days_from_release"],
-            age_from,
-        )
+        days, streams = day.to_numpy(), frame["daily_streams"].to_numpy()
+        first = np.repeat(days[starts[:-1]], np.diff(starts))
+        born = _born(day - frame["days_from_release"], first, age_from)
+        return cls(starts, days, streams, frame["cm_artist_id"], born)
 
     @classmethod
     def of_tracks(
@@ -58,28 +56,14 @@ class KnownRecords:
         day: Integers,
         streams: Floats,
         artist: pl.Series,
-        born: pl.Series,
+        released: pl.Series,
         /,
         *,
         age_from: AgeFrom,
     ) -> "KnownRecords":
-        """Take tracks of one artist each, which were `born` (released) on one day each; NULL: not known."""
-        track = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-        return cls._of(starts, day, streams, artist.gather(track), born.gather(track), age_from)
-
-    @classmethod
-    def _of(
-        cls,
-        starts: Integers,
-        day: Integers,
-        streams: Floats,
-        artist: pl.Series,
-        released: pl.Series,
-        age_from: AgeFrom,
-    ) -> "KnownRecords":
-        first = np.repeat(day[starts[:-1]], np.diff(starts))
-        born = first if age_from == "first-date" else released.fill_null(pl.Series(first)).to_numpy()
-        return cls(starts, day, streams, artist, born)
+        """Take tracks of one artist each, which were `released` on one day each; NULL: not known."""
+        born = _born(released, day[starts[:-1]], age_from)
+        return cls(starts, day, streams, artist, born, is_said_once=True)
 
     def __len__(self) -> int:
         """Return the number of tracks."""
@@ -90,22 +74,19 @@ class KnownRecords:
         for at in range(0, len(self), size):
             starts = self.starts[at : at + size + 1]
             rows = slice(starts[0], starts[-1])
+            said = slice(at, at + size) if self.is_said_once else rows
             yield KnownRecords(
-                starts - starts[0], self.day[rows], self.streams[rows], self.artist[rows], self.born[rows]
+                starts - starts[0],
+                self.day[rows],
+                self.streams[rows],
+                self.artist[said],
+                self.born[said],
+                self.is_said_once,
             )
 
-    def ends(self, first: int, last: int) -> Integers:
-        """Count the rows up to each day from the first to the last: (days, tracks).
-
-        The rows of earlier tracks count as well, so it is the row after the last one of the track until then.
-        """
-        days = last - first + 1
-        position = np.clip(self.day - first, 0, days)  # later ones are counted beyond the last day
-        position *= len(self)
-        position += np.repeat(np.arange(len(self)), np.diff(self.starts))
-        number = np.bincount(position, minlength=(days + 1) * len(self)).reshape(days + 1, len(self))
-        number[0] += self.starts[:-1]
-        return number[:days].cumsum(axis=0)
+    def said(self, track: Integers, row: Integers) -> Integers:
+        """Return where `artist` and `born` have what this row of this track says."""
+        return track if self.is_said_once else row
 
     def totals(self, first: Integers, end: Integers) -> Floats:
         """Sum the streams of the rows from `first` up to, but without, `end`."""
@@ -126,10 +107,12 @@ class KnownRecords:
 
         If not, each sum is computed from its terms: differences would lose digits of small tracks.
         """
-        is_whole = (np.rint(self.streams) == self.streams).all()
-        if not is_whole or np.abs(self.streams).sum() >= _EXACT:
+        largest = np.abs(self.streams).max(initial=0) * len(self.streams)
+        if largest >= _EXACT or (np.rint(self.streams) != self.streams).any():
             return None
-        return np.concatenate([[0.0], np.cumsum(self.streams)])
+        running = np.zeros(len(self.streams) + 1)
+        np.cumsum(self.streams, out=running[1:])
+        return running
 
     @cached_property
     def _padded(self) -> Floats:
@@ -138,11 +121,17 @@ class KnownRecords:
     @cached_property
     def negative(self) -> Integers:
         """Number of rows with negative streams before each row."""
-        return np.concatenate([[0], np.cumsum(self.streams < 0)])
+        number = np.zeros(len(self.streams) + 1, np.int64)
+        is_negative = self.streams < 0
+        if is_negative.any():
+            np.cumsum(is_negative, out=number[1:])
+        return number
 
     @cached_property
     def changes(self) -> Integers:
         """Number of times that the artist has changed up to each row; NULLs are no artist."""
+        if self.is_said_once:
+            return np.zeros(len(self.streams), np.int64)
         artist = self.artist
         if artist.has_nulls():
             track = np.repeat(np.arange(len(self)), np.diff(self.starts))
@@ -150,6 +139,45 @@ class KnownRecords:
             artist = rows.select(pl.col("artist").forward_fill().over("track"))["artist"]
         changed = (artist != artist.shift()).fill_null(value=False)
         return np.cumsum(changed.to_numpy())
+
+
+class Ends:
+    """How many rows there are up to a day: for each track the row after the last one until then.
+
+    The rows of the tracks before it count as well.
+    """
+
+    def __init__(self, known: KnownRecords, first: int, last: int) -> None:
+        """Take the first and the last day that are asked for."""
+        self._starts, self._first = known.starts[:-1], first
+        self._lengths = np.diff(known.starts)
+        self._begin = known.day[self._starts]
+        self._gaps = np.flatnonzero(known.day[known.starts[1:] - 1] - self._begin + 1 != self._lengths)
+        self._in_gaps = self._counted(known, last) if len(self._gaps) else None
+
+    def __call__(self, day: int) -> Integers:
+        """Return the number up to this day for each track."""
+        ends = self._starts + np.clip(day + 1 - self._begin, 0, self._lengths)
+        if self._in_gaps is not None:
+            ends[self._gaps] = self._in_gaps[day - self._first]
+        return ends
+
+    def _counted(self, known: KnownRecords, last: int) -> Integers:
+        """Count the rows up to each day, of the tracks of which days are missing: (days, tracks)."""
+        has_gap = np.zeros(len(known), bool)
+        has_gap[self._gaps] = True
+        number, lengths = last - self._first + 1, self._lengths[self._gaps]
+        day = known.day[np.repeat(has_gap, self._lengths)]
+        cell = np.clip(day - self._first, 0, number) * len(lengths)  # later ones count beyond the last day
+        cell += np.repeat(np.arange(len(lengths)), lengths)
+        rows = np.bincount(cell, minlength=(number + 1) * len(lengths)).reshape(number + 1, len(lengths))
+        rows[0] += self._starts[self._gaps]
+        return rows[:number].cumsum(axis=0)
+
+
+def _born(released: pl.Series, first: Integers, age_from: AgeFrom) -> Integers:
+    """Return the day from which ages count: that of release if it is known, else the first with a record."""
+    return first if age_from == "first-date" else released.fill_null(pl.Series(first)).to_numpy()
 
 
 def totals(streams: Floats, first: Integers, end: Integers, /) -> Floats:
