@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -23,6 +22,7 @@ from forecaster.parquet.lock import locked
 from forecaster.parquet.sink import Manifest, Sink
 from forecaster.process.numbers import counted
 from forecaster.process.secrets import masked
+from forecaster.process.version import VERSION
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.forecast import fit_made, forecast, history_of
 from forecaster.run.plausible import Limits, observed_of
@@ -114,7 +114,7 @@ class BucketSink:
         return {
             "parameters": as_json(self.parameters),
             **self.catalogue.fingerprints(bucket),
-            "forecaster": version("forecaster"),
+            "forecaster": VERSION,
         }
 
     def fit(self, rows: pl.DataFrame, /) -> tuple[Fitted, dict[int, str]]:

@@ -2,11 +2,13 @@
 
 import sys
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from forecaster.frames.arrays import np
 
 # Stands in the integers for a number that is none of 32 bits: the next of `others`.
@@ -64,7 +66,17 @@ def unpacked(wire: pl.DataFrame) -> pl.DataFrame:
     lists = pa.Array.from_buffers(
         pa.large_list(pa.float64()), len(wire), [None, pa.py_buffer(ends)], children=[inner]
     )
-    return wire.drop("others").with_columns(pl.Series("streams", lists))
+    return wire.drop("others").with_columns(pl.Series(_Exported(lists)).alias("streams"))
+
+
+class _Exported:
+    """An array of Arrow, for Polars: for one of pyarrow's own classes, it would import `pyarrow.compute`."""
+
+    def __init__(self, array: "pa.Array") -> None:
+        self.array = array
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> Any:  # noqa: ANN401
+        return self.array.__arrow_c_array__(requested_schema)
 
 
 def _numbers(
