@@ -26,7 +26,6 @@ def project_by(
     decay: pl.Expr, tracks: pl.LazyFrame, /, *, horizon: int, level: int, has_own: bool = True
 ) -> pl.LazyFrame:
     """Forecast the level x exp(-`decay`), per track and month; `has_own`: the decay uses `own_decay`."""
-    start = pl.col("streams_30") if level == DAYS_PER_MONTH else DAYS_PER_MONTH * pl.col("level")
     months = pl.LazyFrame({"month": pl.int_range(1, horizon + 1, dtype=pl.Int64, eager=True)})
     m, i = pl.col("months_since_release"), pl.col("month")
     return (
@@ -35,11 +34,16 @@ def project_by(
         .with_columns(time_used=m + i - 1, _decay=decay)
         .with_columns(
             segment_used=segment(pl.col("time_used"), FORECAST_SEGMENT_STARTS),
-            forecasted_value=start * (-pl.col("_decay")).exp(),
+            forecasted_value=start_of(level) * (-pl.col("_decay")).exp(),
         )
         .select(FORECASTS.given_names)
         .sort("cm_track_id", "month")
     )
+
+
+def start_of(level: int) -> pl.Expr:
+    """Return the streams per month that a forecast from the mean of this number of days starts from."""
+    return pl.col("streams_30") if level == DAYS_PER_MONTH else DAYS_PER_MONTH * pl.col("level")
 
 
 def _decay_before(month: pl.Expr) -> pl.Expr:

@@ -23,7 +23,6 @@ from forecaster.parquet.prepare import prepare_files
 from forecaster.parquet.session import Files, check
 from forecaster.parquet.sink import Sink
 from forecaster.run.batch import Batch, Done, Work
-from forecaster.run.calibrations import write_file
 from forecaster.run.config import RunConfig
 from forecaster.run.engines.local import Local
 from forecaster.run.report import Report
@@ -55,9 +54,8 @@ class TestBuckets:
 
     def test_of_the_calibrated_model(self, cluster: Cluster, catalogue: Path, tmp_path: Path) -> None:
         """Also if a worker is killed; the workers have nothing of it but what was sent."""
-        file, one = tmp_path / "one.json", calibration(date(2023, 3, 1))
-        write_file(one, file)
-        config = RunConfig(model="calibrated", calibration=f"{file}")
+        one = calibration(date(2023, 3, 1))
+        config = RunConfig(model="calibrated", calibration=one)
         run(Files(str(catalogue), tmp_path / "alone"), config)
         where = Files(str(catalogue), tmp_path / "sink")
         with killing(cluster, random.Random(SEED)) as killed:
