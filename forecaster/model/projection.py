@@ -6,6 +6,8 @@ from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.model.segments import BASE_RATES, FORECAST_SEGMENT_STARTS, segment, summed_before
 from forecaster.tables import FORECASTS
 
+_SEGMENT_STARTS = (0, *FORECAST_SEGMENT_STARTS[1:])  # only the calibrated model forecasts a month 0
+
 
 def project(tracks: pl.LazyFrame, /, *, horizon: int, level: int = DAYS_PER_MONTH) -> pl.LazyFrame:
     """Forecast `horizon` months per track, ordered by track and month; `forecasted_value` is not rounded.
@@ -33,7 +35,7 @@ def project_by(
         .join(months, how="cross")
         .with_columns(time_used=m + i - 1, _decay=decay)
         .with_columns(
-            segment_used=segment(pl.col("time_used"), FORECAST_SEGMENT_STARTS),
+            segment_used=segment(pl.col("time_used"), _SEGMENT_STARTS),
             forecasted_value=start_of(level) * (-pl.col("_decay")).exp(),
         )
         .select(FORECASTS.given_names)

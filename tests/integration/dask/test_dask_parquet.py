@@ -27,6 +27,7 @@ from forecaster.run.config import RunConfig
 from forecaster.run.engines.local import Local
 from forecaster.run.report import Report
 from forecaster.run.session import run
+from tests.calibrated_golden import CASES, Case
 from tests.calibrations import calibration
 from tests.cluster import BUCKETS, TIMES, Cluster, kill_all, killing, run_over
 from tests.faults import LONG, SEED, end_of, started, until
@@ -65,6 +66,12 @@ class TestBuckets:
         assert_frame_equal(in_sink(tmp_path / "sink"), expected(model=one, as_of=LAST_DAY))
         assert intervals_in_sink(tmp_path / "sink").equals(intervals_in_sink(tmp_path / "alone"))
         assert (report.model, check(where, config).failed) == ("calibrated", {})
+
+    @pytest.mark.parametrize("case", CASES, ids=str)
+    def test_the_golden_file(self, cluster: Cluster, tmp_path: Path, case: Case) -> None:
+        source, sink = write_catalogue(tmp_path / "catalogue"), tmp_path / "sink"
+        run_over(cluster.address, Files(str(source), sink, buckets=case.buckets), case.config)
+        case.check(in_sink(sink))
 
     def test_only_names_travel(self, catalogue: Path, tmp_path: Path) -> None:
         where, config = Files(str(catalogue), tmp_path / "sink"), RunConfig()
