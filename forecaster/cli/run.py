@@ -34,6 +34,10 @@ class Spread:
         """Yield the engine, connected for the duration of the block."""
         return Dask(self.scheduler) if self.engine == "dask" else nullcontext(Local())
 
+    def workers(self) -> "AbstractContextManager[Dask | None]":
+        """Yield the workers for the duration of the block; None for this process."""
+        return Dask(self.scheduler) if self.engine == "dask" else nullcontext()
+
 
 def run(
     config: RunConfig, files: Files, spread: Spread, to: ReportFiles, where: Where, output: Output

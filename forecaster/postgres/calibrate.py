@@ -1,5 +1,6 @@
 """Calibrate on the tables of a database: batch by batch, and store the record."""
 
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,31 +13,52 @@ from forecaster.postgres import statements
 from forecaster.postgres.calibrations import check_calibrations, store_calibration
 from forecaster.postgres.catalogue import Source, open_source, slices
 from forecaster.postgres.connection import commit, connect, query
-from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.dsn import Dsn, with_own_password
+from forecaster.postgres.readers import CONNECTIONS
 from forecaster.postgres.rights import check_rights
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.tables import read_tables
 from forecaster.process.signals import both
-from forecaster.run.calibrating import BATCH, Calibrating, calibrated, last_day, sums_of
+from forecaster.run.calibrating import (
+    BATCH,
+    Calibrating,
+    InWorker,
+    added_up,
+    calibrated,
+    last_day,
+    sums_of,
+)
+from forecaster.run.engines.dask import Dask
 from forecaster.tables import CALIBRATIONS, MLDR_TABLE, STREAMS_TABLE
 
 if TYPE_CHECKING:
     from forecaster.run.report import Report
+    from forecaster.run.stages import Stages
+
+_CONNECTIONS_AT_ONCE = 48  # limit for all workers together, as of a run
+_PER_BATCH = CONNECTIONS + 2  # one reads the rates; the rows take some of their own, and one asks for columns
 
 
-def calibrate(dsn: Dsn, schema: str, asked: Calibrating, report: "Report") -> tuple[Calibration, bool]:
+def calibrate(
+    dsn: Dsn, schema: str, asked: Calibrating, report: "Report", /, *, workers: Dask | None = None
+) -> tuple[Calibration, bool]:
     """Calibrate on all tracks, and store the record; also return whether it was not there before.
 
-    Raises `CalibrationError` without a record to learn from, `SchemaMismatchError` for tables that do not
-    fit, `DatabaseError` for rights that are missing.
+    `workers`: who sums up the tracks; None: this process. Raises `CalibrationError` without a record to learn
+    from, `SchemaMismatchError` for tables that do not fit, `DatabaseError` for rights that are missing, and
+    what the engine raises.
     """
     with report.stages.stage("connect"):
         _check_target(dsn, schema)
     with open_source(dsn, schema, needed=(STREAMS_TABLE, MLDR_TABLE)) as source:
         with report.stages.stage("connect"):
-            as_of, tracks = last_day(asked, asked.as_of or source.last_day()), source.tracks()
+            as_of, tracks = last_day(asked, source.last_day()), source.tracks()
         report.pending = len(tracks)
-        sums = _summed(source, tracks, as_of, asked, report)
+        past = _PastOfTracks(source, asked, as_of)
+        if workers is None:
+            sums = _summed(past, tracks, report.stages)
+        else:
+            sums = _summed_elsewhere(past, tracks, report.stages, workers)
     calibration = calibrated(sums, asked, as_of, report.stages)
     with report.stages.stage("write"):
         return calibration, store(dsn, schema, calibration)
@@ -60,28 +82,60 @@ def _check_target(dsn: Dsn, schema: str) -> None:
         check_rights(connection, tables, {CALIBRATIONS.name: ("SELECT", "INSERT")})
 
 
-def _summed(source: Source, tracks: pl.Series, as_of: date, asked: Calibrating, report: "Report") -> PastSums:
-    """Sum up all tracks. While some are summed up, the next are read: memory holds both."""
-    mldr = source.read(statements.all_rates(source.tables))
-    rates = mldr.with_columns(pl.col("created_at").cast(pl.Datetime("us", "UTC"))).lazy()
-    sums = PastSums.none()
+@dataclass(frozen=True)
+class _PastOfTracks:
+    """Sums up the past of tracks. Without the connections of this process, it is sent to workers."""
 
-    def read(batch: pl.Series) -> pl.DataFrame:
-        with report.stages.stage("read") as stage:
-            stage.count = len(batch)
-            return source.days(batch).filter(pl.col("date") <= as_of).sort("cm_track_id", "date")
+    source: Source
+    asked: Calibrating
+    as_of: date
 
-    def sum_up(days: pl.DataFrame, number: int) -> PastSums:
-        with report.stages.stage("origins") as stage:
+    def rates(self) -> pl.LazyFrame:
+        """Read all MLDR rows, also older ones."""
+        rates = self.source.read(statements.all_rates(self.source.tables))
+        return rates.with_columns(pl.col("created_at").cast(pl.Datetime("us", "UTC"))).lazy()
+
+    def read(self, tracks: pl.Series, stages: "Stages") -> pl.DataFrame:
+        """Read the records of tracks up to the as-of day."""
+        with stages.stage("read") as stage:
+            stage.count = len(tracks)
+            return self.source.days(tracks).filter(pl.col("date") <= self.as_of).sort("cm_track_id", "date")
+
+    def sums(self, days: pl.DataFrame, rates: pl.LazyFrame, stages: "Stages", number: int) -> PastSums:
+        """Sum up the records of so many tracks."""
+        with stages.stage("origins") as stage:
             stage.count = number
-            return sums_of(days, rates, asked, as_of)
+            return sums_of(days, rates, self.asked, self.as_of)
 
+    def __call__(self, tracks: pl.Series, stages: "Stages", /) -> PastSums:
+        """Read and sum up, in a worker, which has the password in its environment."""
+        with replace(self.source, dsn=with_own_password(self.source.dsn)).connected() as source:
+            here = replace(self, source=source)
+            return here.sums(here.read(tracks, stages), here.rates(), stages, len(tracks))
+
+
+def _summed(past: _PastOfTracks, tracks: pl.Series, stages: "Stages") -> PastSums:
+    """Sum up all tracks. While some are summed up, the next are read: memory holds both."""
+    rates, sums = past.rates(), PastSums.none()
     batches = slices(tracks, BATCH)
-    days = read(batches[0])
+    days = past.read(batches[0], stages)
     for batch, following in zip(batches, [*batches[1:], None], strict=True):
-        add = partial(sum_up, days, len(batch))
+        add = partial(past.sums, days, rates, stages, len(batch))
         if following is None:
             return sums + add()
-        more, days = both(add, partial(read, following), cancel=source.cancel)
+        more, days = both(add, partial(past.read, following, stages), cancel=past.source.cancel)
         sums += more
     return sums
+
+
+def _summed_elsewhere(past: _PastOfTracks, tracks: pl.Series, stages: "Stages", workers: Dask) -> PastSums:
+    """Let workers read and sum up all tracks, in the snapshot of this process."""
+    dsn = past.source.dsn
+    there = replace(past, source=replace(past.source, dsn=replace(dsn, password=None), readers=None))
+    results = workers.results(
+        InWorker(there),
+        slices(tracks, BATCH),
+        secrets=(("PGPASSWORD", dsn.password),) if dsn.password else (),
+        at_once=_CONNECTIONS_AT_ONCE // _PER_BATCH,
+    )
+    return added_up(((len(batch), packed) for batch, packed in results), stages)

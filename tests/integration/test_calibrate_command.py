@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from forecaster import calibrate as calibrate_frames
+from forecaster.errors import CalibrationError
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.parameters import Parameters
 from forecaster.postgres import calibrate as module
@@ -134,5 +135,18 @@ def test_a_catalogue_without_a_record(catalogue: Dsn, called: Cli) -> None:
     env = {"DATABASE_URL": catalogue.uri}
     early = called("calibrate", "--as-of", "1999-01-01", env=env)
     assert "there is no record up to 1999-01-01" in early.stderr
+    assert "choose a later day" in early.stderr
     sql.run(catalogue, f"TRUNCATE {STREAMS_TABLE}")
-    assert "there is no record" in called("calibrate", env=env).stderr
+    for options in ((), ("--as-of", f"{D}"), ("--cutoff", f"{D}")):
+        ended = called("calibrate", *options, env=env)
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert "there is no record\n" in ended.stderr
+        assert "`forecaster load` loads daily streams" in ended.stderr
+
+
+def test_a_day_of_which_nothing_is_known_yet(catalogue: Dsn) -> None:
+    found = of_tables(catalogue, as_of=D + timedelta(1), origins=0)
+    assert found.rates.complete[0] != (0, 0, 0)
+    with pytest.raises(CalibrationError, match=f"the week up to {D + timedelta(2)}: the newest day is {D}"):
+        of_tables(catalogue, as_of=D + timedelta(2))
+    assert sql.rows(catalogue, f"SELECT id FROM {CALIBRATIONS.name}") == [(found.id,)]

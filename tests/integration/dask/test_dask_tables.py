@@ -15,6 +15,7 @@ from polars.testing import assert_frame_equal
 
 from forecaster.errors import ForecasterError, SchemaMismatchError
 from forecaster.model.parameters import Parameters
+from forecaster.postgres.calibrate import calibrate
 from forecaster.postgres.catalogue import Source, open_source
 from forecaster.postgres.connection import Connection, connect
 from forecaster.postgres.dsn import Dsn, with_own_password
@@ -22,8 +23,10 @@ from forecaster.postgres.readers import CONNECTIONS
 from forecaster.postgres.session import Shared
 from forecaster.postgres.tracks import CONNECTIONS_AT_ONCE, Database, Forecasts
 from forecaster.run.batch import History, Work
+from forecaster.run.calibrating import CALIBRATION, Calibrating
 from forecaster.run.config import RunConfig
 from forecaster.run.engines.cluster import each
+from forecaster.run.engines.dask import Dask
 from forecaster.run.report import Report
 from forecaster.run.session import run
 from forecaster.setup.load import load
@@ -257,6 +260,9 @@ class TestTables:
                 assert run_over(knowing.address, Database(dsn)).results == 20
             clear(dsn)
             assert run_over(None, Database(dsn)).results == 20  # in its own workers' environment
+            with Dask(None) as workers:
+                asked = Calibrating(rows="shipped", origins=1)
+                assert calibrate(dsn, "public", asked, Report(CALIBRATION), workers=workers)[0].tracks == 20
 
     def test_a_password_of_ones_own(self, tmp_path: Path) -> None:
         dsn = Dsn("db", "music", "me")

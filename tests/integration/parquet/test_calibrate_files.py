@@ -83,9 +83,14 @@ def test_later_days_have_no_influence(source: Path, tmp_path: Path) -> None:
 def test_without_a_record(source: Path, tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="there is no record up to 1999-01-01"):
         of_files(source, as_of=date(1999, 1, 1))
+    with pytest.raises(
+        CalibrationError, match=f"nothing is known of the week up to .*: the newest day is {D}"
+    ):
+        of_files(source, as_of=D + timedelta(2))
     empty = write_catalogue(tmp_path / "empty", with_ids(STREAMS).clear())
-    with pytest.raises(CalibrationError, match="there is no record"):
-        of_files(empty)
+    for as_of in (None, D):
+        with pytest.raises(CalibrationError, match=r"there is no record$"):
+            of_files(empty, as_of=as_of)
 
 
 @pytest.mark.parametrize("cutoff", CUTOFFS)
