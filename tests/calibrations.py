@@ -1,6 +1,6 @@
 """Calibrations to forecast with: made up, so that each number in them matters."""
 
-from datetime import date
+from datetime import date, timedelta
 
 from forecaster.model.calibrated.calibration import Calibration, Choice, Tried
 from forecaster.model.calibrated.rates import Rates
@@ -21,6 +21,6 @@ def calibration(as_of: date, *, tracks: int = 3, weight: float = 1.0, level: int
         tracks=tracks,
         first_day=date(2019, 1, 1),
         rates=RATES,
-        origins=(date(2023, 12, 1), date(2023, 11, 1)),
+        origins=(as_of - timedelta(30), as_of - timedelta(60)),
         choice=Choice(weight, level, is_measured=True, tried=TRIED),
     )

@@ -12,8 +12,8 @@ from forecaster.model.features import clean, last_streams, track_facts
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
 from forecaster.model.segments import base_rate
+from forecaster.postgres.diagnosis import Diagnosis
 from forecaster.views.chart import Picture, picture
-from forecaster.views.track import Diagnosis
 from tests.catalogues import daily_frame, days, mldr_frame
 from tests.reference import Mldr, Row
 

@@ -55,13 +55,14 @@ def tonight(dsn: Dsn, config: RunConfig | None = None) -> None:
 
 
 def shift(dsn: Dsn, night: date) -> None:
-    """Date the newest run, and the forecasts that it stored, to noon of that day."""
+    """Date the newest run, and the forecasts and intervals that it stored, to noon of that day."""
     noon = f"'{night} 12:00+00'"
-    sql.run(
-        dsn,
-        f"UPDATE backtest_track_streams_forecast SET created_at = {noon} WHERE created_at = "
-        "(SELECT started_at FROM backtest_forecast_run ORDER BY id DESC LIMIT 1)",
-    )
+    for table in ("backtest_track_streams_forecast", "backtest_track_streams_forecast_interval"):
+        sql.run(
+            dsn,
+            f"UPDATE {table} SET created_at = {noon} WHERE created_at = "
+            "(SELECT started_at FROM backtest_forecast_run ORDER BY id DESC LIMIT 1)",
+        )
     sql.run(
         dsn,
         f"UPDATE backtest_forecast_run SET started_at = {noon} WHERE id = "

@@ -9,9 +9,11 @@ from pathlib import Path
 import polars as pl
 
 from forecaster.cli.calibration import told
+from forecaster.cli.calibration_file import is_file, read_file, write_file
 from forecaster.cli.grid import Grid
 from forecaster.cli.options import was_typed
 from forecaster.cli.output import Output
+from forecaster.cli.run import Spread
 from forecaster.cli.runs import as_json_types
 from forecaster.cli.where import Where
 from forecaster.errors import InvalidOptionError
@@ -25,7 +27,6 @@ from forecaster.postgres.calibrate import calibrate as calibrate_tables
 from forecaster.postgres.calibrate import store
 from forecaster.postgres.calibrations import list_calibrations, opened_calibrations, read_calibration
 from forecaster.run.calibrating import CALIBRATION, Calibrating
-from forecaster.run.calibrations import is_file, read_file, write_file
 from forecaster.run.report import Report
 
 
@@ -58,6 +59,11 @@ class Asked:
         if self.export:
             check_target(self.export)
         self._check_source(named)
+        if named and was_typed("engine"):
+            raise InvalidOptionError(
+                f"--engine and {named[0]} contradict each other",
+                hint=f"omit --engine: {named[0]} calculates nothing",
+            )
 
     def _check_source(self, named: list[str]) -> None:
         if self.source is None:
@@ -81,7 +87,7 @@ class Asked:
         return Calibrating(self.as_of or before, self.rows, self.age_from)
 
 
-def calibrate(asked: Asked, where: Where, output: Output) -> None:
+def calibrate(asked: Asked, where: Where, spread: Spread, output: Output) -> None:
     """Calibrate on a database and store the record; or list, show or import records."""
     if asked.listed:
         _list(where, output)
@@ -94,11 +100,11 @@ def calibrate(asked: Asked, where: Where, output: Output) -> None:
         _tell(found, asked, output, stored=int(is_new))
     elif asked.source is not None:
         where.check_not_typed()
-        _tell(_of_files(asked.source, asked, output), asked, output, stored=0)
+        _tell(_of_files(asked.source, asked, spread, output), asked, output, stored=0)
     else:
         report = Report(CALIBRATION)
-        with where.database() as dsn, output.following(report):
-            found, is_new = calibrate_tables(dsn, where.schema, asked.calibrating, report)
+        with where.database() as dsn, output.following(report), spread.workers() as workers:
+            found, is_new = calibrate_tables(dsn, where.schema, asked.calibrating, report, workers=workers)
         _tell(found, asked, output, stored=int(is_new))
 
 
@@ -109,10 +115,10 @@ def _shown(named: str, where: Where) -> Calibration:
         return read_calibration(read, tables, named)
 
 
-def _of_files(source: str, asked: Asked, output: Output) -> Calibration:
+def _of_files(source: str, asked: Asked, spread: Spread, output: Output) -> Calibration:
     report = Report(CALIBRATION)
-    with output.following(report):
-        return calibrate_files(find_catalogue(source, asked.mldr), asked.calibrating, report)
+    with output.following(report), spread.workers() as workers:
+        return calibrate_files(find_catalogue(source, asked.mldr), asked.calibrating, report, workers=workers)
 
 
 def _tell(found: Calibration, asked: Asked, output: Output, *, stored: int) -> None:

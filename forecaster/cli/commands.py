@@ -21,6 +21,23 @@ from forecaster.cli.options import (
     track_option,
 )
 
+_ENGINE = (
+    option(
+        "--engine",
+        type=click.Choice(["local", "dask"]),
+        default="local",
+        show_default=True,
+        help="Execution engine: this process, or Dask with worker processes.",
+    ),
+    option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Dask's scheduler, as tcp://HOST:PORT.",
+        show_default="a local cluster, one worker per core",
+    ),
+)
+"""The fields of `cli.run.Spread`."""
+
 _CONFIGURED = (
     Command(
         "demo",
@@ -134,7 +151,7 @@ _CONFIGURED = (
           forecaster calibrate --as-of 2026-01-31 --rows shipped
           forecaster calibrate --list
           forecaster calibrate --show 2026-01-31-0a1b2c3d4e --export calibration.json
-          forecaster calibrate --source catalogue --export calibration.json
+          forecaster calibrate --source catalogue --export calibration.json --engine dask
         """,
         option(
             "--as-of",
@@ -159,6 +176,7 @@ _CONFIGURED = (
         option("--import", "imported", type=FILE, metavar="FILE.json", help="Store that of a file."),
         source_option("Catalogue in Parquet files: directory, pattern or URL.", default="the database"),
         options.RATES,
+        *_ENGINE,
         option("--json", "as_json", is_flag=True, help="Print the record as JSON, instead of tables."),
         *options.DATABASE,
     ),
@@ -204,19 +222,7 @@ _CONFIGURED = (
         option("--dry-run", is_flag=True, help="Do everything except write."),
         *options.MODEL,
         *options.FILES,
-        option(
-            "--engine",
-            type=click.Choice(["local", "dask"]),
-            default="local",
-            show_default=True,
-            help="Execution engine: this process, or Dask with worker processes.",
-        ),
-        option(
-            "--scheduler",
-            metavar="ADDRESS",
-            help="Dask's scheduler, as tcp://HOST:PORT.",
-            show_default="a local cluster, one worker per core",
-        ),
+        *_ENGINE,
         *options.PLAUSIBILITY,
         *options.REPORTING,
         *options.DATABASE,

@@ -1,6 +1,7 @@
 """Calibrate on the tables of a database: batch by batch, and store the record."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,37 +11,57 @@ import polars as pl
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.past import PastSums, added
 from forecaster.model.calibrated.records import KnownRecords
-from forecaster.model.parameters import AgeFrom
 from forecaster.postgres import statements
 from forecaster.postgres.calibrations import check_calibrations, store_calibration
 from forecaster.postgres.catalogue import Source, open_source, slices
 from forecaster.postgres.connection import commit, connect, query
-from forecaster.postgres.dsn import Dsn
+from forecaster.postgres.dsn import Dsn, with_own_password
+from forecaster.postgres.readers import CONNECTIONS
 from forecaster.postgres.rights import check_rights
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.tables import read_tables
 from forecaster.postgres.wire import unpacked_on_days
 from forecaster.process.signals import both
-from forecaster.run.calibrating import BATCH, Calibrating, calibrated, last_day, sums_of
+from forecaster.run.calibrating import (
+    BATCH,
+    Calibrating,
+    InWorker,
+    added_up,
+    calibrated,
+    last_day,
+    sums_of,
+)
+from forecaster.run.engines.dask import Dask
 from forecaster.tables import CALIBRATIONS, MLDR_TABLE, STREAMS_TABLE
 
 if TYPE_CHECKING:
     from forecaster.run.report import Report
+    from forecaster.run.stages import Stages
+
+_CONNECTIONS_AT_ONCE = 48  # limit for all workers together, as of a run
+_PER_BATCH = CONNECTIONS + 2  # one reads the rates; the rows take some of their own, and one asks for columns
 
 
-def calibrate(dsn: Dsn, schema: str, asked: Calibrating, report: "Report") -> tuple[Calibration, bool]:
+def calibrate(
+    dsn: Dsn, schema: str, asked: Calibrating, report: "Report", /, *, workers: Dask | None = None
+) -> tuple[Calibration, bool]:
     """Calibrate on all tracks, and store the record; also return whether it was not there before.
 
-    Raises `CalibrationError` without a record to learn from, `SchemaMismatchError` for tables that do not
-    fit, `DatabaseError` for rights that are missing.
+    `workers`: who sums up the tracks; None: this process. Raises `CalibrationError` without a record to learn
+    from, `SchemaMismatchError` for tables that do not fit, `DatabaseError` for rights that are missing, and
+    what the engine raises.
     """
     with report.stages.stage("connect"):
         _check_target(dsn, schema)
     with open_source(dsn, schema, needed=(STREAMS_TABLE, MLDR_TABLE)) as source:
         with report.stages.stage("connect"):
-            as_of, tracks = last_day(asked, asked.as_of or source.last_day()), source.tracks()
+            as_of, tracks = last_day(asked, source.last_day()), source.tracks()
         report.pending = len(tracks)
-        sums = _summed(source, tracks, as_of, asked, report)
+        past = _PastOfTracks(source, asked, as_of)
+        if workers is None:
+            sums = _summed(past, tracks, report.stages)
+        else:
+            sums = _summed_elsewhere(past, tracks, report.stages, workers)
     calibration = calibrated(sums, asked, as_of, report.stages)
     with report.stages.stage("write"):
         return calibration, store(dsn, schema, calibration)
@@ -64,45 +85,73 @@ def _check_target(dsn: Dsn, schema: str) -> None:
         check_rights(connection, tables, {CALIBRATIONS.name: ("SELECT", "INSERT")})
 
 
-def _summed(source: Source, tracks: pl.Series, as_of: date, asked: Calibrating, report: "Report") -> PastSums:
-    """Sum up all tracks. While some are summed up, the next are read: memory holds both."""
-    mldr = source.read(statements.all_rates(source.tables))
-    rates = mldr.with_columns(pl.col("created_at").cast(pl.Datetime("us", "UTC"))).lazy()
-    sums = PastSums.none()
+@dataclass(frozen=True)
+class _PastOfTracks:
+    """Sums up the past of tracks. Without the connections of this process, it is sent to workers."""
 
-    def read(batch: pl.Series) -> list[KnownRecords]:
-        with report.stages.stage("read") as stage:
-            stage.count = len(batch)
-            return [*_known_records(source, batch, as_of, asked.age_from)]
+    source: Source
+    asked: Calibrating
+    as_of: date
 
-    def sum_up(parts: list[KnownRecords], number: int) -> PastSums:
-        with report.stages.stage("origins") as stage:
+    def rates(self) -> pl.LazyFrame:
+        """Read all MLDR rows, also older ones."""
+        rates = self.source.read(statements.all_rates(self.source.tables))
+        return rates.with_columns(pl.col("created_at").cast(pl.Datetime("us", "UTC"))).lazy()
+
+    def read(self, tracks: pl.Series, stages: "Stages") -> list[KnownRecords]:
+        """Read the records of tracks up to the as-of day. Each track that has some is in one of the parts."""
+        with stages.stage("read") as stage:
+            stage.count = len(tracks)
+            return [*self._parts(tracks)]
+
+    def _parts(self, tracks: pl.Series) -> Iterator[KnownRecords]:
+        age_from, others = self.asked.age_from, tracks
+        wire = self.source.packed_records(tracks, self.as_of)
+        if wire is not None:
+            # What is the same for all records of a track has been sent once; else each row counts.
+            said_once, others = wire.filter("is_regular"), wire.filter(~pl.col("is_regular"))["cm_track_id"]
+            day, streams, starts = unpacked_on_days(said_once)
+            artist, born = said_once["artist"], said_once["born"]
+            yield KnownRecords.of_tracks(starts, day, streams, artist, born, age_from=age_from)
+        if len(others):
+            days = self.source.days(others).filter(pl.col("date") <= self.as_of)
+            yield KnownRecords.of(days.sort("cm_track_id", "date"), age_from=age_from)
+
+    def sums(self, known: list[KnownRecords], rates: pl.LazyFrame, stages: "Stages", number: int) -> PastSums:
+        """Sum up the records of so many tracks."""
+        with stages.stage("origins") as stage:
             stage.count = number
-            return added(sums_of(part, rates, asked, as_of) for part in parts)
+            return added(sums_of(part, rates, self.asked, self.as_of) for part in known)
 
+    def __call__(self, tracks: pl.Series, stages: "Stages", /) -> PastSums:
+        """Read and sum up, in a worker, which has the password in its environment."""
+        with replace(self.source, dsn=with_own_password(self.source.dsn)).connected() as source:
+            here = replace(self, source=source)
+            return here.sums(here.read(tracks, stages), here.rates(), stages, len(tracks))
+
+
+def _summed(past: _PastOfTracks, tracks: pl.Series, stages: "Stages") -> PastSums:
+    """Sum up all tracks. While some are summed up, the next are read: memory holds both."""
+    rates, sums = past.rates(), PastSums.none()
     batches = slices(tracks, BATCH)
-    known = read(batches[0])
+    known = past.read(batches[0], stages)
     for batch, following in zip(batches, [*batches[1:], None], strict=True):
-        add = partial(sum_up, known, len(batch))
+        add = partial(past.sums, known, rates, stages, len(batch))
         if following is None:
             return sums + add()
-        more, known = both(add, partial(read, following), cancel=source.cancel)
+        more, known = both(add, partial(past.read, following, stages), cancel=past.source.cancel)
         sums += more
     return sums
 
 
-def _known_records(
-    source: Source, tracks: pl.Series, until: date, age_from: AgeFrom
-) -> Iterator[KnownRecords]:
-    """Read the records of tracks up to a day. Each track that has some is in one of the parts."""
-    wire, others = source.packed_records(tracks, until), tracks
-    if wire is not None:
-        # What is the same for all records of a track has been sent once; else each row counts.
-        regular, others = wire.filter("is_regular"), wire.filter(~pl.col("is_regular"))["cm_track_id"]
-        day, streams, starts = unpacked_on_days(regular)
-        yield KnownRecords.of_tracks(
-            starts, day, streams, regular["artist"], regular["born"], age_from=age_from
-        )
-    if len(others):
-        days = source.days(others).filter(pl.col("date") <= until).sort("cm_track_id", "date")
-        yield KnownRecords.of(days, age_from=age_from)
+def _summed_elsewhere(past: _PastOfTracks, tracks: pl.Series, stages: "Stages", workers: Dask) -> PastSums:
+    """Let workers read and sum up all tracks, in the snapshot of this process."""
+    dsn = past.source.dsn
+    there = replace(past, source=replace(past.source, dsn=replace(dsn, password=None), readers=None))
+    results = workers.results(
+        InWorker(there),
+        slices(tracks, BATCH),
+        secrets=(("PGPASSWORD", dsn.password),) if dsn.password else (),
+        at_once=_CONNECTIONS_AT_ONCE // _PER_BATCH,
+    )
+    return added_up(((len(batch), packed) for batch, packed in results), stages)

@@ -1,7 +1,7 @@
 """Calibrations in the database: each is stored once and never changed, and read by its id or by the day."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from functools import partial
@@ -88,6 +88,21 @@ def read_calibration(read: Read, tables: Tables, id_: str) -> Calibration:
     if found is None:
         raise CalibrationError(f"there is no calibration {id_}", hint=_LIST)
     return found
+
+
+def read_calibrations(
+    read: Read, tables: Tables, ids: Iterable[str]
+) -> Iterator[tuple[str, Calibration | CalibrationError]]:
+    """Read those of the ids that are stored; in place of one that was changed, yield the error."""
+    literals = ", ".join(f"'{id_}'" for id_ in sorted(set(ids)) if _ID.fullmatch(id_))
+    if not literals:
+        return
+    found = read(f"SELECT id, record FROM {tables.name(CALIBRATIONS.name)} WHERE id IN ({literals})")
+    for id_, record in found.rows():
+        try:
+            yield id_, Calibration.from_json(record, name=f"calibration {id_}")
+        except CalibrationError as error:
+            yield id_, error
 
 
 def newest_calibration(read: Read, tables: Tables, until: date | None = None) -> Calibration | None:

@@ -7,7 +7,7 @@ import polars as pl
 from forecaster.postgres.connection import Connection, copy_in, execute, integer_array, is_far, query
 from forecaster.postgres.statements import among
 from forecaster.postgres.tables import Tables
-from forecaster.tables import FORECAST_TABLE, INTERVALS, QUANTILES
+from forecaster.tables import FORECAST_TABLE, INTERVALS, QUANTILES, RUNS
 
 _SHARED = tuple(one.name for one in INTERVALS.columns if one.name not in QUANTILES)
 
@@ -51,6 +51,17 @@ def _insert_arrays(connection: Connection, tables: Tables, rows: pl.DataFrame, *
             *(rows[name].explode() for name in QUANTILES),
         ),
     )
+
+
+def intervals_of_runs(tables: Tables, runs: pl.Series) -> str:
+    """SQL: read the intervals that these runs stored and that are still there: run, cm_track_id, `QUANTILES`.
+
+    A run's `started_at` is the `created_at` of what it stores.
+    """
+    return f"""
+        SELECT r.id AS run, i.cm_track_id, {", ".join(f"i.{name}" for name in QUANTILES)}
+        FROM {tables.name(INTERVALS.name)} i JOIN {tables.name(RUNS.name)} r ON r.started_at = i.created_at
+        WHERE r.id = ANY ({integer_array(runs)})"""
 
 
 def intervals(tables: Tables, ids: Sequence[int] | pl.Series | None) -> str:

@@ -6,7 +6,7 @@ from forecaster.errors import CalibrationError
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.postgres.calibrations import check_calibrations, newest_calibration, read_calibration
 from forecaster.postgres.catalogue import Source
-from forecaster.run.calibrations import is_file, made_with, read_file, stale
+from forecaster.run.calibrations import made_with, stale
 from forecaster.run.config import RunConfig
 from forecaster.run.made_with import PRODUCTION, MadeWith
 from forecaster.tables import INTERVALS
@@ -20,8 +20,8 @@ def find_made_with(
     """Find it; also return warnings. `to_store`: whether intervals are only needed if they can be stored.
 
     Raises `CalibrationError` without a calibration that the model needs, `SchemaMismatchError` or
-    `DatabaseError` if they cannot be read, `BadFileError` for a file, `InvalidOptionError` for an as-of date
-    before that of the calibration.
+    `DatabaseError` if they cannot be read, `InvalidOptionError` for an as-of date before that of the
+    calibration.
     """
     as_of = config.parameters.as_of
     if config.model != PRODUCTION:
@@ -45,8 +45,8 @@ def find_made_with(
 
 def _calibration(source: Source, config: RunConfig, as_of: date | None) -> Calibration | None:
     """Find the one that is asked for, or the newest that knows no later day."""
-    if config.calibration is not None and is_file(config.calibration):
-        return read_file(config.calibration)
+    if isinstance(config.calibration, Calibration):
+        return config.calibration
     check_calibrations(source.read, source.tables)
     if config.calibration is not None:
         return read_calibration(source.read, source.tables, config.calibration)

@@ -8,14 +8,27 @@ import polars as pl
 from forecaster.model.calibrated.calibration import Calibration, model_name, prior_errors
 from forecaster.model.calibrated.uncertainty import MEASURED, PRIOR_ORIGINS, Errors
 from forecaster.model.parameters import DAYS_PER_MONTH
-from forecaster.postgres.calibrations import check_calibrations, newest_calibration, read_calibration
+from forecaster.postgres.calibrations import (
+    check_calibrations,
+    newest_calibration,
+    read_calibration,
+    read_calibrations,
+)
 from forecaster.postgres.catalogue import Source
+from forecaster.postgres.connection import integer_array
 from forecaster.postgres.statements import microseconds
 from forecaster.process.numbers import counted
 from forecaster.tables import CALIBRATIONS, RUNS
 
 _ONE_SECOND = "1s"  # a column may hold instants to the second only
 _MADE = ("weight", "level", "calibration")
+_MADE_WITH = f"""
+    SELECT r.id AS run, {microseconds("r.started_at")} AS started,
+           (r.parameters #>> '{{{{parameters,weight}}}}')::double precision AS weight,
+           (r.parameters #>> '{{{{parameters,level}}}}')::bigint AS level,
+           coalesce(r.parameters #>> '{{{{parameters,calibration}}}}', r.parameters ->> 'intervals')
+               AS calibration
+    FROM {{runs}} r"""
 _RECORDED = pl.Schema(
     {
         "started": pl.Datetime("us", "UTC"),
@@ -78,8 +91,8 @@ def extrapolated(horizon: int) -> list[str]:
 def stored_with(source: Source, forecasts: pl.DataFrame, /) -> StoredWith:
     """Find what most streams of these forecasts were made with; warn if it is not what all were made with.
 
-    `forecasts`: created_at (in UTC) and forecasted_value. A forecast that no run recorded counts as one of
-    the production model. A calibration that is not recorded is the newest one.
+    `forecasts`: created_at (in UTC) and forecasted_value. A forecast that no run recorded, or without an
+    instant, counts as one of the production model. A calibration that is not recorded is the newest one.
 
     Raises `CalibrationError` for a calibration that was changed, and what reading raises.
     """
@@ -89,13 +102,35 @@ def stored_with(source: Source, forecasts: pl.DataFrame, /) -> StoredWith:
     return StoredWith(weight, level, _calibration(source, id_), warnings)
 
 
+def errors_of_runs(source: Source, runs: pl.Series, /) -> tuple[dict[int, Errors], list[str]]:
+    """Find the error figures that the intervals of runs are from, by run; also return warnings.
+
+    Without those of runs that stored no intervals, or whose calibration is not in its table. Raises what
+    reading raises.
+    """
+    tables = source.tables
+    if CALIBRATIONS.name not in tables.columns or CALIBRATIONS.name in tables.unreadable:
+        return {}, []
+    check_calibrations(source.read, tables)
+    among = f"r.id = ANY ({integer_array(runs)}) AND r.parameters ->> 'intervals' IS NOT NULL"
+    made = source.read(f"{_MADE_WITH.format(runs=tables.name(RUNS.name))} WHERE {among}")
+    read = dict(read_calibrations(source.read, tables, made["calibration"]))
+    stored = {id_: one for id_, one in read.items() if isinstance(one, Calibration)}
+    errors = {
+        run: stored[id_].errors_of(weight or 0.0, level or DAYS_PER_MONTH)
+        for run, _, weight, level, id_ in made.rows()
+        if id_ in stored
+    }
+    only = "of the intervals of its runs, only those that are still stored count"
+    return errors, sorted(f"{read[id_]}; {only}" for id_ in read.keys() - stored.keys())
+
+
 def _weighed(forecasts: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     """Sum the streams by what they were made with, the most first."""
     instants = forecasts.group_by("created_at").agg(streams=pl.col("forecasted_value").sum())
     default = StoredWith()
     return (
-        instants.drop_nulls("created_at")
-        .sort("created_at")
+        instants.sort("created_at")
         .join_asof(
             runs.sort("started"),
             left_on="created_at",
@@ -126,13 +161,7 @@ def _recorded(source: Source) -> pl.DataFrame:
     """Read of each run: started, weight, level, calibration. Nothing if runs cannot be read."""
     if RUNS.name not in source.tables.columns or RUNS.name in source.tables.unreadable:
         return pl.DataFrame(schema=_RECORDED)
-    of_model = "parameters #>> '{{parameters,{}}}'"
-    rows = source.read(f"""
-        SELECT {microseconds("started_at")} AS started,
-               ({of_model.format("weight")})::double precision AS weight,
-               ({of_model.format("level")})::bigint AS level,
-               coalesce({of_model.format("calibration")}, parameters ->> 'intervals') AS calibration
-        FROM {source.tables.name(RUNS.name)}""")
+    rows = source.read(_MADE_WITH.format(runs=source.tables.name(RUNS.name)))
     return rows.select(pl.col(name).cast(kind) for name, kind in _RECORDED.items())
 
 

@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from forecaster.run.report import Report
     from forecaster.run.stages import Stages
 
-BATCH = 2_500
-"""Tracks per batch, which is one transaction; up to four times as many where few batches are quicker.
+BATCH = 1_250
+"""Tracks per batch, which is one transaction; several times as many where few batches are quicker.
 
 Memory holds at most four batches: read, computed, waiting, stored.
 """
@@ -63,7 +63,9 @@ Memory holds at most four batches: read, computed, waiting, stored.
 CONNECTIONS_AT_ONCE = 48
 """Limit for all workers together. PostgreSQL accepts 100 by default."""
 
-_IN_FEW = 4  # factor on the size of a batch if each read scans the whole table, or the server is far away
+# Factors on the size of a batch. The first: each read scans the whole table, or one batch is all of a run
+# from afar. The second: a run from afar has more, several of them in memory. The third: each batch connects.
+_IN_FEW, _FROM_AFAR, _IN_WORKER = 8, 4, 2
 _PER_PLACE = 4  # least number of batches, so that no worker is idle for long while the last one ends
 _PER_BATCH = CONNECTIONS + 1  # several connections read a batch, and one stores it
 
@@ -163,9 +165,11 @@ class Forecasts:
         whether waiting for the server's answers takes longer than what overlapping batches save.
         """
         if places is not None:
-            return max(1, min(BATCH, -(-number // (_PER_PLACE * places))))
+            return max(1, min(BATCH * _IN_WORKER, -(-number // (_PER_PLACE * places))))
         most = BATCH * _IN_FEW
-        return most if is_far or source.scans(min(number, most)) else BATCH
+        if source.scans(min(number, most)) or (is_far and number <= most):
+            return most
+        return BATCH * _FROM_AFAR if is_far else BATCH
 
     def work(
         self, source: Source, writer: Connection | None, config: "RunConfig", shared: Shared, /

@@ -2,12 +2,14 @@
 
 import sys
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+    import pyarrow as pa
 
     from forecaster.frames.arrays import np
 
@@ -123,7 +125,17 @@ def _lists(name: str, values: "_Numbers", ends: "_Ends") -> pl.Series:
     lists = pa.Array.from_buffers(
         pa.large_list(type_), len(ends) - 1, [None, pa.py_buffer(ends)], children=[inner]
     )
-    return pl.Series(name, lists)
+    return pl.Series(_Exported(lists)).alias(name)
+
+
+class _Exported:
+    """An array of Arrow, for Polars: for one of pyarrow's own classes, it would import `pyarrow.compute`."""
+
+    def __init__(self, array: "pa.Array") -> None:
+        self.array = array
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> Any:  # noqa: ANN401
+        return self.array.__arrow_c_array__(requested_schema)
 
 
 def _numbers(column: pl.Series, dtype: str) -> tuple["_Numbers", "_Ends"]:

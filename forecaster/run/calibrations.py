@@ -1,40 +1,14 @@
-"""Calibrations in files, and what a run makes its forecasts with if it has one."""
+"""What a run makes its forecasts with if it has a calibration."""
 
 from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
 
 import polars as pl
 
-from forecaster.errors import BadFileError
-from forecaster.files.atomic import write_text
-from forecaster.files.paths import refusing
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.uncertainty import Errors, with_quantiles
 from forecaster.run.config import RunConfig
 from forecaster.run.made_with import PRODUCTION, MadeWith
-
-_ENDING = ".json"
-
-
-def is_file(named: str) -> bool:
-    """Whether this names a file with a calibration, and not the id of one that is stored."""
-    return named.endswith(_ENDING) or "/" in named
-
-
-def read_file(path: str) -> Calibration:
-    """Read a calibration. Raises `BadFileError` if it is unreadable, `CalibrationError` if it is none."""
-    with refusing(path, "read"):
-        data = Path(path).read_bytes()
-    try:
-        return Calibration.from_json(data.decode(), name=path)
-    except UnicodeDecodeError:
-        raise BadFileError(f"{path} is not a calibration: it is not text in UTF-8") from None
-
-
-def write_file(calibration: Calibration, path: Path) -> None:
-    """Write a calibration, completely or not at all. Raises `BadFileError` like `write_text`."""
-    write_text(f"{calibration.to_json()}\n", path)
 
 
 @dataclass(frozen=True)

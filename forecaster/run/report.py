@@ -6,7 +6,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -34,6 +33,8 @@ PACKAGES: tuple[str, ...] = (
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result depends on."""
+    from importlib.metadata import version  # noqa: PLC0415 - takes long, and few runs are asked for a report
+
     return {
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},

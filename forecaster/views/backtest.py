@@ -20,6 +20,7 @@ from forecaster.scoring import Evaluation, evaluate_batches
 from forecaster.scoring.theta import check_theta
 from forecaster.tables import STREAMS_TABLE
 from forecaster.views.actuals import differing, joined, negative, read_actuals
+from forecaster.views.bounds import stored_bounds
 from forecaster.views.origins import stored_forecasts
 from forecaster.views.past import Origins, PastModel, made_at, shown_range, spans_of
 from forecaster.views.past_runs import RECORDED, of_runs, past_runs
@@ -258,6 +259,9 @@ def _in_table(source: Source, tracks: pl.Series | None, config: BacktestConfig) 
     if config.months:
         rows = rows.filter(pl.col("month") <= config.months)
     forecasts = rows.rename({"cutoff": "as_of"}).with_columns(cutoff=pl.lit(None, pl.Date))
+    bounds = stored_bounds(source, forecasts["cm_track_id"].unique())
+    if len(bounds):
+        forecasts = forecasts.join(bounds, on=["cm_track_id", "month"], how="left", maintain_order="left")
     skipped = {STORED_TWICE: len(doubled)} if len(doubled) else {}
     known_by = "--as-of" if as_of else "by created_at"
     return Origins([forecasts], spans_of(forecasts), known_by, skipped, warnings)

@@ -11,6 +11,7 @@ from forecaster.postgres.catalogue import Source
 from forecaster.postgres.past_runs import Chosen, PastRuns, find_runs, has_history
 from forecaster.process.numbers import counted
 from forecaster.scoring.past_runs import forecast_months, releases
+from forecaster.views.bounds import BoundsOfRuns
 from forecaster.views.past import Origins
 
 RECORDED = "history"
@@ -45,22 +46,22 @@ def of_runs(past: PastRuns, days: pl.DataFrame) -> Origins:
 
     `days`: the days of all tracks, ordered by track and date.
     """
-    unknown = int(past.runs["unknown"].sum())
+    unknown, bounds = int(past.runs["unknown"].sum()), BoundsOfRuns.of(past.source, past.runs["run"])
     return Origins(
-        _batches(past, days),
+        _batches(past, days, bounds),
         past.spans(),
         RECORDED,
         {NO_AS_OF: unknown} if unknown else {},
-        list(_remarks(past, unknown)),
+        [*_remarks(past, unknown), *bounds.warnings],
         past.runs.select("run", "started"),
     )
 
 
-def _batches(past: PastRuns, days: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def _batches(past: PastRuns, days: pl.DataFrame, bounds: BoundsOfRuns) -> Iterator[pl.DataFrame]:
     known = releases(days)
     from_first_date = past.runs.filter(age_from="first-date")["run"].to_list()
     for said in past.batches():
-        yield forecast_months(said, known, from_first_date=from_first_date)
+        yield bounds.added(forecast_months(said, known, from_first_date=from_first_date))
 
 
 def _remarks(past: PastRuns, unknown: int) -> Iterator[str]:

@@ -21,6 +21,7 @@ from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run
 from forecaster.setup.load import load
+from forecaster.tables import FORECAST_TABLE
 from forecaster.views.total import Chosen, Condition, Total, read_total
 from tests import sql
 from tests.calibrations import calibration
@@ -122,6 +123,22 @@ def test_the_calibration_that_a_run_recorded_counts_and_not_a_newer_one(forecast
     [warning] = mixed.warnings
     assert "of the streams were forecast with another model or calibration" in warning
     assert added(forecast, Chosen(track_ids=(1,))).made_with.calibration == newer
+
+
+def test_forecasts_of_another_program_without_an_instant(forecast: Dsn, called: Cli, tmp_path: Path) -> None:
+    before = added(forecast).months
+    sql.run(forecast, f"ALTER TABLE {FORECAST_TABLE} ALTER created_at DROP NOT NULL")
+    sql.run(forecast, f"UPDATE {FORECAST_TABLE} SET created_at = NULL")
+    assert added(forecast).months.equals(before)
+    for command in ("export", "report"):
+        ended = called(
+            command,
+            "--out",
+            f"x.{'csv' if command == 'export' else 'html'}",
+            env={"DATABASE_URL": forecast.uri},
+            cwd=tmp_path,
+        )
+        assert ended.returncode == 0, ended.stderr
 
 
 def test_tracks_are_chosen_by_artist_and_condition(forecast: Dsn) -> None:

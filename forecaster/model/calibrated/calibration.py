@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any, Literal
@@ -11,10 +11,15 @@ from forecaster.errors import CalibrationError
 from forecaster.model.calibrated.forecast import Model
 from forecaster.model.calibrated.rates import Rates
 from forecaster.model.calibrated.rows import SHIPPED_ROWS, Row, Rows
+from forecaster.model.calibrated.sound import is_sound
 from forecaster.model.calibrated.uncertainty import PRODUCTION_WIDENED, Errors, OwnErrors
 
 FORM = 1
 """Version of the form of the record."""
+
+LARGEST = 2_000_000
+"""Most characters that a record has: those of one with all its tables are 40,000."""
+_MOST_FORMS = 1_000_000
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Weights of the calibrated forecast in the geometric mean with that of the production model."""
@@ -144,10 +149,12 @@ class Calibration:
         Raises `CalibrationError` if it is not a calibration, has another form, or a byte of it was changed.
         """
         try:
-            found = json.loads(text)
+            found = json.loads(text if len(text) <= LARGEST else "")
             form = found["form"]
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise CalibrationError(f"{name} is not a calibration", hint=_HINT) from None
+            form = None
+        if type(form) is not int or not 0 < form <= _MOST_FORMS:
+            raise CalibrationError(f"{name} is not a calibration", hint=_HINT)
         if form != FORM:
             raise CalibrationError(
                 f"{name} has form {form!r}: this version reads form {FORM}",
@@ -156,10 +163,12 @@ class Calibration:
         try:
             read = _read(found)
             is_as_written = read.to_json() == text.strip()
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             is_as_written = False
         if not is_as_written:
             raise CalibrationError(f"{name} was changed: it does not agree with its checksum", hint=_HINT)
+        if not is_sound(read):
+            raise CalibrationError(f"{name} has values that no calibration has", hint=_HINT)
         return read
 
     def _content(self) -> Mapping[str, Any]:
@@ -224,4 +233,4 @@ def _read_errors(found: Mapping[str, Any]) -> ModelErrors:
 
 
 def _tuples(value: Any) -> Any:  # noqa: ANN401 - a table of numbers, of any depth
-    return tuple(map(_tuples, value)) if isinstance(value, Sequence) else value
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -35,6 +35,8 @@ YOUNG, OLDER = 1.5, 0.95
 PRODUCTION_WIDENED = 1.3
 """Factor of the prior figures for the production model: the errors of its totals on demo data, by these."""
 
+_LARGEST_EXPONENT = 700.0  # e^710 is no float
+
 LEVELS = (80, 95)
 QUANTILES = ("q025", "q10", "q50", "q90", "q975")
 """Columns with the quantiles of a forecast: .025, .10, .50, .90 and .975."""
@@ -134,7 +136,7 @@ def with_quantiles(forecasts: pl.LazyFrame, errors: Errors, /, *, horizon: int) 
     value = pl.col("forecasted_value")
     signs = {"q025": (-1, 95), "q10": (-1, 80), "q90": (1, 80), "q975": (1, 95)}
     bounds = {
-        name: value * _look_up([math.exp(sign * width) for width in widths[level]], _cell())
+        name: value * _look_up([_factor(sign * width) for width in widths[level]], _cell())
         for name, (sign, level) in signs.items()
     } | {"q50": value}
     return forecasts.with_columns(bounds[name].alias(name) for name in QUANTILES)
@@ -203,6 +205,10 @@ def _bounds(
         (pl.col(total) * exponent.exp()).alias(prefix + name)
         for name, exponent in zip(QUANTILES, exponents, strict=True)
     ]
+
+
+def _factor(exponent: float) -> float:
+    return math.exp(min(exponent, _LARGEST_EXPONENT))
 
 
 def student_t(level: int, df: float, /) -> float:

@@ -30,6 +30,9 @@ _PATIENCE = "10s"  # until a scheduler has to answer
 WITHOUT_WORKERS = 60.0
 """Seconds to wait for a worker: of a cluster that grows with its work, or a new one for a lost one."""
 
+STAY_DONE = "; finished batches stay done"
+"""End of hints about a run."""
+
 ANSWERS_WITHIN = 60.0
 """Seconds until a scheduler, which may be busy, has to list its workers."""
 
@@ -234,7 +237,7 @@ def _first_over(client: "Client", over: "queue.SimpleQueue[Future[Result]]") -> 
         elif time.monotonic() - last_worker > WITHOUT_WORKERS:
             raise EngineError(
                 f"Dask has had no worker for {WITHOUT_WORKERS:.0f} s",
-                hint="start workers with `dask worker`, and run again; finished batches stay done",
+                hint=f"start workers with `dask worker`, and run again{STAY_DONE}",
             )
 
 
@@ -251,7 +254,7 @@ def _threads_of_each(client: "Client") -> Mapping[str, int]:
     except TimeoutError:
         raise EngineError(
             f"the Dask scheduler has not answered for {ANSWERS_WITHIN:.0f} s",
-            hint="check the scheduler, and run again; finished batches stay done",
+            hint=f"check the scheduler, and run again{STAY_DONE}",
         ) from None
     except OSError:
         raise _lost() from None
@@ -282,5 +285,5 @@ def _outcome(future: "Future[Result]") -> Result | Exception:
 def _lost() -> EngineError:
     return EngineError(
         "the connection to the Dask scheduler is lost",
-        hint="run again once the scheduler is back; finished batches stay done",
+        hint=f"run again once the scheduler is back{STAY_DONE}",
     )

@@ -1,17 +1,20 @@
 """The Dask engine: names and ids are sent to the workers, outcomes of batches come back; no rows do."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
-from forecaster.errors import InvalidOptionError
+from forecaster.errors import EngineError, InvalidOptionError
 from forecaster.run.batch import Batch, Done, Work
-from forecaster.run.engines.cluster import connected, each, threads
+from forecaster.run.engines.cluster import STAY_DONE, Item, Result, connected, each, threads
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from distributed import Client
+
+Secrets = tuple[tuple[str, str], ...]
+"""Environment variables that workers on this machine need."""
 
 _ENCRYPTED = "tls://"
 
@@ -44,7 +47,12 @@ class Dask:
 
     def places(self, work: Work[Any, Any], /) -> int | None:
         """Number of batches that the workers execute at once."""
-        return threads(self._connected(work))
+        return threads(self._connected(work.secrets))
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether what is sent to the workers is encrypted."""
+        return self.scheduler is None or self.scheduler.startswith(_ENCRYPTED)
 
     def __call__(
         self, work: Work[Batch, Any], batches: Sequence[Batch], /
@@ -58,12 +66,35 @@ class Dask:
             raise InvalidOptionError(
                 "this place can be used in this process only", hint="use the local engine"
             )
-        task = work.elsewhere(self.scheduler is None or self.scheduler.startswith(_ENCRYPTED))
-        yield from each(self._connected(work), task, batches, at_once=work.at_once)
+        task = work.elsewhere(self.is_encrypted)
+        yield from each(self._connected(work.secrets), task, batches, at_once=work.at_once)
 
-    def _connected(self, work: Work[Any, Any]) -> "Client":
+    def results(
+        self,
+        task: Callable[[Item], Result],
+        items: Sequence[Item],
+        /,
+        *,
+        secrets: Secrets = (),
+        at_once: int | None = None,
+    ) -> Iterator[tuple[Item, Result]]:
+        """Execute a task that stores nothing; yield each item with its result, as soon as it is known.
+
+        Raises the first error of the task.
+        """
+        try:
+            for item, result in each(self._connected(secrets), task, items, at_once=at_once):
+                if isinstance(result, Exception):
+                    raise result
+                yield item, result
+        except EngineError as error:
+            if error.hint:
+                error.hint = error.hint.removesuffix(STAY_DONE)
+            raise
+
+    def _connected(self, secrets: Secrets) -> "Client":
         """Return the client; it stays connected when the run retries after a lost connection."""
         if self._client is None:
-            client = connected(self.scheduler, environ=dict(work.secrets))
+            client = connected(self.scheduler, environ=dict(secrets))
             self._client = self._stack.enter_context(client)
         return self._client

@@ -15,6 +15,7 @@ from polars.testing import assert_frame_equal
 
 from forecaster.errors import ForecasterError, SchemaMismatchError
 from forecaster.model.parameters import Parameters
+from forecaster.postgres.calibrate import calibrate
 from forecaster.postgres.catalogue import Source, open_source
 from forecaster.postgres.connection import Connection, connect
 from forecaster.postgres.dsn import Dsn, with_own_password
@@ -22,13 +23,16 @@ from forecaster.postgres.readers import CONNECTIONS
 from forecaster.postgres.session import Shared
 from forecaster.postgres.tracks import CONNECTIONS_AT_ONCE, Database, Forecasts
 from forecaster.run.batch import History, Work
+from forecaster.run.calibrating import CALIBRATION, Calibrating
 from forecaster.run.config import RunConfig
 from forecaster.run.engines.cluster import each
+from forecaster.run.engines.dask import Dask
 from forecaster.run.report import Report
 from forecaster.run.session import run
 from forecaster.setup.load import load
 from forecaster.tables import HISTORY
 from tests import sql, stale
+from tests.calibrated_golden import CASES, Case
 from tests.cluster import TIMES, Cluster, killing, run_over
 from tests.conftest import ServerNamed, new_database
 from tests.faults import (
@@ -94,6 +98,14 @@ class TestTables:
         assert report.skipped.sort("cm_track_id").equals(plain.skipped.sort("cm_track_id"))
         same = "month, forecasted_value, segment_used, time_used, cm_track_id, cm_artist_id, training_data_id"
         assert sql.rows(filled, f"(SELECT {same} FROM before) EXCEPT (SELECT {same} FROM {FORECAST})") == []
+
+    @pytest.mark.parametrize("case", CASES, ids=str)
+    def test_the_golden_file_of_the_calibrated_model(
+        self, cluster: Cluster, filled: Dsn, monkeypatch: pytest.MonkeyPatch, case: Case
+    ) -> None:
+        monkeypatch.setattr("forecaster.postgres.tracks.BATCH", case.size)
+        run_over(cluster.address, Database(filled), case.config)
+        case.check(stored(filled))
 
     @pytest.mark.parametrize(("cap", "chunks"), [(CONNECTIONS_AT_ONCE, 16), (2 * CONNECTIONS + 2, 2)])
     def test_connections_are_capped(
@@ -248,6 +260,9 @@ class TestTables:
                 assert run_over(knowing.address, Database(dsn)).results == 20
             clear(dsn)
             assert run_over(None, Database(dsn)).results == 20  # in its own workers' environment
+            with Dask(None) as workers:
+                asked = Calibrating(rows="shipped", origins=1)
+                assert calibrate(dsn, "public", asked, Report(CALIBRATION), workers=workers)[0].tracks == 20
 
     def test_a_password_of_ones_own(self, tmp_path: Path) -> None:
         dsn = Dsn("db", "music", "me")
