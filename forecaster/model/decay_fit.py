@@ -51,7 +51,8 @@ def _through_three_ages(z1: Array, z2: Array, y: Array) -> Array:
     """Scan a geometric grid for the best bracket of a maximum, then bisect it by the sign of the slope."""
     best, rises, turns = _brackets(z1, z2, y)
     k = np.zeros(len(y))  # where nothing turns, the curve falls from 0 on
-    z1, z2, y, best, rises = (values[turns] for values in (z1, z2, y, best, rises))
+    z1, z2, y = (values[turns] for values in (z1, z2, y))
+    best, rises = best[turns], rises[turns]
     low, high = _GRID[best], _GRID[np.minimum(best + 1, len(_GRID) - 1)]
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

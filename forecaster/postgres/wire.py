@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from forecaster.frames.arrays import np
 
     _Numbers = np.ndarray[tuple[int], np.dtype[np.generic]]
+    _Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
     _Ends = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 # Stands in the integers for a number that is none of 32 bits: the next of `others`.
@@ -93,15 +94,17 @@ def unpacked(wire: pl.DataFrame) -> pl.DataFrame:
     return found.with_columns(_lists("days", _days(wire, ends), ends)) if "days" in wire.columns else found
 
 
-def unpacked_on_days(wire: pl.DataFrame) -> tuple["_Numbers", "_Numbers", "_Ends"]:
+def unpacked_on_days(wire: pl.DataFrame) -> tuple["_Ends", "_Floats", "_Ends"]:
     """Unpack what `packed_on_days` sent: days, streams, and where each row begins, and the last one ends."""
     np = _numpy()
-    both, ends = _numbers(wire["records"], ">i8")
-    both = both.astype(np.int64)
+    sent, ends = _numbers(wire["records"], ">i8")
+    both = sent.astype(np.int64)
     numbers = both.astype(np.int32)  # the low half
     values = numbers.astype(np.float64)
     values[numbers == _ELSEWHERE] = _numbers(wire["others"], ">f8")[0]
-    return (both - numbers) >> 32, values, ends
+    both -= numbers
+    both >>= 32
+    return both, values, ends
 
 
 def _days(wire: pl.DataFrame, ends: "_Ends") -> "_Numbers":

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -110,6 +110,11 @@ class _Tracks(NamedTuple):
     multiplier: Floats
     streams_30: Floats
 
+    def of(self, some: slice) -> "_Tracks":
+        """Return some of the values."""
+        columns: Any = (column[some] for column in self)
+        return _Tracks(*columns)
+
 
 @dataclass(frozen=True, eq=False)
 class _Past:
@@ -132,14 +137,14 @@ class _Past:
         if not self.back:
             return
         days = self.last - DAYS_PER_MONTH * np.arange(1, self.back + 1)
-        ends = np.stack([self._until(day) for day in days])
+        ends = np.stack([self._until(int(day)) for day in days])
         origin, track = np.nonzero(ends > self.known.starts[:-1])
         tracks = self._tracks(days, origin, track, ends[origin, track])
         before = _decays_before(int(tracks.months_since_release.max(initial=0)) + MONTHS)
         blocks = self._blocks()
         bounds = np.searchsorted(tracks.origin, np.arange(self.back + 1))
         for months, (start, end) in enumerate(pairwise(bounds), start=1):
-            these = _Tracks(*(column[start:end] for column in tracks))
+            these = tracks.of(slice(start, end))
             yield self._origin(int(days[months - 1]), these, before, blocks[:months][::-1][:MONTHS])
 
     def _origin(self, day: int, tracks: "_Tracks", before: Floats, actual: Floats) -> OriginSums:

@@ -103,7 +103,7 @@ class _Months(NamedTuple):
             key, units, of_base = self.cell + position.astype(np.int64), self.units, _units(base)
         # A forecast of 0 for 0 is no evidence.
         if len(gone := self.none[base[self.none] == 0]):
-            key, units, of_base = (np.delete(values, gone) for values in (key, units, of_base))
+            key, units, of_base = np.delete(key, gone), np.delete(units, gone), np.delete(of_base, gone)
         for kind, weights in enumerate((None, units, of_base)):
             sums[kind] = np.bincount(key, weights, minlength=sums.shape[1])
 
@@ -216,7 +216,8 @@ def residual_quantiles(
 
     def within(amount: Floats) -> Floats:
         inside = _below(counts, shifts, median + amount) - _below(counts, shifts, median - amount)
-        return inside.sum(axis=0)
+        of_all: Floats = inside.sum(axis=0)
+        return of_all
 
     number = counts[..., -1].sum(axis=(0, -1))
     amounts, none = np.linspace(0, 2 * _REACH, 1 + round(2 * _REACH / _WIDTH)), np.zeros(number.shape)
@@ -240,7 +241,11 @@ def _inverse(
     """
     lower, higher = np.full(values.shape, -np.inf), np.full(values.shape, np.inf)
     for shift in shifts:
-        number = _number_up_to(lambda at, shift=shift: function(points[at] + shift), len(points), values)
+
+        def at(index: Integers, shift: Floats = shift) -> Floats:
+            return function(points[index] + shift)
+
+        number = _number_up_to(at, len(points), values)
         last, following = number - 1, np.minimum(number, len(points) - 1)
         lower = np.where(number > 0, np.maximum(lower, points[last] + shift), lower)
         higher = np.where(number < len(points), np.minimum(higher, points[following] + shift), higher)

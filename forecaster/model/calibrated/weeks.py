@@ -40,10 +40,10 @@ def weekly_means(
     return means_of(sums, records).reshape(tracks, weeks)
 
 
-def means_of(sums: Floats, records: Integers, /) -> Floats:
+def means_of(sums: Floats | Integers, records: Integers, /) -> Floats:
     """Compute the means of weeks from their sums and numbers of records; NaN where a week is missing."""
     with np.errstate(invalid="ignore"):
-        means = np.where(records >= FEWEST_DAYS, sums / np.maximum(records, 1), np.nan)
+        means: Floats = np.where(records >= FEWEST_DAYS, sums / np.maximum(records, 1), np.nan)
     # A sum of finite streams may be too large for a float.
     return means.clip(-np.finfo(np.float64).max, np.finfo(np.float64).max)
 
