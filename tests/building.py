@@ -14,7 +14,7 @@ from tests import reference
 from tests.catalogues import daily_frame, mldr_frame
 from tests.reference import Mldr, Row
 
-REASONS = {"no_mldr", "too_young", "negative_streams", "several_artists"}
+REASONS = {"no_mldr", "no_days", "too_young", "negative_streams", "several_artists"}
 MLDR = [Mldr(artist, 0.05) for artist in range(1, 7)]
 FIRST = date(2023, 1, 1)
 OLD_ENOUGH = [10.0] * 60

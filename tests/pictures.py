@@ -6,14 +6,13 @@ from typing import Any
 import polars as pl
 
 from forecaster.model import build_tracks
-from forecaster.model.calibrated.calibration import prior_errors
-from forecaster.model.calibrated.uncertainty import QUANTILES, with_quantiles
+from forecaster.model.calibrated.uncertainty import QUANTILES, prior_errors, with_quantiles
 from forecaster.model.features import clean, last_streams, track_facts
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
 from forecaster.model.segments import base_rate
+from forecaster.postgres.diagnosis import Diagnosis
 from forecaster.views.chart import Picture, picture
-from forecaster.views.track import Diagnosis
 from tests.catalogues import daily_frame, days, mldr_frame
 from tests.reference import Mldr, Row
 

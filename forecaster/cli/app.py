@@ -14,6 +14,7 @@ from forecaster.cli.console import Console, log
 from forecaster.cli.settings import kept, unread_variables
 from forecaster.process.secrets import shown
 from forecaster.process.stdio import OutputError
+from forecaster.process.version import VERSION
 
 
 class Group(click.Group):
@@ -66,7 +67,7 @@ def _in_file(program: click.Group, ctx: click.Context) -> object:
     commands=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(package_name="forecaster")
+@click.version_option(VERSION)
 def main() -> None:
     """Forecast the streams of every track of a music catalogue in PostgreSQL.
 

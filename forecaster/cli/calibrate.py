@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from forecaster.cli.calibration import told
+from forecaster.cli.calibration_file import is_file, read_file, write_file
 from forecaster.cli.grid import Grid
 from forecaster.cli.options import was_typed
 from forecaster.cli.output import Output
@@ -26,7 +27,6 @@ from forecaster.postgres.calibrate import calibrate as calibrate_tables
 from forecaster.postgres.calibrate import store
 from forecaster.postgres.calibrations import list_calibrations, opened_calibrations, read_calibration
 from forecaster.run.calibrating import CALIBRATION, Calibrating
-from forecaster.run.calibrations import is_file, read_file, write_file
 from forecaster.run.report import Report
 
 

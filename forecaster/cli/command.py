@@ -127,13 +127,11 @@ def arguments(body: Body, values: Mapping[str, object]) -> dict[str, object]:
 def _value(name: str, kind: object, values: Mapping[str, object]) -> object:
     if name in values or not (isinstance(kind, type) and is_dataclass(kind)):
         return values[name]
-    hints = get_type_hints(kind)
-    wanted = (field.name for field in fields(kind))
     return kind(
         **{
-            name: _value(name, hints[name], values)
-            for name in wanted
-            if name in values or is_dataclass(hints[name])
+            field.name: _value(field.name, field.type, values)
+            for field in fields(kind)
+            if field.name in values or is_dataclass(field.type)
         }
     )
 

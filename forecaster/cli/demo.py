@@ -14,13 +14,13 @@ from forecaster.cli.where import embedded
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tracks import Database
+from forecaster.run.config import RunConfig
 from forecaster.run.report import Report
 from forecaster.run.session import run
 from forecaster.scoring import FORECASTER, Evaluation
 from forecaster.scoring.baselines import SPOKEN
 from forecaster.setup.demo import SCHEMA, fill, first_forecast
 from forecaster.views.backtest import BacktestConfig, backtest
-from forecaster.views.track import Making
 
 _SCORED_FROM = date(2024, 1, 1)
 """A year before the last day of the sample catalogue."""
@@ -42,7 +42,7 @@ def demo(tracks: int | None, data_dir: Path | None, out: Path | None, output: Ou
             run(Database(dsn, SCHEMA), report=done)
         summarise(done, output)
         output.say("")
-        show_track(dsn, SCHEMA, Making(Parameters()), first_forecast(dsn), out, output)
+        show_track(dsn, SCHEMA, RunConfig(), first_forecast(dsn), out, output)
         if (tracks or 0) <= _MOST_SCORED and not output.console.quiet:
             _score(dsn, output)
     output.say(_next(f" --data-dir {shlex.quote(str(data_dir))}" if was_typed("data_dir") else ""))

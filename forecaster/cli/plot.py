@@ -4,21 +4,23 @@ import shutil
 import sys
 from pathlib import Path
 
+from forecaster.cli.calibration_file import with_file_read
 from forecaster.cli.output import Output
 from forecaster.cli.track import finish_track
 from forecaster.cli.where import Where
+from forecaster.postgres.diagnosis import diagnose
+from forecaster.run.config import RunConfig
 from forecaster.views.chart import Picture, as_text, check_chart_path, picture, write_chart
-from forecaster.views.track import Making, diagnose
 
 _HEIGHTS = (12, 24)  # lines, from and to
 
 
-def plot(track_id: int, out: Path | None, making: Making, where: Where, output: Output) -> None:
+def plot(track_id: int, out: Path | None, config: RunConfig, where: Where, output: Output) -> None:
     """Draw one track, and print its total."""
     if out:
         check_chart_path(out)
     with where.database() as dsn, output.doing("read"):
-        diagnosis = diagnose(dsn, where.schema, making, track_id)
+        diagnosis = diagnose(dsn, where.schema, with_file_read(config), track_id)
     output.warn(diagnosis.warnings)
     drawn = picture(diagnosis, diagnosis.history)
     if out:

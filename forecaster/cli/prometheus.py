@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from forecaster.errors import ForecasterError, InvalidOptionError
@@ -16,6 +15,7 @@ from forecaster.model.eligibility import REASONS
 from forecaster.model.mldr import RATE_REASONS
 from forecaster.process.logs import log
 from forecaster.process.signals import Interrupted, postponed
+from forecaster.process.version import VERSION
 from forecaster.run.report import ARTISTS, TRACKS, Report, Subject
 
 Values = Mapping[str, float]
@@ -148,7 +148,7 @@ METRICS: tuple[Metric, ...] = (
         "forecaster_info",
         "1, with the version of the program.",
         "version",
-        lambda _: {version("forecaster"): 1},
+        lambda _: {VERSION: 1},
     ),
     Metric(
         "forecaster_run_outcome",

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
+from forecaster.cli.calibration_file import with_file_read
 from forecaster.cli.output import Output
 from forecaster.cli.report_files import ReportFiles
 from forecaster.cli.summary import fail_if_implausible, fail_if_refused, summarise, summarise_buckets
@@ -55,7 +56,8 @@ def _run_tables(config: RunConfig, where: Where, spread: Spread, to: ReportFiles
     with to.written("run", report, output):
         try:
             with where.database() as dsn, output.following(report), spread.chosen() as engine:
-                run_pending(Database(dsn, where.schema, where.early), config, engine, report)
+                found = Database(dsn, where.schema, where.early)
+                run_pending(found, with_file_read(config), engine, report)
         finally:
             output.warn(report.all_warnings)
         summarise(report, output)
@@ -73,7 +75,7 @@ def _run_files(
         catalogue = parquet.Files(source, files.sink, files.mldr)
         try:
             with output.following(report), spread.chosen() as engine:
-                run_pending(catalogue, config, engine, report)
+                run_pending(catalogue, with_file_read(config), engine, report)
         finally:
             output.warn(report.all_warnings)
             if report.buckets:

@@ -1,5 +1,6 @@
 """`forecaster shard`: forecast one bucket, or check all."""
 
+from forecaster.cli.calibration_file import with_file_read
 from forecaster.cli.output import Output
 from forecaster.cli.report_files import ReportFiles
 from forecaster.cli.summary import fail_if_implausible, fail_if_refused, summarise_buckets, summarise_check
@@ -36,7 +37,7 @@ def shard(
     report = Report(buckets=0)
     with to.written("shard", report, output):
         where = parquet.Files(files.source, files.sink, files.mldr, only.of if only else None, only)
-        (_check if check else _forecast)(where, config, report, output)
+        (_check if check else _forecast)(where, with_file_read(config), report, output)
 
 
 def _forecast(where: parquet.Files, config: RunConfig, report: Report, output: Output) -> None:

@@ -126,12 +126,16 @@ def rated(
     if missing_mldr is not None:
         is_known = pl.col("mldr").is_finite()
         joined = joined.with_columns(mldr=pl.when(is_known).then("mldr").otherwise(missing_mldr))
+    return joined.pipe(with_rates, influence=parameters.influence).sort("cm_track_id")
+
+
+def with_rates(tracks: pl.LazyFrame, /, *, influence: float | None) -> pl.LazyFrame:
+    """Add to the features and the MLDR of each track its rates, and its `reason` for having no forecast."""
     return (
-        joined.pipe(with_points)
+        tracks.pipe(with_points)
         .with_columns(k=decay_rate())
-        .pipe(with_multiplier, influence=parameters.influence)
+        .pipe(with_multiplier, influence=influence)
         .with_columns(reason=skip_reason())
-        .sort("cm_track_id")
     )
 
 

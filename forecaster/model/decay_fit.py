@@ -5,12 +5,15 @@ import polars as pl
 from forecaster.frames.arrays import np, npt
 
 Array = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.intp]
 
 RATE_MAX = 100.0
 """Largest k. Streams that fall by more than exp(-100) per month are zero, so a larger k changes nothing."""
 
 _GRID = np.concatenate([[0.0], np.geomspace(1e-7, RATE_MAX, 128)])
 _HALVINGS = 50  # from a bracket of relative width 0.18 to far below 1e-12
+_AT_ONCE = 256  # rows on the grid: they stay in the cache, and are too few to be worth threads
 
 
 def fit_struct(points: pl.Series) -> pl.Series:
@@ -46,41 +49,66 @@ def _through_two_ages(z2: Array, y: Array) -> Array:
 
 def _through_three_ages(z1: Array, z2: Array, y: Array) -> Array:
     """Scan a geometric grid for the best bracket of a maximum, then bisect it by the sign of the slope."""
-    rises, explained = _on_grid(z1, z2, y)
-    # A maximum lies between a point where the curve rises and the next one where it does not. At the cap the
-    # curve may still rise; at 0 it may already fall, which is a maximum of its own because k >= 0.
-    turns = rises.copy()
-    turns[:, :-1] &= ~rises[:, 1:]
-    height = np.where(turns, explained, -1.0)
-    height[:, :-1] = np.where(turns[:, :-1], np.maximum(explained[:, :-1], explained[:, 1:]), -1.0)
-    best = height.argmax(axis=1)
+    best, rises, turns = _brackets(z1, z2, y)
+    k = np.zeros(len(y))  # where nothing turns, the curve falls from 0 on
+    z1, z2, y = (values[turns] for values in (z1, z2, y))
+    best, rises = best[turns], rises[turns]
     low, high = _GRID[best], _GRID[np.minimum(best + 1, len(_GRID) - 1)]
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         rising = _slope(middle, z1, z2, *y.T) > 0
         low, high = np.where(rising, middle, low), np.where(rising, high, middle)
-    k = (low + high) / 2
-    at_zero = ~rises[:, 0] & (~turns.any(axis=1) | (explained[:, 0] >= _explained(k, z1, z2, *y.T)))
-    return np.where(at_zero, 0.0, k)
+    found = (low + high) / 2
+    at_zero = ~rises & (_explained(np.zeros(1), z1, z2, *y.T) >= _explained(found, z1, z2, *y.T))
+    k[turns] = np.where(at_zero, 0.0, found)
+    return k
 
 
-def _on_grid(z1: Array, z2: Array, y: Array) -> tuple[npt.NDArray[np.bool_], Array]:
-    """Compute whether A^2 / C rises, and its value, for each row (n) and k of the grid: two arrays (n, 129).
+def _brackets(z1: Array, z2: Array, y: Array) -> tuple[Indices, Bools, Bools]:
+    """Find for each row the step of the grid with the highest maximum.
 
-    Except for the square, both are linear in y. The weights depend only on the ages, of which there are few
-    combinations: all tracks of 11 months or more have the same one.
+    Also returns whether the curve rises from 0 on, and whether it has a maximum above 0 at all. The weights
+    of the slope depend only on the ages, of which there are few combinations: all tracks of 11 months or more
+    have the same one.
     """
-    ages, which = np.unique(np.stack([z1, z2], axis=1), axis=0, return_inverse=True)
-    rises = np.empty((len(y), len(_GRID)), dtype=bool)
-    explained = np.empty((len(y), len(_GRID)))
-    for number, (a1, a2) in enumerate(ages):
-        rows = which == number
-        weights = [_slope(_GRID, a1, a2, *unit) for unit in np.eye(3)]
-        rises[rows] = y[rows] @ np.stack(weights) > 0
-        e1, e2 = np.exp(-_GRID * a1), np.exp(-_GRID * a2)
-        a = y[rows] @ np.stack([np.ones_like(e1), e1, e2])
-        explained[rows] = a * a / (1 + e1 * e1 + e2 * e2)
-    return rises, explained
+    ages, which = np.unique(z1 + 1j * z2, return_inverse=True)
+    best = np.empty(len(y), dtype=np.intp)
+    rises, turns = np.empty(len(y), dtype=bool), np.empty(len(y), dtype=bool)
+    for number, both in enumerate(ages):
+        a1, a2 = both.real, both.imag
+        weights = np.stack([_slope(_GRID, a1, a2, *unit) for unit in np.eye(3)])
+        of_ages = np.flatnonzero(which == number)
+        for start in range(0, len(of_ages), _AT_ONCE):
+            rows = of_ages[start : start + _AT_ONCE]
+            best[rows], rises[rows], turns[rows] = _highest(y[rows], weights, a1, a2)
+    return best, rises, turns
+
+
+def _highest(y: Array, weights: Array, a1: float, a2: float) -> tuple[Indices, Bools, Bools]:
+    """Do what `_brackets` does for rows of the same ages; `weights` (3, 129): of the slope, linear in y."""
+    rises = y @ weights > 0
+    # A maximum lies between a point where the curve rises and the next one where it does not. At the cap the
+    # curve may still rise; at 0 it may already fall, which is a maximum of its own because k >= 0.
+    turns = rises.copy()
+    turns[:, :-1] &= ~rises[:, 1:]
+    best = turns.argmax(axis=1)
+    number = turns.sum(axis=1)
+    several = np.flatnonzero(number > 1)
+    if len(several):
+        explained = _explained_on_grid(y[several], a1, a2)
+        height = np.where(turns[several], explained, -1.0)
+        higher = np.maximum(explained[:, :-1], explained[:, 1:])
+        height[:, :-1] = np.where(turns[several, :-1], higher, -1.0)
+        best[several] = height.argmax(axis=1)
+    return best, rises[:, 0], number > 0
+
+
+def _explained_on_grid(y: Array, a1: float, a2: float) -> Array:
+    """Compute A^2 / C for each row (n) and k of the grid: (n, 129). A is linear in y."""
+    e1, e2 = np.exp(-_GRID * a1), np.exp(-_GRID * a2)
+    a = y @ np.stack([np.ones_like(e1), e1, e2])
+    result: Array = a * a / (1 + e1 * e1 + e2 * e2)
+    return result
 
 
 def _explained(k: Array, z1: Array, z2: Array, y0: Array, y1: Array, y2: Array) -> Array:

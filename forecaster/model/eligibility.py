@@ -22,9 +22,13 @@ REASONS: Mapping[str, Reason] = {
         " its artist is not known",
         pl.col("mldr").is_finite().fill_null(value=False).not_(),
     ),
+    "no_days": Reason(
+        "the model needs no MLDR, and none of its rows is usable, or none up to the as-of day",
+        pl.col("months_since_release").is_null(),
+    ),
     "too_young": Reason(
-        "it is less than one month of 30 days old; or a model that needs no MLDR knows none of its days",
-        (pl.col("months_since_release") >= 1).fill_null(value=False).not_(),
+        "it is less than one month of 30 days old, and the production model has a part in the forecast",
+        pl.col("months_since_release") < 1,
     ),
     "negative_streams": Reason(
         "there are negative streams among its last 365 records",

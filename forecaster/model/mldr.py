@@ -47,13 +47,16 @@ RATE_REASONS: Mapping[str, Reason] = {**_REASONS_BEFORE_FIT, **_REASONS_AFTER_FI
 `months`, those after it the `mldr` that `fit_rates` returned. The first one that applies is given."""
 
 
-def newest_mldr(artist_mldr: pl.LazyFrame, /) -> pl.LazyFrame:
-    """Keep the newest MLDR of each artist: by `created_at`, then `id`; the larger where both are equal."""
+def newest_mldr(artist_mldr: pl.LazyFrame, /, *by: str) -> pl.LazyFrame:
+    """Keep the newest MLDR of each artist: by `created_at`, then `id`; the larger where both are equal.
+
+    `by`: further columns, for each combination of which it is kept.
+    """
     return (
         artist_mldr.filter(pl.col("cm_artist_id").is_not_null())
         .sort(*RATES.newest, nulls_last=False)
-        .unique("cm_artist_id", keep="last", maintain_order=True)
-        .select("cm_artist_id", "mldr")
+        .unique(["cm_artist_id", *by], keep="last", maintain_order=True)
+        .select("cm_artist_id", *by, "mldr")
     )
 
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -22,6 +21,7 @@ from forecaster.parquet.lock import locked
 from forecaster.parquet.sink import Manifest, Sink
 from forecaster.process.numbers import counted
 from forecaster.process.secrets import masked
+from forecaster.process.version import VERSION
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.forecast import fit_made, forecast, history_of
 from forecaster.run.made_with import MadeWith
@@ -124,7 +124,7 @@ class BucketSink:
             "parameters": as_json(self.made_with.parameters),
             **self.made_with.asked,
             **self.catalogue.fingerprints(bucket),
-            "forecaster": version("forecaster"),
+            "forecaster": VERSION,
         }
 
     def fit(self, rows: pl.DataFrame, /) -> tuple[Fitted, dict[int, str]]:
@@ -174,7 +174,7 @@ class OneBucket:
     @property
     def has_intervals(self) -> bool:
         """Whether the bucket gets intervals."""
-        return self.sink.made_with.with_quantiles is not None
+        return self.sink.made_with.errors is not None
 
     def store(self, bucket: Bucket, computed: Computed, stages: "Stages", /) -> Done:
         """Write forecasts, skipped tracks, intervals; the manifest last. Each under a temporary name first.

@@ -1,22 +1,18 @@
 """Calibrate on a catalogue in files, bucket by bucket: the sums of the buckets add up exactly."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from itertools import pairwise
 from typing import TYPE_CHECKING
-
-import polars as pl
 
 from forecaster.model import until
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.past import PastSums
+from forecaster.model.calibrated.records import KnownRecords
 from forecaster.model.features import clean
 from forecaster.parquet.buckets import BucketCatalogue
 from forecaster.parquet.catalogue import Catalogue
 from forecaster.parquet.layout import Bucket
 from forecaster.run.calibrating import (
-    BATCH,
     Calibrating,
     InWorker,
     added_up,
@@ -47,6 +43,8 @@ def calibrate(
     cannot be used, `InvalidOptionError` for a secret that would be sent unencrypted, and what the engine
     raises.
     """
+    if workers is not None and not workers.is_encrypted:
+        BucketCatalogue(catalogue, None).refuse_secrets()
     with report.stages.stage("connect"):
         catalogue.check()
         number = catalogue.laid_out_in or buckets or catalogue.buckets()
@@ -57,8 +55,6 @@ def calibrate(
     if workers is None:
         sums = sum((past(bucket, report.stages) for bucket in every), PastSums.none())
     else:
-        if not workers.is_encrypted:
-            past.source.refuse_secrets()
         results = workers.results(InWorker(past), every)
         sums = added_up(((1, packed) for _, packed in results), report.stages)
     return calibrated(sums, asked, as_of, report.stages)
@@ -78,18 +74,7 @@ class _PastOfBuckets:
             daily = self.source.daily(bucket).lazy()
             records = clean(until(daily, self.as_of)).drop("created_at").sort("cm_track_id", "date").collect()
             mldr = self.source.files.mldr_of(bucket, records["cm_artist_id"]).lazy()
-        sums = PastSums.none()
         with stages.stage("origins") as stage:
             stage.count = 1
-            for some in _by_tracks(records):
-                sums += sums_of(some, mldr, self.asked, self.as_of)
-        return sums
-
-
-def _by_tracks(records: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """Cut records, ordered by track, into those of some tracks each: memory holds the arrays of one part."""
-    lengths = records["cm_track_id"].rle().struct.field("len").cast(pl.Int64)
-    ends = [0, *lengths.cum_sum().gather_every(BATCH, BATCH - 1), len(records)]
-    for start, end in pairwise(ends):
-        if end > start:
-            yield records[start:end]
+            known = KnownRecords.of(records, age_from=self.asked.age_from)
+            return sums_of(known, mldr, self.asked, self.as_of)

@@ -205,18 +205,18 @@ def _made_with(catalogue: Catalogue, config: RunConfig) -> tuple[MadeWith, list[
     """Find what the forecasts are made with; also return warnings.
 
     Without a calibration, the production model has no intervals. Raises `InvalidOptionError` if the model
-    needs a calibration and no file with one is given, and what `read_file` raises.
+    needs a calibration and none is given, or only its id.
     """
     if config.model == PRODUCTION and not (config.calibration and config.intervals):
         return MadeWith(config.parameters), []
     from forecaster.run import calibrations  # noqa: PLC0415 - a run of the production model needs none of it
 
-    if config.calibration is None or not calibrations.is_file(config.calibration):
+    calibration = config.calibration
+    if calibration is None or isinstance(calibration, str):
         raise InvalidOptionError(
             f"with --source, model {config.model} needs a file with a calibration",
             hint="give --calibration FILE.json; `forecaster calibrate --source --export` writes one",
         )
-    calibration = calibrations.read_file(config.calibration)
     as_of = config.parameters.as_of
     if config.model != PRODUCTION:
         as_of = as_of or catalogue.last_day()

@@ -1,5 +1,6 @@
 """Calibrate on the tables of a database: batch by batch, and store the record."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from forecaster.model.calibrated.calibration import Calibration
-from forecaster.model.calibrated.past import PastSums
+from forecaster.model.calibrated.past import PastSums, added
+from forecaster.model.calibrated.records import KnownRecords
 from forecaster.postgres import statements
 from forecaster.postgres.calibrations import check_calibrations, store_calibration
 from forecaster.postgres.catalogue import Source, open_source, slices
@@ -18,6 +20,7 @@ from forecaster.postgres.readers import CONNECTIONS
 from forecaster.postgres.rights import check_rights
 from forecaster.postgres.server import check_writable
 from forecaster.postgres.tables import read_tables
+from forecaster.postgres.wire import unpacked_on_days
 from forecaster.process.signals import both
 from forecaster.run.calibrating import (
     BATCH,
@@ -95,17 +98,30 @@ class _PastOfTracks:
         rates = self.source.read(statements.all_rates(self.source.tables))
         return rates.with_columns(pl.col("created_at").cast(pl.Datetime("us", "UTC"))).lazy()
 
-    def read(self, tracks: pl.Series, stages: "Stages") -> pl.DataFrame:
-        """Read the records of tracks up to the as-of day."""
+    def read(self, tracks: pl.Series, stages: "Stages") -> list[KnownRecords]:
+        """Read the records of tracks up to the as-of day. Each track that has some is in one of the parts."""
         with stages.stage("read") as stage:
             stage.count = len(tracks)
-            return self.source.days(tracks).filter(pl.col("date") <= self.as_of).sort("cm_track_id", "date")
+            return [*self._parts(tracks)]
 
-    def sums(self, days: pl.DataFrame, rates: pl.LazyFrame, stages: "Stages", number: int) -> PastSums:
+    def _parts(self, tracks: pl.Series) -> Iterator[KnownRecords]:
+        age_from, others = self.asked.age_from, tracks
+        wire = self.source.packed_records(tracks, self.as_of)
+        if wire is not None:
+            # What is the same for all records of a track has been sent once; else each row counts.
+            said_once, others = wire.filter("is_regular"), wire.filter(~pl.col("is_regular"))["cm_track_id"]
+            day, streams, starts = unpacked_on_days(said_once)
+            artist, born = said_once["artist"], said_once["born"]
+            yield KnownRecords.of_tracks(starts, day, streams, artist, born, age_from=age_from)
+        if len(others):
+            days = self.source.days(others).filter(pl.col("date") <= self.as_of)
+            yield KnownRecords.of(days.sort("cm_track_id", "date"), age_from=age_from)
+
+    def sums(self, known: list[KnownRecords], rates: pl.LazyFrame, stages: "Stages", number: int) -> PastSums:
         """Sum up the records of so many tracks."""
         with stages.stage("origins") as stage:
             stage.count = number
-            return sums_of(days, rates, self.asked, self.as_of)
+            return added(sums_of(part, rates, self.asked, self.as_of) for part in known)
 
     def __call__(self, tracks: pl.Series, stages: "Stages", /) -> PastSums:
         """Read and sum up, in a worker, which has the password in its environment."""
@@ -118,12 +134,12 @@ def _summed(past: _PastOfTracks, tracks: pl.Series, stages: "Stages") -> PastSum
     """Sum up all tracks. While some are summed up, the next are read: memory holds both."""
     rates, sums = past.rates(), PastSums.none()
     batches = slices(tracks, BATCH)
-    days = past.read(batches[0], stages)
+    known = past.read(batches[0], stages)
     for batch, following in zip(batches, [*batches[1:], None], strict=True):
-        add = partial(past.sums, days, rates, stages, len(batch))
+        add = partial(past.sums, known, rates, stages, len(batch))
         if following is None:
             return sums + add()
-        more, days = both(add, partial(past.read, following, stages), cancel=past.source.cancel)
+        more, known = both(add, partial(past.read, following, stages), cancel=past.source.cancel)
         sums += more
     return sums
 

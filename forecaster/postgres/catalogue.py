@@ -208,6 +208,15 @@ class Source:
             )
         return wire.with_columns(pl.col("date").cast(pl.Int32).cast(pl.Date)).select(TRACK_DAYS)
 
+    def packed_records(self, track_ids: pl.Series, until: date) -> pl.DataFrame | None:
+        """Read, in parallel, the records of the tracks up to a day; one row per track that has some.
+
+        Columns: see `statements.records_by_index`. None where an index would not find them quickly.
+        """
+        if self.scans(len(track_ids), whole=True):
+            return None
+        return self.read(self._of(partial(statements.records_by_index, until=until), track_ids))
+
     def rows(self, track_ids: pl.Series) -> pl.DataFrame:
         """Read, in parallel, the tracks' rows as they are stored, in the types of `DAILY_STREAMS`.
 

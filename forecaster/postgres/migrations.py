@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 
 import polars as pl
 
@@ -12,6 +11,7 @@ from forecaster.model.segments import SEGMENT_STARTS
 from forecaster.postgres.answers import look_up
 from forecaster.postgres.connection import Connection, execute, query, quote_identifier
 from forecaster.postgres.tables import Tables, read_tables
+from forecaster.process.version import VERSION
 from forecaster.tables import (
     CALIBRATED,
     FORECAST_TABLE,
@@ -58,7 +58,7 @@ def too_new(number: int | None, program: str | None) -> str | None:
         return None
     return (
         f"the tables of the history have version {number}, made by forecaster {program}; this is "
-        f"forecaster {version('forecaster')}, which knows versions up to {known}"
+        f"forecaster {VERSION}, which knows versions up to {known}"
     )
 
 
@@ -129,7 +129,7 @@ def _record(connection: Connection, schema: str, migration: Migration) -> None:
     if not _has_versions(connection, schema):
         execute(connection, VERSIONS.ddl(_name(schema), {}, segments=len(SEGMENT_STARTS)))
     sql = f"INSERT INTO {_name(schema)} (number, what, program) VALUES ($1::bigint, $2, $3)"
-    query(connection, f"{sql} RETURNING number", (migration.number, migration.what, version("forecaster")))
+    query(connection, f"{sql} RETURNING number", (migration.number, migration.what, VERSION))
 
 
 def _name(schema: str) -> str:

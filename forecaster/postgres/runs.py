@@ -5,7 +5,6 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from importlib.metadata import version
 from threading import Thread
 from typing import NamedTuple
 
@@ -27,6 +26,7 @@ from forecaster.postgres.migrations import MIGRATIONS, NEWER_PROGRAM, last_appli
 from forecaster.postgres.tables import Tables
 from forecaster.process.secrets import masked
 from forecaster.process.signals import Interrupted, postponed
+from forecaster.process.version import VERSION
 from forecaster.run.batch import Computed
 from forecaster.run.report import Report
 from forecaster.tables import FORECAST_TABLE, HISTORY, KEPT, REFUSED, RUNS, VERSIONS
@@ -154,7 +154,7 @@ class RunRecord:
             return None
         selection = {**report.asked, "replace": report.replace, "refresh": report.refresh}
         # The instant as text: around one of its type, the driver sets the time zone, in three statements.
-        values = (report.log_id, self.started_at.isoformat(), version("forecaster"), report.model)
+        values = (report.log_id, self.started_at.isoformat(), VERSION, report.model)
         after = (json.dumps(selection), self.horizon, socket.gethostname())
         sql = named(_BEGIN, tables, newest=last_applied(tables))
         report.run, *newest = query(writer, sql, (*values, *after, MIGRATIONS[-1].number)).row(0)

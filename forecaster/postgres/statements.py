@@ -400,6 +400,34 @@ def days_by_index(tables: Tables, ids: Ids) -> str:
             FROM ({_day_rows(tables, "s.cm_track_id = t.id")}) r) a"""
 
 
+def records_by_index(tables: Tables, ids: Ids, until: date) -> str:
+    """Read the records of the tracks up to a day: those of a track packed together, oldest first.
+
+    cm_track_id; records and others (see `wire.packed_on_days`); of the first record, the artist, and born,
+    the day on which the track was released (NULL: not known); is_regular: whether all records say the same of
+    both. Only tracks that have a record.
+    """
+    record, day = _record_of_track(tables, until), f"{epoch_day('s.date')}::bigint"
+    # The aggregate evaluates a filter first: few numbers are made floats.
+    return f"""
+        SELECT t.id AS cm_track_id, e.artist::bigint AS artist, e.born, a.*
+        FROM unnest({integer_array(ids)}) AS t (id)
+        CROSS JOIN LATERAL (SELECT s.cm_artist_id AS artist, {day} - {_age(tables)} AS born {record}
+                            ORDER BY s.date LIMIT 1) e
+        CROSS JOIN LATERAL (
+            SELECT {wire.packed_on_days("s.day", _streams(tables), "s.whole")},
+                   bool_and(s.cm_artist_id IS NOT DISTINCT FROM e.artist
+                            AND s.day - s.age IS NOT DISTINCT FROM e.born) AS is_regular
+            FROM (SELECT {day} AS day, s.daily_streams, {_whole(tables)} AS whole, s.cm_artist_id,
+                         {_age(tables)} AS age {record} ORDER BY s.date) s) a"""
+
+
+def _age(tables: Tables) -> str:
+    """SQL expression: the days from release as an integer; NULL if they are none of 32 bits."""
+    is_short = tables.type(STREAMS_TABLE, "days_from_release") in _LIMITS
+    return "s.days_from_release" if is_short else _AGE
+
+
 def days_in_one_pass(tables: Tables, ids: Ids) -> str:
     """Read every record of the tracks, as one row each."""
     of_tracks = among(tables, STREAMS_TABLE, ids)

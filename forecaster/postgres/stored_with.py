@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from forecaster.model.calibrated.calibration import Calibration, model_name, prior_errors
-from forecaster.model.calibrated.uncertainty import MEASURED, PRIOR_ORIGINS, Errors
+from forecaster.model.calibrated.calibration import Calibration, model_name
+from forecaster.model.calibrated.uncertainty import MEASURED, PRIOR_ORIGINS, Errors, prior_errors
 from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.postgres.calibrations import (
     check_calibrations,

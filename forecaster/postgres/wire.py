@@ -2,16 +2,19 @@
 
 import sys
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 if TYPE_CHECKING:
     from types import ModuleType
 
+    import pyarrow as pa
+
     from forecaster.frames.arrays import np
 
     _Numbers = np.ndarray[tuple[int], np.dtype[np.generic]]
+    _Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
     _Ends = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 # Stands in the integers for a number that is none of 32 bits: the next of `others`.
@@ -52,6 +55,19 @@ def packed_days(since: str) -> str:
     return f"CASE WHEN max({since}) >= count(*) THEN {sent} END AS days"
 
 
+def packed_on_days(day: str, value: str, whole: str) -> str:
+    """SQL aggregates of the numbers of a group with their days: records, others (both bytea).
+
+    As of `packed`, but each integer is the low half of one of 8 bytes, whose high half is the `day`, a bigint
+    of at most 31 bits.
+    """
+    both = f"({day} << 32) + coalesce({whole}, {_ELSEWHERE})"
+    return (
+        f"string_agg(int8send({both}), '') AS records, "
+        f"string_agg(float8send({value}), '') FILTER (WHERE {whole} IS NULL) AS others"
+    )
+
+
 def packed_ids(id_: str) -> str:
     """SQL aggregate of the ids of all rows: ids (bytea). NULL for no rows."""
     return f"string_agg(int8send({id_}), '') AS ids"
@@ -78,6 +94,19 @@ def unpacked(wire: pl.DataFrame) -> pl.DataFrame:
     return found.with_columns(_lists("days", _days(wire, ends), ends)) if "days" in wire.columns else found
 
 
+def unpacked_on_days(wire: pl.DataFrame) -> tuple["_Ends", "_Floats", "_Ends"]:
+    """Unpack what `packed_on_days` sent: days, streams, and where each row begins, and the last one ends."""
+    np = _numpy()
+    sent, ends = _numbers(wire["records"], ">i8")
+    both = sent.astype(np.int64)
+    numbers = both.astype(np.int32)  # the low half
+    values = numbers.astype(np.float64)
+    values[numbers == _ELSEWHERE] = _numbers(wire["others"], ">f8")[0]
+    both -= numbers
+    both >>= 32
+    return both, values, ends
+
+
 def _days(wire: pl.DataFrame, ends: "_Ends") -> "_Numbers":
     """Unpack what `packed_days` sent, one day for each of the streams."""
     np = _numpy()
@@ -99,7 +128,17 @@ def _lists(name: str, values: "_Numbers", ends: "_Ends") -> pl.Series:
     lists = pa.Array.from_buffers(
         pa.large_list(type_), len(ends) - 1, [None, pa.py_buffer(ends)], children=[inner]
     )
-    return pl.Series(name, lists)
+    return pl.Series(_Exported(lists)).alias(name)
+
+
+class _Exported:
+    """An array of Arrow, for Polars: for one of pyarrow's own classes, it would import `pyarrow.compute`."""
+
+    def __init__(self, array: "pa.Array") -> None:
+        self.array = array
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> Any:  # noqa: ANN401
+        return self.array.__arrow_c_array__(requested_schema)
 
 
 def _numbers(column: pl.Series, dtype: str) -> tuple["_Numbers", "_Ends"]:

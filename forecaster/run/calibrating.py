@@ -13,11 +13,12 @@ from forecaster.errors import CalibrationError
 from forecaster.model.calibrated.calibrate import RowsAsked, calibration_from
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.past import PastSums
+from forecaster.model.calibrated.records import KnownRecords
 from forecaster.model.calibrated.weeks import DAYS, FEWEST_DAYS
 from forecaster.model.parameters import AgeFrom
 from forecaster.run.report import Subject
 from forecaster.run.stages import Stages
-from forecaster.scoring.calibrating import ORIGINS, past_sums
+from forecaster.scoring.calibrating import ORIGINS, sums_of_known
 
 Batch = TypeVar("Batch")
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
@@ -58,9 +59,9 @@ def last_day(asked: Calibrating, newest: date | None, /) -> date:
     return day
 
 
-def sums_of(records: pl.DataFrame, mldr: pl.LazyFrame, asked: Calibrating, as_of: date, /) -> PastSums:
-    """Sum up the past of some tracks: their cleaned records up to `as_of`, ordered by track and date."""
-    return past_sums(records, mldr, as_of=as_of, age_from=asked.age_from, origins=asked.origins)
+def sums_of(known: KnownRecords, mldr: pl.LazyFrame, asked: Calibrating, as_of: date, /) -> PastSums:
+    """Sum up the past of some tracks, from their records up to `as_of`."""
+    return sums_of_known(known, mldr, as_of=as_of, origins=asked.origins)
 
 
 class Past(Protocol[Batch_contra]):

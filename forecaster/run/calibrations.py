@@ -1,52 +1,11 @@
-"""Calibrations in files, and what a run makes its forecasts with if it has one."""
+"""What a run makes its forecasts with if it has a calibration."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
-from pathlib import Path
 
-import polars as pl
-
-from forecaster.errors import BadFileError
-from forecaster.files.atomic import write_text
-from forecaster.files.paths import refusing
 from forecaster.model.calibrated.calibration import Calibration
-from forecaster.model.calibrated.uncertainty import Errors, with_quantiles
 from forecaster.run.config import RunConfig
 from forecaster.run.made_with import PRODUCTION, MadeWith
-
-_ENDING = ".json"
-
-
-def is_file(named: str) -> bool:
-    """Whether this names a file with a calibration, and not the id of one that is stored."""
-    return named.endswith(_ENDING) or "/" in named
-
-
-def read_file(path: str) -> Calibration:
-    """Read a calibration. Raises `BadFileError` if it is unreadable, `CalibrationError` if it is none."""
-    with refusing(path, "read"):
-        data = Path(path).read_bytes()
-    try:
-        return Calibration.from_json(data.decode(), name=path)
-    except UnicodeDecodeError:
-        raise BadFileError(f"{path} is not a calibration: it is not text in UTF-8") from None
-
-
-def write_file(calibration: Calibration, path: Path) -> None:
-    """Write a calibration, completely or not at all. Raises `BadFileError` like `write_text`."""
-    write_text(f"{calibration.to_json()}\n", path)
-
-
-@dataclass(frozen=True)
-class Quantiles:
-    """Adds the quantiles to forecasts that are not rounded."""
-
-    errors: Errors
-    horizon: int
-
-    def __call__(self, forecasts: pl.LazyFrame, /) -> pl.LazyFrame:
-        """Add them."""
-        return with_quantiles(forecasts, self.errors, horizon=self.horizon)
 
 
 def made_with(
@@ -58,12 +17,12 @@ def made_with(
     all that the production model takes from it. Raises `InvalidOptionError` for an as-of date before that of
     the calibration.
     """
-    parameters, horizon = config.parameters, config.parameters.horizon
+    parameters = config.parameters
     if config.model == PRODUCTION:
         errors = calibration.errors_of(0.0, parameters.level)
         return MadeWith(
             parameters,
-            with_quantiles=Quantiles(errors, horizon) if intervals else None,
+            errors=errors if intervals else None,
             calibration=calibration.id,
         )
     model = (calibration.chosen() if config.model == "auto" else calibration.using()).using(config.level_days)
@@ -71,7 +30,7 @@ def made_with(
         model.parameters(replace(parameters, as_of=parameters.as_of or as_of)),
         model,
         is_past=parameters.as_of is not None,
-        with_quantiles=Quantiles(model.errors, horizon) if intervals else None,
+        errors=model.errors if intervals else None,
         calibration=calibration.id,
     )
 

@@ -1,11 +1,14 @@
 """Configuration of a run: selection, parameters, and how to store."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from forecaster.errors import InvalidOptionError
 from forecaster.model.parameters import Parameters
 from forecaster.run.plausible import Plausibility
+
+if TYPE_CHECKING:
+    from forecaster.model.calibrated.calibration import Calibration
 
 MAX_STALE_DAYS = 45
 """Days that a calibration may be older than the run's day without a warning."""
@@ -39,8 +42,8 @@ class RunConfig:
     """The checks of what comes in."""
     model: ModelName = "production"
     """The model; auto: the one that the calibration has found to suit the catalogue best."""
-    calibration: str | None = None
-    """The id of a calibration, or a file with one. None: the newest as of the run's day."""
+    calibration: "Calibration | str | None" = None
+    """A calibration, or the id of one that is stored. None: the newest as of the run's day."""
     max_stale_days: int = MAX_STALE_DAYS
     """Warn of a calibration that is older than this many days."""
     intervals: bool = True

@@ -81,10 +81,11 @@ def forecast(
         is_ahead = pl.col("last_date") > pl.lit(parameters.as_of, dtype=pl.Date)
         counts = tracks.select(pl.len(), ahead=is_ahead.sum())
         known, seen = tracks.select(KNOWN.names()), (by_end(tracks), suspicious(tracks, limits))
-        rounded, intervals = rows.with_columns(FORECASTS.rounded_streams()), made_with.intervals(rows)
-        frames = [rounded, skipped(tracks), counts, known, intervals, *seen]
-        forecasts, left_out, counted, looked_at, bounds, *found = collect_all(frames)
-        fitted, refused = fit(forecasts)
+        rounded = rows.with_columns(FORECASTS.rounded_streams(), *made_with.exact)
+        frames = [rounded, skipped(tracks), counts, known, *seen]
+        forecasts, left_out, counted, looked_at, *found = collect_all(frames)
+        intervals = made_with.intervals(forecasts)
+        fitted, refused = fit(forecasts.select(FORECASTS.given_names))
         stage.count, looking_ahead = counted.row(0)
     return Computed(
         fitted,
@@ -96,5 +97,5 @@ def forecast(
         looking_ahead or 0,
         looked_at,
         observed(*found),
-        bounds,
+        intervals,
     )

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 import polars as pl
 
 from forecaster.frames.arrays import np
+from forecaster.model.calibrated.records import LARGEST
 from forecaster.model.decay import decay_rate, with_points
 from forecaster.model.features import WINDOW
 from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.model.segments import INFLUENCE_MAX, INFLUENCE_PER_STREAM, influence_range
 from forecaster.scoring.theta import THETA_BASELINES, THETA_SPOKEN, theta_months
-from forecaster.scoring.windows import LARGEST, Days, Floats, Integers
+from forecaster.scoring.windows import Days, Floats, Integers
 
 BASELINES: Mapping[str, str] = {
     "last_30_days": "streams_30 every month",

@@ -1,26 +1,29 @@
 """Calibrate from frames: sum up a catalogue, or parts of it, as of D and as of origins before it."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from forecaster.errors import CalibrationError, NoForecastError
+from forecaster.errors import CalibrationError
 from forecaster.frames.arrays import np, npt
 from forecaster.frames.schemas import conform
-from forecaster.model import forecastable, rated, until
+from forecaster.model import forecastable, until, with_rates
 from forecaster.model.calibrated.calibrate import RowsAsked, calibration_from
 from forecaster.model.calibrated.calibration import Calibration
-from forecaster.model.calibrated.forecast import age_group
-from forecaster.model.calibrated.past import MONTHS, OriginSums, PastSums
-from forecaster.model.calibrated.rates import RateSums
-from forecaster.model.calibrated.weeks import DAYS, WEEKS, weekly_means
-from forecaster.model.features import WEEK, WINDOW, clean, with_age
+from forecaster.model.calibrated.past import MONTHS, OriginSums, PastSums, added
+from forecaster.model.calibrated.rates import GROUP_STARTS, RateSums
+from forecaster.model.calibrated.records import Ends, KnownRecords
+from forecaster.model.calibrated.weeks import DAYS, WEEKS, means_of
+from forecaster.model.features import WINDOW, clean
 from forecaster.model.mldr import newest_mldr
-from forecaster.model.parameters import DAYS_PER_MONTH, AgeFrom, Parameters
-from forecaster.model.projection import project
-from forecaster.scoring.past import KnownDays
+from forecaster.model.parameters import DAYS_PER_MONTH, AgeFrom
+from forecaster.model.projection import decay_before
+from forecaster.model.segments import BASE_RATES
 from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
 
 Floats = npt.NDArray[np.float64]
@@ -28,6 +31,8 @@ Integers = npt.NDArray[np.int64]
 
 ORIGINS = 24
 """Most origins that a calibration looks back at: every 30th day of two years."""
+_AT_ONCE = 2_500
+"""Tracks that are summed up at once: their arrays are in memory."""
 
 
 def calibrate(
@@ -74,148 +79,164 @@ def past_sums(
 
     `records`: `DAILY_STREAMS` of whole tracks up to `as_of`, cleaned, ordered by track and date.
     """
-    try:
-        known = KnownDays.of(records.drop("created_at", strict=False))
-    except NoForecastError:
-        return PastSums.none()
-    past = _Past(known, _rates_of(artist_mldr), as_of, age_from)
-    first_day = int(known.days.first_day(np.arange(len(known.days.tracks))).min())
+    known = KnownRecords.of(records, age_from=age_from)
+    return sums_of_known(known, artist_mldr, as_of=as_of, origins=origins)
+
+
+def sums_of_known(
+    known: KnownRecords, artist_mldr: pl.LazyFrame | None, /, *, as_of: date, origins: int = ORIGINS
+) -> PastSums:
+    """Sum up the same from arrays."""
+    mldr, last = _rates_of(artist_mldr), (as_of - date(1970, 1, 1)).days
+    return added(_sums(_Past(part, mldr, last), origins) for part in known.parts(_AT_ONCE))
+
+
+def _sums(past: "_Past", origins: int) -> PastSums:
+    first_day = int(past.known.day[past.known.starts[:-1]].min())
     # Origins before the first record of the catalogue, and those of parts of it, add up to nothing.
     back = min(origins, (past.last - first_day) // DAYS_PER_MONTH)
-    blocks = past.blocks(back)
-    return PastSums(
-        len(known.days.tracks),
-        first_day,
-        past.now(),
-        tuple(past.origin(months, blocks[:, :months][:, ::-1][:, :MONTHS]) for months in range(1, back + 1)),
-    )
+    past = replace(past, back=back)
+    rates = past.rates(past.last)
+    return PastSums(len(past.known), first_day, rates, tuple(past.origins()))
+
+
+class _Tracks(NamedTuple):
+    """What the production model knew of tracks at origins: one value for each of both."""
+
+    origin: Integers
+    track: Integers
+    months_since_release: Integers
+    influence_range: Integers
+    multiplier: Floats
+    streams_30: Floats
+
+    def of(self, some: slice) -> "_Tracks":
+        """Return some of the values."""
+        columns: Any = (column[some] for column in self)
+        return _Tracks(*columns)
 
 
 @dataclass(frozen=True, eq=False)
 class _Past:
     """Some tracks, as they were on days of the past."""
 
-    known: KnownDays
+    known: KnownRecords
     mldr: pl.LazyFrame
     """`ARTIST_MLDR`."""
-    as_of: date
-    age_from: AgeFrom
+    last: int
+    """D in days since 1970."""
+    back: int = 0
+    """Number of origins before it, one per month."""
 
-    @property
-    def last(self) -> int:
-        """D in days since 1970."""
-        return _day(self.as_of)
+    def rates(self, day: int) -> RateSums:
+        """Sum what the rates as of a day need."""
+        return RateSums.of(self._weeks(day).T, self._group(day))
 
-    def blocks(self, number: int) -> Floats:
-        """Sum the months up to D, newest first: (tracks, number); NaN unless all 30 days have a record."""
-        track, day, streams = self._rows(self.last, number * DAYS_PER_MONTH)
-        tracks = len(self.known.days.tracks)
-        cell = track * number + (self.last - day) // DAYS_PER_MONTH
-        records = np.bincount(cell, minlength=tracks * number)
-        sums = np.bincount(cell, weights=streams, minlength=tracks * number)
-        return np.where(records == DAYS_PER_MONTH, sums, np.nan).reshape(tracks, number)
+    def origins(self) -> Iterator[OriginSums]:
+        """Forecast from each origin, the newest first, and sort what came into bins."""
+        if not self.back:
+            return
+        days = self.last - DAYS_PER_MONTH * np.arange(1, self.back + 1)
+        ends = np.stack([self._until(int(day)) for day in days])
+        origin, track = np.nonzero(ends > self.known.starts[:-1])
+        tracks = self._tracks(days, origin, track, ends[origin, track])
+        before = _decays_before(int(tracks.months_since_release.max(initial=0)) + MONTHS)
+        blocks = self._blocks()
+        bounds = np.searchsorted(tracks.origin, np.arange(self.back + 1))
+        for months, (start, end) in enumerate(pairwise(bounds), start=1):
+            these = tracks.of(slice(start, end))
+            yield self._origin(int(days[months - 1]), these, before, blocks[:months][::-1][:MONTHS])
 
-    def now(self) -> RateSums:
-        """Sum up what the rates as of D need."""
-        position, features = self._features(self.as_of)
-        groups = features.select(age_group=age_group()).collect()
-        return RateSums.of(self._weeks(self.last)[position], _groups(groups))
-
-    def origin(self, months: int, actual: Floats) -> OriginSums:
-        """Forecast from the day this many months before D; `actual` months of all tracks, oldest first."""
-        as_of = self.as_of - timedelta(DAYS_PER_MONTH * months)
-        parameters = Parameters(actual.shape[1], self.age_from, as_of)
-        position, features = self._features(as_of)
-        tracks = rated(features, self._mldr_at(as_of), parameters, 0.0).with_columns(age_group=age_group())
-        # The streams of a forecast that starts from one per month are what is left of them.
-        survival = project(
-            forecastable(tracks).with_columns(level=1 / DAYS_PER_MONTH), horizon=actual.shape[1], level=WEEK
-        )
-        columns = ("age_group", "streams_30", "reason")
-        found, left = pl.collect_all([tracks.select(columns), survival.select("forecasted_value")])
-        weeks, groups = self._weeks(_day(as_of))[position], _groups(found)
-        these = found["reason"].is_null().to_numpy()
-        of_30, of_7 = found["streams_30"].to_numpy()[these] / DAYS_PER_MONTH, weeks[these, 0]
+    def _origin(self, day: int, tracks: "_Tracks", before: Floats, actual: Floats) -> OriginSums:
+        """Sum up one origin: `actual` (months, all tracks) is what came; `before`: see `_decays_before`."""
+        weeks, group, at = self._weeks(day), self._group(day), tracks.track
+        range_, age = tracks.influence_range[:, None], tracks.months_since_release[:, None]
+        until, since = before[range_, age + np.arange(len(actual))], before[range_, age - 1]
+        of_30, of_7 = tracks.streams_30 / DAYS_PER_MONTH, weeks[0, at]
         return OriginSums.of(
-            RateSums.of(weeks, groups),
-            groups[these],
+            RateSums.of(weeks.T, group),
+            group[at],
             np.stack([np.where(np.isnan(of_7), of_30, of_7), of_30], axis=1),
-            left.to_numpy().reshape(-1, actual.shape[1]),
-            actual[position[these]],
+            tracks.multiplier[:, None] * (until - since),
+            actual[:, at].T,
         )
 
-    def _features(self, as_of: date) -> tuple[Integers, pl.LazyFrame]:
-        """Select the tracks with a record until then: their positions, and what the model knows of them.
+    def _tracks(self, days: Integers, origin: Integers, track: Integers, end: Integers) -> "_Tracks":
+        """Compute what the production model knew of tracks that it forecasts, ordered by `origin`.
 
-        The features are those of `track_features`, without frames of records, which take longer.
+        `end`: the row after the last one of the `track`. An artist without an MLDR that was known then has 0.
         """
-        days, frame = self.known.days, self.known.frame
-        every = np.arange(len(days.tracks))
-        start, end = days.starts[:-1], days.rows_until(every, np.full(len(every), _day(as_of)))
-        position = np.flatnonzero(end > start)
-        start, end = start[position], end[position]
-        first = np.maximum(start, end - WINDOW)
-        negative, changes = self._negative, self._changes
-        features = frame[end - 1].select(
-            "cm_track_id",
-            "cm_artist_id",
-            "days_from_release",
-            frame["date"][start].alias("first_date"),
-            pl.col("id").alias("training_data_id"),
-            last_date="date",
-            has_several_artists=pl.Series(changes[end - 1] > changes[first]),
-            has_negative_streams=pl.Series(negative[end] > negative[first]),
-            **{
-                f"streams_{number}": pl.Series(days.totals(np.maximum(start, end - number), end))
-                for number in (30, 90, WINDOW)
-            },
+        known, said = self.known, self.known.said(track, end - 1)
+        first = np.maximum(known.starts[track], end - WINDOW)
+        sums = {
+            f"streams_{number}": known.totals(np.maximum(first, end - number), end)
+            for number in (30, 90, WINDOW)
+        }
+        features = pl.DataFrame(
+            {
+                "track": track,
+                "origin": origin,
+                "cm_artist_id": known.artist.gather(said),
+                "months_since_release": (days[origin] - known.born[said]) // DAYS_PER_MONTH,
+                "has_several_artists": known.changes[end - 1] > known.changes[first],
+                "has_negative_streams": known.negative[end] > known.negative[first],
+                **sums,
+            }
         )
-        return position, features.lazy().pipe(with_age, age_from=self.age_from, as_of=as_of)
+        rated = (
+            features.lazy()
+            .join(self._mldr_at(days), on=["cm_artist_id", "origin"], how="left", maintain_order="left")
+            .with_columns(mldr=pl.when(pl.col("mldr").is_finite()).then("mldr").otherwise(0.0))
+            .pipe(with_rates, influence=None)
+            .pipe(forecastable)
+            .select(_Tracks._fields)
+            .collect()
+        )
+        return _Tracks(*(column.to_numpy() for column in rated.get_columns()))
 
-    @cached_property
-    def _negative(self) -> Integers:
-        """Number of records with negative streams before each row."""
-        return np.concatenate([[0], np.cumsum(self.known.days.streams[:-1] < 0)])
+    def _mldr_at(self, days: Integers) -> pl.LazyFrame:
+        """Select the newest MLDR of each artist that was known at each origin."""
+        origins = pl.LazyFrame({"origin": np.arange(len(days)), "day": days.astype("datetime64[D]")})
+        artists = self.known.artist.unique().to_frame("cm_artist_id").lazy()
+        rows = self.mldr.join(artists, on="cm_artist_id", how="semi").join(origins, how="cross")
+        created = pl.col("created_at").cast(pl.Date)
+        return newest_mldr(rows.filter(created.is_null() | (created <= pl.col("day"))), "origin")
 
-    @cached_property
-    def _changes(self) -> Integers:
-        """Number of times that the artist has changed up to each row; NULLs are no artist."""
-        artists = self.known.frame.select("cm_track_id", "cm_artist_id")
-        if artists["cm_artist_id"].has_nulls():
-            artists = artists.with_columns(pl.col("cm_artist_id").forward_fill().over("cm_track_id"))
-        artist = artists["cm_artist_id"]
-        changed = (artist != artist.shift()).fill_null(value=False)
-        return np.cumsum(changed.to_numpy())
+    def _group(self, day: int) -> Integers:
+        """Return the age group of each track; any for one without a record until then."""
+        born = self.known.born[self.known.said(np.arange(len(self.known)), self._until(day) - 1)]
+        return np.searchsorted(GROUP_STARTS, (day - born) // DAYS_PER_MONTH, side="right")
 
     def _weeks(self, day: int) -> Floats:
-        track, days, streams = self._rows(day, WEEKS * DAYS)
-        return weekly_means(track, days, streams, as_of=day, tracks=len(self.known.days.tracks))
+        """Compute the means of the weeks up to a day, newest first: (weeks, tracks)."""
+        bounds = np.stack([self._until(day - DAYS * week) for week in range(WEEKS, -1, -1)])
+        return means_of(self.known.between(bounds), np.diff(bounds, axis=0))[::-1]
 
-    def _rows(self, last: int, number: int) -> tuple[Integers, Integers, Floats]:
-        """Select the records of this number of days up to the last one: track, day and streams of each."""
-        days = self.known.days
-        every = np.arange(len(days.tracks))
-        first, end = (days.rows_until(every, np.full(len(every), day)) for day in (last - number, last))
-        length = end - first
-        row = np.arange(length.sum()) + np.repeat(end - np.cumsum(length), length)
-        day = self.known.frame["date"].to_physical().to_numpy()[row].astype(np.int64)
-        return np.repeat(every, length), day, days.streams[row]
+    def _blocks(self) -> Floats:
+        """Sum the months up to D, newest first: (months, tracks); NaN unless all 30 days have a record."""
+        bounds = np.stack(
+            [self._until(self.last - DAYS_PER_MONTH * month) for month in range(self.back, -1, -1)]
+        )
+        sums = np.where(np.diff(bounds, axis=0) == DAYS_PER_MONTH, self.known.between(bounds), np.nan)
+        return sums[::-1]
 
-    def _mldr_at(self, day: date) -> pl.LazyFrame:
-        """Select the newest MLDR of each artist that was known on this day."""
-        created = pl.col("created_at").cast(pl.Date)
-        is_known = created.is_null() | (created <= day)
-        return newest_mldr(self.mldr.filter(is_known))
+    @cached_property
+    def _until(self) -> Ends:
+        """How many rows there are up to a day; the first one is that before the weeks of the last origin."""
+        first = self.last - DAYS_PER_MONTH * self.back - WEEKS * DAYS
+        return Ends(self.known, first, self.last)
 
 
-def _groups(tracks: pl.DataFrame) -> Integers:
-    return tracks["age_group"].fill_null(-1).to_numpy()
+def _decays_before(months: int) -> Floats:
+    """Sum the production model's base rates before each month from 1: (influence ranges, months)."""
+    ranges = pl.LazyFrame({"influence_range": range(len(BASE_RATES))})
+    each = ranges.join(
+        pl.LazyFrame({"month": range(1, months + 1)}), how="cross", maintain_order="left_right"
+    )
+    found = each.select(decay_before(pl.col("month"))).collect()
+    return found.to_numpy().reshape(len(BASE_RATES), months)
 
 
 def _rates_of(artist_mldr: pl.LazyFrame | None) -> pl.LazyFrame:
     none = pl.LazyFrame(schema={"cm_artist_id": pl.Int64, "mldr": pl.Float64})
     return conform(none if artist_mldr is None else artist_mldr, ARTIST_MLDR, name="artist_mldr")
-
-
-def _day(day: date) -> int:
-    return (day - date(1970, 1, 1)).days

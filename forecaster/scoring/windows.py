@@ -1,6 +1,5 @@
 """Forecast months and the days that came after: which months are complete, and their streams."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -9,15 +8,13 @@ import polars as pl
 from forecaster.errors import NoForecastError, SchemaMismatchError
 from forecaster.frames.arrays import np, npt
 from forecaster.frames.schemas import DAY, ID, NUMBER, Kind, check, conform
+from forecaster.model.calibrated.records import totals
 from forecaster.model.parameters import DAYS_PER_MONTH, HORIZON_MAX
 from forecaster.tables import ACTUALS, STREAMS
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-
-LARGEST = sys.float_info.max
-"""Sums of finite streams may be too large for a float. They stop here, as the model's do."""
 
 FORECASTER = "forecaster"
 """Name of the model under evaluation, among the baselines."""
@@ -97,10 +94,7 @@ class Days:
 
     def totals(self, first: Integers, end: Integers) -> Floats:
         """Sum the streams of the rows from `first` up to, but without, `end`."""
-        # Each sum is computed from its terms: differences of running sums would lose digits of small tracks.
-        with np.errstate(over="ignore", invalid="ignore"):
-            sums = np.add.reduceat(self.streams, np.stack([first, end], axis=1).ravel())[::2]
-        return np.where(end > first, sums, 0.0).clip(-LARGEST, LARGEST)
+        return totals(self.streams, first, end)
 
 
 def read_forecasts(forecasts: pl.LazyFrame, *days: pl.LazyFrame) -> tuple[pl.DataFrame, int]:

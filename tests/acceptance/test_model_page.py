@@ -18,7 +18,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "model.md").read_text()
 @pytest.fixture(scope="module")
 def shown() -> dict[str, str]:
     """The result of each step, by its name."""
-    table = PAGE.partition("## One track, by hand")[2]
+    table = PAGE.partition("\n## One track, by hand\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| ([^|]+?) \|[^|]*\| ([^|]+?) \|$", table, re.MULTILINE)
     return {name: result for name, result in rows if name != "step"}
 

@@ -22,9 +22,10 @@ from forecaster.run.session import run
 from forecaster.setup.load import load
 from forecaster.tables import CALIBRATIONS, FORECAST_TABLE, INTERVALS, STREAMS_TABLE
 from tests import sql
+from tests.calibrated_golden import CUTOFFS, assert_golden, golden_at
 from tests.conftest import Cli
 from tests.forecasts import stored
-from tests.tables import DROP_DAY_KEY, GOLDEN, golden_mldr, golden_streams, initialise, load_golden, made_once
+from tests.tables import DROP_DAY_KEY, golden_mldr, golden_streams, initialise, load_golden, made_once
 
 STREAMS = golden_streams().filter(pl.col("cm_track_id") <= 21)
 D: date = STREAMS["date"].max()  # type: ignore[assignment]
@@ -56,18 +57,14 @@ def test_is_that_of_the_frames(
     assert of_tables(catalogue) == calibrate_frames(STREAMS.lazy(), now.lazy())
 
 
-@pytest.mark.parametrize("cutoff", [date(2022, 7, 1), date(2022, 10, 1), date(2023, 1, 1)])
+@pytest.mark.parametrize("cutoff", CUTOFFS)
 def test_the_golden_forecasts(embedded_database: Dsn, cutoff: date) -> None:
     load_golden(embedded_database)
     as_of = cutoff - timedelta(1)
     of_tables(embedded_database, as_of=as_of, origins=0)
     parameters = Parameters(as_of=as_of)
     run(Database(embedded_database), RunConfig(model="calibrated", parameters=parameters))
-    expected = pl.read_parquet(GOLDEN / "calibrated_forecasts.parquet").filter(cutoff=cutoff)
-    found = stored(embedded_database).join(expected, on=["cm_track_id", "month"], validate="1:1")
-    assert len(found) == len(stored(embedded_database)) > 24 * 200
-    off = found["forecasted_value"] - found["forecasted_value_right"]
-    assert (off.abs() <= 0.5 + 1e-9 * found["forecasted_value"]).all()
+    assert_golden(stored(embedded_database), golden_at(cutoff))
 
 
 def test_later_days_have_no_influence(catalogue: Dsn) -> None:

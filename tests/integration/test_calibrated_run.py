@@ -4,7 +4,6 @@ import math
 import pickle
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -21,7 +20,6 @@ from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database
-from forecaster.run.calibrations import write_file
 from forecaster.run.config import ModelName, RunConfig
 from forecaster.run.engines.dask import Dask
 from forecaster.run.session import run
@@ -148,14 +146,13 @@ def test_what_it_was_made_with_is_kept(catalogue: Dsn) -> None:
     assert (asked["model"], asked["calibration"], asked["level"]) == ("calibrated", one.id, 7)
 
 
-def test_the_newest_one_as_of_the_day_or_the_one_that_is_named(catalogue: Dsn, tmp_path: Path) -> None:
+def test_the_newest_one_as_of_the_day_or_the_one_that_is_given(catalogue: Dsn) -> None:
     older, newer = (store(catalogue, calibration(D - timedelta(days))) for days in (30, 10))
-    file = tmp_path / "one.json"
-    write_file(calibration(D - timedelta(20)), file)
+    not_stored = calibration(D - timedelta(20))
     for config, made_with in (
         (CALIBRATED, newer.id),
         (RunConfig(model="calibrated", calibration=older.id), older.id),
-        (RunConfig(model="calibrated", calibration=f"{file}"), calibration(D - timedelta(20)).id),
+        (RunConfig(model="calibrated", calibration=not_stored), not_stored.id),
         (
             RunConfig(model="calibrated", parameters=Parameters(as_of=D - timedelta(11))),
             older.id,

@@ -65,6 +65,7 @@ def test_what_is_counted_is_of_all_chunks(embedded_database: Dsn, monkeypatch: p
     sql.run(dsn, f"INSERT INTO {STREAMS} ({ROW}) {twice}")
     sql.run(dsn, f"INSERT INTO {FORECAST} (cm_track_id, month, forecasted_value) VALUES (4, 1, 1)")
     monkeypatch.setattr(run_module, "BATCH", 1)
+    monkeypatch.setattr(run_module, "_IN_FEW", 4)
     history, chunks = Source.history, list[list[int]]()
 
     def noted(source: Source, track_ids: pl.Series) -> History:

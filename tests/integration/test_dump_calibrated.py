@@ -9,14 +9,14 @@ import polars as pl
 import pytest
 
 from forecaster.model.calibrated.uncertainty import PRODUCTION_WIDENED
-from forecaster.model.parameters import Parameters
 from forecaster.postgres.calibrations import store_calibration
 from forecaster.postgres.connection import connect
+from forecaster.postgres.diagnosis import Diagnosis, diagnose
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import read_tables
-from forecaster.run.config import ModelName
+from forecaster.run.config import ModelName, RunConfig
 from forecaster.setup.load import load
-from forecaster.views.track import Diagnosis, Making, diagnose
+from forecaster.views.track import told
 from tests import sql
 from tests.calibrations import RATES, calibration
 from tests.conftest import Cli
@@ -50,7 +50,7 @@ def keep(dsn: Dsn, *, weight: float = 1.0, level: int = 7) -> None:
 
 
 def dumped(dsn: Dsn, model: ModelName, track: int = 11) -> Diagnosis:
-    return diagnose(dsn, "public", Making(Parameters(), model), track)
+    return diagnose(dsn, "public", RunConfig(model=model), track)
 
 
 def decays(rates: tuple[float, ...], month: int) -> list[float]:
@@ -84,7 +84,7 @@ def test_each_number_of_the_calibrated_model(catalogue: Dsn) -> None:
     assert isinstance(level, float)
     group = 2  # over two years old
     rates = tuple(of_groups[group] for of_groups in RATES.rates)
-    text = str(found)
+    text = told(found)
     assert max(map(len, text.splitlines())) <= 80
     assert numbers(next(line for line in text.splitlines() if "level, streams" in line))[0] == pytest.approx(
         level
@@ -104,7 +104,7 @@ def test_each_number_of_the_calibrated_model(catalogue: Dsn) -> None:
 def test_a_blend_shows_both_models_and_how_they_are_joined(catalogue: Dsn) -> None:
     keep(catalogue, weight=0.25)
     found, production = dumped(catalogue, "auto"), dumped(catalogue, "production")
-    text = str(found)
+    text = told(found)
     assert "MLDR of the artist" in text
     assert max(map(len, text.splitlines())) <= 80
     level = float(found.track["level"])
@@ -138,4 +138,4 @@ def test_intervals_are_in_the_file_with_either_model(catalogue: Dsn, called: Cli
 
 def test_tables_of_calibrations_are_not_needed(catalogue: Dsn) -> None:
     sql.run(catalogue, "DROP TABLE backtest_forecast_calibration")
-    assert "ranges of other catalogues" in str(dumped(catalogue, "production"))
+    assert "ranges of other catalogues" in told(dumped(catalogue, "production"))

@@ -30,13 +30,22 @@ NEAR, FAR = float("inf"), -1.0  # seconds of a short statement from which on a s
 LIMIT = "forecaster.postgres.connection._FAR"
 
 
-@pytest.mark.parametrize(("limit", "sizes", "copies"), [(NEAR, [50] * 5, 5), (FAR, [200, 50], 0)])
+@pytest.mark.parametrize(
+    ("limit", "batch", "sizes", "copies"),
+    [(NEAR, 50, [50] * 5, 5), (FAR, 50, [250], 0), (FAR, 25, [100, 100, 50], 0)],
+)
 def test_batches_are_larger(
-    embedded_database: Dsn, limit: float, sizes: list[int], copies: int, monkeypatch: pytest.MonkeyPatch
+    embedded_database: Dsn,
+    limit: float,
+    batch: int,
+    sizes: list[int],
+    copies: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """One if that is enough for the whole run; fewer tracks where several batches are in memory."""
     monkeypatch.setattr(LIMIT, limit)
     load_golden(embedded_database)
-    monkeypatch.setattr("forecaster.postgres.tracks.BATCH", 50)
+    monkeypatch.setattr("forecaster.postgres.tracks.BATCH", batch)
     read: list[int] = []
     history = Source.history
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect
+from forecaster.postgres.diagnosis import diagnose
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import store_forecasts
 from forecaster.postgres.rows import fit
@@ -17,7 +17,6 @@ from forecaster.run.session import run
 from forecaster.setup.init import initialise
 from forecaster.setup.load import load
 from forecaster.tables import ALL_TABLES, FORECAST_TABLE
-from forecaster.views.track import Making, diagnose
 from tests import sql
 from tests.conftest import Cli
 from tests.names import NAMES, quoted
@@ -45,7 +44,7 @@ def test_schemas(kept: Dsn) -> None:
         assert initialise(kept, name).created == []
         assert load(kept, name, streams=FEW, mldr=golden_mldr()).streams == len(FEW)
         assert run(Database(kept, name)).rows == 48
-        assert diagnose(kept, name, Making(Parameters()), 2).track["cm_track_id"] == 2
+        assert diagnose(kept, name, RunConfig(), 2).track["cm_track_id"] == 2
         assert run(Database(kept, name), RunConfig(ids=(2,), replace=True)).rows == 24
         target = f"{quoted(name)}.{FORECAST_TABLE}"
         assert sql.rows(kept, f"SELECT count(*) FROM {target}") == [(48,)]

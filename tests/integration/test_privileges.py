@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from forecaster.errors import DatabaseError
-from forecaster.model.parameters import Parameters
 from forecaster.postgres.connection import connect
+from forecaster.postgres.diagnosis import diagnose
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.forecasts import store_forecasts
 from forecaster.postgres.pruning import prune
@@ -18,7 +18,6 @@ from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run
 from forecaster.setup.load import load
-from forecaster.views.track import Making, diagnose
 from tests import sql
 from tests.documents import fenced
 from tests.tables import golden_mldr, golden_streams, initialise
@@ -97,7 +96,7 @@ def test_to_look_takes_no_right_to_write(nightly: Dsn, database: Dsn) -> None:
             own = statement.replace("nightly", nightly.user).replace(" music ", f" {database.dbname} ")
             sql.run(database, own.replace(", INSERT", ""))
     assert run(Database(nightly), RunConfig(dry_run=True)).results == 10
-    assert diagnose(nightly, "public", Making(Parameters()), None).track["cm_track_id"] == 1
+    assert diagnose(nightly, "public", RunConfig(), None).track["cm_track_id"] == 1
     days = golden_streams().filter(pl.col("cm_track_id") == 50)
     with pytest.raises(DatabaseError, match=r"lacks rights .* INSERT on backtest_track_daily_training_data"):
         load(nightly, "public", streams=days, mldr=None)

@@ -249,7 +249,7 @@ def test_the_way_follows_order_number_and_index(
     enlarge(embedded_database, 1000, visible=visible)
     assert ways(embedded_database) == expected
     with read_by(embedded_database) as source:
-        most = 4 * BATCH if expected[8459] else BATCH
+        most = 8 * BATCH if expected[8459] else BATCH
         assert Forecasts().batch_size(8459, source, None, is_far=False) == most
         assert Forecasts().batch_size(85, source, None, is_far=False) == BATCH
 

@@ -1,6 +1,7 @@
 """The golden files of the calibrated model, computed by a scalar implementation of its page."""
 
 from datetime import date, timedelta
+from itertools import product
 from pathlib import Path
 
 import polars as pl
@@ -9,11 +10,10 @@ import pytest
 from forecaster import Calibration, build_forecasts, calibrate
 from forecaster.errors import InvalidOptionError
 from forecaster.model.calibrated.rates import GROUPS, LENGTHS
+from tests.calibrated_golden import CUTOFFS, FEW, NEAR, TRACKS, golden_at
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-CUTOFFS = [date(2022, 7, 1), date(2022, 10, 1), date(2023, 1, 1)]
 HORIZON = 24
-NEAR = 1e-9
 
 
 def golden(name: str) -> pl.LazyFrame:
@@ -22,6 +22,14 @@ def golden(name: str) -> pl.LazyFrame:
 
 def calibration(cutoff: date) -> Calibration:
     return calibrate(golden("tracks"), as_of=cutoff - timedelta(1), origins=0)
+
+
+def assert_near(forecasts: pl.DataFrame, expected: pl.DataFrame) -> None:
+    """Every row of the file, also of the tracks that are less than a month old, and no other."""
+    key = ("cm_track_id", "month")
+    assert forecasts.select(key).equals(expected.select(key))
+    values = expected["forecasted_value"].to_list()
+    assert forecasts["forecasted_value"].to_list() == pytest.approx(values, rel=NEAR)
 
 
 @pytest.mark.parametrize("cutoff", CUTOFFS)
@@ -34,18 +42,11 @@ def test_the_nine_rates_agree(cutoff: date) -> None:
 
 @pytest.mark.parametrize("cutoff", CUTOFFS)
 def test_the_forecasts_agree(cutoff: date) -> None:
-    expected = golden("calibrated_forecasts").filter(pl.col("cutoff") == cutoff).sort("cm_track_id", "month")
     model = calibration(cutoff)
     built = build_forecasts(golden("tracks"), golden("mldr"), model=model, horizon=HORIZON)
     forecasts, skipped = pl.collect_all([built.forecasts, built.skipped])
-    # The golden file has every track with a record, even those that are less than a month old.
-    assert set(skipped["reason"]) == {"too_young"}
-    wanted = expected.collect().join(skipped, on="cm_track_id", how="anti")
-    assert len(wanted) > HORIZON * 200
-    assert forecasts.select("cm_track_id", "month").equals(wanted.select("cm_track_id", "month"))
-    assert forecasts["forecasted_value"].to_list() == pytest.approx(
-        wanted["forecasted_value"].to_list(), rel=NEAR
-    )
+    assert set(skipped["reason"]) == {"no_days"}
+    assert_near(forecasts, golden_at(cutoff))
 
 
 def test_values_after_the_day_change_nothing() -> None:
@@ -89,7 +90,20 @@ def test_a_later_day_is_forecast_from_with_the_same_rates() -> None:
     assert shared["ratio"].to_list() == pytest.approx(expected_decay, rel=1e-9)
 
 
-@pytest.mark.parametrize(("size", "tracks"), [(1, 8), (7, 35), (100, 250)])
+@pytest.mark.parametrize(("cutoff", "size"), [*product(CUTOFFS, (7, 100)), (CUTOFFS[2], 1)])
+def test_the_forecasts_of_parts_agree(cutoff: date, size: int) -> None:
+    model, daily = calibration(cutoff), golden("tracks").collect()
+    if size == 1:
+        daily = daily.filter(pl.col("cm_track_id").is_in(FEW))
+    parts = [
+        build_forecasts(part.lazy(), golden("mldr"), model=model).forecasts.collect()
+        for _, part in daily.group_by((pl.col("cm_track_id").rank("dense") - 1) // size)
+    ]
+    assert len(parts) == -(-daily["cm_track_id"].n_unique() // size)
+    assert_near(pl.concat(parts).sort("cm_track_id", "month"), golden_at(cutoff, FEW if size == 1 else ()))
+
+
+@pytest.mark.parametrize(("size", "tracks"), [(1, 8), (7, 35), (100, TRACKS)])
 def test_however_the_tracks_are_cut_the_forecasts_are_the_same(size: int, tracks: int) -> None:
     model = calibration(CUTOFFS[2])
     daily = pl.read_parquet(GOLDEN / "tracks.parquet").sample(fraction=1, shuffle=True, seed=3)

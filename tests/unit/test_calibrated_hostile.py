@@ -137,7 +137,7 @@ def test_rows_that_are_no_records_change_nothing() -> None:
     clean, values, _ = calibrated(rows)
     model, with_junk, reasons = calibrated(rows + junk)
     assert (model, with_junk) == (clean, values)
-    assert reasons == {9: "too_young"}
+    assert reasons == {9: "no_days"}
 
 
 def test_values_beyond_all_bounds_stay_finite() -> None:

@@ -162,7 +162,7 @@ def test_the_first_reason_that_applies_is_given() -> None:
             (-math.inf, 5, False, False, "no_mldr"),
             (-0.1, 0, True, True, "too_young"),
             (0.1, -3, False, False, "too_young"),
-            (0.1, None, False, False, "too_young"),
+            (0.1, None, False, False, "no_days"),
             (0.1, 1, True, True, "negative_streams"),
             (0.1, 1, False, True, "several_artists"),
             (0.1, 1, False, False, None),

@@ -6,14 +6,7 @@ from datetime import date, timedelta
 from typing import Literal
 
 from forecaster.frames.arrays import np, npt
-from forecaster.model.calibrated.calibration import (
-    Calibration,
-    Choice,
-    ModelErrors,
-    RowsLoss,
-    Tried,
-    prior_errors,
-)
+from forecaster.model.calibrated.calibration import Calibration, Choice, ModelErrors, RowsLoss, Tried
 from forecaster.model.calibrated.fit import fit_row, loss
 from forecaster.model.calibrated.past import (
     CANDIDATES,
@@ -21,13 +14,15 @@ from forecaster.model.calibrated.past import (
     Candidate,
     Origin,
     PastSums,
+    Scores,
     decays_at,
     residual_quantiles,
     score,
+    scores,
 )
 from forecaster.model.calibrated.rates import FEWEST_TRACKS, GROUPS, LENGTHS, Rates
 from forecaster.model.calibrated.rows import SHIPPED_ROWS, Rows
-from forecaster.model.calibrated.uncertainty import Errors, OwnErrors
+from forecaster.model.calibrated.uncertainty import Errors, OwnErrors, prior_errors
 from forecaster.model.features import WEEK
 from forecaster.model.parameters import DAYS_PER_MONTH, LEVELS
 
@@ -50,7 +45,6 @@ def calibration_from(sums: PastSums, /, *, as_of: date, rows: RowsAsked = "auto"
     """Make the calibration of a catalogue from the sums over all its tracks."""
     origins = usable(sums)
     used, rows_loss = _rows(origins, rows)
-    decays = decays_at(origins, used)
     return Calibration(
         as_of=as_of,
         tracks=sums.tracks,
@@ -59,7 +53,7 @@ def calibration_from(sums: PastSums, /, *, as_of: date, rows: RowsAsked = "auto"
         rows=used,
         rows_loss=rows_loss,
         origins=tuple(as_of - timedelta(DAYS_PER_MONTH * origin.back) for origin in origins),
-        errors=tuple(_errors(origins, decays, candidate) for candidate in CANDIDATES) if origins else (),
+        errors=_errors(origins, decays_at(origins, used)) if origins else (),
         choice=_choice(origins),
     )
 
@@ -71,11 +65,11 @@ def usable(sums: PastSums, /) -> list[Origin]:
     """
     now = _lengths_known(sums.now.rates())
     origins = (
-        Origin(back, of_origin.rates.rates(), of_origin.bins)
+        Origin(back, of_origin.rates.rates(), of_origin.bins.cumsum(axis=-1))
         for back, of_origin in enumerate(sums.origins, start=1)
     )
     return [
-        origin for origin in origins if _lengths_known(origin.rates) >= max(now, 1) and origin.bins[0].any()
+        origin for origin in origins if _lengths_known(origin.rates) >= max(now, 1) and origin.below[0].any()
     ]
 
 
@@ -91,20 +85,32 @@ def independent(origins: Sequence[Origin], /, *, months: int) -> float:
     return (origins[-1].back - origins[0].back) / months + 1
 
 
-def _errors(origins: Sequence[Origin], decays: Sequence[Floats], candidate: Candidate) -> ModelErrors:
-    scores = [score(o, candidate, decay) for o, decay in zip(origins, decays, strict=True)]
-    own = []
-    for month in range(1, MONTHS + 1):
-        those = [i for i, origin in enumerate(origins) if origin.back >= month]
-        if not those:
-            continue
-        number, q80, q95 = residual_quantiles(
-            [origins[i] for i in those], candidate, [decays[i] for i in those], month
+def _errors(origins: Sequence[Origin], decays: Sequence[Floats]) -> tuple[ModelErrors, ...]:
+    """Return the error figures of each of `CANDIDATES`."""
+    scored = [scores(o, decay) for o, decay in zip(origins, decays, strict=True)]
+    residuals = np.stack(residual_quantiles(origins, decays), axis=-1)
+    return tuple(
+        _model_errors(origins, candidate, of_candidate, of_months.tolist())
+        for candidate, of_candidate, of_months in zip(
+            CANDIDATES, zip(*scored, strict=True), residuals, strict=True
         )
+    )
+
+
+def _model_errors(
+    origins: Sequence[Origin],
+    candidate: Candidate,
+    scored: Sequence[Scores],
+    residuals: Sequence[Sequence[float]],
+) -> ModelErrors:
+    """Return the error figures of one model, from its scores by origin and its residuals by month."""
+    own = []
+    for month, (number, q80, q95) in enumerate(residuals, start=1):
         if not number:
             continue
-        one = [_log_ratio(scores[i].actual[month - 1], scores[i].forecast[month - 1]) for i in those]
-        all_ = [_log_ratio(scores[i].actual[:month].sum(), scores[i].forecast[:month].sum()) for i in those]
+        those = [i for i, origin in enumerate(origins) if origin.back >= month]
+        one = [_log_ratio(scored[i].actual[month - 1], scored[i].forecast[month - 1]) for i in those]
+        all_ = [_log_ratio(scored[i].actual[:month].sum(), scored[i].forecast[:month].sum()) for i in those]
         own.append(
             OwnErrors(
                 month,
@@ -112,7 +118,7 @@ def _errors(origins: Sequence[Origin], decays: Sequence[Floats], candidate: Cand
                 independent([origins[i] for i in those], months=month),
                 _root_mean_square(one),
                 _root_mean_square(all_),
-                number,
+                int(number),
                 q80,
                 q95,
             )
@@ -140,10 +146,15 @@ def _choice(origins: Sequence[Origin]) -> Choice:
     origins = [origin for origin in origins if _lengths_known(origin.rates) == len(LENGTHS)]
     if len(origins) < FEWEST_ORIGINS:
         return Choice()
-    decays = decays_at(origins, SHIPPED_ROWS)
-    tried = tuple(_tried(origins, decays, candidate) for candidate in CANDIDATES)
-    none = [np.zeros((len(GROUPS), MONTHS))] * len(origins)
-    flat = tuple(_tried(origins, none, Candidate(1.0, level)).loss for level in LEVELS)
+    scored = _scored(origins, SHIPPED_ROWS)
+    tried = tuple(
+        _tried(candidate, _wapes(of_one)) for candidate, of_one in zip(CANDIDATES, scored, strict=True)
+    )
+    none = np.zeros((len(GROUPS), MONTHS))
+    flat = tuple(
+        _tried(still, _wapes([score(origin, still, none) for origin in origins])).loss
+        for still in (Candidate(1.0, level) for level in LEVELS)
+    )
     best = min(tried, key=_preferred)
     if best.loss is None:
         return Choice(tried=tried, flat=flat)
@@ -156,8 +167,7 @@ def _preferred(one: Tried) -> tuple[float, float, int]:
     return loss, abs(one.weight - 0.5), one.level
 
 
-def _tried(origins: Sequence[Origin], decays: Sequence[Floats], candidate: Candidate) -> Tried:
-    wapes = _wapes(origins, decays, candidate)
+def _tried(candidate: Candidate, wapes: Sequence[float]) -> Tried:
     if not wapes:
         return Tried(candidate.weight, candidate.level, None, None, None)
     # Each origin counts the same: in a mean, the few with large errors would decide.
@@ -165,10 +175,21 @@ def _tried(origins: Sequence[Origin], decays: Sequence[Floats], candidate: Candi
     return Tried(candidate.weight, candidate.level, typical, math.fsum(wapes) / len(wapes), max(wapes))
 
 
-def _wapes(origins: Sequence[Origin], decays: Sequence[Floats], candidate: Candidate) -> list[float]:
+def _scored(origins: Sequence[Origin], rows: Rows) -> list[tuple[Scores, ...]]:
+    """Return the scores at each origin, for each of `CANDIDATES`."""
+    each = [scores(o, decay) for o, decay in zip(origins, decays_at(origins, rows), strict=True)]
+    return [*zip(*each, strict=True)]
+
+
+def _wapes(scored: Sequence[Scores]) -> list[float]:
     """Return the WAPE of each origin with streams."""
-    wapes = (score(o, candidate, decay).wape for o, decay in zip(origins, decays, strict=True))
-    return [wape for wape in wapes if math.isfinite(wape)]
+    return [wape for wape in (of_origin.wape for of_origin in scored) if math.isfinite(wape)]
+
+
+def _alone(origins: Sequence[Origin], rows: Rows) -> list[float]:
+    """Return the WAPE of the calibrated model from the last 7 days, at each origin with streams."""
+    at = CANDIDATES.index(Candidate(1.0, WEEK))
+    return _wapes(_scored(origins, rows)[at]) if origins else []
 
 
 def _rows(origins: Sequence[Origin], asked: RowsAsked) -> tuple[Rows, RowsLoss]:
@@ -182,7 +203,7 @@ def _rows(origins: Sequence[Origin], asked: RowsAsked) -> tuple[Rows, RowsLoss]:
     if asked == "shipped" or not (can_fit or (asked == "fitted" and origins)):
         return SHIPPED_ROWS, RowsLoss(asked)
     fitted = _with_fitted(earlier)
-    before, after = (_loss_of(later, rows) for rows in (SHIPPED_ROWS, fitted))
+    before, after = (loss(_alone(later, rows)) for rows in (SHIPPED_ROWS, fitted))
     # In the loss the worst origin counts most. It has to be better at a typical one, too.
     is_better = before is not None and after is not None and after < before and _typical(later, fitted) < 1
     rows = _with_fitted(origins) if is_better or asked == "fitted" else SHIPPED_ROWS
@@ -199,15 +220,9 @@ def _with_fitted(origins: Sequence[Origin]) -> Rows:
 
 def _typical(origins: Sequence[Origin], rows: Rows) -> float:
     """Return the geometric mean over origins of WAPE / WAPE with the shipped rows."""
-    of_rows, shipped = (
-        _wapes(origins, decays_at(origins, those), Candidate(1.0, WEEK)) for those in (rows, SHIPPED_ROWS)
-    )
+    of_rows, shipped = (_alone(origins, those) for those in (rows, SHIPPED_ROWS))
     return _geometric_mean(of_rows) / _geometric_mean(shipped)
 
 
 def _geometric_mean(wapes: Sequence[float]) -> float:
     return math.exp(math.fsum(math.log(max(wape, _TINY)) for wape in wapes) / len(wapes))
-
-
-def _loss_of(origins: Sequence[Origin], rows: Rows) -> float | None:
-    return loss(_wapes(origins, decays_at(origins, rows), Candidate(1.0, WEEK)))

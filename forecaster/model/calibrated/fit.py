@@ -1,11 +1,10 @@
 """Fit a row to a catalogue's own past: random local search, all trial rows of a step at once."""
 
 from collections.abc import Sequence
-from itertools import product
 
 from forecaster.frames.arrays import np, npt
 from forecaster.model.calibrated.past import CANDIDATES, MONTHS, Candidate, Origin, errors_at
-from forecaster.model.calibrated.rates import GROUPS, Rates
+from forecaster.model.calibrated.rates import Rates
 from forecaster.model.calibrated.rows import MIDDLE, SHIPPED, Row
 
 Floats = npt.NDArray[np.float64]
@@ -53,13 +52,12 @@ def losses_of(rows: Floats, origins: Sequence[Origin], /) -> Floats:
     alone = CANDIDATES.index(Candidate(1.0, 7))
     wapes = []
     for origin in origins:
-        decays = decays_of(rows, origin.rates)
-        error, actual = np.zeros(len(rows)), 0.0
-        for group, month in product(range(len(GROUPS)), range(origin.months)):
-            errors, streams, _ = errors_at(origin.bins[:, alone, month, group], decays[:, group, month])
-            error += errors
-            actual += streams
-        if actual > 0:
+        decays = decays_of(rows, origin.rates)[:, :, : origin.months]
+        below = origin.below[:, alone, : origin.months].swapaxes(1, 2)
+        errors, streams, _ = errors_at(below[:, None], decays)
+        # Along the first axis sums are made one after the other, whatever the number of rows.
+        error, actual = (of.reshape(len(rows), -1).T.sum(axis=0) for of in (errors, streams))
+        if len(rows) and actual[0] > 0:
             wapes.append(error / actual)
     if not wapes:
         return np.zeros(len(rows))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from forecaster.model.calibrated.uncertainty import Errors
     from forecaster.model.eligibility import Reason
 
+_NEEDLESS = ("no_mldr", "too_young")
+
 
 @dataclass(frozen=True)
 class Model:
@@ -45,11 +47,6 @@ class Model:
     def using(self, level: int | None) -> "Model":
         """Return the same model with another level."""
         return replace(self, level=level) if level else self
-
-    @property
-    def reasons(self) -> "Mapping[str, Reason]":
-        """Why a track gets no forecast: only the production model alone needs an MLDR."""
-        return REASONS if self.weight == 0 else {k: v for k, v in REASONS.items() if k != "no_mldr"}
 
     @property
     def needs_mldr(self) -> bool:
@@ -116,10 +113,16 @@ class Model:
         features = track_features(records, facts, age_from=parameters.age_from, as_of=parameters.as_of)
         tracks = (
             checkpoint("features", with_level(features, records, level=self.level))
-            .with_columns(reason=first_reason(self.reasons))
+            .with_columns(pl.col("months_since_release").clip(lower_bound=0))  # as young as a track can be
+            .with_columns(reason=first_reason(_reasons()))
             .sort("cm_track_id")
         )
         return checkpoint("fit", tracks)
+
+
+def _reasons() -> "Mapping[str, Reason]":
+    """Select the reasons of the calibrated model alone, which needs neither an MLDR nor a month of days."""
+    return {name: reason for name, reason in REASONS.items() if name not in _NEEDLESS}
 
 
 def age_group() -> pl.Expr:

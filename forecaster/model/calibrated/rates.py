@@ -70,15 +70,26 @@ class RateSums:
         A track with a negative week is not complete: it gets no forecast either.
         """
         sums = cls.none()
-        for i, length in enumerate(LENGTHS):
-            # NaN compares as false.
-            is_complete = (weeks[:, :length] >= 0).all(axis=1)
-            for g in range(len(GROUPS)):
-                these = weeks[is_complete & (group == g), :length].clip(max=_LARGEST)
-                whole = np.floor(these)
-                sums.whole[i, g, :length] = whole.astype(np.int64).sum(axis=0)
-                sums.rest[i, g, :length] = np.rint((these - whole) * 2**_BITS).astype(np.int64).sum(axis=0)
-                sums.complete[i, g] = len(these)
+        # NaN compares as false. Who has the weeks of a length has those of the shorter ones.
+        lengths = np.sum([(weeks[:, :length] >= 0).all(axis=1) for length in LENGTHS], axis=0)
+        kind = group * (len(LENGTHS) + 1) + lengths
+        kept = np.flatnonzero((group >= 0) & (lengths > 0))
+        kept = kept[np.argsort(kind[kept], kind="stable")]
+        kinds, starts = np.unique(kind[kept], return_index=True)
+        if not len(kinds):
+            return sums
+        these = np.nan_to_num(weeks[kept]).clip(0, _LARGEST)
+        whole = np.floor(these)
+        rest = np.rint((these - whole) * 2**_BITS)
+        parts = [np.add.reduceat(part.astype(np.int64), starts, axis=0) for part in (whole, rest)]
+        for of_kind, number, *of_parts in zip(
+            kinds, np.diff(np.append(starts, len(kept))), *parts, strict=True
+        ):
+            g, complete = divmod(int(of_kind), len(LENGTHS) + 1)
+            for i, length in enumerate(LENGTHS[:complete]):
+                sums.whole[i, g, :length] += of_parts[0][:length]
+                sums.rest[i, g, :length] += of_parts[1][:length]
+                sums.complete[i, g] += number
         return sums.carried()
 
     def __add__(self, other: "RateSums") -> "RateSums":

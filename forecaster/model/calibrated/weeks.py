@@ -37,9 +37,15 @@ def weekly_means(
     records = np.bincount(cell, minlength=tracks * weeks)
     with np.errstate(invalid="ignore", over="ignore"):
         sums = np.bincount(cell, weights=streams[is_in], minlength=tracks * weeks)
-        means = np.where(records >= FEWEST_DAYS, sums / np.maximum(records, 1), np.nan)
+    return means_of(sums, records).reshape(tracks, weeks)
+
+
+def means_of(sums: Floats | Integers, records: Integers, /) -> Floats:
+    """Compute the means of weeks from their sums and numbers of records; NaN where a week is missing."""
+    with np.errstate(invalid="ignore"):
+        means: Floats = np.where(records >= FEWEST_DAYS, sums / np.maximum(records, 1), np.nan)
     # A sum of finite streams may be too large for a float.
-    return means.clip(-np.finfo(np.float64).max, np.finfo(np.float64).max).reshape(tracks, weeks)
+    return means.clip(-np.finfo(np.float64).max, np.finfo(np.float64).max)
 
 
 def last_week(records: pl.Series, /) -> pl.Series:

@@ -10,8 +10,9 @@ import polars as pl
 
 from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.model.projection import project
+from forecaster.postgres.diagnosis import Diagnosis
 from forecaster.process.numbers import short
-from forecaster.views.track import Diagnosis
+from forecaster.views.track import headline
 
 HISTORY_WINDOWS = 36
 """Windows of 30 days of history in a chart, at most."""
@@ -182,7 +183,7 @@ def _bands(forecast: pl.DataFrame) -> pl.DataFrame:
 
 
 def _facts(diagnosis: Diagnosis, windows: int, most: float) -> tuple[str, ...]:
-    facts = [diagnosis.headline, *_model_facts(diagnosis)]
+    facts = [headline(diagnosis), *_model_facts(diagnosis)]
     if cut := _beyond(diagnosis, most):
         facts.append(cut)
     if not windows:

@@ -23,11 +23,11 @@ from forecaster.parquet.prepare import prepare_files
 from forecaster.parquet.session import Files, check
 from forecaster.parquet.sink import Sink
 from forecaster.run.batch import Batch, Done, Work
-from forecaster.run.calibrations import write_file
 from forecaster.run.config import RunConfig
 from forecaster.run.engines.local import Local
 from forecaster.run.report import Report
 from forecaster.run.session import run
+from tests.calibrated_golden import CASES, Case
 from tests.calibrations import calibration
 from tests.cluster import BUCKETS, TIMES, Cluster, kill_all, killing, run_over
 from tests.faults import LONG, SEED, end_of, started, until
@@ -55,9 +55,8 @@ class TestBuckets:
 
     def test_of_the_calibrated_model(self, cluster: Cluster, catalogue: Path, tmp_path: Path) -> None:
         """Also if a worker is killed; the workers have nothing of it but what was sent."""
-        file, one = tmp_path / "one.json", calibration(date(2023, 3, 1))
-        write_file(one, file)
-        config = RunConfig(model="calibrated", calibration=f"{file}")
+        one = calibration(date(2023, 3, 1))
+        config = RunConfig(model="calibrated", calibration=one)
         run(Files(str(catalogue), tmp_path / "alone"), config)
         where = Files(str(catalogue), tmp_path / "sink")
         with killing(cluster, random.Random(SEED)) as killed:
@@ -67,6 +66,12 @@ class TestBuckets:
         assert_frame_equal(in_sink(tmp_path / "sink"), expected(model=one, as_of=LAST_DAY))
         assert intervals_in_sink(tmp_path / "sink").equals(intervals_in_sink(tmp_path / "alone"))
         assert (report.model, check(where, config).failed) == ("calibrated", {})
+
+    @pytest.mark.parametrize("case", CASES, ids=str)
+    def test_the_golden_file(self, cluster: Cluster, tmp_path: Path, case: Case) -> None:
+        source, sink = write_catalogue(tmp_path / "catalogue"), tmp_path / "sink"
+        run_over(cluster.address, Files(str(source), sink, buckets=case.buckets), case.config)
+        case.check(in_sink(sink))
 
     def test_only_names_travel(self, catalogue: Path, tmp_path: Path) -> None:
         where, config = Files(str(catalogue), tmp_path / "sink"), RunConfig()

@@ -32,6 +32,7 @@ from forecaster.run.session import run
 from forecaster.setup.load import load
 from forecaster.tables import HISTORY
 from tests import sql, stale
+from tests.calibrated_golden import CASES, Case
 from tests.cluster import TIMES, Cluster, killing, run_over
 from tests.conftest import ServerNamed, new_database
 from tests.faults import (
@@ -97,6 +98,14 @@ class TestTables:
         assert report.skipped.sort("cm_track_id").equals(plain.skipped.sort("cm_track_id"))
         same = "month, forecasted_value, segment_used, time_used, cm_track_id, cm_artist_id, training_data_id"
         assert sql.rows(filled, f"(SELECT {same} FROM before) EXCEPT (SELECT {same} FROM {FORECAST})") == []
+
+    @pytest.mark.parametrize("case", CASES, ids=str)
+    def test_the_golden_file_of_the_calibrated_model(
+        self, cluster: Cluster, filled: Dsn, monkeypatch: pytest.MonkeyPatch, case: Case
+    ) -> None:
+        monkeypatch.setattr("forecaster.postgres.tracks.BATCH", case.size)
+        run_over(cluster.address, Database(filled), case.config)
+        case.check(stored(filled))
 
     @pytest.mark.parametrize(("cap", "chunks"), [(CONNECTIONS_AT_ONCE, 16), (2 * CONNECTIONS + 2, 2)])
     def test_connections_are_capped(

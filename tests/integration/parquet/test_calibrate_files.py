@@ -11,7 +11,6 @@ from forecaster import calibrate as calibrate_frames
 from forecaster.errors import BadFileError, CalibrationError
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.rates import LENGTHS
-from forecaster.parquet import calibrate as module
 from forecaster.parquet.calibrate import calibrate
 from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.prepare import prepare_files
@@ -25,6 +24,7 @@ from forecaster.run.session import run
 from forecaster.setup.load import load
 from forecaster.tables import FORECAST_TABLE, INTERVALS
 from tests import sql
+from tests.calibrated_golden import CUTOFFS, assert_golden, golden_at
 from tests.conftest import Cli
 from tests.parquet import OF, in_sink, intervals_in_sink, with_ids, write_catalogue
 from tests.tables import GOLDEN, golden_mldr, golden_streams, initialise
@@ -52,7 +52,7 @@ def of_files(source: Path, *, buckets: int | None = None, **asked: object) -> Ca
 def test_is_that_of_the_frames(
     source: Path, of_frames: Calibration, buckets: int, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BATCH", batch)
+    monkeypatch.setattr("forecaster.scoring.calibrating._AT_ONCE", batch)
     found = of_files(source, buckets=buckets)
     assert found.to_json() == of_frames.to_json()
     assert len(found.origins) > 10
@@ -92,7 +92,7 @@ def test_without_a_record(source: Path, tmp_path: Path) -> None:
             of_files(empty, as_of=as_of)
 
 
-@pytest.mark.parametrize("cutoff", [date(2022, 7, 1), date(2022, 10, 1), date(2023, 1, 1)])
+@pytest.mark.parametrize("cutoff", CUTOFFS)
 def test_the_golden_files(golden: Path, called: Cli, tmp_path: Path, cutoff: date) -> None:
     file, sink = tmp_path / "one.json", tmp_path / "sink"
     of_day = ("--source", f"{golden}", "--as-of", f"{cutoff - timedelta(1)}")
@@ -106,25 +106,18 @@ def test_the_golden_files(golden: Path, called: Cli, tmp_path: Path, cutoff: dat
     asked = ("--model", "calibrated", "--calibration", f"{file}", "--sink", f"{sink}")
     forecast = called("run", *of_day, *asked)
     assert forecast.returncode == 0, forecast.stderr
-    expected = pl.read_parquet(GOLDEN / "calibrated_forecasts.parquet").filter(cutoff=cutoff)
-    found = in_sink(sink).join(
-        expected.cast({"month": pl.Int16}), on=["cm_track_id", "month"], validate="1:1"
-    )
-    assert len(found) == len(in_sink(sink)) > 24 * 200
-    off = found["forecasted_value"] - found["forecasted_value_right"]
-    assert (off.abs() <= 0.5 + 1e-9 * found["forecasted_value"]).all()
+    assert_golden(in_sink(sink), golden_at(cutoff))
     middle = intervals_in_sink(sink).select("cm_track_id", "q50").explode("q50")["q50"].cast(pl.Float64)
-    assert middle.to_list() == pytest.approx(found["forecasted_value_right"].to_list(), rel=1e-7)  # real
+    values = golden_at(cutoff)["forecasted_value"].to_list()
+    assert middle.to_list() == pytest.approx(values, rel=1e-7)  # real
 
 
 def test_is_bit_for_bit_that_of_a_database(source: Path, embedded_database: Dsn, tmp_path: Path) -> None:
     initialise(embedded_database)
     load(embedded_database, "public", streams=STREAMS, mldr=golden_mldr())
-    file, sink = tmp_path / "one.json", tmp_path / "sink"
-    one = of_files(source, rows="shipped")
-    file.write_text(one.to_json(), "utf-8")
+    one, sink = of_files(source, rows="shipped"), tmp_path / "sink"
     for model in ("calibrated", "production"):
-        config = RunConfig(model=model, calibration=f"{file}", replace=True)
+        config = RunConfig(model=model, calibration=one, replace=True)
         run(Database(embedded_database), config)
         run(Files(f"{source}", sink), config)
         for ours, table in ((in_sink(sink), FORECAST_TABLE), (intervals_in_sink(sink), INTERVALS.name)):

@@ -16,7 +16,6 @@ from forecaster.model.calibrated.uncertainty import with_quantiles
 from forecaster.model.parameters import Parameters
 from forecaster.parquet.session import Files, check
 from forecaster.parquet.sink import Sink
-from forecaster.run.calibrations import write_file
 from forecaster.run.config import RunConfig
 from forecaster.tables import QUANTILES
 from tests.calibrations import calibration
@@ -30,12 +29,6 @@ D: date = STREAMS["date"].max()  # type: ignore[assignment]
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_catalogue(tmp_path_factory.mktemp("source") / "catalogue", STREAMS)
-
-
-def written(directory: Path, one: Calibration) -> str:
-    path = directory / "calibration.json"
-    write_file(one, path)
-    return f"{path}"
 
 
 def quantiles(one: Calibration, weight: float, level: int, **of_model: object) -> pl.DataFrame:
@@ -53,7 +46,7 @@ def test_are_the_same_however_many(source: Path, tmp_path: Path, buckets: int, b
     as_of = D - timedelta(back)
     one = calibration(D - timedelta(50))
     parameters = Parameters(as_of=as_of if back else None)
-    given: dict[str, Any] = {"calibration": written(tmp_path, one), "parameters": parameters}
+    given: dict[str, Any] = {"calibration": one, "parameters": parameters}
     report = forecast(source, tmp_path / "sink", buckets=buckets, model="calibrated", **given)
     assert_frame_equal(in_sink(tmp_path / "sink"), expected(STREAMS, golden_mldr(), model=one, as_of=as_of))
     bounds = quantiles(one, 1.0, 7, model=one, as_of=as_of)
@@ -64,7 +57,7 @@ def test_are_the_same_however_many(source: Path, tmp_path: Path, buckets: int, b
 
 
 def test_another_calibration_or_model_makes_them_anew(source: Path, tmp_path: Path) -> None:
-    config = RunConfig(model="calibrated", calibration=written(tmp_path, calibration(D - timedelta(3))))
+    config = RunConfig(model="calibrated", calibration=calibration(D - timedelta(3)))
     sink = tmp_path / "sink"
     forecast(source, sink, model="calibrated", calibration=config.calibration)
     files = Files(f"{source}", sink)
@@ -76,18 +69,18 @@ def test_another_calibration_or_model_makes_them_anew(source: Path, tmp_path: Pa
 
     [why] = check(files).failed.values()
     assert why == "made from other calibration, intervals, level, model, parameters, weight"
-    written(tmp_path, calibration(D - timedelta(2)))
-    assert [*check(files, config).failed.values()] == ["made from other calibration, intervals"]
-    assert forecast(source, sink, model="calibrated", calibration=config.calibration).left_alone == 0
+    newer = RunConfig(model="calibrated", calibration=calibration(D - timedelta(2)))
+    assert [*check(files, newer).failed.values()] == ["made from other calibration, intervals"]
+    assert forecast(source, sink, model="calibrated", calibration=newer.calibration).left_alone == 0
     assert intervals_in_sink(sink)["calibration"].unique().to_list() == [calibration(D - timedelta(2)).id]
-    assert check(files, config).failed == {}
+    assert check(files, newer).failed == {}
 
 
 def test_the_production_model_has_intervals_of_a_calibration(source: Path, tmp_path: Path) -> None:
     one = calibration(D)
     plain, sink = tmp_path / "plain", tmp_path / "sink"
     forecast(source, plain)
-    report = forecast(source, sink, calibration=written(tmp_path, one))
+    report = forecast(source, sink, calibration=one)
     assert report.to_dict()["intervals"] == one.id
     assert in_sink(sink).equals(in_sink(plain))
     assert_frame_equal(intervals_in_sink(sink), quantiles(one, 0.0, 30))
@@ -101,7 +94,7 @@ def test_the_production_model_from_the_last_week(source: Path, tmp_path: Path) -
 
 
 def test_without_intervals_none_are_left(source: Path, tmp_path: Path) -> None:
-    given: dict[str, Any] = {"model": "calibrated", "calibration": written(tmp_path, calibration(D))}
+    given: dict[str, Any] = {"model": "calibrated", "calibration": calibration(D)}
     plain, sink = tmp_path / "plain", tmp_path / "sink"
     forecast(source, plain)
     assert not (plain / "intervals").exists()  # the production model writes nothing else
@@ -117,7 +110,7 @@ def test_without_intervals_none_are_left(source: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fault", ["gone", "cut off", "one bit"])
 def test_spoilt_intervals_are_made_anew(source: Path, tmp_path: Path, fault: str) -> None:
-    given: dict[str, Any] = {"model": "calibrated", "calibration": written(tmp_path, calibration(D))}
+    given: dict[str, Any] = {"model": "calibrated", "calibration": calibration(D)}
     forecast(source, tmp_path / "sink", buckets=2, **given)
     before = intervals_in_sink(tmp_path / "sink")
     file = tmp_path / "sink" / "intervals" / "bucket=1" / "intervals.parquet"
@@ -135,7 +128,7 @@ def test_spoilt_intervals_are_made_anew(source: Path, tmp_path: Path, fault: str
 
 
 def test_intervals_of_no_bucket_are_stray(source: Path, tmp_path: Path) -> None:
-    given: dict[str, Any] = {"model": "calibrated", "calibration": written(tmp_path, calibration(D))}
+    given: dict[str, Any] = {"model": "calibrated", "calibration": calibration(D)}
     forecast(source, tmp_path / "sink", **given)
     stray = tmp_path / "sink" / "intervals" / "bucket=7" / "intervals.parquet"
     stray.parent.mkdir()
@@ -144,7 +137,7 @@ def test_intervals_of_no_bucket_are_stray(source: Path, tmp_path: Path) -> None:
 
 
 def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
-    one = written(tmp_path, calibration(D))
+    one = calibration(D)
     before = states(tmp_path)
     assert forecast(source, tmp_path / "sink", model="calibrated", calibration=one, dry_run=True).results > 0
     assert states(tmp_path) == before

@@ -1,0 +1,72 @@
+"""A calibration from a file: every command that takes one reads it, and names a file that it cannot use."""
+
+import json
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from forecaster.cli.calibration_file import write_file
+from forecaster.postgres.dsn import Dsn
+from forecaster.setup.load import load
+from forecaster.tables import INTERVALS
+from tests import sql
+from tests.calibrations import calibration
+from tests.conftest import Cli
+from tests.parquet import with_ids, write_catalogue
+from tests.tables import golden_mldr, golden_streams, initialise, made_once
+
+STREAMS = golden_streams().filter(pl.col("cm_track_id") <= 3)
+D: date = STREAMS["date"].max()  # type: ignore[assignment]
+ONE = calibration(D)
+NAMED = ("--model", "calibrated", "--calibration", "one.json")
+
+
+def test_commands_on_a_database(embedded_database: Dsn, called: Cli, tmp_path: Path) -> None:
+    def make(new: Dsn) -> None:
+        initialise(new)
+        load(new, "public", streams=STREAMS, mldr=golden_mldr())
+
+    made_once(embedded_database, "first_three", make)
+    write_file(ONE, tmp_path / "one.json")
+    env = {"DATABASE_URL": embedded_database.uri}
+    for command in (("run",), ("dump", "--track-id", "1"), ("plot", "--track-id", "1", "--out", "1.svg")):
+        ended = called(*command, *NAMED, env=env, cwd=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+    assert sql.rows(embedded_database, f"SELECT DISTINCT calibration FROM {INTERVALS.name}") == [(ONE.id,)]
+
+
+def test_commands_on_files(called: Cli, tmp_path: Path) -> None:
+    write_catalogue(tmp_path / "catalogue", with_ids(STREAMS))
+    write_file(ONE, tmp_path / "one.json")
+    where = ("--source", "catalogue", "--sink", "sink", *NAMED)
+    for command in (("run",), ("shard", "0/1"), ("shard", "--check")):
+        ended = called(*command, *where, cwd=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+    [manifest] = (json.loads(path.read_text()) for path in (tmp_path / "sink" / "manifests").rglob("*.json"))
+    assert manifest["asked"]["calibration"] == ONE.id
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "one.json cannot be read: No such file or directory"),
+        (b"\xff", "one.json is not a calibration: it is not text in UTF-8"),
+        (ONE.to_json().replace("0.11", "0.12").encode(), "one.json"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "shard"])
+def test_a_file_that_cannot_be_used(
+    called: Cli, tmp_path: Path, command: str, content: bytes | None, message: str
+) -> None:
+    write_catalogue(tmp_path / "catalogue", with_ids(STREAMS))
+    if content is not None:
+        (tmp_path / "one.json").write_bytes(content)
+    bucket = ("0/1",) if command == "shard" else ()
+    where = ("--source", "catalogue", "--sink", "sink", *NAMED, "--report", "report.json")
+    ended = called(command, *bucket, *where, cwd=tmp_path)
+    assert ended.returncode != 0
+    assert message in ended.stderr
+    assert message in json.loads((tmp_path / "report.json").read_text())["error"]
+    assert not (tmp_path / "sink").exists()
