@@ -43,6 +43,8 @@ def calibrate(
     cannot be used, `InvalidOptionError` for a secret that would be sent unencrypted, and what the engine
     raises.
     """
+    if workers is not None and not workers.is_encrypted:
+        BucketCatalogue(catalogue, None).refuse_secrets()
     with report.stages.stage("connect"):
         catalogue.check()
         number = catalogue.laid_out_in or buckets or catalogue.buckets()
@@ -53,8 +55,6 @@ def calibrate(
     if workers is None:
         sums = sum((past(bucket, report.stages) for bucket in every), PastSums.none())
     else:
-        if not workers.is_encrypted:
-            past.source.refuse_secrets()
         results = workers.results(InWorker(past), every)
         sums = added_up(((1, packed) for _, packed in results), report.stages)
     return calibrated(sums, asked, as_of, report.stages)

@@ -56,10 +56,16 @@ def past() -> Past:
 
 
 def one_by_one(past: Past, candidate: Candidate, months: int = BACK) -> pl.DataFrame:
-    """Forecast from the origin and add up the days that came after: track, month, forecast, actual."""
+    """Forecast from the origin and add up the days that came after: track, month, forecast, actual.
+
+    Of the tracks that all models forecast: the production model waits for 30 days.
+    """
     origin = AS_OF - timedelta(30 * BACK)
     model = calibrate(past.daily, as_of=origin, origins=0).using(candidate.level, weight=candidate.weight)
+    known = past.daily.filter(pl.col("date") <= origin)
+    of_all = build_forecasts(known, past.mldr, horizon=1).forecasts
     forecasts = build_forecasts(past.daily, past.mldr, model=model, horizon=months).forecasts
+    forecasts = forecasts.join(of_all, on="cm_track_id", how="semi")
     month = (pl.col("date") - origin).dt.total_days().sub(1).floordiv(30).add(1).alias("month")
     after = past.daily.filter(pl.col("date") > origin)
     actual = after.group_by("cm_track_id", month).agg(pl.len(), actual=pl.col("daily_streams").sum())

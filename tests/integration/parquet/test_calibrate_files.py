@@ -11,7 +11,6 @@ from forecaster import calibrate as calibrate_frames
 from forecaster.errors import BadFileError, CalibrationError
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.rates import LENGTHS
-from forecaster.parquet import calibrate as module
 from forecaster.parquet.calibrate import calibrate
 from forecaster.parquet.catalogue import find_catalogue
 from forecaster.parquet.prepare import prepare_files
@@ -53,7 +52,7 @@ def of_files(source: Path, *, buckets: int | None = None, **asked: object) -> Ca
 def test_is_that_of_the_frames(
     source: Path, of_frames: Calibration, buckets: int, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BATCH", batch)
+    monkeypatch.setattr("forecaster.scoring.calibrating._AT_ONCE", batch)
     found = of_files(source, buckets=buckets)
     assert found.to_json() == of_frames.to_json()
     assert len(found.origins) > 10
