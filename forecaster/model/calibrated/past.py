@@ -133,15 +133,20 @@ class PastSums:
         return cls(0, None, RateSums.none())
 
     def __add__(self, other: "PastSums") -> "PastSums":
-        return self._plus(other, operator.add)
+        return self._plus(other, other.origins, operator.add)
 
-    def __iadd__(self, other: "PastSums") -> "PastSums":  # noqa: PYI034 - another one takes what is large
-        """Add in place what is large. The result may share it with either."""
-        return self._plus(other, operator.iadd)
+    def take(self, other: "PastSums", origins: Iterable[OriginSums] | None = None) -> "PastSums":
+        """Add in place what is large: the result replaces both. `origins`: those of the other, one by one."""
+        return self._plus(other, other.origins if origins is None else origins, operator.iadd)
 
-    def _plus(self, other: "PastSums", add: Callable[[OriginSums, OriginSums], OriginSums]) -> "PastSums":
+    def _plus(
+        self,
+        other: "PastSums",
+        origins: Iterable[OriginSums],
+        add: Callable[[OriginSums, OriginSums], OriginSums],
+    ) -> "PastSums":
         days = [day for day in (self.first_day, other.first_day) if day is not None]
-        pairs = zip_longest(self.origins, other.origins)
+        pairs = zip_longest(self.origins, origins)
         return PastSums(
             self.tracks + other.tracks,
             min(days, default=None),
