@@ -16,6 +16,7 @@ Integers = npt.NDArray[np.int64]
 LARGEST = sys.float_info.max
 """Sums of finite streams may be too large for a float. They stop here, as the model's do."""
 
+_AT_ONCE = 50_000  # rows that stay in the cache
 _EXACT = 2.0**53  # floats are exact for whole numbers up to this
 
 
@@ -103,8 +104,9 @@ class KnownRecords:
 
         If not, each sum is computed from its terms: differences would lose digits of small tracks.
         """
-        largest = np.abs(self.streams).max(initial=0) * len(self.streams)
-        if largest >= _EXACT or (np.rint(self.streams) != self.streams).any():
+        largest = max(self.streams.max(initial=0), -self.streams.min(initial=0))
+        some = np.array_split(self.streams, 1 + len(self.streams) // _AT_ONCE)
+        if largest * len(self.streams) >= _EXACT or any((np.rint(part) != part).any() for part in some):
             return None
         running = np.zeros(len(self.streams) + 1)
         np.cumsum(self.streams, out=running[1:])
