@@ -6,8 +6,7 @@ from typing import Any
 import polars as pl
 
 from forecaster.model import build_tracks
-from forecaster.model.calibrated.calibration import prior_errors
-from forecaster.model.calibrated.uncertainty import QUANTILES, with_quantiles
+from forecaster.model.calibrated.uncertainty import QUANTILES, prior_errors, with_quantiles
 from forecaster.model.features import clean, last_streams, track_facts
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project

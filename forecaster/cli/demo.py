@@ -1,5 +1,6 @@
 """`forecaster demo`: try the program on a sample catalogue in an embedded server."""
 
+import math
 import shlex
 from datetime import date
 from pathlib import Path
@@ -16,6 +17,8 @@ from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
 from forecaster.run.report import Report
 from forecaster.run.session import run
+from forecaster.scoring import FORECASTER, Evaluation
+from forecaster.scoring.baselines import SPOKEN
 from forecaster.setup.demo import SCHEMA, fill, first_forecast
 from forecaster.views.backtest import BacktestConfig, backtest
 
@@ -46,10 +49,22 @@ def demo(tracks: int | None, data_dir: Path | None, out: Path | None, output: Ou
 
 
 def _score(dsn: Dsn, output: Output) -> None:
-    """Say how good the model is on the sample, as honestly as of any other catalogue."""
-    year = Parameters(horizon=12)
-    scored = backtest(BacktestConfig(dsn, SCHEMA, year, (_SCORED_FROM,), later_rates=True)).evaluation
-    output.say(f"\nHow good it is, of forecasts from the days before {_SCORED_FROM}:\n{told(scored)}")
+    """Say how good both models are on the sample, as honestly as of any other catalogue."""
+    config = BacktestConfig(
+        dsn, SCHEMA, Parameters(horizon=12), (_SCORED_FROM,), later_rates=True, model="calibrated"
+    )
+    scored = backtest(config).evaluation
+    question = f"How good are forecasts from the days before {_SCORED_FROM}, by the calibrated model?"
+    output.say(f"\n{question}\n{told(scored)}\n{_winner(scored)}")
+
+
+def _winner(scored: Evaluation) -> str:
+    """Say which of both models and the best baseline has the smallest error."""
+    wapes = dict(scored.overall.select("model", "wape").iter_rows())
+    names = {FORECASTER: "the calibrated model", "production": "the production model"}
+    names |= {scored.best_baseline: SPOKEN[scored.best_baseline]}
+    best = min(names, key=lambda name: math.inf if wapes[name] is None else wapes[name])
+    return f"On this sample, the best of these three is {names[best]}."
 
 
 def _next(where: str) -> str:
@@ -58,6 +73,7 @@ def _next(where: str) -> str:
 Next:
   forecaster run{where} --schema {SCHEMA}
   forecaster dump{where} --schema {SCHEMA} --track-id 7
+  forecaster calibrate{where} --schema {SCHEMA}
   forecaster report{where} --schema {SCHEMA} --out report.html
   forecaster evaluate{where} --schema {SCHEMA} --cutoff 2024-01-01 --later-rates
   forecaster init{where}

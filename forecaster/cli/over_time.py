@@ -25,12 +25,12 @@ class OverTime:
     """Their months, as `with_streams_since` returns them."""
 
     def __str__(self) -> str:
-        headings = ["run", "started", "as of", "MLDR", "total"]
+        headings = ["run", "started", *(["model"] if self._has_models else []), "as of", "MLDR", "total"]
         for month in self._shown:
             headings += [f"month {month}", *(["came", "error"] if month in self._over else [])]
         headings += ["skipped"] if self._was_skipped else []
         cells = [[*self._cells(row)] for row in self.rows.iter_rows(named=True)]
-        return "\n".join(Grid(headings, left={"skipped"}).lines(cells))
+        return "\n".join(Grid(headings, left={"model", "skipped"}).lines(cells))
 
     @cached_property
     def _by_month(self) -> Mapping[tuple[int, int], Mapping[str, Any]]:
@@ -51,12 +51,19 @@ class OverTime:
         return frozenset(self.months.drop_nulls("actual")["month"])
 
     @property
+    def _has_models(self) -> bool:
+        return self.rows["model"].n_unique() > 1
+
+    @property
     def _was_skipped(self) -> bool:
         return self.rows["skipped"].count() > 0
 
     def _cells(self, row: Mapping[str, Any]) -> Iterator[str]:
         run = row["run"]
-        yield from (f"{run}", f"{row['started_at']:%Y-%m-%d}", f"{row['as_of'] or '-'}")
+        yield from (f"{run}", f"{row['started_at']:%Y-%m-%d}")
+        if self._has_models:
+            yield row["model"]
+        yield f"{row['as_of'] or '-'}"
         yield "-" if row["mldr"] is None else f"{row['mldr']:.4g}"
         yield short(self._totals[run]) if run in self._totals else "-"
         for month in self._shown:

@@ -2,7 +2,7 @@
 
 from forecaster.cli.output import Output
 from forecaster.errors import WriteRefusedError
-from forecaster.process.numbers import change, counted, short
+from forecaster.process.numbers import change, counted, short, short_range
 from forecaster.run.plausible import Plausibility
 from forecaster.run.report import Report, stale_in_words
 
@@ -94,12 +94,17 @@ def fail_if_refused(report: Report, what: str, *, holder: str = "the table") -> 
 
 
 def _total(report: Report) -> dict[str, str]:
-    """Give the total of all stored forecasts, and its change; nothing where no history is kept."""
+    """Give the total of all stored forecasts, its range and change; nothing where no history is kept."""
     if report.total is None:
         return {}
     percent = change(report.total, report.total_before)
     against = f", {percent} against the run before" if percent else ""
-    return {f"{report.horizon}-month total": short(report.total) + against}
+    total = {f"{report.horizon}-month total": short(report.total) + against}
+    if report.total_range is None:
+        return total
+    calibrated = f"calibration {report.calibration}"
+    of = calibrated if report.calibration else "other catalogues; `calibrate` measures it here"
+    return total | {"80 % range": f"{short_range(*report.total_range)}, by {of}"}
 
 
 def fail_if_implausible(report: Report, plausibility: Plausibility) -> None:

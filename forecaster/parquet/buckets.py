@@ -174,7 +174,7 @@ class OneBucket:
     @property
     def has_intervals(self) -> bool:
         """Whether the bucket gets intervals."""
-        return self.sink.made_with.with_quantiles is not None
+        return self.sink.made_with.errors is not None
 
     def store(self, bucket: Bucket, computed: Computed, stages: "Stages", /) -> Done:
         """Write forecasts, skipped tracks, intervals; the manifest last. Each under a temporary name first.

@@ -9,9 +9,8 @@ import polars as pl
 
 from forecaster.errors import NoForecastError
 from forecaster.model import build_tracks, forecastable
-from forecaster.model.calibrated.calibration import prior_errors
 from forecaster.model.calibrated.forecast import Model
-from forecaster.model.calibrated.uncertainty import Errors
+from forecaster.model.calibrated.uncertainty import Errors, prior_errors, with_quantiles
 from forecaster.model.eligibility import REASONS
 from forecaster.model.features import WEEK, looks_ahead
 from forecaster.model.parameters import DAYS_PER_MONTH
@@ -20,10 +19,10 @@ from forecaster.model.segments import SEGMENT_STARTS, base_rate
 from forecaster.postgres.catalogue import Source, open_source
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.made_with import find_made_with
-from forecaster.run.calibrations import Quantiles
+from forecaster.postgres.uncalibrated import takes_no_calibration
 from forecaster.run.config import RunConfig
-from forecaster.run.made_with import PRODUCTION, MadeWith
-from forecaster.tables import CALIBRATED, FORECASTS, QUANTILES
+from forecaster.run.made_with import MadeWith
+from forecaster.tables import FORECASTS, QUANTILES
 
 _AT_ONCE = 500  # pending tracks read at once when searching for one that can be forecast
 
@@ -97,8 +96,7 @@ def diagnose(dsn: Dsn, schema: str, config: RunConfig, track_id: int | None) -> 
 
 def _found(source: Source, config: RunConfig) -> tuple[MadeWith, list[str]]:
     """Find what the forecast is made with, and warnings. Raises as `find_made_with` does."""
-    has_none = not CALIBRATED.keys() <= source.tables.columns.keys() - source.tables.unreadable
-    if config.model == PRODUCTION and config.calibration is None and has_none:
+    if takes_no_calibration(source, config):
         return MadeWith(config.parameters), []
     return find_made_with(source, config, to_store=False)
 
@@ -162,13 +160,12 @@ class _Reader:
     def _forecasts(self, track: pl.DataFrame) -> tuple[pl.DataFrame, Errors]:
         """Forecast the months with their quantiles, in whole streams; return the error figures, too."""
         made_with, horizon = self.made_with, self.made_with.parameters.horizon
-        ours = made_with.with_quantiles
-        quantiles = ours if isinstance(ours, Quantiles) else Quantiles(prior_errors(0.0), horizon)
+        errors = made_with.errors or prior_errors(0.0)
         whole = [FORECASTS.rounded_streams(), pl.col(QUANTILES).round()]
-        forecasts = quantiles(made_with.project(track.lazy())).with_columns(
+        forecasts = with_quantiles(made_with.project(track.lazy()), errors, horizon=horizon).with_columns(
             *(expression.cast(pl.Int64, strict=False) for expression in whole)
         )
-        return forecasts.collect(), quantiles.errors
+        return forecasts.collect(), errors
 
     def _production_decays(self, track: pl.DataFrame) -> list[float]:
         """Return ln(level / forecast) of the production model by month, if it has a part in the forecast."""

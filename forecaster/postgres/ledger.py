@@ -35,7 +35,10 @@ _REMOVED = """
     FROM {runs} r WHERE r.id = $1"""
 # The row of each run is found by the key. OFFSET keeps the planner from reading the whole history instead.
 _OF_TRACK = """
-    SELECT r.id AS run, r.started_at, h.as_of, h.last_date, h.mldr, h.reason AS skipped, h.months
+    SELECT r.id AS run, r.started_at, r.model,
+           coalesce(r.parameters #>> '{{parameters,calibration}}', r.parameters ->> 'intervals')
+               AS calibration,
+           h.as_of, h.last_date, h.mldr, h.reason AS skipped, h.months
     FROM {runs} r
     CROSS JOIN LATERAL (SELECT * FROM {history} h WHERE h.run_id = r.id AND h.cm_track_id = $1 OFFSET 0) h
     ORDER BY r.id DESC"""
@@ -59,11 +62,13 @@ _STATES = """
     LEFT JOIN {history} l ON l.run_id = n.looked_at AND l.cm_track_id = n.track
     WHERE n.after IS NOT NULL
     ORDER BY 1"""
+# Runs that recorded no level started from the last 30 days.
 _OF_STATE = """
     {row}.run_id AS run_{state}, {row}.as_of AS as_of_{state}, {row}.last_date AS last_date_{state},
     {row}.mldr AS mldr_{state}, {row}.months AS months_{state},
     nullif(r{row}.program, 'unknown') AS program_{state}, r{row}.model AS model_{state},
-    ((r{row}.parameters -> 'parameters') - ARRAY['as_of', 'horizon'])::text AS parameters_{state}"""
+    ('{{{{"level": 30}}}}' || (r{row}.parameters -> 'parameters') - ARRAY['as_of', 'horizon'])::text
+        AS parameters_{state}"""
 
 COMPLETE: tuple[str, ...] = ("done", "imported")
 """Outcomes of runs that ended as they should."""
@@ -113,7 +118,8 @@ class Ledger:
     def track(self, track_id: int) -> pl.DataFrame:
         """Read a track's rows of the history, newest first, at one lookup per run.
 
-        run, started_at, as_of, last_date, mldr, skipped (the reason; NULL for a forecast), months.
+        run, started_at, model, calibration (of the model or of the intervals; NULL without), as_of,
+        last_date, mldr, skipped (the reason; NULL for a forecast), months.
         """
         return self._query(_OF_TRACK, track_id)
 

@@ -1,4 +1,4 @@
-"""Find what a run in a database makes its forecasts with: the as-of day, the calibration, and intervals."""
+"""Find what a run in a database makes its forecasts with if there is a calibration: model and intervals."""
 
 from datetime import date
 
@@ -6,12 +6,10 @@ from forecaster.errors import CalibrationError
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.postgres.calibrations import check_calibrations, newest_calibration, read_calibration
 from forecaster.postgres.catalogue import Source
+from forecaster.postgres.uncalibrated import uncalibrated, why_no_intervals
 from forecaster.run.calibrations import made_with, stale
 from forecaster.run.config import RunConfig
 from forecaster.run.made_with import PRODUCTION, MadeWith
-from forecaster.tables import INTERVALS
-
-_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
 def find_made_with(
@@ -28,7 +26,7 @@ def find_made_with(
         as_of = as_of or source.last_day()
     calibration = _calibration(source, config, as_of)
     if calibration is None and config.model == PRODUCTION:
-        return MadeWith(config.parameters), []
+        return uncalibrated(source, config, to_store=to_store)
     if calibration is None:
         raise CalibrationError(
             f"model {config.model} needs a calibration, and there is none"
@@ -36,7 +34,7 @@ def find_made_with(
             hint="make one with `forecaster calibrate`, or omit --model",
         )
     wanted = config.intervals and not (to_store and config.dry_run)
-    why_not = _why_no_intervals(source) if wanted and to_store else []
+    why_not = why_no_intervals(source) if wanted and to_store else []
     return (
         made_with(calibration, config, as_of, intervals=wanted and not why_not),
         [*stale(calibration, as_of, config), *why_not],
@@ -51,19 +49,3 @@ def _calibration(source: Source, config: RunConfig, as_of: date | None) -> Calib
     if config.calibration is not None:
         return read_calibration(source.read, source.tables, config.calibration)
     return newest_calibration(source.read, source.tables, as_of)
-
-
-def _why_no_intervals(source: Source) -> list[str]:
-    """Say in a warning why intervals cannot be stored; nothing if they can."""
-    tables = source.tables
-    problems, fix = tables.problems_to_write(INTERVALS.name), "create it with `forecaster init`"
-    if INTERVALS.name in tables.columns and not problems:
-        literal = "'" + tables.name(INTERVALS.name).replace("'", "''") + "'"
-        rights = ", ".join(f"('{right}')" for right in _RIGHTS)
-        lacking = source.read(
-            f'SELECT w."right" FROM (VALUES {rights}) AS w ("right") '
-            f'WHERE NOT has_table_privilege({literal}, w."right")'
-        )["right"]
-        problems = [f"this user lacks {', '.join(lacking)} on {INTERVALS.name}"] if len(lacking) else []
-        fix = "grant these rights"
-    return [f"this run stores no intervals: {'; '.join(problems)}; {fix}"] if problems else []

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from forecaster.model.calibrated.calibration import Calibration, model_name, prior_errors
-from forecaster.model.calibrated.uncertainty import MEASURED, PRIOR_ORIGINS, Errors
+from forecaster.errors import CalibrationError
+from forecaster.model.calibrated.calibration import Calibration, model_name
+from forecaster.model.calibrated.uncertainty import MEASURED, PRIOR_ORIGINS, Errors, prior_errors
 from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.postgres.calibrations import (
     check_calibrations,
@@ -105,24 +106,28 @@ def stored_with(source: Source, forecasts: pl.DataFrame, /) -> StoredWith:
 def errors_of_runs(source: Source, runs: pl.Series, /) -> tuple[dict[int, Errors], list[str]]:
     """Find the error figures that the intervals of runs are from, by run; also return warnings.
 
-    Without those of runs that stored no intervals, or whose calibration is not in its table. Raises what
-    reading raises.
+    Without those of runs that stored no intervals, or whose calibration is not in its table. A run without a
+    calibration took those of other catalogues. Raises what reading raises.
     """
     tables = source.tables
-    if CALIBRATIONS.name not in tables.columns or CALIBRATIONS.name in tables.unreadable:
-        return {}, []
-    check_calibrations(source.read, tables)
-    among = f"r.id = ANY ({integer_array(runs)}) AND r.parameters ->> 'intervals' IS NOT NULL"
+    among = f"r.id = ANY ({integer_array(runs)}) AND jsonb_exists(r.parameters, 'intervals')"
     made = source.read(f"{_MADE_WITH.format(runs=tables.name(RUNS.name))} WHERE {among}")
-    read = dict(read_calibrations(source.read, tables, made["calibration"]))
+    read = dict(_calibrations(source, made["calibration"].drop_nulls()))
     stored = {id_: one for id_, one in read.items() if isinstance(one, Calibration)}
     errors = {
-        run: stored[id_].errors_of(weight or 0.0, level or DAYS_PER_MONTH)
+        run: stored[id_].errors_of(weight or 0.0, level or DAYS_PER_MONTH) if id_ else prior_errors(0.0)
         for run, _, weight, level, id_ in made.rows()
-        if id_ in stored
+        if id_ is None or id_ in stored
     }
     only = "of the intervals of its runs, only those that are still stored count"
     return errors, sorted(f"{read[id_]}; {only}" for id_ in read.keys() - stored.keys())
+
+
+def _calibrations(source: Source, ids: pl.Series) -> Iterator[tuple[str, Calibration | CalibrationError]]:
+    tables = source.tables
+    if len(ids) and CALIBRATIONS.name in tables.columns.keys() - tables.unreadable:
+        check_calibrations(source.read, tables)
+        yield from read_calibrations(source.read, tables, ids)
 
 
 def _weighed(forecasts: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:

@@ -38,14 +38,15 @@ from forecaster.postgres.runs import history_rows, kept_tracks
 from forecaster.postgres.session import DatabaseSession, Pending, Shared
 from forecaster.postgres.stored import describe_irregular, has_key, missing_key, stored_at
 from forecaster.postgres.tables import Tables
+from forecaster.postgres.uncalibrated import takes_no_calibration, uncalibrated
 from forecaster.process.signals import Cancel, both
 from forecaster.run.batch import Computed, Done, History, Work, done_of
 from forecaster.run.forecast import forecast, import_the_rest
-from forecaster.run.made_with import PRODUCTION, MadeWith
+from forecaster.run.made_with import MadeWith
 from forecaster.run.observe import by_end, observed
 from forecaster.run.report import TRACKS
 from forecaster.run.selection import limited, named
-from forecaster.tables import CALIBRATED, CALIBRATIONS, FORECAST_TABLE, INTERVALS, TO_FORECAST
+from forecaster.tables import FORECAST_TABLE, INTERVALS, TO_FORECAST
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -112,12 +113,12 @@ class Forecasts:
         """Find out, on the first attempt, what the forecasts are made with, and put it into the report."""
         if self.made_with is not None:
             return
-        if config.model == PRODUCTION and not _may_have_intervals(source, config):
-            self.made_with = MadeWith(config.parameters)
-            return
-        from forecaster.postgres.made_with import find_made_with  # noqa: PLC0415 - a plain run needs none of it
+        if takes_no_calibration(source, config):
+            self.made_with, warnings = uncalibrated(source, config)
+        else:
+            from forecaster.postgres.made_with import find_made_with  # noqa: PLC0415 - takes long
 
-        self.made_with, warnings = find_made_with(source, config)
+            self.made_with, warnings = find_made_with(source, config)
         report.warnings += warnings
         report.made_with(self.made_with)
 
@@ -223,18 +224,6 @@ class Forecasts:
                 f"tracks that get no new forecast and keep the stored one: {len(kept):,}, "
                 f"the first is {kept[0]}"
             )
-
-
-def _may_have_intervals(source: Source, config: "RunConfig") -> bool:
-    """Whether the production model can have intervals: if there is a calibration, and a table for them."""
-    tables = source.tables
-    if config.calibration is not None:
-        return config.intervals
-    if not config.intervals or config.dry_run:
-        return False
-    if not CALIBRATED.keys() <= tables.columns.keys() - tables.unreadable:
-        return False
-    return bool(source.read(f"SELECT EXISTS (SELECT FROM {tables.name(CALIBRATIONS.name)}) AS found").item())
 
 
 def _observe_known(stored: freshness.Stored, tracks: pl.Series, report: "Report") -> pl.Series:

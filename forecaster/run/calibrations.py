@@ -1,26 +1,11 @@
 """What a run makes its forecasts with if it has a calibration."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 
-import polars as pl
-
 from forecaster.model.calibrated.calibration import Calibration
-from forecaster.model.calibrated.uncertainty import Errors, with_quantiles
 from forecaster.run.config import RunConfig
 from forecaster.run.made_with import PRODUCTION, MadeWith
-
-
-@dataclass(frozen=True)
-class Quantiles:
-    """Adds the quantiles to forecasts that are not rounded."""
-
-    errors: Errors
-    horizon: int
-
-    def __call__(self, forecasts: pl.LazyFrame, /) -> pl.LazyFrame:
-        """Add them."""
-        return with_quantiles(forecasts, self.errors, horizon=self.horizon)
 
 
 def made_with(
@@ -32,12 +17,12 @@ def made_with(
     all that the production model takes from it. Raises `InvalidOptionError` for an as-of date before that of
     the calibration.
     """
-    parameters, horizon = config.parameters, config.parameters.horizon
+    parameters = config.parameters
     if config.model == PRODUCTION:
         errors = calibration.errors_of(0.0, parameters.level)
         return MadeWith(
             parameters,
-            with_quantiles=Quantiles(errors, horizon) if intervals else None,
+            errors=errors if intervals else None,
             calibration=calibration.id,
         )
     model = (calibration.chosen() if config.model == "auto" else calibration.using()).using(config.level_days)
@@ -45,7 +30,7 @@ def made_with(
         model.parameters(replace(parameters, as_of=parameters.as_of or as_of)),
         model,
         is_past=parameters.as_of is not None,
-        with_quantiles=Quantiles(model.errors, horizon) if intervals else None,
+        errors=model.errors if intervals else None,
         calibration=calibration.id,
     )
 

@@ -7,6 +7,7 @@ import polars as pl
 
 from forecaster.frames.collecting import collect
 from forecaster.model import build_tracks
+from forecaster.model.calibrated.uncertainty import Errors, with_quantiles
 from forecaster.model.parameters import DAYS_PER_MONTH, Parameters
 from forecaster.model.projection import project
 from forecaster.run.batch import History
@@ -14,7 +15,6 @@ from forecaster.run.stages import Stages
 from forecaster.tables import QUANTILES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import date
 
     from forecaster.model.calibrated.forecast import Model
@@ -34,10 +34,10 @@ class MadeWith:
     """With its calibration; None: the production model alone."""
     is_past: bool = False
     """Whether there may be days after the as-of date, which do not count."""
-    with_quantiles: "Callable[[pl.LazyFrame], pl.LazyFrame] | None" = None
-    """Adds `QUANTILES` to forecasts that are not rounded; None: no intervals."""
+    errors: Errors | None = None
+    """Error figures that intervals are made from; None: no intervals."""
     calibration: str | None = None
-    """Id of the calibration that the model or the error figures are from."""
+    """Id of the calibration that the model or the error figures are from; None: the figures of others."""
 
     @property
     def name(self) -> str:
@@ -76,7 +76,7 @@ class MadeWith:
     @property
     def asked(self) -> dict[str, object]:
         """What results depend on in addition to the parameters: nothing for the production model alone."""
-        return {**self.recorded, **({"intervals": self.calibration} if self.with_quantiles else {})}
+        return {**self.recorded, **({"intervals": self.calibration} if self.errors else {})}
 
     def tracks(self, history: History, stages: Stages, /) -> pl.LazyFrame:
         """Compute one row per track: everything that decides its forecast, or its reason for having none."""
@@ -96,7 +96,7 @@ class MadeWith:
     @property
     def exact(self) -> list[pl.Expr]:
         """What `intervals` need of forecasts in addition, which are rounded."""
-        return [pl.col("forecasted_value").alias(_EXACT)] if self.with_quantiles else []
+        return [pl.col("forecasted_value").alias(_EXACT)] if self.errors else []
 
     def intervals(self, rows: pl.DataFrame, /) -> pl.DataFrame:
         """Compute the intervals of forecasts with their `exact` value: one row per track, with lists.
@@ -104,11 +104,13 @@ class MadeWith:
         `rows`: whole tracks, ordered by track and month. Returns cm_track_id, and the columns `QUANTILES`. If
         there are none, an empty frame.
         """
-        if self.with_quantiles is None:
+        if self.errors is None:
             return pl.DataFrame()
         horizon = self.parameters.horizon
         exact = rows.lazy().with_columns(forecasted_value=pl.col(_EXACT))
-        bounds = collect(self.with_quantiles(exact).select(pl.col(QUANTILES).cast(pl.Float32)))
+        bounds = collect(
+            with_quantiles(exact, self.errors, horizon=horizon).select(pl.col(QUANTILES).cast(pl.Float32))
+        )
         # As many months for each track, in their order: no grouping is needed.
         lists = (bounds[name].reshape((-1, horizon)).arr.to_list() for name in QUANTILES)
         return pl.DataFrame([rows["cm_track_id"].gather_every(horizon), *lists])

@@ -17,6 +17,7 @@ from forecaster.run.plausible import CHECKS, Facts, Finding, Observed, Plausibil
 from forecaster.run.stages import Stages
 
 if TYPE_CHECKING:
+    from forecaster.model.calibrated.uncertainty import Errors
     from forecaster.model.parameters import Parameters
     from forecaster.run.config import RunConfig
     from forecaster.run.made_with import MadeWith
@@ -141,6 +142,10 @@ class Report:
     """The run before with the same horizon, in the history; None without one."""
     total_before: float | None = None
     """The total at the end of that run."""
+    errors: "Errors | None" = None
+    """Error figures of the forecasts, which their intervals are made from; None without intervals."""
+    calibration: str | None = None
+    """Id of the calibration that they are from; None if they are those of other catalogues."""
     warnings: list[str] = field(default_factory=list)
     """Problems of the tables or files, each with a way to solve it."""
     observed: Observed = field(default_factory=Observed)
@@ -174,12 +179,12 @@ class Report:
 
     def made_with(self, made_with: "MadeWith") -> None:
         """Copy what the forecasts are made with, if it is not the production model without intervals."""
-        self.model = made_with.name
+        self.model, self.errors, self.calibration = made_with.name, made_with.errors, made_with.calibration
         if made_with.recorded:
             # The as-of day as it was asked for: else each night's parameters would be others.
             parameters = as_json(replace(made_with.parameters, as_of=self.as_of))
             self.asked = {**self.asked, "parameters": parameters | made_with.recorded}
-        if made_with.with_quantiles:
+        if made_with.errors:
             self.asked = {**self.asked, "intervals": made_with.calibration}
 
     def add(self, done: Done, /) -> None:
@@ -281,7 +286,20 @@ class Report:
 
     def _total(self) -> dict[str, object]:
         before = {"run": self.run_before, "total": self.total_before}
-        return {"total": self.total, "before": before if self.run_before is not None else None}
+        low, high = self.total_range or (None, None)
+        return {
+            "total": self.total,
+            **({"total_low_80": low, "total_high_80": high} if self.errors else {}),
+            "before": before if self.run_before is not None else None,
+        }
+
+    @property
+    def total_range(self) -> tuple[float, float] | None:
+        """The 80 % interval of the total, in streams; None without intervals."""
+        if self.total is None or self.errors is None:
+            return None
+        factor = self.errors.total_factor(80, self.horizon)
+        return self.total / factor, self.total * factor
 
     def _counts(self) -> dict[str, int]:
         of_buckets = {"buckets_left_alone": self.left_alone, "buckets_failed": len(self.failed)}

@@ -253,7 +253,7 @@ def test_demo_twice(called: Cli, data_dir: Path, tmp_path: Path) -> None:
 
     # What it tells the user to try next.
     commands = re.findall(r"^  forecaster (.+)$", other.stdout.partition("Next:")[2], re.MULTILINE)
-    assert len(commands) == 6
+    assert len(commands) == 7
     for command in commands[:5]:
         result = called(*command.split(), cwd=tmp_path)
         assert result.returncode == 0, result.stderr

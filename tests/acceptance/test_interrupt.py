@@ -163,7 +163,7 @@ STAGES = {
     "waiting for another run": Stage(waiting_for_another_run, arguments=("--wait", "600")),
     "waiting for a source": Stage(waiting_for_a_source),
     "reading": Stage(reading),
-    "computing": Stage(computing, f"{HEAVY}\nforecaster.run.forecast.project = heavy"),
+    "computing": Stage(computing, f"{HEAVY}\nforecaster.run.made_with.project = heavy"),
     "waiting to write": Stage(waiting_to_write),
     "deaf": Stage(
         computing, f"{HEAVY}\nforecaster.postgres.tracks.fit_or_refuse = lambda *_, **__: heavy().collect()"

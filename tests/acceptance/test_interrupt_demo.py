@@ -33,7 +33,7 @@ class TestEmbeddedServer:
             assert_all_gone(process, signum, short_dir)
 
     def test_while_it_is_used(self, short_dir: Path) -> None:
-        with demo(short_dir, f"{HEAVY}\nforecaster.run.forecast.project = heavy") as process:
+        with demo(short_dir, f"{HEAVY}\nforecaster.run.made_with.project = heavy") as process:
             until(lambda: computes(process), process)
             assert_all_gone(process, signal.SIGINT, short_dir)
 

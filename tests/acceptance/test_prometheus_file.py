@@ -157,7 +157,7 @@ def test_a_run_that_is_ended_by_force(embedded_database: Dsn, tmp_path: Path) ->
     load_golden(embedded_database)
     file = tmp_path / "m.prom"
     by_force = "import forecaster.process.signals; forecaster.process.signals.GRACE = 0"
-    before = f"{HEAVY}\nforecaster.run.forecast.project = heavy\n{by_force}"
+    before = f"{HEAVY}\nforecaster.run.made_with.project = heavy\n{by_force}"
     with started(embedded_database, "--metrics", str(file), before=before) as process:
         computes(process)
         process.send_signal(signal.SIGINT)

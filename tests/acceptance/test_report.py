@@ -41,6 +41,7 @@ def test_everything_is_in_the_report(called: Cli, embedded_database: Dsn, tmp_pa
         "age_from": "first-date",
         "as_of": "2025-06-01",
         "influence": None,
+        "level": 30,
     }
     counts = report["counts"]
     assert counts["pending"] == 250

@@ -118,6 +118,23 @@ def test_totals_are_of_the_months_that_both_runs_have(nights: Nights) -> None:
     assert causes(found) == {"streams": [1], "unchanged": [2, 3, 4, 5, 6]}
 
 
+def test_a_run_that_recorded_no_level_started_from_30_days(nights: Nights) -> None:
+    """As runs did before there was a choice; else each difference would be one of parameters."""
+    sql.run(nights.dsn, f"UPDATE {RUNS} SET parameters = parameters #- '{{parameters,level}}'")
+    nights.night()
+    assert causes(compared(nights.dsn, "public")) == {"unchanged": [*SIX]}
+    sql.run(
+        nights.dsn,
+        f"UPDATE {RUNS} SET parameters = jsonb_set(parameters, '{{parameters,level}}', '7') WHERE id = 1",
+    )
+    sql.run(
+        nights.dsn, f"UPDATE {HISTORY} SET months[1] = months[1] + 1 WHERE run_id = 1 AND months IS NOT NULL"
+    )
+    assert causes(compared(nights.dsn, "public")) == {"parameters": [*SIX]}
+    sql.run(nights.dsn, f"UPDATE {RUNS} SET parameters = parameters #- '{{parameters,level}}' WHERE id = 1")
+    assert "parameters" not in causes(compared(nights.dsn, "public"))
+
+
 def test_a_forecast_that_has_fewer_months_than_both_horizons_differs_in_its_parameters(
     nights: Nights,
 ) -> None:

@@ -7,12 +7,12 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from forecaster.model.calibrated.calibration import prior_errors
 from forecaster.model.calibrated.uncertainty import (
     PRODUCTION_WIDENED,
     QUANTILES,
     Errors,
     OwnErrors,
+    prior_errors,
     student_t,
     totals,
     with_quantiles,

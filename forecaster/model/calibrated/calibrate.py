@@ -6,14 +6,7 @@ from datetime import date, timedelta
 from typing import Literal
 
 from forecaster.frames.arrays import np, npt
-from forecaster.model.calibrated.calibration import (
-    Calibration,
-    Choice,
-    ModelErrors,
-    RowsLoss,
-    Tried,
-    prior_errors,
-)
+from forecaster.model.calibrated.calibration import Calibration, Choice, ModelErrors, RowsLoss, Tried
 from forecaster.model.calibrated.fit import fit_row, loss
 from forecaster.model.calibrated.past import (
     CANDIDATES,
@@ -29,7 +22,7 @@ from forecaster.model.calibrated.past import (
 )
 from forecaster.model.calibrated.rates import FEWEST_TRACKS, GROUPS, LENGTHS, Rates
 from forecaster.model.calibrated.rows import SHIPPED_ROWS, Rows
-from forecaster.model.calibrated.uncertainty import Errors, OwnErrors
+from forecaster.model.calibrated.uncertainty import Errors, OwnErrors, prior_errors
 from forecaster.model.features import WEEK
 from forecaster.model.parameters import DAYS_PER_MONTH, LEVELS
 

@@ -12,7 +12,7 @@ from forecaster.model.calibrated.forecast import Model
 from forecaster.model.calibrated.rates import Rates
 from forecaster.model.calibrated.rows import SHIPPED_ROWS, Row, Rows
 from forecaster.model.calibrated.sound import is_sound
-from forecaster.model.calibrated.uncertainty import PRODUCTION_WIDENED, Errors, OwnErrors
+from forecaster.model.calibrated.uncertainty import Errors, OwnErrors, prior_errors
 
 FORM = 1
 """Version of the form of the record."""
@@ -194,11 +194,6 @@ _HINT = "`forecaster calibrate` makes a new one"
 def model_name(weight: float) -> ModelName:
     """Return the name of the model with this weight of the calibrated forecast."""
     return "production" if weight == 0 else "calibrated" if weight == 1 else "blend"
-
-
-def prior_errors(weight: float) -> Errors:
-    """Return the error figures of a model without origins of its own: wider for the production model."""
-    return Errors(widened=PRODUCTION_WIDENED ** (1 - weight))
 
 
 def _compact(content: Mapping[str, Any]) -> str:

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from forecaster.model.calibrated.calibration import prior_errors
-from forecaster.model.calibrated.uncertainty import totals
+from forecaster.model.calibrated.uncertainty import prior_errors, totals
 from forecaster.model.parameters import Parameters
 
 if TYPE_CHECKING:

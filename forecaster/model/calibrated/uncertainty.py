@@ -109,6 +109,10 @@ class Errors:
         q = self.q(level, month) * (YOUNG if young else OLDER)
         return math.hypot(q, _Z[level] * self.sigma(month))
 
+    def total_factor(self, level: int, month: int) -> float:
+        """Return the factor from the total of months 1 to `month` to the upper end of its interval."""
+        return math.exp(student_t(level, self.df(month)) * self.sigma_cumulated(month))
+
     def spread(self, month: int, *, young: bool) -> float:
         """Return s_v: the standard deviation of the error of a track alone."""
         return self.q(LEVELS[0], month) * (YOUNG if young else OLDER) / _Z[LEVELS[0]]
@@ -118,6 +122,11 @@ class Errors:
         measured = min(month, MEASURED)
         none = OwnErrors(month=measured)
         return next((own for own in self.own if own.month == measured), none), measured
+
+
+def prior_errors(weight: float) -> Errors:
+    """Return the error figures of a model without origins of its own: wider for the production model."""
+    return Errors(widened=PRODUCTION_WIDENED ** (1 - weight))
 
 
 def with_quantiles(forecasts: pl.LazyFrame, errors: Errors, /, *, horizon: int) -> pl.LazyFrame:
