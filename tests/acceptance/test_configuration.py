@@ -288,10 +288,10 @@ class TestConfig:
             "database-url   all                           forecaster.toml                       postgresql://me:***@db/m",
             "schema         all                           forecaster.toml [profile.night]       night",
             "track-id       run                           forecaster.toml [profile.night.run]   42 7",
+            "source         run                           forecaster.toml [run]                 https://h/x?sig=***",
             "horizon        run                           forecaster.toml [run]                 36",
             "horizon        dump, plot, evaluate, shard   forecaster.toml                       12",
             "limit          run                           FORECASTER_RUN_LIMIT                  9",
-            "source         run                           forecaster.toml [run]                 https://h/x?sig=***",
         ]
         assert "profile: none of night\n" in called("config", cwd=tmp_path).stderr
 

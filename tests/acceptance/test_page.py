@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from forecaster.model.eligibility import REASONS
 from forecaster.views.page import LARGEST_TRACKS, POINTS
 from tests.imports import loaded_by
 from tests.pages import TRACKS, catalogue, synthetic, track
@@ -36,7 +37,9 @@ def test_all_that_is_drawn_is_what_the_frame_holds(show: Opener, frame: pl.DataF
     assert texts(page, "#ranges td:nth-child(5)") == [f"{share:.1%}" for share in shares]
     assert "from 950,000" in page.inner_text("#ranges tbody tr:last-child th")
 
-    assert texts(page, "#reasons td") == whole(pl.Series([reasons.count(), 0, 0, 0, reasons.null_count()]))
+    assert texts(page, "#reasons td") == whole(
+        pl.Series([reasons.count(), *[0] * (len(REASONS) - 1), reasons.null_count()])
+    )
     largest = has.sort("total", descending=True)["cm_track_id"].head(12)
     assert texts(page, "#cards h3") == [f"Track {number}" for number in largest]
 

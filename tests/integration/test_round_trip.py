@@ -190,8 +190,8 @@ def of_one_kind(dtype: pl.DataType, type_: str) -> bool:
 Probe = tuple[Dsn, Tables, str, Connection]
 
 
-OWN = ("text", "jsonb", "double precision[]")
-"""Types of the history alone, into which no rows of users are converted."""
+OWN = ("text", "jsonb", "double precision[]", "real[]")
+"""Types of the history and of intervals alone, into which no rows of users are converted."""
 
 
 @pytest.fixture(scope="module", params=[type_ for type_ in STORED_AS if type_ not in OWN])
