@@ -20,7 +20,7 @@ start = time.perf_counter()
 child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ,
                        file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)])
 _, status, usage = os.wait4(child, 0)
-print(time.perf_counter() - start, usage.ru_maxrss)
+print(time.perf_counter() - start, usage.ru_maxrss, usage.ru_utime + usage.ru_stime)
 sys.exit(os.waitstatus_to_exitcode(status))
 """
 
@@ -54,6 +54,12 @@ def run(catalogue: Catalogue, *arguments: str, dsn: Dsn | None = None, python: s
 
 def process(command: list[str], database_url: str = "") -> tuple[float, float]:
     """Run a command; return wall seconds and peak memory (MB). Raises `RuntimeError` if it fails."""
+    seconds, peak, _ = with_cpu(command, database_url)
+    return seconds, peak
+
+
+def with_cpu(command: list[str], database_url: str = "") -> tuple[float, float, float]:
+    """Do the same, and also return the seconds of processor time of the command itself."""
     environment = {**os.environ, "DATABASE_URL": database_url}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # users keep what was compiled once
     timed = subprocess.run(
@@ -61,5 +67,5 @@ def process(command: list[str], database_url: str = "") -> tuple[float, float]:
     )
     if timed.returncode:
         raise RuntimeError(f"{command} ended with {timed.returncode}: {timed.stderr.decode()}")
-    seconds, peak_kb = timed.stdout.split()
-    return float(seconds), int(peak_kb) / 1024
+    seconds, peak_kb, cpu = timed.stdout.split()
+    return float(seconds), int(peak_kb) / 1024, float(cpu)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from forecaster.model import until
@@ -53,7 +54,7 @@ def calibrate(
     past = _PastOfBuckets(BucketCatalogue(catalogue, None), asked, as_of)
     every = [Bucket(k, number) for k in range(number)]
     if workers is None:
-        sums = sum((past(bucket, report.stages) for bucket in every), PastSums.none())
+        sums = reduce(PastSums.take, (past(bucket, report.stages) for bucket in every), PastSums.none())
     else:
         results = workers.results(InWorker(past), every)
         sums = added_up(((1, packed) for _, packed in results), report.stages)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from forecaster.model.calibrated.calibration import Calibration
-from forecaster.model.calibrated.past import PastSums, added
+from forecaster.model.calibrated.past import PastSums
 from forecaster.model.calibrated.records import KnownRecords
 from forecaster.postgres import statements
 from forecaster.postgres.calibrations import check_calibrations, store_calibration
@@ -117,17 +117,21 @@ class _PastOfTracks:
             days = self.source.days(others).filter(pl.col("date") <= self.as_of)
             yield KnownRecords.of(days.sort("cm_track_id", "date"), age_from=age_from)
 
-    def sums(self, known: list[KnownRecords], rates: pl.LazyFrame, stages: "Stages", number: int) -> PastSums:
-        """Sum up the records of so many tracks."""
+    def add(
+        self, sums: PastSums, known: list[KnownRecords], rates: pl.LazyFrame, stages: "Stages", number: int
+    ) -> PastSums:
+        """Sum up the records of so many tracks, and add that to `sums`, which the result replaces."""
         with stages.stage("origins") as stage:
             stage.count = number
-            return added(sums_of(part, rates, self.asked, self.as_of) for part in known)
+            for part in known:
+                sums = sums_of(part, rates, self.asked, self.as_of, onto=sums)
+        return sums
 
     def __call__(self, tracks: pl.Series, stages: "Stages", /) -> PastSums:
         """Read and sum up, in a worker, which has the password in its environment."""
         with replace(self.source, dsn=with_own_password(self.source.dsn)).connected() as source:
             here = replace(self, source=source)
-            return here.sums(here.read(tracks, stages), here.rates(), stages, len(tracks))
+            return here.add(PastSums.none(), here.read(tracks, stages), here.rates(), stages, len(tracks))
 
 
 def _summed(past: _PastOfTracks, tracks: pl.Series, stages: "Stages") -> PastSums:
@@ -136,11 +140,10 @@ def _summed(past: _PastOfTracks, tracks: pl.Series, stages: "Stages") -> PastSum
     batches = slices(tracks, BATCH)
     known = past.read(batches[0], stages)
     for batch, following in zip(batches, [*batches[1:], None], strict=True):
-        add = partial(past.sums, known, rates, stages, len(batch))
+        add = partial(past.add, sums, known, rates, stages, len(batch))
         if following is None:
-            return sums + add()
-        more, known = both(add, partial(past.read, following, stages), cancel=past.source.cancel)
-        sums += more
+            return add()
+        sums, known = both(add, partial(past.read, following, stages), cancel=past.source.cancel)
     return sums
 
 

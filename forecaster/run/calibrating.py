@@ -59,9 +59,17 @@ def last_day(asked: Calibrating, newest: date | None, /) -> date:
     return day
 
 
-def sums_of(known: KnownRecords, mldr: pl.LazyFrame, asked: Calibrating, as_of: date, /) -> PastSums:
-    """Sum up the past of some tracks, from their records up to `as_of`."""
-    return sums_of_known(known, mldr, as_of=as_of, origins=asked.origins)
+def sums_of(
+    known: KnownRecords,
+    mldr: pl.LazyFrame,
+    asked: Calibrating,
+    as_of: date,
+    /,
+    *,
+    onto: PastSums | None = None,
+) -> PastSums:
+    """Sum up the past of some tracks, from their records up to `as_of`; `onto`: see `sums_of_known`."""
+    return sums_of_known(known, mldr, as_of=as_of, origins=asked.origins, onto=onto)
 
 
 class Past(Protocol[Batch_contra]):
@@ -97,7 +105,7 @@ def added_up(results: Iterable[tuple[int, Packed]], stages: Stages, /) -> PastSu
     """Add up what workers send; each with the number of tracks or buckets in its batch."""
     sums = PastSums.none()
     for count, packed in results:
-        sums += pickle.loads(zlib.decompress(packed.sums))  # noqa: S301 - from a worker, as by Dask itself
+        sums = sums.take(pickle.loads(zlib.decompress(packed.sums)))  # noqa: S301 - from a worker, as by Dask itself
         stages.add(packed.seconds, count)
     return sums
 

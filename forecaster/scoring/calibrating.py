@@ -1,7 +1,7 @@
 """Calibrate from frames: sum up a catalogue, or parts of it, as of D and as of origins before it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
 from itertools import pairwise
@@ -15,7 +15,7 @@ from forecaster.frames.schemas import conform
 from forecaster.model import forecastable, until, with_rates
 from forecaster.model.calibrated.calibrate import RowsAsked, calibration_from
 from forecaster.model.calibrated.calibration import Calibration
-from forecaster.model.calibrated.past import MONTHS, OriginSums, PastSums, added
+from forecaster.model.calibrated.past import MONTHS, OriginSums, PastSums
 from forecaster.model.calibrated.rates import GROUP_STARTS, RateSums
 from forecaster.model.calibrated.records import Ends, KnownRecords
 from forecaster.model.calibrated.weeks import DAYS, WEEKS, means_of
@@ -84,20 +84,23 @@ def past_sums(
 
 
 def sums_of_known(
-    known: KnownRecords, artist_mldr: pl.LazyFrame | None, /, *, as_of: date, origins: int = ORIGINS
+    known: KnownRecords,
+    artist_mldr: pl.LazyFrame | None,
+    /,
+    *,
+    as_of: date,
+    origins: int = ORIGINS,
+    onto: PastSums | None = None,
 ) -> PastSums:
-    """Sum up the same from arrays."""
+    """Sum up the same from arrays; `onto`: sums of other tracks, which the result replaces."""
     mldr, last = _rates_of(artist_mldr), (as_of - date(1970, 1, 1)).days
-    return added(_sums(_Past(part, mldr, last), origins) for part in known.parts(_AT_ONCE))
-
-
-def _sums(past: "_Past", origins: int) -> PastSums:
-    first_day = int(past.known.day[past.known.starts[:-1]].min())
-    # Origins before the first record of the catalogue, and those of parts of it, add up to nothing.
-    back = min(origins, (past.last - first_day) // DAYS_PER_MONTH)
-    past = replace(past, back=back)
-    rates = past.rates(past.last)
-    return PastSums(len(past.known), first_day, rates, tuple(past.origins()))
+    sums = onto or PastSums.none()
+    for part in known.parts(_AT_ONCE):
+        first_day = int(part.day[part.starts[:-1]].min())
+        # Origins before the first record of the catalogue, and those of parts of it, add up to nothing.
+        past = _Past(part, mldr, last, min(origins, (last - first_day) // DAYS_PER_MONTH))
+        sums = sums.take(PastSums(len(part), first_day, past.rates(last)), past.origins())
+    return sums
 
 
 class _Tracks(NamedTuple):
@@ -125,7 +128,7 @@ class _Past:
     """`ARTIST_MLDR`."""
     last: int
     """D in days since 1970."""
-    back: int = 0
+    back: int
     """Number of origins before it, one per month."""
 
     def rates(self, day: int) -> RateSums:

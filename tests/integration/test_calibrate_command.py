@@ -13,6 +13,7 @@ from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.parameters import Parameters
 from forecaster.postgres import calibrate as module
 from forecaster.postgres.calibrate import calibrate
+from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tracks import Database
 from forecaster.run.calibrating import CALIBRATION, Calibrating
@@ -55,6 +56,25 @@ def test_is_that_of_the_frames(
     monkeypatch.setattr(module, "BATCH", batch)
     now = golden_mldr().with_columns(created_at=pl.lit(D + timedelta(400)))  # no origin knows them
     assert of_tables(catalogue) == calibrate_frames(STREAMS.lazy(), now.lazy())
+
+
+def test_tracks_whose_rows_differ(catalogue: Dsn) -> None:
+    """What is the same in all rows of a track is read once; other tracks are read row by row."""
+    middle = D - timedelta(200)
+    for change in (
+        f"SET cm_artist_id = 77 WHERE cm_track_id = 1 AND date > '{middle}'",
+        f"SET days_from_release = NULL WHERE cm_track_id = 2 AND date > '{middle}'",
+        "SET days_from_release = NULL WHERE cm_track_id = 3",
+        f"SET days_from_release = days_from_release + 90 WHERE cm_track_id = 4 AND date > '{middle}'",
+        f"SET daily_streams = 2 ^ 31 + daily_streams WHERE cm_track_id = 5 AND date > '{middle}'",
+        f"SET daily_streams = -1 WHERE cm_track_id = 6 AND date = '{middle}'",
+    ):
+        sql.run(catalogue, f"UPDATE {STREAMS_TABLE} {change}")
+    sql.run(catalogue, f"DELETE FROM {STREAMS_TABLE} WHERE cm_track_id = 7 AND date_part('dow', date) = 3")
+    with open_source(catalogue, "public") as source:
+        rows = source.rows(source.tracks())
+    now = golden_mldr().with_columns(created_at=pl.lit(D + timedelta(400)))
+    assert of_tables(catalogue) == calibrate_frames(rows.lazy(), now.lazy())
 
 
 @pytest.mark.parametrize("cutoff", CUTOFFS)

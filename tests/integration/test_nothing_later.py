@@ -28,7 +28,7 @@ from tests.parquet import in_sink, intervals_in_sink, with_ids, write_catalogue
 from tests.tables import DROP_DAY_KEY, golden_mldr, golden_streams, initialise, made_once
 
 STREAMS = with_ids(golden_streams().filter(pl.col("cm_track_id") <= 15))
-AS_OF: date = STREAMS["date"].max() - timedelta(75)  # type: ignore[operator]
+AS_OF: date = STREAMS["date"].max() - timedelta(75)  # type: ignore[assignment, operator]
 ASKED = Calibrating(AS_OF, origins=4)
 CALIBRATED = RunConfig(model="calibrated", parameters=Parameters(as_of=AS_OF), replace=True)
 

@@ -6,6 +6,7 @@ group. So forecasts of any rates and rows follow from the bins, and bins of batc
 """
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -78,6 +79,12 @@ class OriginSums:
     def __add__(self, other: "OriginSums") -> "OriginSums":
         return OriginSums(self.rates + other.rates, self.bins + other.bins)
 
+    def __iadd__(self, other: "OriginSums") -> "OriginSums":  # noqa: PYI034 - another one takes the bins
+        """Add in place: the bins are large."""
+        bins = self.bins
+        bins += other.bins
+        return OriginSums(self.rates + other.rates, bins)
+
 
 class _Months(NamedTuple):
     """The months that count, of all tracks of an origin."""
@@ -126,13 +133,25 @@ class PastSums:
         return cls(0, None, RateSums.none())
 
     def __add__(self, other: "PastSums") -> "PastSums":
+        return self._plus(other, other.origins, operator.add)
+
+    def take(self, other: "PastSums", origins: Iterable[OriginSums] | None = None) -> "PastSums":
+        """Add in place what is large: the result replaces both. `origins`: those of the other, one by one."""
+        return self._plus(other, other.origins if origins is None else origins, operator.iadd)
+
+    def _plus(
+        self,
+        other: "PastSums",
+        origins: Iterable[OriginSums],
+        add: Callable[[OriginSums, OriginSums], OriginSums],
+    ) -> "PastSums":
         days = [day for day in (self.first_day, other.first_day) if day is not None]
-        pairs = zip_longest(self.origins, other.origins)
+        pairs = zip_longest(self.origins, origins)
         return PastSums(
             self.tracks + other.tracks,
             min(days, default=None),
             self.now + other.now,
-            tuple(one + two if one and two else one or two for one, two in pairs),
+            tuple(add(one, two) if one and two else one or two for one, two in pairs),
         )
 
 

@@ -8,9 +8,7 @@ from functools import cached_property
 import polars as pl
 
 from forecaster.frames.arrays import np, npt
-from forecaster.frames.schemas import conform
 from forecaster.model.parameters import AgeFrom
-from forecaster.tables import DAILY_STREAMS, STREAMS
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -18,7 +16,7 @@ Integers = npt.NDArray[np.int64]
 LARGEST = sys.float_info.max
 """Sums of finite streams may be too large for a float. They stop here, as the model's do."""
 
-_COLUMNS = {name: kind for name, kind in DAILY_STREAMS.items() if name not in ("id", "created_at")}
+_AT_ONCE = 50_000  # rows that stay in the cache
 _EXACT = 2.0**53  # floats are exact for whole numbers up to this
 
 
@@ -41,13 +39,12 @@ class KnownRecords:
     @classmethod
     def of(cls, records: pl.DataFrame, *, age_from: AgeFrom) -> "KnownRecords":
         """Take `DAILY_STREAMS` of whole tracks, cleaned, ordered by track and date."""
-        frame = conform(records.lazy(), _COLUMNS, name="days").filter(STREAMS.is_record()).collect()
-        track, day = frame["cm_track_id"], frame["date"].to_physical().cast(pl.Int64)
-        starts = np.append(np.flatnonzero(track.ne_missing(track.shift()).to_numpy()), len(frame))
-        days, streams = day.to_numpy(), frame["daily_streams"].to_numpy()
+        track, day = records["cm_track_id"], records["date"].to_physical().cast(pl.Int64)
+        starts = np.append(np.flatnonzero(track.ne_missing(track.shift()).to_numpy()), len(records))
+        days, streams = day.to_numpy(), records["daily_streams"].to_numpy()
         first = np.repeat(days[starts[:-1]], np.diff(starts))
-        born = _born(day - frame["days_from_release"], first, age_from)
-        return cls(starts, days, streams, frame["cm_artist_id"], born)
+        born = _born(day - records["days_from_release"], first, age_from)
+        return cls(starts, days, streams, records["cm_artist_id"], born)
 
     @classmethod
     def of_tracks(
@@ -107,8 +104,9 @@ class KnownRecords:
 
         If not, each sum is computed from its terms: differences would lose digits of small tracks.
         """
-        largest = np.abs(self.streams).max(initial=0) * len(self.streams)
-        if largest >= _EXACT or (np.rint(self.streams) != self.streams).any():
+        largest = max(self.streams.max(initial=0), -self.streams.min(initial=0))
+        some = np.array_split(self.streams, 1 + len(self.streams) // _AT_ONCE)
+        if largest * len(self.streams) >= _EXACT or any((np.rint(part) != part).any() for part in some):
             return None
         running = np.zeros(len(self.streams) + 1)
         np.cumsum(self.streams, out=running[1:])
