@@ -26,7 +26,7 @@ def headline(found: Diagnosis, /) -> str:
     added = totals(made, found.errors, horizon=horizon, is_group=True).collect()
     low, high = added.select("cumulated_q10", "cumulated_q90").row(-1)
     total = found.forecasts["forecasted_value"].cast(pl.Int128).sum()
-    return f"{counted(horizon, 'month')}: {short(total)} streams, 80 % range {short_range(low, high)}"
+    return f"{counted(horizon, 'month')}: {short(float(total))} streams, 80 % range {short_range(low, high)}"
 
 
 def _lines(found: Diagnosis) -> Iterator[str]:
