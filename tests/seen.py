@@ -12,7 +12,9 @@ Opener = Callable[..., Page]
 
 
 def count(page: Page, name: str) -> int:
-    return int(page.inner_text(f"#count-{name}").replace(",", ""))
+    """The exact number: a long one is shown in three digits."""
+    exact = page.get_attribute(f"#count-{name}", "title") or page.inner_text(f"#count-{name}")
+    return int(exact.replace(",", ""))
 
 
 def texts(page: Page, selector: str) -> list[str]:

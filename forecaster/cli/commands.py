@@ -415,6 +415,7 @@ _CONFIGURED = (
             help="With --cutoff or --since: the model. A calibrated one is calibrated on the days before the "
             "cutoff, and scored beside the production model; auto is the one that did best before.",
         ),
+        options.LEVEL,
         option(
             "--since",
             type=DAY,

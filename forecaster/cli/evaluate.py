@@ -38,6 +38,7 @@ class Asked:
     actuals: str | None
     cutoffs: tuple[date, ...]
     model: str
+    level_days: int | None
     since: date | None
     every: int | None
     later_rates: bool
@@ -54,7 +55,7 @@ class Asked:
 
     def __post_init__(self) -> None:
         if not self.cutoffs and not self.since:
-            _check_not_typed("model", "later_rates", "mldr", "age_from", "influence")
+            _check_not_typed("model", "level_days", "later_rates", "mldr", "age_from", "influence")
         if not self.since and was_typed("every"):
             raise InvalidOptionError("--every needs --since", hint="give the first cutoff: --since DATE")
         if self.later_rates and self.mldr is not None:
@@ -90,6 +91,7 @@ class Asked:
             months=self.horizon,
             later_rates=self.later_rates,
             model=self.model,
+            level=self.level_days,
             mldr=self.given_rates,
             runs=Chosen(self.run_ids, self.run_days),
             rolling=self.rolling,
@@ -157,7 +159,7 @@ def _check_not_typed(*options: str) -> None:
     for name in options:
         if was_typed(name):
             raise InvalidOptionError(
-                f"--{name.replace('_', '-')} needs --cutoff or --since",
+                f"--{name.removesuffix('_days').replace('_', '-')} needs --cutoff or --since",
                 hint="stored forecasts are scored as they are; --cutoff DATE makes new ones",
             )
 

@@ -342,6 +342,14 @@ PARAMETERS = (
 )
 """All fields of `Parameters`."""
 
+LEVEL = option(
+    "--level",
+    "level_days",
+    type=click.Choice([7, 30]),
+    help="Days whose mean a forecast starts from.",
+    show_default="30; of the calibrated model 7",
+)
+
 MODEL = (
     option(
         "--model",
@@ -356,13 +364,7 @@ MODEL = (
         help="Calibration of the model, or of the intervals of the production model.",
         show_default="the newest as of the run's day",
     ),
-    option(
-        "--level",
-        "level_days",
-        type=click.Choice([7, 30]),
-        help="Days whose mean a forecast starts from.",
-        show_default="30; of the calibrated model 7",
-    ),
+    LEVEL,
     option(
         "--max-stale-days",
         type=IntRange(0),

@@ -117,11 +117,20 @@ def fail_if_implausible(report: Report, plausibility: Plausibility) -> None:
     )
 
 
+def _model(made: object) -> dict[str, str]:
+    """Say what forecasts were made with, if it was not the production model as it is."""
+    if not isinstance(made, dict) or "model" not in made:
+        return {}
+    share = f", {made['weight']:.0%} calibrated" if 0 < made["weight"] < 1 else ""
+    return {"model": f"{made['model']}{share}, from the last {made['level']} days, {made['calibration']}"}
+
+
 def _outcome(report: Report) -> dict[str, str]:
     """List the rows that the summary of every run has."""
     stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in report.stages.seconds.items())
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.skipped_by_reason.items())
     return {
+        **_model(report.asked.get("parameters")),
         "skipped": f"{len(report.skipped):,}" + (f" ({reasons})" if reasons else ""),
         **({"stale": stale_in_words(report.stale)} if report.stale and report.stale["tracks"] else {}),
         **({"taken by another": f"{len(report.taken):,}"} if report.taken else {}),

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import date
 
 from forecaster.model.calibrated.calibration import Calibration
+from forecaster.process.numbers import counted
 from forecaster.run.config import RunConfig
 from forecaster.run.made_with import PRODUCTION, MadeWith
 
@@ -38,5 +39,7 @@ def made_with(
 def stale(calibration: Calibration, as_of: date | None, config: RunConfig, /) -> list[str]:
     """Warn of a calibration that is older than the run allows."""
     age = (as_of - calibration.as_of).days if as_of else 0
-    older = f"{age:,} days older than the as-of day {as_of}: `forecaster calibrate` makes a newer one"
+    older = (
+        f"{counted(age, 'day')} older than the as-of day {as_of}: `forecaster calibrate` makes a newer one"
+    )
     return [f"calibration {calibration.id} is {older}"] if age > config.max_stale_days else []

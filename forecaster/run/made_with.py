@@ -1,6 +1,7 @@
 """What the forecasts of a run are made with: the model, its calibration, the as-of day, the error figures."""
 
 from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -15,13 +16,16 @@ from forecaster.run.stages import Stages
 from forecaster.tables import QUANTILES
 
 if TYPE_CHECKING:
-    from datetime import date
-
     from forecaster.model.calibrated.forecast import Model
 
 PRODUCTION = "production"
 """The name of the model that needs no calibration."""
 _EXACT = "exact_value"
+
+
+def day_of(calibration: str) -> date:
+    """Return the last day that a calibration knows, with which its id begins."""
+    return date.fromisoformat(calibration[:10])
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class MadeWith:
         return self.model is None or self.model.needs_mldr
 
     @property
-    def until(self) -> "date | None":
+    def until(self) -> date | None:
         """The last day of which records count; None: all of them."""
         return self.parameters.as_of if self.model and self.is_past else None
 

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
+from forecaster.process.numbers import counted
 from forecaster.run.batch import Done, Engine, Work
 from forecaster.run.config import RunConfig
 from forecaster.run.engines.local import Local
+from forecaster.run.made_with import PRODUCTION, day_of
 from forecaster.run.report import Report
 from forecaster.run.retry import with_retries
+
+_EPOCH = date(1970, 1, 1)
 
 
 class Opened(NamedTuple):
@@ -83,10 +87,26 @@ def run(
     session = where.session(config, report)
     chosen = engine or Local()
     with_retries(lambda: _attempt(session, chosen, report), report, was_reached=lambda: session.was_reached)
-    report.warnings += session.remarks()
-    report.judge(config.plausibility, datetime.now(UTC).date())
+    today = datetime.now(UTC).date()
+    report.warnings += [*session.remarks(), *old_intervals(report, config, today)]
+    report.judge(config.plausibility, today)
     report.is_done = True
     return report
+
+
+def old_intervals(report: Report, config: RunConfig, today: date, /) -> Iterator[str]:
+    """Warn of the calibration that only the intervals are from, if it is older than the run allows.
+
+    Where the as-of day of all forecasts is known, it has been judged before.
+    """
+    newest = report.observed.newest((today - _EPOCH).days)
+    if report.calibration is None or newest is None or config.model != PRODUCTION or config.parameters.as_of:
+        return
+    day = _EPOCH + timedelta(newest)
+    age = (day - day_of(report.calibration)).days
+    if age > config.max_stale_days:
+        older = f"{counted(age, 'day')} older than the newest day {day}"
+        yield f"calibration {report.calibration} is {older}: `forecaster calibrate` makes a newer one"
 
 
 def _attempt(session: Session, engine: Engine, report: Report) -> None:

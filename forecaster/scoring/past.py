@@ -8,9 +8,9 @@ from datetime import date
 import polars as pl
 
 from forecaster.frames.arrays import np
-from forecaster.frames.schemas import RECORDS, conform
+from forecaster.frames.schemas import RECORDS, RECORDS_WITH_DAYS, conform
 from forecaster.model import Forecasts, build_tracks, forecastable, skipped
-from forecaster.model.features import WINDOW
+from forecaster.model.features import WEEK, WINDOW
 from forecaster.model.mldr import artist_rates
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
@@ -62,8 +62,11 @@ class KnownDays:
         frame = conform(days.lazy(), DAILY_STREAMS, name="days").collect()
         return cls(frame, read_days(frame.lazy()))
 
-    def before(self, cutoff: date) -> tuple[pl.LazyFrame, pl.LazyFrame]:
-        """Select `RECORDS` (the last 365 of each track) and `TRACK_FACTS` as they were before the cutoff."""
+    def before(self, cutoff: date, *, with_days: bool = False) -> tuple[pl.LazyFrame, pl.LazyFrame]:
+        """Select `RECORDS` (the last 365 of each track) and `TRACK_FACTS` as they were before the cutoff.
+
+        `with_days`: `RECORDS_WITH_DAYS`.
+        """
         last = (cutoff - date(1970, 1, 1)).days - 1
         start, track = self.days.starts[:-1], np.arange(len(self.days.tracks))
         end = self.days.rows_until(track, np.full(len(track), last))
@@ -71,8 +74,9 @@ class KnownDays:
         start, end = start[is_known], end[is_known]
         number = np.minimum(end - start, WINDOW)
         row = np.arange(number.sum()) + np.repeat(end - np.cumsum(number), number)
-        recent = self.frame[row].select("cm_track_id", "cm_artist_id", "daily_streams", row=pl.Series(row))
-        tracks = _in_window(recent.lazy())
+        names = ("cm_track_id", "cm_artist_id", "daily_streams", *(["date"] if with_days else []))
+        recent = self.frame[row].select(*names, row=pl.Series(row))
+        tracks = _in_window(recent.lazy(), with_days=with_days)
         facts = self.frame[end - 1].select(
             "cm_track_id",
             "cm_artist_id",
@@ -81,13 +85,17 @@ class KnownDays:
             pl.col("date").alias("last_date"),
             "days_from_release",
         )
-        return tracks.select(RECORDS), facts.lazy().join(tracks.drop("streams"), on="cm_track_id")
+        of_facts = tracks.select("cm_track_id", "has_several_artists")
+        records = tracks.select(RECORDS_WITH_DAYS if with_days else RECORDS)
+        return records, facts.lazy().join(of_facts, on="cm_track_id")
 
 
-def _in_window(recent: pl.LazyFrame) -> pl.LazyFrame:
-    """Collect the last records of each track: cm_track_id, streams, has_several_artists."""
+def _in_window(recent: pl.LazyFrame, *, with_days: bool) -> pl.LazyFrame:
+    """Collect the last records of each track: cm_track_id, streams, has_several_artists; perhaps days."""
     artist = pl.col("cm_artist_id")
+    days = {"days": pl.col("date").to_physical().sort_by("row")} if with_days else {}
     return recent.group_by("cm_track_id").agg(
+        **days,
         streams=pl.col("daily_streams").sort_by("row"),
         has_several_artists=(artist.min() < artist.max()).fill_null(value=False),
     )
@@ -115,9 +123,10 @@ def build_past(
     `NO_RATE`.
     """
     mldr = pl.concat([rates.known, rates.later] if later_rates else [rates.known]).lazy()
-    tracks = build_tracks(*known.before(cutoff), mldr, parameters)
+    days = known.before(cutoff, with_days=parameters.level == WEEK)
+    tracks = build_tracks(*days, mldr, parameters)
     forecasts = (
-        project(forecastable(tracks), horizon=parameters.horizon)
+        project(forecastable(tracks), horizon=parameters.horizon, level=parameters.level)
         .join(tracks.select("cm_track_id", as_of="last_date"), on="cm_track_id", maintain_order="left")
         .with_columns(FORECASTS.rounded_streams(), cutoff=pl.lit(cutoff))
         .drop("training_data_id")

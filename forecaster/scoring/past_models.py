@@ -50,17 +50,25 @@ class CalibratedPast:
 
 
 def calibrated_past(
-    known: KnownDays, mldr: pl.DataFrame, /, *, cutoff: date, parameters: Parameters, name: str
+    known: KnownDays,
+    mldr: pl.DataFrame,
+    /,
+    *,
+    cutoff: date,
+    parameters: Parameters,
+    name: str,
+    level: int | None = None,
 ) -> CalibratedPast:
     """Calibrate on the days before the cutoff, and forecast with that. Lazy, but for the calibration.
 
-    `mldr`: cm_artist_id, mldr; `name`: one of `MODELS_OF_CALIBRATION`. All forecasts are as of the day before
-    the cutoff. The months of the production model are those of the same day.
+    `mldr`: cm_artist_id, mldr; `name`: one of `MODELS_OF_CALIBRATION`; `level`: days whose mean its forecasts
+    start from; None: as the model has it. All forecasts are as of the day before the cutoff. The months of
+    the production model are those of the same day.
     """
     as_of = cutoff - timedelta(days=1)
     days = known.frame.lazy().drop("created_at", strict=False).filter(pl.col("date") < cutoff)
     calibration = calibrate(days, mldr.lazy(), as_of=as_of, age_from=parameters.age_from)
-    model = calibration.chosen() if name == "auto" else calibration.using()
+    model = (calibration.chosen() if name == "auto" else calibration.using()).using(level)
     given = replace(parameters, as_of=as_of)
     built = _built(days, mldr, given, model)
     production = _built(days, mldr, given, None).forecasts

@@ -66,6 +66,8 @@ class BacktestConfig:
     model: str = "production"
     """With cutoffs, the model that makes the forecasts; of `MODELS_OF_CALIBRATION`, with the production model
     beside it."""
+    level: int | None = None
+    """With cutoffs, the days whose mean forecasts start from, 7 or 30. None: as the model has it."""
     mldr: float | pl.DataFrame | None = None
     """With cutoffs, use these MLDR instead of all others: one for all artists, or cm_artist_id and mldr."""
     runs: Chosen = field(default_factory=Chosen)
@@ -214,7 +216,7 @@ def _made(source: Source, tracks: pl.Series, days: pl.DataFrame, config: Backtes
             f"the table {STREAMS_TABLE} in schema {config.schema!r} {problem}",
             hint="load daily streams with `forecaster load`, or name another schema with --schema",
         )
-    model = PastModel(config.model, config.later_rates, config.mldr)
+    model = PastModel(config.model, config.later_rates, config.level, config.mldr)
     return made_at(config.cutoffs, source, tracks, days, config.parameters, model=model)
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 
@@ -27,6 +27,8 @@ class PastModel:
     """Or one of `MODELS_OF_CALIBRATION`."""
     later: bool = False
     """Where none is known at the cutoff, the stored one, which may depend on later days."""
+    level: int | None = None
+    """Days whose mean forecasts start from; None: as the model has it."""
     given: float | pl.DataFrame | None = None
     """These instead of all others: one rate for all artists, or cm_artist_id and mldr."""
 
@@ -78,9 +80,10 @@ def made_at(
     Raises `NoForecastError` if no track can be forecast.
     """
     made, calibrated, known = {}, {}, KnownDays.of(days)
+    of_production = replace(parameters, level=model.level or parameters.level)
     for cutoff, rates in _rates(cutoffs, source, model.of_artists(days["cm_artist_id"])):
         if model.name == "production":
-            built = build_past(known, rates, cutoff=cutoff, parameters=parameters, later_rates=model.later)
+            built = build_past(known, rates, cutoff=cutoff, parameters=of_production, later_rates=model.later)
         else:
             calibrated[cutoff] = _calibrated(known, rates, cutoff, parameters, model)
             built = calibrated[cutoff].forecasts
@@ -104,8 +107,13 @@ def made_at(
         [*_described(by_later), *_what_if(model)],
         later_rates=sum(by_later.values()),
         factors=_factors(calibrated, made),
-        made_with=[f"{one}" for one in calibrated.values()],
+        made_with=[f"{one}" for one in calibrated.values()] or _of_production(model.level),
     )
+
+
+def _of_production(level: int | None) -> list[str]:
+    """Say what level was asked for, if one was."""
+    return [f"production from {level} days"] if level else []
 
 
 def _calibrated(
@@ -113,7 +121,7 @@ def _calibrated(
 ) -> CalibratedPast:
     mldr = pl.concat([rates.known, rates.later] if model.later else [rates.known])
     past = partial(calibrated_past, known, mldr, cutoff=cutoff, parameters=parameters, name=model.name)
-    return interruptible(past, cancel=None)
+    return interruptible(partial(past, level=model.level), cancel=None)
 
 
 def _rates(

@@ -9,7 +9,7 @@ from forecaster.model.features import WEEK
 from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES, SEGMENT_STARTS
 from forecaster.postgres.diagnosis import Diagnosis
 from forecaster.postgres.stored_with import basis
-from forecaster.process.numbers import counted, short_range
+from forecaster.process.numbers import counted, short, short_range
 from forecaster.views.calibrated import calibrated_inputs, calibrated_months
 
 _SHOWN_MONTHS = 6
@@ -21,12 +21,12 @@ def told(found: Diagnosis, /) -> str:
 
 
 def headline(found: Diagnosis, /) -> str:
-    """Write the total of all months, with its range."""
+    """Write the total of all months in three digits, with its range. The file has the exact numbers."""
     made, horizon = found.forecasts.lazy(), len(found.forecasts)
     added = totals(made, found.errors, horizon=horizon, is_group=True).collect()
     low, high = added.select("cumulated_q10", "cumulated_q90").row(-1)
     total = found.forecasts["forecasted_value"].cast(pl.Int128).sum()
-    return f"{counted(horizon, 'month')}: {total:,} streams, 80 % range {short_range(low, high)}"
+    return f"{counted(horizon, 'month')}: {short(float(total))} streams, 80 % range {short_range(low, high)}"
 
 
 def _lines(found: Diagnosis) -> Iterator[str]:

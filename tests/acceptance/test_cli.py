@@ -12,6 +12,7 @@ import pytest
 
 from forecaster.cli import main
 from forecaster.postgres.dsn import Dsn
+from forecaster.process.numbers import short
 from forecaster.tables import ALL_TABLES, QUANTILES
 from tests import sql
 from tests.conftest import Cli, ServerNamed, new_database
@@ -160,7 +161,8 @@ def test_dump_shows_every_number_that_a_check_by_hand_needs(
     for _, _, _, base, rate in segments:
         assert float(rate) == pytest.approx(float(base) * multiplier, rel=1e-4)
     values = pl.read_csv(files / "track_1_forecast.csv")["forecasted_value"]
-    assert f"24 months: {values.sum():,} streams, 80 % range " in result.stdout
+    assert f"24 months: {short(float(values.sum()))} streams, 80 % range " in result.stdout
+    assert f"streams={values.sum()} seconds=" in result.stdout
     assert re.search(
         rf"^ +1 +{values[0]:,} +[\d.]+ to [\d.]+(?: [kMB])? +\d+ +{m}$", result.stdout, re.MULTILINE
     )

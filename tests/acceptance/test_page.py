@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from forecaster.model.eligibility import REASONS
+from forecaster.process.numbers import short
 from forecaster.views.page import LARGEST_TRACKS, POINTS
 from tests.imports import loaded_by
 from tests.pages import TRACKS, catalogue, synthetic, track
@@ -22,6 +23,7 @@ def test_all_that_is_drawn_is_what_the_frame_holds(show: Opener, frame: pl.DataF
     assert [count(page, name) for name in ("tracks", "forecast", "pending", "skipped", "streams")] == [
         TRACKS, has.height, reasons.null_count(), reasons.count(), has["total"].sum(),
     ]  # fmt: skip
+    assert page.inner_text("#count-streams") == short(float(has["total"].sum()))
     assert page.inner_text("#source") == "postgresql://user@host:5432/music, read 2025-01-02 03:04 UTC"
 
     page.click("#totals summary")
@@ -38,7 +40,7 @@ def test_all_that_is_drawn_is_what_the_frame_holds(show: Opener, frame: pl.DataF
     assert "from 950,000" in page.inner_text("#ranges tbody tr:last-child th")
 
     assert texts(page, "#reasons td") == whole(
-        pl.Series([reasons.count(), *[0] * (len(REASONS) - 1), reasons.null_count()])
+        pl.Series([reasons.count(), *([0] * (len(REASONS) - 1)), reasons.null_count()])
     )
     largest = has.sort("total", descending=True)["cm_track_id"].head(12)
     assert texts(page, "#cards h3") == [f"Track {number}" for number in largest]

@@ -1,6 +1,7 @@
 """What forecasts were made with is the same in the report, the record of the run, and the history."""
 
 import json
+import re
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,14 @@ CASES: dict[str, tuple[tuple[str, ...], str, dict[str, Any], str | None]] = {
 }
 
 
+SUMMARY = {
+    "calibrated": f"calibrated, from the last 7 days, {OTHER.id}",
+    "from a month": f"calibrated, from the last 30 days, {OTHER.id}",
+    "a blend": f"blend, 25% calibrated, from the last 30 days, {ONE.id}",
+    "auto, but production": f"production, from the last 7 days, {OTHER.id}",
+}
+
+
 @pytest.fixture
 def catalogue(embedded_database: Dsn) -> Dsn:
     def make(new: Dsn) -> None:
@@ -69,6 +78,8 @@ def test_all_say_the_same(case: str, catalogue: Dsn, called: Cli, tmp_path: Path
     env = {"DATABASE_URL": catalogue.uri}
     ended = called("run", *options, "--report", "r.json", env=env, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
+    said = re.findall("^model +(.+)$", ended.stdout, re.MULTILINE)
+    assert said == [SUMMARY[case]] if case in SUMMARY else said == []
     report = json.loads((tmp_path / "r.json").read_text("utf-8"))
     assert report["parameters"] == parameters
     assert report.get("intervals") == intervals
@@ -81,6 +92,28 @@ def test_all_say_the_same(case: str, catalogue: Dsn, called: Cli, tmp_path: Path
     assert (of_track["model"], of_track["calibration"]) == (model, calibrated)
     stored = sql.rows(catalogue, f"SELECT DISTINCT calibration FROM {INTERVALS.name}")
     assert stored == ([(intervals,)] if intervals else [])
+
+
+@pytest.mark.parametrize(
+    ("options", "older"),
+    [
+        ((), None),
+        (("--max-stale-days", "1"), None),
+        (("--max-stale-days", "0"), "1 day"),
+        (("--max-stale-days", "1", "--calibration", ONE.id), "2 days"),
+        (("--max-stale-days", "0", "--no-intervals"), None),
+        (("--max-stale-days", "0", "--as-of", f"{D}"), "1 day"),
+        (("--max-stale-days", "0", "--model", "calibrated"), "1 day"),
+    ],
+)
+def test_old_intervals_are_a_warning(
+    options: tuple[str, ...], older: str | None, catalogue: Dsn, called: Cli
+) -> None:
+    ended = called("run", *options, env={"DATABASE_URL": catalogue.uri})
+    assert ended.returncode == 0, ended.stderr
+    assert re.findall(r"calibration \S+ is (\d+ days?) older than the \S+ day", ended.stderr) == (
+        [older] if older else []
+    )
 
 
 def test_a_track_forecast_by_two_models_has_them_in_a_column(catalogue: Dsn, called: Cli) -> None:

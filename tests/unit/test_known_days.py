@@ -38,18 +38,18 @@ def days() -> pl.DataFrame:
     return pl.concat(frames).select(TRACK_DAYS)
 
 
-@pytest.mark.parametrize("age_from", ["release", "first-date"])
+@pytest.mark.parametrize(("age_from", "level"), [("release", 30), ("release", 7), ("first-date", 30)])
 @pytest.mark.parametrize("offset", [0, 1, 200, 500, 900, 2_000])
 def test_the_forecasts_are_those_of_the_days_before_it(
-    days: pl.DataFrame, offset: int, age_from: str
+    days: pl.DataFrame, offset: int, age_from: str, level: int
 ) -> None:
     cutoff = FIRST + timedelta(days=offset)
     known = pl.DataFrame({"cm_artist_id": [1, 2], "mldr": [0.05, 0.01]})
     rates = Rates(known, later=known.clear())
-    parameters = Parameters(age_from=age_from)  # type: ignore[arg-type]
+    parameters = Parameters(age_from=age_from, level=level)  # type: ignore[arg-type]
     found = build_past(KnownDays.of(days), rates, cutoff=cutoff, parameters=parameters, later_rates=False)
     before = days.lazy().filter(pl.col("date") < cutoff)
-    expected = build_forecasts(before, known.lazy(), age_from=parameters.age_from)
+    expected = build_forecasts(before, known.lazy(), age_from=parameters.age_from, level=level)
     forecasts = found.forecasts.collect()
     assert_frame_equal(
         forecasts.drop("cutoff", "as_of"),

@@ -21,9 +21,9 @@ MLDR = RATES.select("cm_artist_id", pl.col("mldr").cast(pl.Float64))
 SIX = Parameters(horizon=6)
 
 
-def made(streams: pl.DataFrame, name: str) -> CalibratedPast:
+def made(streams: pl.DataFrame, name: str, level: int | None = None) -> CalibratedPast:
     known = KnownDays.of(streams.sort("cm_track_id", "date"))
-    return calibrated_past(known, MLDR, cutoff=CUTOFF, parameters=SIX, name=name)
+    return calibrated_past(known, MLDR, cutoff=CUTOFF, parameters=SIX, name=name, level=level)
 
 
 @pytest.mark.parametrize("name", ["calibrated", "auto"])
@@ -40,6 +40,17 @@ def test_nothing_from_the_cutoff_on_has_any_influence(name: str) -> None:
     built = build_forecasts(before, MLDR.lazy(), horizon=6, model=model).forecasts.collect()
     assert forecasts["forecasted_value"].to_list() == built["forecasted_value"].round().to_list()
     assert forecasts["as_of"].unique().to_list() == [CUTOFF - timedelta(days=1)]
+
+
+def test_from_another_level() -> None:
+    found = made(STREAMS, "calibrated", 30)
+    assert f"{found}" == "2024-01-01 calibrated from 30 days"
+    before = STREAMS.lazy().filter(pl.col("date") < CUTOFF)
+    model = found.model.calibration.using(30)
+    built = build_forecasts(before, MLDR.lazy(), horizon=6, model=model).forecasts.collect()
+    values = found.forecasts.forecasts.collect()["forecasted_value"].to_list()
+    assert values == built["forecasted_value"].round().to_list()
+    assert values != made(STREAMS, "calibrated").forecasts.forecasts.collect()["forecasted_value"].to_list()
 
 
 def test_the_production_model_stands_beside_it_as_of_the_same_day() -> None:

@@ -80,7 +80,7 @@ def test_the_title_and_the_subtitle_name_what_the_forecast_follows_from() -> Non
     ends = (total / half, total * half)
     got = picture(found, found.history)
     assert got.title == "Track 1 · artist 1"
-    streams = f"{total:,} streams, 80 % range {short_range(*ends)}"
+    streams = f"{short(total)} streams, 80 % range {short_range(*ends)}"
     assert got.subtitle == (
         f"24 months: {streams} · k {found.track['k']:.4g} · MLDR 0.1 · "
         f"multiplier {found.track['multiplier']:.4g}"

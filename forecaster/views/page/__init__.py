@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, StrictUndefined, Template
 
+from forecaster.process.numbers import short
 from forecaster.views.page.evaluation import evaluated
 from forecaster.views.page.joined import read, script, style
 from forecaster.views.page.summary import counts, horizons, how_sure, summary, totals
@@ -43,7 +44,7 @@ def render(catalogue: "Catalogue", evaluation: "Evaluation | None" = None) -> st
     tracks = cleaned(catalogue.tracks)
     by_month = totals(tracks)
     listed, months = largest(tracks), drawn_months(by_month.height)
-    code = script("page_evaluated.js" if evaluation else "page.js")
+    code, numbers = script("page_evaluated.js" if evaluation else "page.js"), counts(tracks)
     return _template().render(
         style=style("style.css", *(["evaluation.css"] if evaluation else [])),
         script=code,
@@ -53,7 +54,8 @@ def render(catalogue: "Catalogue", evaluation: "Evaluation | None" = None) -> st
         read_at=catalogue.read_at.astimezone(UTC).strftime(TIME_FORMAT),
         # Text and commands alternate.
         warnings=[_COMMAND.split(words) for words in catalogue.warnings],
-        counts={name: f"{count:,}" for name, count in counts(tracks).items()},
+        counts={name: f"{count:,}" for name, count in numbers.items()},
+        streams=short(numbers["streams"]),
         months=horizons(tracks["months"]),
         sure=how_sure(catalogue.total),
         summary=_json(summary(tracks, by_month) | {"rows": listed.height, "drawn": months}),

@@ -28,9 +28,24 @@ def test_both_models_on_the_same_months(called: Cli, stored_embedded: Dsn) -> No
     assert found["made_with"] == ["2024-01-01 calibrated from 7 days"]
 
 
+def test_the_production_model_from_another_level(called: Cli, stored_embedded: Dsn) -> None:
+    load(stored_embedded, "public", streams=LATER)
+    env = {"DATABASE_URL": stored_embedded.uri}
+    arguments = ("evaluate", "--cutoff", f"{CUTOFF}", "--horizon", "3", "--mldr", "0.02", "--json")
+    plain, of_month, of_week = (
+        json.loads(called(*arguments, *level, env=env).stdout)
+        for level in ((), ("--level", "30"), ("--level", "7"))
+    )
+    assert of_month["overall"] == plain["overall"]
+    assert of_week["overall"][0]["wape"] != plain["overall"][0]["wape"]
+    assert of_week["overall"][1:] == plain["overall"][1:]
+    assert (plain["made_with"], of_week["made_with"]) == ([], ["production from 7 days"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("--level", "7"), "--level needs --cutoff or --since"),
         (("--model", "auto"), "--model needs --cutoff or --since"),
         (("--cutoff", "2024-01-01", "--model", "auto", "--track-id", "1"), "--track-id and --model auto"),
         (("--cutoff", "2024-01-01", "--model", "best"), "'best' is not one of"),
