@@ -68,21 +68,17 @@ def main(database_url: str | None, quick: bool, rounds: int | None, out: Path) -
     tracks, stem = (QUICK_TRACKS, "calibrating-quick") if quick else (TRACKS, "calibrating")
     with _database(database_url) as dsn:
         catalogue = prepare(dsn, f"calibrating_{tracks}", tracks, say=click.echo)
-        result = measure(catalogue, rounds or (1 if quick else 7))
+        result = measure(catalogue, rounds or (1 if quick else 7), warm_up=not quick)
     out.mkdir(parents=True, exist_ok=True)
     write_text(json.dumps(result, indent=1), out / f"{stem}.json")
     write_text(markdown(result), out / f"{stem}.md")
     click.echo(markdown(result))
 
 
-def measure(catalogue: Catalogue, rounds: int) -> dict[str, Any]:
-    """Measure each line in interleaved rounds, after one that does not count."""
-    measured: dict[str, list[dict[str, float]]] = {line.name: [] for line in LINES}
-    for number in range(rounds + 1):
-        for line in LINES:
-            found = _once(catalogue, line)
-            if number:
-                measured[line.name].append(found)
+def measure(catalogue: Catalogue, rounds: int, *, warm_up: bool) -> dict[str, Any]:
+    """Measure each line in interleaved rounds; `warm_up`: after one that does not count."""
+    every = [{line.name: _once(catalogue, line) for line in LINES} for _ in range(rounds + warm_up)]
+    measured = {line.name: [of_round[line.name] for of_round in every[warm_up:]] for line in LINES}
     return {
         "environment": {
             "date": datetime.now(UTC).date().isoformat(),
