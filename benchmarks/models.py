@@ -18,8 +18,7 @@ import polars as pl
 from benchmarks.tables import table
 from forecaster import Calibration, build_forecasts, calibrate
 from forecaster.files.atomic import write_text
-from forecaster.model.calibrated.calibration import prior_errors
-from forecaster.model.calibrated.uncertainty import Errors, totals, with_quantiles
+from forecaster.model.calibrated.uncertainty import Errors, prior_errors, totals, with_quantiles
 
 RESULTS = Path(__file__).parent / "results"
 CUTOFFS = (date(2019, 9, 27), date(2019, 12, 27), date(2020, 2, 28))

@@ -22,12 +22,14 @@ def is_file(named: str) -> bool:
 
 def read_file(path: str) -> "Calibration":
     """Read a calibration. Raises `BadFileError` if it is unreadable, `CalibrationError` if it is none."""
-    from forecaster.model.calibrated.calibration import Calibration  # noqa: PLC0415 - few runs have a file
+    from forecaster.model.calibrated import calibration  # noqa: PLC0415 - few have a file
 
-    with refusing(path, "read"):
-        data = Path(path).read_bytes()
+    with refusing(path, "read"), Path(path).open("rb") as file:
+        data = file.read(calibration.LARGEST + 1)  # a name may be that of any file, however large
+    if len(data) > calibration.LARGEST:
+        raise BadFileError(f"{path} is not a calibration: it is larger than {calibration.LARGEST:,} bytes")
     try:
-        return Calibration.from_json(data.decode(), name=path)
+        return calibration.Calibration.from_json(data.decode(), name=path)
     except UnicodeDecodeError:
         raise BadFileError(f"{path} is not a calibration: it is not text in UTF-8") from None
 

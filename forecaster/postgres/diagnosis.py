@@ -96,7 +96,7 @@ def diagnose(dsn: Dsn, schema: str, config: RunConfig, track_id: int | None) -> 
 
 def _found(source: Source, config: RunConfig) -> tuple[MadeWith, list[str]]:
     """Find what the forecast is made with, and warnings. Raises as `find_made_with` does."""
-    if takes_no_calibration(source, config):
+    if takes_no_calibration(source.tables, config):
         return MadeWith(config.parameters), []
     return find_made_with(source, config, to_store=False)
 

@@ -11,7 +11,7 @@ from forecaster.frames.casting import Fitted
 from forecaster.postgres.arrays import fits_in_arrays, insert_arrays
 from forecaster.postgres.conditions import UNIQUE_VIOLATION
 from forecaster.postgres.connection import Connection, commit, execute, integer_array, is_far, query
-from forecaster.postgres.intervals import store_intervals
+from forecaster.postgres.intervals import storing
 from forecaster.postgres.rows import Stored, append
 from forecaster.postgres.sifting import SOME, DisturbedError, Sift, store_or_sift
 from forecaster.postgres.stored import has_key, stored_months
@@ -19,7 +19,7 @@ from forecaster.postgres.tables import Tables
 from forecaster.process.numbers import counted
 from forecaster.tables import FORECAST_TABLE, FORECASTS, HISTORY, REFUSED
 
-# In the SQL of `_query_and_keep`: what `stored_months` selects of the tracks, and the array of their ids.
+# In the SQL of `_queried_and_kept`: what `stored_months` selects of the tracks, and the array of their ids.
 _FOUND, _TRACKS = "found", "$1"
 
 
@@ -67,7 +67,6 @@ class _Write:
                 insert_arrays(self.connection, self.tables, self.rows, horizon=self.horizon)
             else:
                 append(self.connection, self.tables, FORECAST_TABLE, self.rows)
-        self._store_intervals(self._tracks)
         self._check_and_keep(self._tracks)
         commit(self.connection)
         return Stored(len(self.rows), [])
@@ -78,21 +77,15 @@ class _Write:
         got = [*sifted.stored, *sifted.refused]
         taken = self._tracks.filter(~self._tracks.is_in(got))
         self._check_taken(taken)
-        self._store_intervals(sifted.stored)
         self._check_and_keep(sifted.stored, [*sifted.refused])
         commit(self.connection)
         return Stored(len(sifted.stored) * self.horizon, taken.to_list(), sifted.refused)
-
-    def _store_intervals(self, stored: pl.Series) -> None:
-        if self.intervals is not None:
-            rows = self.intervals.filter(pl.col("cm_track_id").is_in(stored.implode()))
-            store_intervals(self.connection, self.tables, rows, horizon=self.horizon)
 
     def _check_and_keep(self, stored: pl.Series, refused: Sequence[int] = ()) -> None:
         """Check that each of these tracks has exactly the months 1 to `horizon` on the server.
 
         In the same statement, add the history of the tracks that are stored, that are refused, and that have
-        no forecast.
+        no forecast, and store the intervals of those that are stored.
         """
         kept = self._to_keep(stored, refused)
         if stored.is_empty() and kept is None:
@@ -101,7 +94,45 @@ class _Write:
         wrong = f"""
             SELECT t.id FROM unnest({_TRACKS}) AS t (id) LEFT JOIN {_FOUND} f ON f.cm_track_id = t.id
             WHERE (f.rows, f.months, f.first, f.last) IS DISTINCT FROM {whole} ORDER BY 1"""
-        self._refuse(_query_and_keep(self.connection, self.tables, stored, wrong, kept)["id"])
+        sure = None
+        if self.intervals is not None:
+            sure = self.intervals.filter(pl.col("cm_track_id").is_in(stored.implode()))
+        self._refuse(self._queried_and_kept(stored, wrong, kept, sure)["id"])
+
+    def _queried_and_kept(
+        self, stored: pl.Series, sql: str, kept: pl.DataFrame | None, sure: pl.DataFrame | None, /
+    ) -> pl.DataFrame:
+        """Query the `_FOUND` of some tracks, and in the same statement add to the history and the intervals.
+
+        `sql`: in it, `_TRACKS` are the ids, as an array. The history of these tracks gets their months as
+        they are stored. The caller commits. Raises `WriteRefusedError` if the run has a row of a track there
+        already, from another worker.
+        """
+        tables, also = self.tables, ""
+        given: list[object] = [stored]
+        if kept is not None:
+            names = ", ".join(kept.columns)
+            values = ", ".join(f"${number}" for number, _ in enumerate(kept.columns, 2))
+            given += kept.get_columns()
+            also += f""", kept AS (
+                INSERT INTO {tables.name(HISTORY.name)} ({names}, months) SELECT k.*, f.streams
+                FROM unnest({values}) AS k ({names}) LEFT JOIN {_FOUND} f USING (cm_track_id))"""
+        if sure is not None and len(sure):
+            store, bounds = storing(tables, sure, horizon=self.horizon, first=len(given) + 1)
+            given += bounds
+            also += f", sure AS ({store})"
+        more = "" if kept is None else ", array_agg(s.forecasted_value::float8 ORDER BY s.month) AS streams"
+        found = f"{stored_months(tables, more=more)} AND cm_track_id = ANY ({_TRACKS}) GROUP BY 1"
+        try:
+            return query(self.connection, f"WITH {_FOUND} AS ({found}){also} {sql}", (*given,))
+        except adbc.Error as error:
+            if error.sqlstate != UNIQUE_VIOLATION:
+                raise
+            raise WriteRefusedError(
+                f"{HISTORY.name}: this run has rows of some of these tracks there already; nothing was "
+                "stored",
+                hint="start again: the next run completes the rest",
+            ) from None
 
     def _to_keep(self, stored: pl.Series, refused: Sequence[int]) -> pl.DataFrame | None:
         if self.history is None:
@@ -168,32 +199,3 @@ class _Write:
     @property
     def _tracks(self) -> pl.Series:
         return self.rows["cm_track_id"].cast(pl.Int64).unique().sort()
-
-
-def _query_and_keep(
-    connection: Connection, tables: Tables, tracks: pl.Series, sql: str, rows: pl.DataFrame | None, /
-) -> pl.DataFrame:
-    """Query the `_FOUND` of some tracks, and in the same statement add rows to the history.
-
-    `sql`: in it, `_TRACKS` are the ids, as an array. The history of these tracks gets their months as they
-    are stored. The caller commits. Raises `WriteRefusedError` if the run has a row of a track there already,
-    from another worker.
-    """
-    streams = "" if rows is None else ", array_agg(s.forecasted_value::float8 ORDER BY s.month) AS streams"
-    found = f"{stored_months(tables, more=streams)} AND cm_track_id = ANY ({_TRACKS})"
-    known = [] if rows is None else rows.get_columns()
-    names = ", ".join(column.name for column in known)
-    values = ", ".join(f"${number}" for number, _ in enumerate(known, 2))
-    keep = f"""
-        INSERT INTO {tables.name(HISTORY.name)} ({names}, months)
-        SELECT k.*, f.streams FROM unnest({values}) AS k ({names}) LEFT JOIN {_FOUND} f USING (cm_track_id)"""
-    kept = f", kept AS ({keep})" if known else ""
-    try:
-        return query(connection, f"WITH {_FOUND} AS ({found} GROUP BY 1){kept} {sql}", (tracks, *known))
-    except adbc.Error as error:
-        if error.sqlstate != UNIQUE_VIOLATION:
-            raise
-        raise WriteRefusedError(
-            f"{HISTORY.name}: this run has rows of some of these tracks there already; nothing was stored",
-            hint="start again: the next run completes the rest",
-        ) from None

@@ -4,52 +4,37 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from forecaster.postgres.connection import Connection, copy_in, execute, integer_array, is_far, query
+from forecaster.postgres.connection import integer_array
 from forecaster.postgres.statements import among
 from forecaster.postgres.tables import Tables
 from forecaster.tables import FORECAST_TABLE, INTERVALS, QUANTILES, RUNS
 
-_SHARED = tuple(one.name for one in INTERVALS.columns if one.name not in QUANTILES)
 
+def storing(
+    tables: Tables, rows: pl.DataFrame, /, *, horizon: int, first: int
+) -> tuple[str, tuple[object, ...]]:
+    """SQL: store the intervals of tracks instead of those they have; also the parameters from `first` on.
 
-def store_intervals(connection: Connection, tables: Tables, rows: pl.DataFrame, /, *, horizon: int) -> None:
-    """Store the intervals of tracks in place of those that they have. The caller commits.
-
-    `rows`: the columns of `INTERVALS`, with a list of `horizon` months in each of `QUANTILES`.
+    `rows`: the columns of `INTERVALS`, not empty, the same created_at and calibration in each, with a list of
+    `horizon` months in each of `QUANTILES`. In a parameter, the months of all tracks follow one another.
     """
-    if rows.is_empty():
-        return
-    if is_far(connection) or INTERVALS.name in tables.filtered:
-        _insert_arrays(connection, tables, rows, horizon=horizon)
-    else:
-        target = tables.name(INTERVALS.name)
-        tracks = integer_array(rows["cm_track_id"])
-        execute(connection, f"DELETE FROM {target} WHERE cm_track_id = ANY ({tracks})")
-        copy_in(connection, rows.sort("cm_track_id"), INTERVALS.name, schema=tables.schema)
-
-
-def _insert_arrays(connection: Connection, tables: Tables, rows: pl.DataFrame, *, horizon: int) -> None:
-    """Insert them in one round trip: for each column the months of all tracks, one after the other."""
-    rows = rows.sort("cm_track_id")
+    ids, made_at, calibration, *bounds = (f"${number}" for number in range(first, first + 3 + len(QUANTILES)))
     its = f"[t.number * {horizon} - {horizon - 1}:t.number * {horizon}]"
-    shared = [f"${number}" for number, _ in enumerate(_SHARED, 1)]
-    bounds = [f"(${number}::real[]){its}" for number, _ in enumerate(QUANTILES, len(_SHARED) + 1)]
-    names = (*_SHARED, *QUANTILES)
-    replaced = ", ".join(f"{name} = excluded.{name}" for name in names if name not in INTERVALS.key)
-    query(
-        connection,
-        f"""
-        INSERT INTO {tables.name(INTERVALS.name)} ({", ".join(names)})
-        SELECT t.cm_track_id, t.created_at::timestamptz, t.calibration, {", ".join(bounds)}
-        FROM unnest({", ".join(shared)}) WITH ORDINALITY AS t ({", ".join(_SHARED)}, number)
-        ON CONFLICT ({", ".join(INTERVALS.key)}) DO UPDATE SET {replaced}""",
-        (
-            rows["cm_track_id"],
-            # As text: around an instant of its type, the driver sets the time zone, in three statements.
-            rows["created_at"].dt.to_string("%Y-%m-%d %H:%M:%S%.6f+00"),
-            rows["calibration"],
-            *(rows[name].explode() for name in QUANTILES),
-        ),
+    lists = ", ".join(f"({bound}::real[]){its}" for bound in bounds)
+    names = ("created_at", "calibration", *QUANTILES)
+    replaced = ", ".join(f"{name} = excluded.{name}" for name in names)
+    sql = f"""
+        INSERT INTO {tables.name(INTERVALS.name)} (cm_track_id, {", ".join(names)})
+        SELECT t.id, {made_at}::text::timestamptz, {calibration}::text, {lists}
+        FROM unnest({ids}::bigint[]) WITH ORDINALITY AS t (id, number)
+        ON CONFLICT ({", ".join(INTERVALS.key)}) DO UPDATE SET {replaced}"""
+    # As text: around an instant of its type, the driver sets the time zone, in three statements.
+    made = rows["created_at"][0].isoformat()
+    return sql, (
+        rows["cm_track_id"],
+        made,
+        rows["calibration"][0],
+        *(rows[name].explode() for name in QUANTILES),
     )
 
 

@@ -26,7 +26,7 @@ def find_made_with(
         as_of = as_of or source.last_day()
     calibration = _calibration(source, config, as_of)
     if calibration is None and config.model == PRODUCTION:
-        return uncalibrated(source, config, to_store=to_store)
+        return uncalibrated(source.tables, config, to_store=to_store)
     if calibration is None:
         raise CalibrationError(
             f"model {config.model} needs a calibration, and there is none"
@@ -34,7 +34,7 @@ def find_made_with(
             hint="make one with `forecaster calibrate`, or omit --model",
         )
     wanted = config.intervals and not (to_store and config.dry_run)
-    why_not = why_no_intervals(source) if wanted and to_store else []
+    why_not = why_no_intervals(source.tables) if wanted and to_store else []
     return (
         made_with(calibration, config, as_of, intervals=wanted and not why_not),
         [*stale(calibration, as_of, config), *why_not],

@@ -1,7 +1,7 @@
 """The tables on a server: their columns and keys, and whether they fit."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from forecaster.errors import SchemaMismatchError
 from forecaster.frames.casting import ColumnInfo
@@ -53,6 +53,9 @@ _COLUMNS_SQL = f"""
            c.relkind <> 'p' AND EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid)
                AS has_children,
            has_table_privilege(c.oid, 'SELECT') AS is_readable,
+           (SELECT string_agg(r.name, ', ') FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) AS r (name)
+            WHERE NOT has_table_privilege(c.oid, r.name)) AS lacking,
+           c.relkind = 'r' AND pg_relation_size(c.oid) = 0 AS is_empty,
            a.attname::text AS "column",
            -- a domain is as good as the type below it
            format_type(CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END, NULL) AS type,
@@ -123,6 +126,10 @@ class Tables:
     """Tables from which others inherit; a query of them returns the rows of these as well."""
     unreadable: frozenset[str] = frozenset()
     """Tables that this user may not read, or not all columns of."""
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    """Which of SELECT, INSERT and UPDATE this user lacks, by table; nothing for a table with all of them."""
+    empty: frozenset[str] = frozenset()
+    """Tables that never had a row, or were truncated since."""
     layout: Layout | None = None
     """Where the rows of the streams lie; None if that has not been asked."""
 
@@ -291,13 +298,26 @@ def tables_from(found: Mapping[str, Rows], schema: str, streams: str) -> Tables:
     """Describe the tables of a schema by the answers to `QUESTIONS`."""
     titles = {table: table for table in _OTHERS} | {streams: STREAMS_TABLE}  # may be the name of another one
     columns: dict[str, dict[str, ColumnInfo]] = {}
-    filtered, with_children, unreadable = set(), set(), set()
-    for title, is_filtered, has_children, is_readable, column, *info in found["columns"]:
+    filtered, with_children, unreadable, empty = set(), set(), set(), set()
+    lacking: dict[str, str] = {}
+    for title, is_filtered, has_children, is_readable, lacks, is_empty, column, *info in found["columns"]:
         columns.setdefault(table := titles[title], {})[column] = ColumnInfo(*info)
         filtered |= {table} if is_filtered else set()
         with_children |= {table} if has_children else set()
         unreadable |= set() if is_readable else {table}
+        empty |= {table} if is_empty else set()
+        lacking |= {table: lacks} if lacks else {}
     indexes = tuple(Index(titles[title], unique, tuple(key)) for title, unique, key in found["indexes"])
-    hidden = frozenset(filtered), frozenset(with_children), frozenset(unreadable)
     [layout] = found["layout"]
-    return Tables(schema, columns, indexes, streams, *hidden, layout_from(layout))
+    return Tables(
+        schema,
+        columns,
+        indexes,
+        streams,
+        frozenset(filtered),
+        frozenset(with_children),
+        frozenset(unreadable),
+        lacking,
+        frozenset(empty),
+        layout_from(layout),
+    )

@@ -113,8 +113,8 @@ class Forecasts:
         """Find out, on the first attempt, what the forecasts are made with, and put it into the report."""
         if self.made_with is not None:
             return
-        if takes_no_calibration(source, config):
-            self.made_with, warnings = uncalibrated(source, config)
+        if takes_no_calibration(source.tables, config):
+            self.made_with, warnings = uncalibrated(source.tables, config)
         else:
             from forecaster.postgres.made_with import find_made_with  # noqa: PLC0415 - takes long
 

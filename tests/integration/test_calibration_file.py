@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from forecaster.cli.calibration_file import write_file
+from forecaster.cli.calibration_file import read_file, write_file
+from forecaster.errors import BadFileError
 from forecaster.postgres.dsn import Dsn
 from forecaster.setup.load import load
 from forecaster.tables import INTERVALS
@@ -70,3 +71,31 @@ def test_a_file_that_cannot_be_used(
     assert message in ended.stderr
     assert message in json.loads((tmp_path / "report.json").read_text())["error"]
     assert not (tmp_path / "sink").exists()
+
+
+def test_of_a_huge_file_only_the_beginning_is_read(called: Cli, tmp_path: Path) -> None:
+    with (tmp_path / "huge.json").open("wb") as file:
+        file.truncate(10**12)  # takes no room
+    for path in (f"{tmp_path / 'huge.json'}", "/dev/zero"):
+        with pytest.raises(BadFileError, match=r"is not a calibration: it is larger than 2,000,000 bytes"):
+            read_file(path)
+    ended = called("calibrate", "--show", f"{tmp_path / 'huge.json'}")
+    assert (ended.returncode, ended.stdout) == (1, "")
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(BadFileError, match="cannot be read: Is a directory"):
+        read_file(f"{tmp_path}")
+    (tmp_path / "loop.json").symlink_to(tmp_path / "loop.json")
+    with pytest.raises(BadFileError, match="cannot be read: Too many levels of symbolic links"):
+        read_file(f"{tmp_path / 'loop.json'}")
+
+
+def test_written_and_read_again(called: Cli, tmp_path: Path) -> None:
+    write_file(ONE, tmp_path / "one.json")
+    shown = called("calibrate", "--show", "one.json", "--export", "two.json", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert (tmp_path / "two.json").read_bytes() == (tmp_path / "one.json").read_bytes()
+    assert read_file(f"{tmp_path / 'two.json'}") == ONE
+    again = called("calibrate", "--show", "two.json", "--json", cwd=tmp_path)
+    assert json.loads(again.stdout) == json.loads(ONE.to_json())

@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 from forecaster.errors import DatabaseError
 from forecaster.model import build_forecasts
 from forecaster.model.calibrated.calibration import Calibration
-from forecaster.model.calibrated.uncertainty import with_quantiles
+from forecaster.model.calibrated.uncertainty import Errors, prior_errors, with_quantiles
 from forecaster.postgres.calibrations import store_calibration
 from forecaster.postgres.connection import connect, query
 from forecaster.postgres.dsn import Dsn
@@ -61,12 +61,16 @@ def expected(one: Calibration, model: ModelName) -> pl.DataFrame:
     level = 7 if model == "calibrated" else 30
     of_model = {"model": one, "as_of": D} if model == "calibrated" else {}
     forecasts = build_forecasts(STREAMS.lazy(), golden_mldr().lazy(), **of_model).forecasts  # type: ignore[arg-type]
-    bounds = with_quantiles(forecasts, one.errors_of(weight, level), horizon=24).sort("cm_track_id", "month")
+    return bounds_of(forecasts, one.errors_of(weight, level), one.id)
+
+
+def bounds_of(forecasts: pl.LazyFrame, errors: Errors, calibration: str | None) -> pl.DataFrame:
+    bounds = with_quantiles(forecasts, errors, horizon=24).sort("cm_track_id", "month")
     lists = [pl.col(name).cast(pl.Float32) for name in QUANTILES]
     return (
         bounds.group_by("cm_track_id", maintain_order=True)
         .agg(lists)
-        .select("cm_track_id", pl.lit(one.id).alias("calibration"), *QUANTILES)
+        .select("cm_track_id", pl.lit(calibration, dtype=pl.String).alias("calibration"), *QUANTILES)
         .collect()
     )
 
@@ -93,12 +97,30 @@ def test_those_of_a_forecast_that_was_replaced_do_not_count(catalogue: Dsn, cali
     assert calibrated.tracks
 
 
-def test_none_are_stored_if_not_asked_for_or_without_a_calibration(catalogue: Dsn) -> None:
+@pytest.mark.parametrize("far", [False, True])
+def test_without_a_calibration_they_are_those_of_other_catalogues(
+    catalogue: Dsn, *, far: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forecaster.postgres.connection._FAR", -1.0 if far else math.inf)
     report = run(Database(catalogue))
+    forecasts = build_forecasts(STREAMS.lazy(), golden_mldr().lazy()).forecasts
+    assert_frame_equal(kept(catalogue), bounds_of(forecasts, prior_errors(0.0), None))
+    assert report.to_dict()["intervals"] is None
+    assert "model" not in report.to_dict()["parameters"]
+    assert report.total is not None
+    # With 8 degrees of freedom, and 1.3 x 0.20 x sqrt(24 / 12) for the total of 24 months.
+    factor = math.exp(1.39682 * 1.3 * 0.20 * math.sqrt(2))
+    assert report.total_range == pytest.approx((report.total / factor, report.total * factor), rel=1e-4)
+    assert report.to_dict()["total_high_80"] == report.total_range[1]  # type: ignore[index]
+
+
+def test_none_are_stored_if_not_asked_for(catalogue: Dsn) -> None:
+    report = run(Database(catalogue), RunConfig(intervals=False))
     plain = stored(catalogue)
     assert sql.rows(catalogue, COUNT) == [(0,)]
     assert "intervals" not in report.to_dict()
-    assert "model" not in report.to_dict()["parameters"]
+    assert report.total_range is None
+    assert not {"total_low_80", "total_high_80"} & report.to_dict().keys()
     with connect(catalogue) as connection:
         store_calibration(connection, read_tables(connection, "public"), calibration(D))
         connection.commit()
@@ -109,6 +131,24 @@ def test_none_are_stored_if_not_asked_for_or_without_a_calibration(catalogue: Ds
         catalogue, f"SELECT count(DISTINCT cm_track_id) FROM {FORECAST_TABLE}"
     )
     assert_frame_equal(stored(catalogue), plain)  # which the calibration does not change
+
+
+def test_a_table_that_no_intervals_fit_into(catalogue: Dsn) -> None:
+    [(key,)] = sql.rows(
+        catalogue,
+        f"SELECT conname FROM pg_constraint WHERE conrelid = '{INTERVALS.name}'::regclass AND contype <> 'n'",
+    )
+    sql.run(catalogue, f'ALTER TABLE {INTERVALS.name} DROP CONSTRAINT "{key}"')
+    report = run(Database(catalogue))
+    assert "stores no intervals" in report.warnings[0]
+    assert "no unique key on cm_track_id" in report.warnings[0]
+    sql.run(catalogue, f"ALTER TABLE {INTERVALS.name} DROP COLUMN q90")
+    report = run(Database(catalogue), RunConfig(replace=True))
+    assert f"{INTERVALS.name}.q90: is missing" in report.warnings[0]
+    sql.run(catalogue, f"DROP TABLE {INTERVALS.name}")
+    report = run(Database(catalogue), RunConfig(replace=True))
+    assert not any("intervals" in warning for warning in report.warnings)  # no version of `init` has made it
+    assert report.results == 20
 
 
 def test_a_track_that_is_refused_has_none(catalogue: Dsn, calibrated: Calibration) -> None:
