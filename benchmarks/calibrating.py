@@ -25,8 +25,8 @@ RESULTS = Path(__file__).parent / "results"
 QUICK_TRACKS = 100
 _MEANING = (
     "Each line is a complete process, in interleaved rounds; before each, the tables are as before a first "
-    "run or calibration. Seconds are medians; a ratio is the median of the ratios of the rounds to the "
-    "plain run of the same round. CPU is the processor time of the process itself, without the server."
+    "run or calibration. Seconds are medians; a ratio is the median of the ratios of the rounds to the run "
+    "without intervals of the same round. CPU is the processor time of the process itself, without the server."
 )
 
 
@@ -40,8 +40,9 @@ class Line(NamedTuple):
 
 
 LINES = (
+    Line("run --no-intervals", ("run", "--no-intervals")),
     Line("run", ("run",)),
-    Line("run with intervals", ("run",), has_calibration=True),
+    Line("run, with a calibration", ("run",), has_calibration=True),
     Line("run --model calibrated", ("run", "--model", "calibrated"), has_calibration=True),
     Line("calibrate --rows shipped", ("calibrate", "--rows", "shipped")),
     Line("calibrate --rows fitted", ("calibrate", "--rows", "fitted")),
