@@ -26,7 +26,7 @@ QUICK_TRACKS = 100
 _MEANING = (
     "Each line is a complete process, in interleaved rounds; before each, the tables are as before a first "
     "run or calibration. Seconds are medians; a ratio is the median of the ratios of the rounds to the run "
-    "without intervals of the same round. CPU is the processor time of the process itself, without the server."
+    "without intervals of the same round. CPU is the processor time of the process, without the server."
 )
 
 
