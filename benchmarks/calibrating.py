@@ -25,8 +25,8 @@ RESULTS = Path(__file__).parent / "results"
 QUICK_TRACKS = 100
 _MEANING = (
     "Each line is a complete process, in interleaved rounds; before each, the tables are as before a first "
-    "run or calibration. Seconds are medians; a ratio is the median of the ratios of the rounds to the "
-    "plain run of the same round. CPU is the processor time of the process itself, without the server."
+    "run or calibration. Seconds are medians; a ratio is the median of the ratios of the rounds to the run "
+    "without intervals of the same round. CPU is the processor time of the process, without the server."
 )
 
 
@@ -40,8 +40,9 @@ class Line(NamedTuple):
 
 
 LINES = (
+    Line("run --no-intervals", ("run", "--no-intervals")),
     Line("run", ("run",)),
-    Line("run with intervals", ("run",), has_calibration=True),
+    Line("run, with a calibration", ("run",), has_calibration=True),
     Line("run --model calibrated", ("run", "--model", "calibrated"), has_calibration=True),
     Line("calibrate --rows shipped", ("calibrate", "--rows", "shipped")),
     Line("calibrate --rows fitted", ("calibrate", "--rows", "fitted")),
@@ -68,21 +69,17 @@ def main(database_url: str | None, quick: bool, rounds: int | None, out: Path) -
     tracks, stem = (QUICK_TRACKS, "calibrating-quick") if quick else (TRACKS, "calibrating")
     with _database(database_url) as dsn:
         catalogue = prepare(dsn, f"calibrating_{tracks}", tracks, say=click.echo)
-        result = measure(catalogue, rounds or (1 if quick else 7))
+        result = measure(catalogue, rounds or (1 if quick else 7), warm_up=not quick)
     out.mkdir(parents=True, exist_ok=True)
     write_text(json.dumps(result, indent=1), out / f"{stem}.json")
     write_text(markdown(result), out / f"{stem}.md")
     click.echo(markdown(result))
 
 
-def measure(catalogue: Catalogue, rounds: int) -> dict[str, Any]:
-    """Measure each line in interleaved rounds, after one that does not count."""
-    measured: dict[str, list[dict[str, float]]] = {line.name: [] for line in LINES}
-    for number in range(rounds + 1):
-        for line in LINES:
-            found = _once(catalogue, line)
-            if number:
-                measured[line.name].append(found)
+def measure(catalogue: Catalogue, rounds: int, *, warm_up: bool) -> dict[str, Any]:
+    """Measure each line in interleaved rounds; `warm_up`: after one that does not count."""
+    every = [{line.name: _once(catalogue, line) for line in LINES} for _ in range(rounds + warm_up)]
+    measured = {line.name: [of_round[line.name] for of_round in every[warm_up:]] for line in LINES}
     return {
         "environment": {
             "date": datetime.now(UTC).date().isoformat(),
