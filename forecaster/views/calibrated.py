@@ -18,7 +18,7 @@ def calibrated_inputs(track: Mapping[str, Any], model: Model) -> Iterator[str]:
     group = track["age_group"]
     yield f"  {'calibration':<27}{model.calibration.id}"
     yield f"  {'weight of the calibrated':<27}{model.weight:g}"
-    yield f"  {'level, streams per day':<27}{level_of(track, model):,.10g}, from the last {model.level} days"
+    yield f"  {'level, streams per day':<27}{level_in_words(track, model.level)}"
     yield f"  {'age group, in months':<27}{GROUPS[group]}"
     yield from _rates(model, group)
     yield "  row       mean of d     recent rate b     theta        r0   weight"
@@ -42,10 +42,13 @@ def calibrated_months(
         yield f"{month:>6}{decays}{mean:>9.5f}{_blend(track, model, mean, month)}"
 
 
-def level_of(track: Mapping[str, Any], model: Model) -> float:
-    """Return the streams per day that a forecast starts from."""
-    level = track["streams_30"] / DAYS_PER_MONTH if model.level == DAYS_PER_MONTH else track["level"]
-    return float(level)
+def level_in_words(track: Mapping[str, Any], days: int) -> str:
+    """Write the streams per day that a forecast starts from, and what they are the mean of."""
+    last_30 = track["streams_30"] / DAYS_PER_MONTH
+    level = last_30 if days == DAYS_PER_MONTH else track["level"]
+    if days != DAYS_PER_MONTH and level == last_30:
+        return f"{level:,.10g}, from 30 records: the week has gaps"
+    return f"{level:,.10g}, from the last {days} days"
 
 
 def _blend(track: Mapping[str, Any], model: Model, mean: float, month: int) -> str:

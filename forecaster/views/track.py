@@ -10,7 +10,7 @@ from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES, 
 from forecaster.postgres.diagnosis import Diagnosis
 from forecaster.postgres.stored_with import basis
 from forecaster.process.numbers import counted, short, short_range
-from forecaster.views.calibrated import calibrated_inputs, calibrated_months
+from forecaster.views.calibrated import calibrated_inputs, calibrated_months, level_in_words
 
 _SHOWN_MONTHS = 6
 
@@ -52,7 +52,7 @@ def _inputs(found: Diagnosis) -> Iterator[tuple[str, object]]:
         ("streams, last 365 records", f"{t['streams_365']:,.0f}"),
     )
     if not found.is_calibrated and found.level_days == WEEK:
-        yield "level, streams per day", f"{t['level']:,.10g}, from the last {WEEK} days"
+        yield "level, streams per day", level_in_words(t, WEEK)
 
 
 def _production(found: Diagnosis) -> Iterator[tuple[str, object]]:

@@ -235,6 +235,7 @@ SEEDS = (
 )
 MATCHED = (
     *("dsn._ENTRY", "connection._DRIVERS_WORDS", "lock._NAMED", "secrets._BARE", "secrets._SCHEME"),
+    "total._CONDITION",
     *(
         "pasted._ASSIGNED",
         "pasted._DRIVER",

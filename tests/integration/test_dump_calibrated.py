@@ -16,6 +16,7 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import read_tables
 from forecaster.run.config import ModelName, RunConfig
 from forecaster.setup.load import load
+from forecaster.tables import STREAMS_TABLE
 from forecaster.views.track import told
 from tests import sql
 from tests.calibrations import RATES, calibration
@@ -99,6 +100,18 @@ def test_each_number_of_the_calibrated_model(catalogue: Dsn) -> None:
         mean = sum(expected) / 4
         assert numbers(line) == pytest.approx([month, *expected, mean], abs=1e-5)
         assert values[month - 1] == round(30 * level * math.exp(-mean))
+
+
+@pytest.mark.parametrize("model", ["calibrated", "production"])
+def test_a_week_with_days_missing_is_said_to_be_so(catalogue: Dsn, model: ModelName) -> None:
+    keep(catalogue)
+    days = f"('{D}'::date - 1, '{D}'::date - 2)"
+    sql.run(catalogue, f"DELETE FROM {STREAMS_TABLE} WHERE cm_track_id = 11 AND date IN {days}")
+    found = diagnose(catalogue, "public", RunConfig(model=model, level_days=7), 11)
+    text = told(found)
+    level = found.track["streams_30"] / 30
+    assert f"{level:,.10g}, from 30 records: the week has gaps" in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_a_blend_shows_both_models_and_how_they_are_joined(catalogue: Dsn) -> None:
