@@ -54,8 +54,9 @@ class PastRuns:
 
     source: Source
     runs: pl.DataFrame
-    """One row per run: run, started (date; NULL if it is not known), age_from, is_imported, tracks, months,
-    unknown (tracks whose as-of date is not known); ordered by run."""
+    """One row per run: run, started (date; NULL if it is not known), age_from, is_imported, is_whole (whether
+    it forecast all tracks again), horizon, tracks, months, unknown (tracks whose as-of date is not known);
+    ordered by run."""
     tracks: pl.Series | None
     """Only the forecasts of these tracks; None: all."""
     horizon: int | None
@@ -123,7 +124,7 @@ def find_runs(
     source.tables.check(RUNS.name, HISTORY.name, to_write=())
     warn_of_hidden_rows(source.tables, RUNS.name, HISTORY.name)
     recorded = source.read(_recorded_runs(source)).with_columns(
-        pl.col("started").cast(pl.Int32).cast(pl.Date), pl.col("is_imported").cast(pl.Boolean)
+        pl.col("started").cast(pl.Int32).cast(pl.Date), pl.col("is_imported", "is_whole").cast(pl.Boolean)
     )
     runs = chosen.among(recorded)
     rows = source.tables.name(HISTORY.name)
@@ -161,10 +162,12 @@ def tracks_outside(source: Source, tracks: pl.Series | None) -> pl.Series:
 
 
 def _recorded_runs(source: Source) -> str:
-    """SQL: all runs: run, started (day in UTC, counted from 1970), age_from, is_imported."""
+    """SQL: all runs: run, started (day in UTC, since 1970), age_from, is_imported, is_whole, horizon."""
     return f"""
         SELECT id AS run, {epoch_day("(started_at AT TIME ZONE 'UTC')::date")} AS started,
-               parameters #>> '{{parameters,age_from}}' AS age_from, outcome = '{IMPORTED}' AS is_imported
+               parameters #>> '{{parameters,age_from}}' AS age_from, outcome = '{IMPORTED}' AS is_imported,
+               coalesce(parameters ->> 'replace' = 'true' AND parameters ->> 'limit' IS NULL
+                        AND parameters -> 'track_ids' = '[]', false) AS is_whole, horizon::bigint AS horizon
         FROM {source.tables.name(RUNS.name)}"""
 
 

@@ -46,6 +46,8 @@ def of_runs(past: PastRuns, days: pl.DataFrame) -> Origins:
 
     `days`: the days of all tracks, ordered by track and date.
     """
+    is_whole = pl.col("is_whole") & (past.tracks is None)
+    whole = dict(past.runs.filter(is_whole).select("run", "horizon").iter_rows())
     unknown, bounds = int(past.runs["unknown"].sum()), BoundsOfRuns.of(past.source, past.runs["run"])
     return Origins(
         _batches(past, days, bounds),
@@ -54,6 +56,7 @@ def of_runs(past: PastRuns, days: pl.DataFrame) -> Origins:
         {NO_AS_OF: unknown} if unknown else {},
         [*_remarks(past, unknown), *bounds.warnings],
         past.runs.select("run", "started"),
+        factors=bounds.factors(whole),
     )
 
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from forecaster.model.calibrated.calibration import Calibration, ModelErrors
-from forecaster.model.calibrated.uncertainty import Errors, OwnErrors
+from forecaster.model.calibrated.uncertainty import Errors, OwnErrors, prior_errors
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.calibrations import store_calibration
 from forecaster.postgres.connection import connect
@@ -112,6 +112,22 @@ def test_scores_are_those_of_the_months_that_have_some(scored_nights: Dsn) -> No
             {1: by_run[1], 2: by_run[2], 3: None, 4: by_run[4]}
         )
     assert found.by_month["interval_80"].null_count() == 0
+
+
+def test_totals_of_whole_runs_have_their_own(scored_nights: Dsn) -> None:
+    found = scored(scored_nights)
+    errors = {1: prior_errors(0.0), 2: ONE.errors_of(0.0, 30), 4: ONE.errors_of(1.0, 7)}
+    added = found.totals.filter(of="cumulated")
+    assert {*added["run"]} == {1, 2, 3, 4}
+    for row in added.iter_rows(named=True):
+        of_run = errors.get(row["run"])
+        expected = of_run and row["forecast"] * of_run.total_factor(80, row["month"])
+        assert row["q90"] == (expected and pytest.approx(expected, rel=1e-9))
+    assert found.by_total["inside_80"].null_count() == 0
+    one = backtest(BacktestConfig(scored_nights, track_ids=(found.series["cm_track_id"][0],)))
+    assert "q90" not in one.evaluation.totals.columns  # of a track, which is no catalogue
+    sql.run(scored_nights, f"""UPDATE {RUNS.name} SET parameters = parameters || '{{"limit": 5}}'""")
+    assert "q90" not in scored(scored_nights).totals.columns
 
 
 def test_those_that_are_stored_come_first(scored_nights: Dsn) -> None:
