@@ -103,8 +103,8 @@ def _total(report: Report) -> dict[str, str]:
     if report.total_range is None:
         return total
     calibrated = f"calibration {report.calibration}"
-    of = calibrated if report.calibration else "other catalogues; `calibrate` measures it here"
-    return total | {"80 % range": f"{short_range(*report.total_range)}, by {of}"}
+    of = calibrated if report.calibration else "other catalogues: run `calibrate`"
+    return total | {"80 % range": f"{short_range(*report.total_range)}, from {of}"}
 
 
 def fail_if_implausible(report: Report, plausibility: Plausibility) -> None:
