@@ -122,7 +122,7 @@ def _model(made: object) -> dict[str, str]:
     if not isinstance(made, dict) or "model" not in made:
         return {}
     share = f", {made['weight']:.0%} calibrated" if 0 < made["weight"] < 1 else ""
-    return {"model": f"{made['model']}{share}, from the last {made['level']} days, {made['calibration']}"}
+    return {"model": f"{made['model']}{share}, from {made['level']} days, {made['calibration']}"}
 
 
 def _outcome(report: Report) -> dict[str, str]:
