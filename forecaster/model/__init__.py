@@ -11,7 +11,7 @@ from forecaster.frames.schemas import SKIPPED, check, conform
 from forecaster.model.decay import decay_rate, with_points
 from forecaster.model.eligibility import skip_reason
 from forecaster.model.features import WEEK, clean, last_streams, track_facts, track_features, with_level
-from forecaster.model.mldr import newest_mldr
+from forecaster.model.mldr import mldr_until, newest_mldr
 from forecaster.model.multiplier import with_multiplier
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.model.projection import project
@@ -58,8 +58,9 @@ def build_forecasts(  # noqa: PLR0913 - the parameters of the model, and the mod
     those of `Parameters`. Collect both results in one go with `polars.collect_all`: they share their work.
 
     `model`: a calibration for the calibrated model, or one of its models, such as `calibration.chosen()`. It
-    forecasts as of one day, `as_of`, by default that of the calibration; later days have no influence. The
-    calibrated model needs no MLDR. `level`: by default 30, with a calibration 7.
+    forecasts as of one day, `as_of`, by default that of the calibration; later days have no influence, and
+    with `as_of`, no MLDR that was created later. The calibrated model needs no MLDR. `level`: by default 30,
+    with a calibration 7.
 
     Raises `SchemaMismatchError` for missing columns or wrong types, `InvalidOptionError` for parameters.
     """
@@ -68,7 +69,8 @@ def build_forecasts(  # noqa: PLR0913 - the parameters of the model, and the mod
         ("daily_streams", daily_streams, DAILY_STREAMS), ("artist_mldr", artist_mldr, ARTIST_MLDR)
     )  # both at once, so that one error names all
     daily = conform(daily_streams, DAILY_STREAMS, name="daily_streams")
-    mldr = newest_mldr(conform(artist_mldr, ARTIST_MLDR, name="artist_mldr"))
+    rates = conform(artist_mldr, ARTIST_MLDR, name="artist_mldr")
+    mldr = newest_mldr(mldr_until(rates, as_of if model else None))
     if model:
         chosen = model.using(level)
         known = until(daily, chosen.parameters(parameters).as_of)

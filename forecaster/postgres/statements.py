@@ -181,6 +181,15 @@ def newest_rates(tables: Tables, *, condition: str = "true", more: str = "") -> 
         ORDER BY 1, {tables.newest_first(MLDR_TABLE)}"""
 
 
+def rated_up_to(tables: Tables, until: date | None) -> str:
+    """SQL condition: the MLDR `s` was created up to a day (in UTC), or on no known one; None: any MLDR."""
+    if until is None:
+        return "true"
+    return (
+        f"({tables.instant(MLDR_TABLE)} < '{until} 00:00+00'::timestamptz + interval '24 hours') IS NOT FALSE"
+    )
+
+
 def all_rates(tables: Tables) -> str:
     """Read all MLDR rows of artists: cm_artist_id, mldr, id, created_at (microseconds since 1970, in UTC)."""
     at = tables.instant(MLDR_TABLE)
