@@ -154,6 +154,11 @@ class Source:
         newest = self.read(statements.newest_rates(self.tables, condition=condition))
         return newest.lazy().select(NEWEST_MLDR)
 
+    def every_mldr(self) -> pl.LazyFrame:
+        """Read all MLDRs of artists, also older ones: `ARTIST_MLDR`. One that is not finite becomes NULL."""
+        every = self.read(statements.all_rates(self.tables))
+        return every.with_columns(pl.col("created_at").cast(pl.Datetime("us", "UTC"))).lazy()
+
     def unusable_rows(self, track_ids: pl.Series) -> int:
         """Count the rows of these tracks that are not records, such as those with NULL streams."""
         sql = statements.unusable_rows(self.tables, track_ids)
