@@ -123,12 +123,16 @@ def build_tracks(
 def rated(
     features: pl.LazyFrame, mldr: pl.LazyFrame, parameters: Parameters, missing_mldr: float | None, /
 ) -> pl.LazyFrame:
-    """Add to the features of each track its rates, and its `reason` for having no forecast."""
-    joined = features.join(mldr, on="cm_artist_id", how="left")
-    if missing_mldr is not None:
-        is_known = pl.col("mldr").is_finite()
-        joined = joined.with_columns(mldr=pl.when(is_known).then("mldr").otherwise(missing_mldr))
-    return joined.pipe(with_rates, influence=parameters.influence).sort("cm_track_id")
+    """Add to the features of each track its rates, and its `reason` for having no forecast.
+
+    The MLDR of an artist without one stays NULL, whatever is used instead.
+    """
+    tracks, known = features.join(mldr, on="cm_artist_id", how="left"), pl.col("mldr")
+    if missing_mldr is None:
+        return tracks.pipe(with_rates, influence=parameters.influence).sort("cm_track_id")
+    used = pl.when(known.is_finite()).then(known).otherwise(missing_mldr)
+    with_used = tracks.with_columns(known=known, mldr=used).pipe(with_rates, influence=parameters.influence)
+    return with_used.with_columns(mldr="known").drop("known").sort("cm_track_id")
 
 
 def with_rates(tracks: pl.LazyFrame, /, *, influence: float | None) -> pl.LazyFrame:
