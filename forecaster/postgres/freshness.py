@@ -7,7 +7,7 @@ from datetime import date
 
 import polars as pl
 
-from forecaster.model.parameters import Parameters
+from forecaster.model.parameters import DAYS_PER_MONTH, Parameters
 from forecaster.postgres import statements
 from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import integer_array
@@ -215,7 +215,9 @@ def _is_later(at: str) -> str:
 def _is_other(parameters: Parameters, made_with: MadeWith) -> str:
     """SQL: the forecast `f` has more months, or other parameters; one with fewer has its own warning."""
     ours = _quoted(json.dumps(as_json(parameters) | made_with.recorded))
-    differs = f"NOT {ours}::jsonb @> (h.parameters -> 'parameters')"
+    # Runs that recorded no level started from the last 30 days.
+    theirs = f"""('{{"level": {DAYS_PER_MONTH}}}'::jsonb || (h.parameters -> 'parameters'))"""
+    differs = f"NOT {ours}::jsonb @> {theirs}"
     if made_with.recorded:  # what is recorded of a forecast of the production model is a part of ours
         differs += " OR (h.parameters #>> '{parameters,model}') IS NULL"
     return (
