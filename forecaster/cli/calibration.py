@@ -1,13 +1,13 @@
 """A calibration in words and tables."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from forecaster.cli.grid import Grid
 from forecaster.model.calibrated.calibrate import HANDICAP
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.rates import GROUPS, LENGTHS
-from forecaster.model.calibrated.uncertainty import LEVELS, MEASURED, PRIOR_ORIGINS, student_t
+from forecaster.model.calibrated.uncertainty import LEVELS, MEASURED, PRIOR_ORIGINS, OwnErrors, student_t
 from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.process.numbers import counted
 
@@ -32,17 +32,35 @@ def told(calibration: Calibration) -> Iterator[str]:
 
 def trust(calibration: Calibration) -> Iterator[str]:
     """Say how far the catalogue's own past carries the figures."""
-    first, origins = calibration.first_day, calibration.origins
+    first = calibration.first_day
     days = (calibration.as_of - first).days + 1 if first else 0
     history = f"{days // DAYS_PER_MONTH:,} months of history"
-    if not origins:
+    own = _own(calibration)
+    if not own:
         yield f"{history}: no origin of its own; intervals rest on other catalogues alone"
         return
-    independent = (origins[0] - origins[-1]).days / (DAYS_PER_MONTH * MEASURED) + 1
-    rest = "other catalogues" if independent < PRIOR_ORIGINS else "this catalogue"
-    number = counted(len(origins), "origin")
-    yield f"{history}: {number}, {independent:.1f} independent ones over {MEASURED} months;"
-    yield f"intervals rest mostly on {rest}"
+    last, origins = own[-1], counted(len(calibration.origins), "origin")
+    yield f"{history}, {origins};"
+    yield f"{_of(last)} count as {last.independent:.1f} independent ones, other catalogues as {PRIOR_ORIGINS}:"
+    yield f"intervals rest mostly on {_mostly(own)}"
+
+
+def _own(calibration: Calibration) -> tuple[OwnErrors, ...]:
+    """Return what the catalogue's own origins show of the model that suits it best, by month."""
+    choice = calibration.choice
+    return calibration.errors_of(choice.weight, choice.level).own
+
+
+def _of(own: OwnErrors) -> str:
+    return f"{counted(own.origins, 'origin')} of {counted(own.month, 'month')}"
+
+
+def _mostly(own: Sequence[OwnErrors]) -> str:
+    """Say what counts more: its own origins, which are fewer the further they look ahead, or the others."""
+    last = max((one.month for one in own if one.independent > PRIOR_ORIGINS), default=0)
+    if last in (0, MEASURED):
+        return "this catalogue" if last else "other catalogues"
+    return f"this catalogue up to month {last}, then on other catalogues"
 
 
 def _rates(calibration: Calibration) -> Iterator[str]:
