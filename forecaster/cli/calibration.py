@@ -39,9 +39,10 @@ def trust(calibration: Calibration) -> Iterator[str]:
     if not own:
         yield f"{history}: no origin of its own; intervals rest on other catalogues alone"
         return
-    last, origins = own[-1], counted(len(calibration.origins), "origin")
-    yield f"{history}, {origins};"
-    yield f"{_of(last)} count as {last.independent:.1f} independent ones, other catalogues as {PRIOR_ORIGINS}:"
+    last = own[-1]
+    those = f"{counted(last.origins, 'origin')} of {counted(last.month, 'month')}"
+    yield f"{history}, {counted(len(calibration.origins), 'origin')};"
+    yield f"{those} count as {last.independent:.1f} independent ones, other catalogues as {PRIOR_ORIGINS}:"
     yield f"intervals rest mostly on {_mostly(own)}"
 
 
@@ -49,10 +50,6 @@ def _own(calibration: Calibration) -> tuple[OwnErrors, ...]:
     """Return what the catalogue's own origins show of the model that suits it best, by month."""
     choice = calibration.choice
     return calibration.errors_of(choice.weight, choice.level).own
-
-
-def _of(own: OwnErrors) -> str:
-    return f"{counted(own.origins, 'origin')} of {counted(own.month, 'month')}"
 
 
 def _mostly(own: Sequence[OwnErrors]) -> str:
@@ -97,8 +94,8 @@ def _rows(calibration: Calibration) -> Iterator[str]:
 
 def _choice(calibration: Calibration) -> Iterator[str]:
     choice = calibration.choice
-    why = "measured on its own origins" if choice.is_measured else "the default: too little history"
-    yield f"model: {_model(choice.weight)}, from the last {choice.level} days ({why})"
+    yield f"model: {_model(choice.weight)}, from the last {choice.level} days"
+    yield f"  {_why(calibration)}"
     flat = [
         ("the last {} days go on", level, loss) for level, loss in zip((7, 30), choice.flat, strict=False)
     ]
@@ -113,6 +110,18 @@ def _choice(calibration: Calibration) -> Iterator[str]:
         yield "loss: geometric mean of the WAPE over the origins; beside it, mean and worst"
         yield f"from {DAYS_PER_MONTH} days, it counts {more:.0%} more: the last week is the surer start"
         yield from Grid(["model", "days", "loss", "mean", "worst"], left={"model"}).lines(cells)
+
+
+def _why(calibration: Calibration) -> str:
+    """Say what the choice of the model rests on: overlapping origins say little more than one."""
+    own = _own(calibration)
+    if not calibration.choice.is_measured:
+        return "the default: too little history to measure"
+    if not own:
+        return "measured on its own origins"
+    number, last = counted(len(calibration.origins), "origin"), own[-1]
+    months = counted(last.month, "month")
+    return f"measured on {number} of up to {months}: they say as much as about {last.independent:.1f}"
 
 
 def _errors(calibration: Calibration) -> Iterator[str]:

@@ -53,6 +53,16 @@ def test_without_an_origin_other_catalogues_count_alone() -> None:
     assert line == "66 months of history: no origin of its own; intervals rest on other catalogues alone"
 
 
+def test_a_choice_from_few_months_says_how_little_that_is() -> None:
+    """Three origins with 1, 2 and 3 months of one quarter are about one."""
+    few, many = ([*told(with_origins(n, months=range(1, min(n, 12) + 1)))] for n in (3, 24))
+    said = "  measured on {} origins of up to {} months: they say as much as about {}"
+    assert said.format(3, 3, "1.0") in few
+    assert said.format(24, 12, "2.0") in many
+    none = replace(with_origins(3), choice=Choice())
+    assert "  the default: too little history to measure" in told(none)
+
+
 def test_it_fits_into_eighty_columns() -> None:
     for number in (24, 100):
         assert max(map(len, told(with_origins(number)))) <= 80
