@@ -97,6 +97,7 @@ def test_a_cutoff_that_cannot_be_known_is_said(forecast: Dsn) -> None:
 
 
 def test_intervals_are_those_of_the_formula_if_none_are_stored(forecast: Dsn) -> None:
+    sql.run(forecast, f"TRUNCATE {INTERVALS.name}")
     ages = dict(
         sql.rows(
             forecast, "SELECT cm_track_id, time_used FROM backtest_track_streams_forecast WHERE month = 1"
@@ -116,7 +117,7 @@ def test_stored_intervals_count(forecast: Dsn) -> None:
         store_calibration(connection, read_tables(connection, "public"), calibration(date(2025, 4, 15)))
         connection.commit()
     run(Database(forecast), RunConfig(replace=True, ids=(7,)))
-    sql.run(forecast, f"UPDATE {INTERVALS.name} SET q10[3] = 123456789")
+    sql.run(forecast, f"UPDATE {INTERVALS.name} SET q10[3] = 123456789 WHERE cm_track_id = 7")
     rows, _ = exported(forecast)
     other = 123456792  # the nearest that a real holds
     assert rows.filter(pl.col("y-lo-80") == other).select("unique_id", "h").rows() == [(7, 3)]

@@ -97,7 +97,20 @@ def test_a_group_of_tracks_adds_their_own_errors(forecast: Dsn) -> None:
     assert math.log(row["q90"] / row["total"]) == pytest.approx(half, rel=1e-3)
 
 
+def test_forecasts_with_the_ranges_of_other_catalogues_keep_them(forecast: Dsn) -> None:
+    """A calibration that came later is not what was stored, nor what `export` shows."""
+    before = added(forecast).months
+    one = keep(forecast, with_errors((OwnErrors(1, 4, 4.0, 0.3, 0.3),)))
+    found = added(forecast)
+    assert found.made_with.calibration is None
+    assert found.months.equals(before)
+    assert "then `forecaster run --replace`" in found.basis[0]
+    run(Database(forecast), RunConfig(replace=True))
+    assert added(forecast).made_with.calibration == one
+
+
 def test_the_figures_of_the_catalogue_itself_count_if_there_are_some(forecast: Dsn) -> None:
+    run(Database(forecast), RunConfig(replace=True, intervals=False))
     own = OwnErrors(1, origins=4, independent=4.0, sigma=0.3, sigma_cumulated=0.3, residuals=0)
     one = keep(forecast, with_errors((own,)))
     found = added(forecast)
