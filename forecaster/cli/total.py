@@ -83,7 +83,7 @@ def read_ids(path: Path) -> tuple[int, ...]:
 def _lines(found: Total, *, exact: bool) -> Iterator[str]:
     yield from found.headline(exact=exact)
     of = f"{counted(found.tracks, 'track')} of {found.all_tracks:,}" if found.is_part else _whole_of(found)
-    yield f"{of}; {found.made_with.model}"
+    yield f"{of}; {found.model}"
     yield from found.basis
     yield ""
     yield from _table(found.months, exact=exact)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from forecaster.errors import CalibrationError
-from forecaster.model.calibrated.calibration import Calibration, model_name
-from forecaster.model.calibrated.uncertainty import MEASURED, PRIOR_ORIGINS, Errors, prior_errors
+from forecaster.model.calibrated.calibration import Calibration
+from forecaster.model.calibrated.uncertainty import Errors, prior_errors
 from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.postgres.calibrations import (
     check_calibrations,
@@ -18,7 +18,6 @@ from forecaster.postgres.calibrations import (
 from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import integer_array
 from forecaster.postgres.statements import microseconds
-from forecaster.process.numbers import counted
 from forecaster.tables import CALIBRATIONS, RUNS
 
 _ONE_SECOND = "1s"  # a column may hold instants to the second only
@@ -62,38 +61,6 @@ class StoredWith:
         if self.calibration is None:
             return prior_errors(self.weight)
         return self.calibration.errors_of(self.weight, self.level)
-
-    @property
-    def model(self) -> str:
-        """The model in words."""
-        return f"{model_name(self.weight)} model from the last {self.level} days"
-
-    def basis(self, horizon: int) -> str:
-        """What the ranges of so many months rest on, in words."""
-        if self.of_others:
-            own = "for those of this one, `forecaster calibrate`,\nthen `forecaster run --replace`"
-            return f"ranges of other catalogues: {own}"
-        return basis(self.calibration.id if self.calibration else None, self.errors, horizon)
-
-
-def basis(calibration: str | None, errors: Errors, horizon: int, /) -> str:
-    """Say what the ranges of so many months rest on, in one or two lines."""
-    if calibration is None:
-        return "ranges of other catalogues: `forecaster calibrate` measures those of this one"
-    named, month = f"calibration {calibration}", min(horizon, MEASURED)
-    own = next((own for own in errors.own if own.month == month), None)
-    if own is None:
-        return f"ranges of other catalogues:\n{named} has no origin of {counted(month, 'month')}"
-    return (
-        f"ranges of {named}: {counted(own.origins, 'origin')} of {counted(month, 'month')},\n"
-        f"which count as {own.independent:.1f} independent ones, and other catalogues as {PRIOR_ORIGINS}"
-    )
-
-
-def extrapolated(horizon: int) -> list[str]:
-    """Say in a sentence what later months assume, if there are any."""
-    grow = f"after month {MEASURED} ranges grow with the square root of time, which is an assumption"
-    return [grow] if horizon > MEASURED else []
 
 
 def stored_with(source: Source, forecasts: pl.DataFrame, /) -> StoredWith:
