@@ -97,12 +97,12 @@ def test_a_cutoff_that_cannot_be_known_is_said(forecast: Dsn) -> None:
 
 
 def test_intervals_are_those_of_the_formula_if_none_are_stored(forecast: Dsn) -> None:
-    sql.run(forecast, f"TRUNCATE {INTERVALS.name}")
     ages = dict(
         sql.rows(
             forecast, "SELECT cm_track_id, time_used FROM backtest_track_streams_forecast WHERE month = 1"
         )
     )
+    sql.run(forecast, f"TRUNCATE {INTERVALS.name}")
     rows, _ = exported(forecast)
     for row in rows.filter(h=6).head(40).iter_rows(named=True):
         factor = PRODUCTION_WIDENED * (1.5 if ages[row["unique_id"]] < 6 else 0.95)

@@ -124,8 +124,7 @@ def _model_errors(
                 q95,
             )
         )
-    # The prior figures are widened only where there are no own ones.
-    errors = Errors(tuple(own)) if own else prior_errors(candidate.weight)
+    errors = Errors(tuple(own), prior_errors(candidate.weight).widened)
     return ModelErrors(candidate.weight, candidate.level, errors)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any, Literal
 
-from forecaster.errors import CalibrationError
+from forecaster.errors import CalibrationError, InvalidOptionError
 from forecaster.model.calibrated.forecast import Model
 from forecaster.model.calibrated.rates import Rates
 from forecaster.model.calibrated.rows import SHIPPED_ROWS, Row, Rows
@@ -125,6 +125,14 @@ class Calibration:
             if (of_model.weight, of_model.level) == (weight, level):
                 return of_model.errors
         return prior_errors(weight)
+
+    def check_day(self, as_of: date) -> None:
+        """Raise `InvalidOptionError` for an as-of day after which this calibration knows days."""
+        if as_of < self.as_of:
+            raise InvalidOptionError(
+                f"as_of is {as_of}: calibration {self.id} knows the days up to {self.as_of}",
+                hint="calibrate as of that day, or use an earlier calibration",
+            )
 
     def using(self, level: int | None = None, *, weight: float = 1.0) -> Model:
         """Return what forecasts are made with: by default the calibrated model from the last 7 days."""

@@ -70,7 +70,7 @@ class Errors:
     own: tuple[OwnErrors, ...] = ()
     """Months 1 to 12, as far as there are origins."""
     widened: float = 1.0
-    """Factor of the prior figures."""
+    """Factor of the prior figures of months without own ones."""
 
     @property
     def independent(self) -> float:
@@ -80,20 +80,20 @@ class Errors:
     def sigma(self, month: int) -> float:
         """Return the standard deviation of the shared error of one month."""
         own, measured = self._own(month)
-        prior = self.widened * _SIGMA[measured - 1]
+        prior = self._wide(own) * _SIGMA[measured - 1]
         return _root_mean(prior, own.sigma, own.independent) * _later(month)
 
     def sigma_cumulated(self, month: int) -> float:
         """Return the standard deviation of the shared error of the total of months 1 to `month`."""
         own, measured = self._own(month)
-        prior = self.widened * _prior_cumulated(measured)
+        prior = self._wide(own) * _prior_cumulated(measured)
         return _root_mean(prior, own.sigma_cumulated, own.independent) * _later(month)
 
     def q(self, level: int, month: int) -> float:
         """Return a quantile (80 or 95) of a track's own absolute error, without the factor of its age."""
         own, measured = self._own(month)
         prior, value = (_Q80, own.q80) if level == LEVELS[0] else (_Q95, own.q95)
-        q = self.widened * prior[measured - 1]
+        q = self._wide(own) * prior[measured - 1]
         if value and own.residuals > ENOUGH_RESIDUALS:
             n = own.independent
             q = math.exp((PRIOR_ORIGINS * math.log(q) + n * math.log(value)) / (PRIOR_ORIGINS + n))
@@ -116,6 +116,9 @@ class Errors:
     def spread(self, month: int, *, young: bool) -> float:
         """Return s_v: the standard deviation of the error of a track alone."""
         return self.q(LEVELS[0], month) * (YOUNG if young else OLDER) / _Z[LEVELS[0]]
+
+    def _wide(self, own: OwnErrors) -> float:
+        return 1.0 if own.origins else self.widened
 
     def _own(self, month: int) -> tuple[OwnErrors, int]:
         """Return the catalogue's own figures, and the month from 1 to 12 whose prior figures count."""
