@@ -7,7 +7,7 @@ from forecaster.cli.grid import Grid
 from forecaster.model.calibrated.calibrate import HANDICAP
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.rates import GROUPS, LENGTHS
-from forecaster.model.calibrated.uncertainty import LEVELS, MEASURED, PRIOR_ORIGINS, OwnErrors, student_t
+from forecaster.model.calibrated.uncertainty import MEASURED, PERCENTS, PRIOR_ORIGINS, OwnErrors, student_t
 from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.process.numbers import counted
 
@@ -134,8 +134,8 @@ def _errors(calibration: Calibration) -> Iterator[str]:
         [
             [
                 f"{month}",
-                *(_range(errors.half_width(level, month, young=False)) for level in LEVELS),
-                _range(student_t(LEVELS[0], errors.df(month)) * errors.sigma(month)),
+                *(_range(errors.half_width(level, month, young=False)) for level in PERCENTS),
+                _range(student_t(PERCENTS[0], errors.df(month)) * errors.sigma(month)),
                 f"{origins.get(month, 0)}",
             ]
             for month in range(1, MEASURED + 1)

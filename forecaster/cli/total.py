@@ -12,8 +12,8 @@ from forecaster.cli.output import Output
 from forecaster.cli.where import Where
 from forecaster.errors import BadFileError
 from forecaster.files.tables import check_output_path, read_table, write_table
-from forecaster.model.calibrated.uncertainty import QUANTILES
 from forecaster.process.numbers import counted, short
+from forecaster.tables import QUANTILES
 from forecaster.views.total import Chosen, Condition, Total, read_total, rounded
 
 _ALL = 36  # months up to which each has a line

@@ -1,7 +1,7 @@
 """What ranges rest on, in words."""
 
-from forecaster.model.calibrated.calibration import model_name
 from forecaster.model.calibrated.uncertainty import MEASURED, PRIOR_ORIGINS, Errors
+from forecaster.model.parameters import model_name
 from forecaster.postgres.stored_with import StoredWith
 from forecaster.process.numbers import counted
 

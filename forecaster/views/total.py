@@ -8,13 +8,13 @@ from typing import Self
 import polars as pl
 
 from forecaster.errors import InvalidOptionError, NoForecastError
-from forecaster.model.calibrated.uncertainty import QUANTILES, totals
+from forecaster.model.calibrated.uncertainty import totals
 from forecaster.postgres.catalogue import Source, open_source
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.stored import describe_irregular
 from forecaster.postgres.stored_with import StoredWith, stored_with
 from forecaster.process.numbers import counted, short, short_range
-from forecaster.tables import FORECAST_TABLE
+from forecaster.tables import FORECAST_TABLE, QUANTILES
 from forecaster.views.basis import basis_of, extrapolated, model_of
 
 CONDITION_COLUMNS = ("cm_track_id", "cm_artist_id", "segment_used", "time_used", "forecasted_value")
