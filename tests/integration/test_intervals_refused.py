@@ -1,14 +1,17 @@
 """The production model needs no calibration: what is wrong with the tables of one is a warning."""
 
+import re
 import threading
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 
+import polars as pl
 import pytest
 
 from forecaster.errors import CalibrationError, InvalidOptionError, SchemaMismatchError
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.calibrations import store_calibration
+from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.connection import connect, query
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.intervals import intervals
@@ -16,12 +19,25 @@ from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run
+from forecaster.setup.load import load
 from forecaster.tables import CALIBRATIONS, FORECAST_TABLE, INTERVALS, LISTENERS, VERSIONS
+from forecaster.views.bounds import stored_bounds
 from tests import sql
 from tests.calibrations import calibration
-from tests.integration.test_intervals import D, catalogue
+from tests.tables import golden_mldr, golden_streams, initialise, made_once
 
-__all__ = ["catalogue"]
+STREAMS = golden_streams().filter(pl.col("cm_track_id") <= 20)
+D: date = STREAMS["date"].max()  # type: ignore[assignment]
+
+
+@pytest.fixture
+def catalogue(embedded_database: Dsn) -> Dsn:
+    def make(new: Dsn) -> None:
+        initialise(new)
+        load(new, "public", streams=STREAMS, mldr=golden_mldr())
+
+    made_once(embedded_database, "first_twenty", make)
+    return embedded_database
 
 
 def store(dsn: Dsn) -> str:
@@ -110,3 +126,21 @@ def test_a_lock_on_another_table_delays_no_look(catalogue: Dsn) -> None:
     finally:
         over.set()
         holder.join()
+
+
+def test_a_damaged_calibration_says_how_to_be_rid_of_it(catalogue: Dsn) -> None:
+    id_ = store(catalogue)
+    sql.run(catalogue, f"UPDATE {CALIBRATIONS.name} SET record = replace(record, 'shipped', 'chipped')")
+    with pytest.raises(CalibrationError) as raised:
+        run(Database(catalogue), RunConfig(model="calibrated"))
+    [statement] = re.findall(r"remove it \((DELETE FROM .*?)\)", f"{raised.value.hint}")
+    sql.run(catalogue, statement)
+    assert store(catalogue) == id_
+    assert run(Database(catalogue), RunConfig(model="calibrated")).results > 0
+
+
+def test_a_table_of_another_shape_has_none_to_export(catalogue: Dsn) -> None:
+    run(Database(catalogue))
+    sql.run(catalogue, f"ALTER TABLE {INTERVALS.name} ALTER q10 TYPE text USING 'x'")
+    with open_source(catalogue, "public") as source:
+        assert stored_bounds(source, pl.Series([1])).is_empty()

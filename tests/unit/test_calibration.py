@@ -7,9 +7,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
-from forecaster import Calibration, calibrate
-from forecaster.errors import CalibrationError
+from forecaster import Calibration, build_forecasts, calibrate
+from forecaster.errors import CalibrationError, InvalidOptionError
 from forecaster.frames.schemas import conform
 from forecaster.model.calibrated.calibrate import calibration_from
 from forecaster.model.calibrated.past import PastSums
@@ -118,3 +119,14 @@ def test_no_track_adds_nothing(calibration: Calibration) -> None:
 def test_without_a_record_there_is_no_calibration(daily: pl.LazyFrame) -> None:
     with pytest.raises(CalibrationError, match="no record up to 1900-01-01"):
         calibrate(daily, as_of=date(1900, 1, 1))
+
+
+def test_the_calibrated_model_takes_no_mldr_and_no_name() -> None:
+    daily = pl.scan_parquet(GOLDEN / "tracks.parquet").filter(pl.col("cm_track_id") <= 20)
+    none = daily.select("cm_artist_id").head(0).with_columns(mldr=pl.lit(0.0))
+    model = calibrate(daily, origins=0)
+    without, empty = (build_forecasts(daily, mldr, model=model).forecasts.collect() for mldr in (None, none))
+    assert_frame_equal(without, empty)
+    assert len(without)
+    with pytest.raises(InvalidOptionError, match="'calibrated': expected a calibration"):
+        build_forecasts(daily, None, model="calibrated")  # type: ignore[arg-type]
