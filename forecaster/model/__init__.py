@@ -11,7 +11,7 @@ from forecaster.frames.schemas import SKIPPED, check, conform
 from forecaster.model.decay import decay_rate, with_points
 from forecaster.model.eligibility import skip_reason
 from forecaster.model.features import WEEK, clean, last_streams, track_facts, track_features, with_level
-from forecaster.model.mldr import newest_mldr
+from forecaster.model.mldr import mldr_until, newest_mldr
 from forecaster.model.multiplier import with_multiplier
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.model.projection import project
@@ -58,8 +58,9 @@ def build_forecasts(  # noqa: PLR0913 - the parameters of the model, and the mod
     those of `Parameters`. Collect both results in one go with `polars.collect_all`: they share their work.
 
     `model`: a calibration for the calibrated model, or one of its models, such as `calibration.chosen()`. It
-    forecasts as of one day, `as_of`, by default that of the calibration; later days have no influence. The
-    calibrated model needs no MLDR. `level`: by default 30, with a calibration 7.
+    forecasts as of one day, `as_of`, by default that of the calibration; later days have no influence, and
+    with `as_of`, no MLDR that was created later. The calibrated model needs no MLDR. `level`: by default 30,
+    with a calibration 7.
 
     Raises `SchemaMismatchError` for missing columns or wrong types, `InvalidOptionError` for parameters.
     """
@@ -68,7 +69,8 @@ def build_forecasts(  # noqa: PLR0913 - the parameters of the model, and the mod
         ("daily_streams", daily_streams, DAILY_STREAMS), ("artist_mldr", artist_mldr, ARTIST_MLDR)
     )  # both at once, so that one error names all
     daily = conform(daily_streams, DAILY_STREAMS, name="daily_streams")
-    mldr = newest_mldr(conform(artist_mldr, ARTIST_MLDR, name="artist_mldr"))
+    rates = conform(artist_mldr, ARTIST_MLDR, name="artist_mldr")
+    mldr = newest_mldr(mldr_until(rates, as_of if model else None))
     if model:
         chosen = model.using(level)
         known = until(daily, chosen.parameters(parameters).as_of)
@@ -121,12 +123,16 @@ def build_tracks(
 def rated(
     features: pl.LazyFrame, mldr: pl.LazyFrame, parameters: Parameters, missing_mldr: float | None, /
 ) -> pl.LazyFrame:
-    """Add to the features of each track its rates, and its `reason` for having no forecast."""
-    joined = features.join(mldr, on="cm_artist_id", how="left")
-    if missing_mldr is not None:
-        is_known = pl.col("mldr").is_finite()
-        joined = joined.with_columns(mldr=pl.when(is_known).then("mldr").otherwise(missing_mldr))
-    return joined.pipe(with_rates, influence=parameters.influence).sort("cm_track_id")
+    """Add to the features of each track its rates, and its `reason` for having no forecast.
+
+    The MLDR of an artist without one stays NULL, whatever is used instead.
+    """
+    tracks, known = features.join(mldr, on="cm_artist_id", how="left"), pl.col("mldr")
+    if missing_mldr is None:
+        return tracks.pipe(with_rates, influence=parameters.influence).sort("cm_track_id")
+    used = pl.when(known.is_finite()).then(known).otherwise(missing_mldr)
+    with_used = tracks.with_columns(known=known, mldr=used).pipe(with_rates, influence=parameters.influence)
+    return with_used.with_columns(mldr="known").drop("known").sort("cm_track_id")
 
 
 def with_rates(tracks: pl.LazyFrame, /, *, influence: float | None) -> pl.LazyFrame:

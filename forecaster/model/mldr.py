@@ -1,6 +1,7 @@
 """Monthly listeners per artist and day -> the artist's decay rate (MLDR), all artists at once."""
 
 from collections.abc import Mapping
+from datetime import date
 
 import polars as pl
 
@@ -58,6 +59,14 @@ def newest_mldr(artist_mldr: pl.LazyFrame, /, *by: str) -> pl.LazyFrame:
         .unique(["cm_artist_id", *by], keep="last", maintain_order=True)
         .select("cm_artist_id", *by, "mldr")
     )
+
+
+def mldr_until(artist_mldr: pl.LazyFrame, day: date | pl.Expr | None, /) -> pl.LazyFrame:
+    """Keep the MLDRs that were created up to a day (in UTC), and those of no known day; None: keep all."""
+    if day is None:
+        return artist_mldr
+    created = pl.col("created_at").cast(pl.Date)
+    return artist_mldr.filter(created.is_null() | (created <= day))
 
 
 def artist_rates(listeners: pl.LazyFrame, /) -> pl.LazyFrame:

@@ -55,8 +55,8 @@ class BucketCatalogue:
         `SchemaMismatchError` for columns that do not fit.
         """
         daily = self.daily(bucket)
-        mldr = self.files.newest_mldr(bucket, daily["cm_artist_id"])
         made_with = self.made_with
+        mldr = self.files.newest_mldr(bucket, daily["cm_artist_id"], until=made_with.until)
         return history_of(daily, mldr.lazy(), with_days=made_with.needs_days, last=made_with.until)
 
     def refuse_secrets(self) -> None:

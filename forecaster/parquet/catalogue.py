@@ -29,7 +29,7 @@ from forecaster.files.listing import (
 )
 from forecaster.files.paths import check_name, refusing
 from forecaster.frames.schemas import Kind, check, conform
-from forecaster.model.mldr import newest_mldr
+from forecaster.model.mldr import mldr_until, newest_mldr
 from forecaster.parquet.layout import MLDR, STREAMS, Bucket, read_layout
 from forecaster.parquet.partitions import PATH, values_in_paths, with_path_values
 from forecaster.process.numbers import counted
@@ -225,10 +225,13 @@ class Catalogue:
             return daily
         return daily.filter(bucket.holds(pl.col("cm_track_id")).fill_null(value=bucket.number == 0))
 
-    def newest_mldr(self, bucket: Bucket, artists: pl.Series) -> pl.DataFrame:
-        """Read the newest MLDR of the bucket's artists: `NEWEST_MLDR`, one row per artist that has one."""
+    def newest_mldr(self, bucket: Bucket, artists: pl.Series, *, until: date | None = None) -> pl.DataFrame:
+        """Read the newest MLDR of the bucket's artists: `NEWEST_MLDR`, one row per artist that has one.
+
+        `until`: as if none had been created after that day.
+        """
         # The files may have many times more artists: filter before the sort.
-        return self.rates(bucket).collect(newest_mldr(self._theirs(bucket, artists)))
+        return self.rates(bucket).collect(newest_mldr(mldr_until(self._theirs(bucket, artists), until)))
 
     def mldr_of(self, bucket: Bucket, artists: pl.Series) -> pl.DataFrame:
         """Read all MLDRs of the bucket's artists: `ARTIST_MLDR`, with instants even if all are NULL."""

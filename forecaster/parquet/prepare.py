@@ -16,7 +16,6 @@ from forecaster.files.listing import Listing, is_url
 from forecaster.files.paths import refusing
 from forecaster.files.tables import write_table
 from forecaster.frames.schemas import conform
-from forecaster.model.mldr import newest_mldr
 from forecaster.parquet.catalogue import Catalogue, Files
 from forecaster.parquet.layout import LAYOUT, MLDR, STREAMS, Bucket, Layout, bucket_of
 from forecaster.process.signals import interruptible
@@ -43,8 +42,8 @@ class TablesSource(Protocol):
         """Read the tracks' rows, `DAILY_STREAMS`, ordered by track and date."""
         ...
 
-    def mldr(self) -> pl.LazyFrame:
-        """Read each artist's newest MLDR: `NEWEST_MLDR`."""
+    def every_mldr(self) -> pl.LazyFrame:
+        """Read all MLDRs of artists, also older ones: `ARTIST_MLDR`."""
         ...
 
     def rows_without_track(self) -> int:
@@ -91,7 +90,7 @@ def prepare_files(catalogue: Catalogue, buckets: int, out: Path, *, replace: boo
         _complete(directory, buckets, schema)
         rates = catalogue.all_rates
         with refusing(out, "written"):
-            artists = _spread_rates(rates.conformed(), buckets, directory, rates.collect)
+            artists = _spread_rates(_rates(rates.scan(), rates.where), buckets, directory, rates.collect)
         laid_out = Files(str(directory / STREAMS), DAILY_STREAMS).count()
         total = files.count()
     return Prepared(
@@ -118,7 +117,7 @@ def prepare_tables(source: TablesSource, buckets: int, out: Path, *, replace: bo
                 daily = source.rows(ids.slice(start, _TRACKS_AT_ONCE))
                 rows += len(daily)
                 write_table(daily, place / _FILE.format(part))
-        rates = conform(source.mldr(), ARTIST_MLDR, name=MLDR)
+        rates = _rates(source.every_mldr(), MLDR)
         with refusing(out, "written"):
             artists = _spread_rates(rates, buckets, directory, pl.LazyFrame.collect)
     return Prepared(rows, source.rows_without_track(), artists)
@@ -178,10 +177,19 @@ def _laid_out(out: Path, buckets: int, *, replace: bool) -> Iterator[Path]:
         write_text(str(Layout(buckets, rates_by_bucket=True)), directory / LAYOUT)
 
 
+def _rates(rates: pl.LazyFrame, where: str) -> pl.LazyFrame:
+    """Select the columns of `ARTIST_MLDR` that there are, in their final types."""
+    given = rates.collect_schema()
+    known = (name for name in ARTIST_MLDR if given.get(name, pl.Null()) != pl.Null)
+    return conform(rates, ARTIST_MLDR, name=where).select(known)
+
+
 def _spread_rates(
     rates: pl.LazyFrame, buckets: int, directory: Path, read: Callable[[pl.LazyFrame], pl.DataFrame]
 ) -> int:
-    """Write the newest MLDR of its own artists into each bucket; return how many artists have one.
+    """Write all MLDRs of its own artists into each bucket; return how many artists have one.
+
+    Also older ones, by which a calibration forecasts from days of the past.
 
     If each bucket read the MLDR of all artists, they would soon be most of its input. They are joined for
     some buckets at a time, which limits both the artists in memory and the passes over the MLDR.
@@ -189,11 +197,11 @@ def _spread_rates(
     for start in range(0, buckets, _AT_ONCE):
         some = [Bucket(number, buckets) for number in range(start, min(start + _AT_ONCE, buckets))]
         artists = _artists(some, directory)
-        newest = read(newest_mldr(rates.join(artists.lazy(), on="cm_artist_id", how="semi")))
-        theirs = artists.join(newest, on="cm_artist_id").sort("bucket", "cm_artist_id")
+        of_some = read(rates.join(artists.lazy(), on="cm_artist_id", how="semi"))
+        theirs = artists.join(of_some, on="cm_artist_id").sort("bucket", "cm_artist_id")
         _write(theirs.lazy(), directory / MLDR, "bucket", keep=True)
         for bucket in some:
-            _complete_one(directory / MLDR / bucket.directory, newest.schema)
+            _complete_one(directory / MLDR / bucket.directory, of_some.schema)
     return int(read(rates.select(pl.col("cm_artist_id").drop_nulls().n_unique())).item())
 
 

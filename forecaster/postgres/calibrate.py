@@ -11,7 +11,6 @@ import polars as pl
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.past import PastSums
 from forecaster.model.calibrated.records import KnownRecords
-from forecaster.postgres import statements
 from forecaster.postgres.calibrations import check_calibrations, store_calibration
 from forecaster.postgres.catalogue import Source, open_source, slices
 from forecaster.postgres.connection import commit, connect, query
@@ -93,11 +92,6 @@ class _PastOfTracks:
     asked: Calibrating
     as_of: date
 
-    def rates(self) -> pl.LazyFrame:
-        """Read all MLDR rows, also older ones."""
-        rates = self.source.read(statements.all_rates(self.source.tables))
-        return rates.with_columns(pl.col("created_at").cast(pl.Datetime("us", "UTC"))).lazy()
-
     def read(self, tracks: pl.Series, stages: "Stages") -> list[KnownRecords]:
         """Read the records of tracks up to the as-of day. Each track that has some is in one of the parts."""
         with stages.stage("read") as stage:
@@ -131,12 +125,14 @@ class _PastOfTracks:
         """Read and sum up, in a worker, which has the password in its environment."""
         with replace(self.source, dsn=with_own_password(self.source.dsn)).connected() as source:
             here = replace(self, source=source)
-            return here.add(PastSums.none(), here.read(tracks, stages), here.rates(), stages, len(tracks))
+            return here.add(
+                PastSums.none(), here.read(tracks, stages), source.every_mldr(), stages, len(tracks)
+            )
 
 
 def _summed(past: _PastOfTracks, tracks: pl.Series, stages: "Stages") -> PastSums:
     """Sum up all tracks. While some are summed up, the next are read: memory holds both."""
-    rates, sums = past.rates(), PastSums.none()
+    rates, sums = past.source.every_mldr(), PastSums.none()
     batches = slices(tracks, BATCH)
     known = past.read(batches[0], stages)
     for batch, following in zip(batches, [*batches[1:], None], strict=True):

@@ -145,9 +145,19 @@ class Source:
             return 0
         return int(self.read(statements.rows_without_track(self.tables))["n"][0])
 
-    def mldr(self) -> pl.LazyFrame:
-        """Read each artist's newest MLDR: `NEWEST_MLDR`. A value that is not a finite number becomes NULL."""
-        return self.read(statements.newest_rates(self.tables)).lazy().select(NEWEST_MLDR)
+    def mldr(self, *, until: date | None = None) -> pl.LazyFrame:
+        """Read each artist's newest MLDR: `NEWEST_MLDR`. A value that is not a finite number becomes NULL.
+
+        `until`: as if none had been created after that day.
+        """
+        condition = statements.rated_up_to(self.tables, until)
+        newest = self.read(statements.newest_rates(self.tables, condition=condition))
+        return newest.lazy().select(NEWEST_MLDR)
+
+    def every_mldr(self) -> pl.LazyFrame:
+        """Read all MLDRs of artists, also older ones: `ARTIST_MLDR`. One that is not finite becomes NULL."""
+        every = self.read(statements.all_rates(self.tables))
+        return every.with_columns(pl.col("created_at").cast(pl.Datetime("us", "UTC"))).lazy()
 
     def unusable_rows(self, track_ids: pl.Series) -> int:
         """Count the rows of these tracks that are not records, such as those with NULL streams."""

@@ -132,7 +132,8 @@ class _Reader:
     def tracks(self, track_ids: pl.Series) -> pl.DataFrame:
         made_with = self.made_with
         read = self.source.history(track_ids, with_days=made_with.needs_days, until=made_with.until)
-        given = (read.records, read.facts, self.source.mldr(), made_with.parameters)
+        mldr = self.source.mldr(until=made_with.until)
+        given = (read.records, read.facts, mldr, made_with.parameters)
         tracks = made_with.model.tracks(*given) if made_with.model else build_tracks(*given)
         return tracks.collect()
 

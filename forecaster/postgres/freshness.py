@@ -7,7 +7,7 @@ from datetime import date
 
 import polars as pl
 
-from forecaster.model.parameters import Parameters
+from forecaster.model.parameters import DAYS_PER_MONTH, Parameters
 from forecaster.postgres import statements
 from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import integer_array
@@ -72,7 +72,7 @@ def read_stored(
         else _newest_in_one_pass(tables, track_ids, made_with.until)
     )
     is_other = _is_other(config.parameters, made_with) if config.refresh else "false"
-    found = source.read(_stored_and_fresh(tables, track_ids, is_other, newest))
+    found = source.read(_stored_and_fresh(tables, track_ids, is_other, newest, made_with.until))
     names = ["cm_track_id", "made", *CAUSES, "is_other", "last_day"]
     freshness = found.select(
         *names[:-1], last_date=pl.col("last_day").cast(pl.Int32).cast(pl.Date)
@@ -129,7 +129,9 @@ def _with_restated(source: Source, freshness: pl.DataFrame) -> pl.DataFrame:
     return freshness.with_columns(restated=pl.col("cm_track_id").is_in(later.implode()))
 
 
-def _stored_and_fresh(tables: Tables, ids: pl.Series | None, is_other: str, newest: str) -> str:
+def _stored_and_fresh(
+    tables: Tables, ids: pl.Series | None, is_other: str, newest: str, until: date | None
+) -> str:
     """SQL: the columns of `stored_months`, `CAUSES`, is_other, made; `newest`: a join with the streams.
 
     A forecast without a row in the history is stale if the newest day, or the MLDR, was created later. One of
@@ -137,6 +139,8 @@ def _stored_and_fresh(tables: Tables, ids: pl.Series | None, is_other: str, newe
     """
     made = f", max({tables.instant(FORECAST_TABLE)}) AS made, max(s.cm_artist_id)::bigint AS artist"
     rated = f", {tables.instant(MLDR_TABLE)} AS at"
+    counts = statements.rated_up_to(tables, until)
+    rates = statements.newest_rates(tables, condition=counts, more=rated)
     among = statements.among(tables, FORECAST_TABLE, ids)
     has_mldr = "(h.parameters #>> '{parameters,model}') IS DISTINCT FROM 'calibrated'"
     return f"""
@@ -151,7 +155,7 @@ def _stored_and_fresh(tables: Tables, ids: pl.Series | None, is_other: str, newe
         FROM ({stored_months(tables, more=made)} AND {among} GROUP BY 1) f
         LEFT JOIN LATERAL ({_known(tables)}) h ON true
         {newest}
-        LEFT JOIN ({statements.newest_rates(tables, more=rated)}) m ON m.cm_artist_id = f.artist"""
+        LEFT JOIN ({rates}) m ON m.cm_artist_id = f.artist"""
 
 
 def _known(tables: Tables) -> str:
@@ -211,7 +215,9 @@ def _is_later(at: str) -> str:
 def _is_other(parameters: Parameters, made_with: MadeWith) -> str:
     """SQL: the forecast `f` has more months, or other parameters; one with fewer has its own warning."""
     ours = _quoted(json.dumps(as_json(parameters) | made_with.recorded))
-    differs = f"NOT {ours}::jsonb @> (h.parameters -> 'parameters')"
+    # Runs that recorded no level started from the last 30 days.
+    theirs = f"""('{{"level": {DAYS_PER_MONTH}}}'::jsonb || (h.parameters -> 'parameters'))"""
+    differs = f"NOT {ours}::jsonb @> {theirs}"
     if made_with.recorded:  # what is recorded of a forecast of the production model is a part of ours
         differs += " OR (h.parameters #>> '{parameters,model}') IS NULL"
     return (

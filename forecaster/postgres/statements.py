@@ -181,14 +181,22 @@ def newest_rates(tables: Tables, *, condition: str = "true", more: str = "") -> 
         ORDER BY 1, {tables.newest_first(MLDR_TABLE)}"""
 
 
+def rated_up_to(tables: Tables, until: date | None) -> str:
+    """SQL condition: the MLDR `s` was created up to a day (in UTC), or on no known one; None: any MLDR."""
+    if until is None:
+        return "true"
+    return (
+        f"({tables.instant(MLDR_TABLE)} < '{until} 00:00+00'::timestamptz + interval '24 hours') IS NOT FALSE"
+    )
+
+
 def all_rates(tables: Tables) -> str:
     """Read all MLDR rows of artists: cm_artist_id, mldr, id, created_at (microseconds since 1970, in UTC)."""
-    at = tables.instant(MLDR_TABLE)
     id_ = f"s.id::{'text' if tables.type(MLDR_TABLE, 'id') == 'uuid' else 'bigint'}"
     return f"""
         SELECT s.cm_artist_id::bigint AS cm_artist_id, {tables.finite(MLDR_TABLE, "mldr")} AS mldr,
                {id_} AS id,
-               CASE WHEN isfinite({at}) THEN {microseconds(at)} END AS created_at
+               {_instant(tables, MLDR_TABLE)} AS created_at
         FROM {tables.name(MLDR_TABLE)} s WHERE s.cm_artist_id IS NOT NULL"""
 
 
@@ -448,15 +456,19 @@ def _day_rows(tables: Tables, condition: str, *, one: str = "") -> str:
 def rows(tables: Tables, ids: Ids) -> str:
     """Read the tracks' rows as they are stored. A number or date that is not finite is NULL."""
     day = f"CASE WHEN isfinite(s.date) THEN {epoch_day(tables.day(STREAMS_TABLE))} END"
-    us = f"""CASE s.created_at WHEN 'infinity' THEN {2**62} WHEN '-infinity' THEN {-(2**62)}
-                  ELSE {microseconds(tables.instant(STREAMS_TABLE))} END"""
     return f"""
         SELECT {_row_id(tables)}, s.cm_track_id::bigint AS cm_track_id,
                s.cm_artist_id::bigint AS cm_artist_id, {day} AS date,
                {tables.finite(STREAMS_TABLE, "daily_streams")} AS daily_streams,
-               {_DAYS_FROM_RELEASE}, {us} AS created_at
+               {_DAYS_FROM_RELEASE}, {_instant(tables, STREAMS_TABLE)} AS created_at
         FROM {tables.name(STREAMS_TABLE)} s
         WHERE {among(tables, STREAMS_TABLE, ids)}"""
+
+
+def _instant(tables: Tables, table: str) -> str:
+    """SQL expression: when a row was created, in microseconds; if infinite, before or after all."""
+    return f"""CASE s.created_at WHEN 'infinity' THEN {2**62} WHEN '-infinity' THEN {-(2**62)}
+                    ELSE {microseconds(tables.instant(table))} END"""
 
 
 def forecasts(tables: Tables, ids: Ids | None) -> str:

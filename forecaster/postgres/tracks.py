@@ -260,7 +260,7 @@ class TrackCatalogue:
     with_days: bool = False
     """Whether the model must know the days of the records."""
     until: date | None = None
-    """The last day of which records count; None: all of them."""
+    """The last day of which records and MLDRs count; None: all of them."""
     _mldr: pl.LazyFrame | None = field(default=None, repr=False)
 
     def read(self, track_ids: pl.Series, /) -> History:
@@ -275,7 +275,7 @@ class TrackCatalogue:
         if self.with_days:
             read = partial(read, with_days=True, until=self.until)
         if self._mldr is None:
-            history, mldr = both(read, source.mldr, cancel=source.cancel)
+            history, mldr = both(read, partial(source.mldr, until=self.until), cancel=source.cancel)
             self._mldr = mldr
         else:
             history, mldr = read(), self._mldr

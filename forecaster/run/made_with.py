@@ -62,7 +62,7 @@ class MadeWith:
 
     @property
     def until(self) -> date | None:
-        """The last day of which records count; None: all of them."""
+        """The last day of which records and MLDRs count; None: all of them."""
         return self.parameters.as_of if self.model and self.is_past else None
 
     @property

@@ -20,7 +20,7 @@ from forecaster.model.calibrated.rates import GROUP_STARTS, RateSums
 from forecaster.model.calibrated.records import Ends, KnownRecords
 from forecaster.model.calibrated.weeks import DAYS, WEEKS, means_of
 from forecaster.model.features import WINDOW, clean
-from forecaster.model.mldr import newest_mldr
+from forecaster.model.mldr import mldr_until, newest_mldr
 from forecaster.model.parameters import DAYS_PER_MONTH, AgeFrom
 from forecaster.model.projection import decay_before
 from forecaster.model.segments import BASE_RATES
@@ -202,8 +202,7 @@ class _Past:
         origins = pl.LazyFrame({"origin": np.arange(len(days)), "day": days.astype("datetime64[D]")})
         artists = self.known.artist.unique().to_frame("cm_artist_id").lazy()
         rows = self.mldr.join(artists, on="cm_artist_id", how="semi").join(origins, how="cross")
-        created = pl.col("created_at").cast(pl.Date)
-        return newest_mldr(rows.filter(created.is_null() | (created <= pl.col("day"))), "origin")
+        return newest_mldr(mldr_until(rows, pl.col("day")), "origin")
 
     def _group(self, day: int) -> Integers:
         """Return the age group of each track; any for one without a record until then."""

@@ -47,7 +47,7 @@ def factors_of(cutoff: date, forecasts: pl.DataFrame, errors: Errors, /, *, hori
     )
 
 
-def calibrated_past(
+def calibrated_past(  # noqa: PLR0913 - what is known, and what is made of it
     known: KnownDays,
     mldr: pl.DataFrame,
     /,
@@ -56,16 +56,19 @@ def calibrated_past(
     parameters: Parameters,
     name: str,
     level: int | None = None,
+    past_mldr: pl.LazyFrame | None = None,
 ) -> CalibratedPast:
     """Calibrate on the days before the cutoff, and forecast with that. Lazy, but for the calibration.
 
     `mldr`: cm_artist_id, mldr; `name`: one of `MODELS_OF_CALIBRATION`; `level`: days whose mean its forecasts
-    start from; None: as the model has it. All forecasts are as of the day before the cutoff. The months of
-    the production model are those of the same day.
+    start from; None: as the model has it. `past_mldr`: `ARTIST_MLDR` to calibrate with, of which each past
+    day knows those that were created by then; None: `mldr`, as if always known. All forecasts are as of the
+    day before the cutoff. The months of the production model are those of the same day.
     """
     as_of = cutoff - timedelta(days=1)
     days = known.frame.lazy().drop("created_at", strict=False).filter(pl.col("date") < cutoff)
-    calibration = calibrate(days, mldr.lazy(), as_of=as_of, age_from=parameters.age_from)
+    rates = mldr.lazy() if past_mldr is None else past_mldr
+    calibration = calibrate(days, rates, as_of=as_of, age_from=parameters.age_from)
     model = (calibration.chosen() if name == "auto" else calibration.using()).using(level)
     given = replace(parameters, as_of=as_of)
     built = _built(days, mldr, given, model)

@@ -82,6 +82,8 @@ def made_at(
     Raises `NoForecastError` if no track can be forecast.
     """
     made, calibrated, known = {}, {}, KnownDays.of(days)
+    needs_past = model.name != "production" and model.given is None
+    past_mldr = source.every_mldr() if needs_past else None
     of_production = replace(parameters, level=model.level or parameters.level)
     for cutoff, rates in _rates(cutoffs, source, model.of_artists(days["cm_artist_id"])):
         if model.name == "production":
@@ -89,7 +91,7 @@ def made_at(
             sure = with_quantiles(built.forecasts, prior_errors(0.0), horizon=parameters.horizon)
             built = Forecasts(sure, built.skipped)
         else:
-            calibrated[cutoff] = _calibrated(known, rates, cutoff, parameters, model)
+            calibrated[cutoff] = _calibrated(known, rates, cutoff, parameters, model, past_mldr)
             built = calibrated[cutoff].forecasts
         forecasts, others = interruptible(
             partial(pl.collect_all, [built.forecasts, built.skipped]), cancel=None
@@ -120,11 +122,16 @@ def _of_production(parameters: Parameters) -> list[str]:
 
 
 def _calibrated(
-    known: KnownDays, rates: Rates, cutoff: date, parameters: Parameters, model: PastModel
+    known: KnownDays,
+    rates: Rates,
+    cutoff: date,
+    parameters: Parameters,
+    model: PastModel,
+    past_mldr: pl.LazyFrame | None,
 ) -> CalibratedPast:
     mldr = pl.concat([rates.known, rates.later] if model.later else [rates.known])
     past = partial(calibrated_past, known, mldr, cutoff=cutoff, parameters=parameters, name=model.name)
-    return interruptible(partial(past, level=model.level), cancel=None)
+    return interruptible(partial(past, level=model.level, past_mldr=past_mldr), cancel=None)
 
 
 def _rates(

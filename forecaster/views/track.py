@@ -62,7 +62,7 @@ def _production(found: Diagnosis) -> Iterator[tuple[str, object]]:
         ("x (months)", ", ".join(str(t[x]) for x in ("x0", "x1", "x2"))),
         ("y (streams per 30 days)", ", ".join(f"{t[y]:,.2f}" for y in ("y0", "y1", "y2"))),
         ("k, the track's own decay", f"{t['k']:.10g} per month"),
-        ("MLDR of the artist", f"{t['mldr']:.10g} per month"),
+        ("MLDR of the artist", "none: 0 per month" if t["mldr"] is None else f"{t['mldr']:.10g} per month"),
         ("influence range", f"{influence + 1} (from {INFLUENCE_EDGES[influence]:,})"),
         ("h, mean of 1 / base rate", f"{t['base_months']:.10g} months"),
         ("artist factor", f"{t['artist_factor']:.10g}"),

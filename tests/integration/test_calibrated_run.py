@@ -196,6 +196,31 @@ def test_refreshes_what_is_stale(catalogue: Dsn) -> None:
     assert "tracks that keep" in " ".join(run(Database(catalogue), RunConfig(refresh=True)).warnings)
 
 
+def test_a_blend_of_artists_without_an_mldr_is_not_stale(catalogue: Dsn) -> None:
+    """Its forecast is made with 0, and remembers that there was none."""
+    store(catalogue, calibration(D, weight=0.5))
+    sql.run(catalogue, f"DELETE FROM {MLDR_TABLE} WHERE cm_artist_id % 2 = 0")
+    refresh = RunConfig(model="auto", refresh=True)
+    assert run(Database(catalogue), refresh).results > TRACKS / 2
+    numbers = "count(*) FILTER (WHERE mldr IS NULL), count(mldr)"
+    forecast = f"FROM {HISTORY.name} WHERE months IS NOT NULL"
+    [[without, others]] = sql.rows(catalogue, f"SELECT {numbers} {forecast}")
+    assert without >= 5
+    assert others >= 5
+    again = run(Database(catalogue), refresh)
+    assert again.pending == 0
+    assert again.stale is not None
+    assert again.stale["new_mldr"] == 0
+    [[artist, tracks]] = sql.rows(
+        catalogue,
+        "SELECT cm_artist_id, count(DISTINCT cm_track_id) "
+        f"FROM {FORECAST_TABLE} WHERE cm_artist_id % 2 = 0 GROUP BY 1 ORDER BY 1 LIMIT 1",
+    )
+    sql.run(catalogue, f"INSERT INTO {MLDR_TABLE} (cm_artist_id, mldr) VALUES ({artist}, 0.3)")
+    assert run(Database(catalogue), refresh).pending == tracks
+    assert run(Database(catalogue), refresh).pending == 0
+
+
 def test_without_the_table_of_calibrations(catalogue: Dsn) -> None:
     sql.run(catalogue, f"DROP TABLE {CALIBRATIONS.name}")
     with pytest.raises(Exception, match="is missing") as caught:

@@ -16,7 +16,7 @@ from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tables import read_tables
 from forecaster.run.config import ModelName, RunConfig
 from forecaster.setup.load import load
-from forecaster.tables import STREAMS_TABLE
+from forecaster.tables import MLDR_TABLE, STREAMS_TABLE
 from forecaster.views.track import told
 from tests import sql
 from tests.calibrations import RATES, calibration
@@ -129,6 +129,20 @@ def test_a_blend_shows_both_models_and_how_they_are_joined(catalogue: Dsn) -> No
         # The production model falls as much from one month to the next, wherever it starts.
         plain = production.forecasts["forecasted_value"]
         assert math.log(production.track["streams_30"] / plain[month - 1]) == pytest.approx(other, abs=1e-4)
+
+
+def test_a_blend_of_an_artist_without_an_mldr(catalogue: Dsn, called: Cli, tmp_path: Path) -> None:
+    keep(catalogue, weight=0.5)
+    sql.run(catalogue, f"UPDATE {MLDR_TABLE} SET mldr = 0")
+    with_0 = dumped(catalogue, "auto")
+    sql.run(catalogue, f"DELETE FROM {MLDR_TABLE}")
+    without = dumped(catalogue, "auto")
+    assert without.forecasts.equals(with_0.forecasts)
+    assert re.search("^  MLDR of the artist +none: 0 per month$", told(without), re.MULTILINE)
+    options = ("--track-id", "11", "--model", "auto", "--out", f"{tmp_path / 'track.svg'}")
+    ended = called("plot", *options, env={"DATABASE_URL": catalogue.uri})
+    assert ended.returncode == 0, ended.stderr
+    assert "no MLDR" in (tmp_path / "track.svg").read_text("utf-8")
 
 
 def test_intervals_are_in_the_file_with_either_model(catalogue: Dsn, called: Cli, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Nothing after the as-of day has any influence, to the last bit: from frames, a database and files."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -8,7 +10,8 @@ import pytest
 
 from forecaster import build_forecasts
 from forecaster import calibrate as of_frames
-from forecaster.model.calibrated.calibration import Calibration
+from forecaster.model.calibrated.calibration import Calibration, Choice
+from forecaster.model.calibrated.forecast import Model
 from forecaster.model.parameters import Parameters
 from forecaster.parquet.calibrate import calibrate as of_files
 from forecaster.parquet.catalogue import find_catalogue
@@ -73,18 +76,31 @@ def known_rates() -> pl.DataFrame:
     return later_rates().head(len(golden_mldr()))
 
 
+def with_calibration(one: Calibration) -> RunConfig:
+    return replace(CALIBRATED, calibration=one)
+
+
+def blend(one: Calibration) -> RunConfig:
+    """A run that makes the mean of both models, for which MLDRs count."""
+    chosen = replace(one, choice=Choice(0.5, 7, is_measured=False))
+    return replace(CALIBRATED, model="auto", calibration=chosen)
+
+
 @pytest.mark.parametrize("how", CHANGED)
 def test_in_frames(how: str) -> None:
     def made(streams: pl.DataFrame, mldr: pl.DataFrame) -> tuple[str, pl.DataFrame]:
         one = of_frames(streams.lazy(), mldr.lazy(), as_of=AS_OF, origins=ASKED.origins)
-        built = build_forecasts(streams.lazy(), mldr.lazy(), model=one, as_of=AS_OF)
-        return one.to_json(), built.forecasts.collect()
+        built = [
+            build_forecasts(streams.lazy(), mldr.lazy(), model=model, as_of=AS_OF)
+            for model in (one, Model(one, weight=0.5))
+        ]
+        return one.to_json(), pl.concat(each.forecasts.collect() for each in built)
 
     record, forecasts = made(STREAMS, known_rates())
     changed_record, changed_forecasts = made(CHANGED[how], later_rates())
     assert changed_record == record
     assert changed_forecasts.filter(pl.col("cm_track_id") != 99).equals(forecasts)
-    assert len(forecasts) >= 24 * 10
+    assert len(forecasts) >= 2 * 24 * 10
 
 
 @pytest.fixture
@@ -133,11 +149,30 @@ def test_in_tables(catalogue: Dsn, *, key: bool) -> None:
     assert len(bounds) >= 10
 
 
-def test_in_files(tmp_path: Path) -> None:
+def test_a_blend_in_tables(catalogue: Dsn) -> None:
+    one, _ = of_tables(catalogue, "public", ASKED, Report(CALIBRATION))
+    run(Database(catalogue), blend(one))
+    forecasts = stored(catalogue)
+    for statement in WORST.split(";"):
+        sql.run(catalogue, statement)
+    refreshed = run(Database(catalogue), replace(blend(one), replace=False, refresh=True))
+    assert refreshed.stale is not None
+    assert refreshed.stale["new_mldr"] == 0
+    run(Database(catalogue), blend(one))
+    assert stored(catalogue).equals(forecasts)
+    # An MLDR of no known day is not later.
+    sql.run(catalogue, f"ALTER TABLE {MLDR_TABLE} ALTER created_at DROP NOT NULL")
+    sql.run(catalogue, f"UPDATE {MLDR_TABLE} SET created_at = NULL, mldr = 0.7")
+    run(Database(catalogue), blend(one))
+    assert not stored(catalogue).equals(forecasts)
+
+
+@pytest.mark.parametrize("how", [with_calibration, blend])
+def test_in_files(tmp_path: Path, how: Callable[[Calibration], RunConfig]) -> None:
     def made(name: str, streams: pl.DataFrame, mldr: pl.DataFrame) -> tuple[str, pl.DataFrame, pl.DataFrame]:
         source, sink = write_catalogue(tmp_path / name, streams, mldr), tmp_path / f"{name} sink"
         one = of_files(find_catalogue(f"{source}"), ASKED, Report(CALIBRATION), buckets=2)
-        run(Files(f"{source}", sink, buckets=2), with_calibration(one))
+        run(Files(f"{source}", sink, buckets=2), how(one))
         return one.to_json(), in_sink(sink), intervals_in_sink(sink)
 
     worst = pl.concat([CHANGED["of other artists"].filter(~IS_LATER), CHANGED["negative"].filter(IS_LATER)])
@@ -148,7 +183,3 @@ def test_in_files(tmp_path: Path) -> None:
     assert changed[1].equals(forecasts)
     assert changed[2].equals(bounds)
     assert len(bounds) >= 10
-
-
-def with_calibration(one: Calibration) -> RunConfig:
-    return RunConfig(model="calibrated", parameters=Parameters(as_of=AS_OF), calibration=one)

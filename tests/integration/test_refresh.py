@@ -137,6 +137,18 @@ def test_only_the_tracks_that_are_named(forecast: Dsn) -> None:
     assert report.stale == {"tracks": 2, "new_streams": 1, "new_mldr": 0, "restated": 1}
 
 
+@pytest.mark.parametrize("is_old", [True, False])
+def test_forecasts_from_another_level_are_said(forecast: Dsn, *, is_old: bool) -> None:
+    """Also those of runs that recorded no level, when it was always 30 days."""
+    if is_old:
+        sql.run(forecast, f"UPDATE {stale.RUNS} SET parameters = parameters #- '{{parameters,level}}'")
+    [[recorded]] = sql.rows(forecast, f"SELECT parameters #>> '{{parameters,level}}' FROM {stale.RUNS}")
+    assert recorded == (None if is_old else "30")
+    assert refreshed(forecast)[1].warnings == []
+    [warning] = refreshed(forecast, replace(REFRESH, parameters=Parameters(level=7)))[1].warnings
+    assert warning.startswith("tracks that keep a forecast with other parameters or more months: 8,")
+
+
 def test_a_dry_run_writes_nothing(forecast: Dsn) -> None:
     change(forecast, stale.NEW_DAY, 1, 4)
     found, report = refreshed(forecast, replace(REFRESH, dry_run=True))

@@ -200,7 +200,8 @@ def _model_facts(diagnosis: Diagnosis) -> Iterator[str]:
         name = names.get(model.weight, f"blend, {model.weight:.0%} calibrated")
         yield f"{name} from the last {model.level} days"
     if diagnosis.is_production:
-        yield from (f"{name} {track[column]:.4g}" for name, column in (("k", "k"), ("MLDR", "mldr")))
+        yield f"k {track['k']:.4g}"
+        yield "no MLDR" if track["mldr"] is None else f"MLDR {track['mldr']:.4g}"
         yield f"multiplier {track['multiplier']:.4g}"
 
 

@@ -2,13 +2,23 @@
 
 import json
 import re
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from forecaster.postgres.calibrate import calibrate
 from forecaster.postgres.dsn import Dsn
+from forecaster.run.calibrating import CALIBRATION, Calibrating
+from forecaster.run.report import Report
+from forecaster.scoring.past_models import CalibratedPast, calibrated_past
 from forecaster.setup.load import load
+from forecaster.tables import MLDR_TABLE
+from tests import sql
 from tests.backtests import CUTOFF, LATER
 from tests.conftest import Cli
+
+AT_CUTOFF = Calibrating(CUTOFF - timedelta(1))
 
 
 def test_both_models_on_the_same_months(called: Cli, stored_embedded: Dsn) -> None:
@@ -57,3 +67,31 @@ def test_options_that_are_refused(called: Cli, arguments: tuple[str, ...], said:
     ended = called("evaluate", *arguments)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert said in ended.stderr
+
+
+def test_auto_chooses_what_calibrate_chooses(
+    called: Cli, stored_embedded: Dsn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the days of the past, MLDRs that were stored later are not known."""
+    at, before = CUTOFF - timedelta(90), CUTOFF - timedelta(400)
+    sql.run(stored_embedded, f"UPDATE {MLDR_TABLE} SET created_at = '{at}'")
+    sql.run(
+        stored_embedded,
+        f"INSERT INTO {MLDR_TABLE} (cm_artist_id, mldr, created_at) "
+        f"SELECT cm_artist_id, mldr + 0.4, '{before}' FROM {MLDR_TABLE}",
+    )
+    made: list[CalibratedPast] = []
+
+    def calibrated(*arguments: Any, **options: Any) -> CalibratedPast:
+        made.append(calibrated_past(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr("forecaster.views.past.calibrated_past", calibrated)
+    env = {"DATABASE_URL": stored_embedded.uri}
+    load(stored_embedded, "public", streams=LATER)
+    ended = called("evaluate", "--cutoff", f"{CUTOFF}", "--horizon", "3", "--model", "auto", env=env)
+    assert ended.returncode == 0, ended.stderr
+    [one] = made
+    found, _ = calibrate(stored_embedded, "public", AT_CUTOFF, Report(CALIBRATION))
+    assert one.model.calibration.to_json() == found.to_json()
+    assert any(tried.weight < 1 and tried.loss for tried in found.choice.tried)

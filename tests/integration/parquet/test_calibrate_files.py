@@ -13,8 +13,9 @@ from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.rates import LENGTHS
 from forecaster.parquet.calibrate import calibrate
 from forecaster.parquet.catalogue import find_catalogue
-from forecaster.parquet.prepare import prepare_files
+from forecaster.parquet.prepare import TABLES_TO_PREPARE, prepare_files, prepare_tables
 from forecaster.parquet.session import Files
+from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.tracks import Database
 from forecaster.run.calibrating import CALIBRATION, Calibrating
@@ -22,11 +23,11 @@ from forecaster.run.config import RunConfig
 from forecaster.run.report import Report
 from forecaster.run.session import run
 from forecaster.setup.load import load
-from forecaster.tables import FORECAST_TABLE, INTERVALS
+from forecaster.tables import FORECAST_TABLE, INTERVALS, MLDR_TABLE
 from tests import sql
 from tests.calibrated_golden import CUTOFFS, assert_golden, golden_at
 from tests.conftest import Cli
-from tests.parquet import OF, in_sink, intervals_in_sink, with_ids, write_catalogue
+from tests.parquet import OF, forecast, in_sink, intervals_in_sink, with_ids, write_catalogue
 from tests.tables import GOLDEN, golden_mldr, golden_streams, initialise
 
 STREAMS = golden_streams().filter(pl.col("cm_track_id") <= 60)
@@ -67,6 +68,49 @@ def test_of_a_catalogue_that_is_laid_out(source: Path, of_frames: Calibration, t
         of_files(tmp_path / "laid out")
 
 
+def with_older(mldr: pl.DataFrame) -> pl.DataFrame:
+    """Each artist got its MLDR 100 days before the last day, and had another one since 300 days before."""
+    dated = [
+        mldr.select(
+            "cm_artist_id", "mldr", created_at=pl.lit(D - timedelta(days)).cast(pl.Datetime("us", "UTC"))
+        )
+        for days in (300, 100)
+    ]
+    return pl.concat([dated[0].with_columns(pl.col("mldr") + 0.3), dated[1]])
+
+
+def test_a_catalogue_that_is_laid_out_knows_when_mldrs_were_stored(
+    embedded_database: Dsn, tmp_path: Path
+) -> None:
+    """Of files, and of a database; a run takes the newest."""
+    mldr = with_older(golden_mldr())
+    source = write_catalogue(tmp_path / "source", with_ids(STREAMS), mldr)
+    found = of_files(source, origins=12, rows="shipped")
+    prepare_files(find_catalogue(f"{source}"), OF, tmp_path / "files")
+    initialise(embedded_database)
+    load(embedded_database, "public", streams=STREAMS, mldr=golden_mldr())
+    sql.run(embedded_database, f"UPDATE {MLDR_TABLE} SET created_at = '{D - timedelta(100)}'")
+    sql.run(
+        embedded_database,
+        f"INSERT INTO {MLDR_TABLE} (cm_artist_id, mldr, created_at) "
+        f"SELECT cm_artist_id, mldr + 0.3, '{D - timedelta(300)}' FROM {MLDR_TABLE}",
+    )
+    with open_source(embedded_database, "public", needed=TABLES_TO_PREPARE) as tables:
+        prepare_tables(tables, OF, tmp_path / "tables")
+    forecast(source, tmp_path / "sink")
+    for name in ("files", "tables"):
+        assert of_files(tmp_path / name, origins=12, rows="shipped") == found
+        forecast(tmp_path / name, tmp_path / f"sink of {name}")
+        assert_frame_equal(in_sink(tmp_path / f"sink of {name}"), in_sink(tmp_path / "sink"))
+    # As a layout was made before: each artist's newest MLDR, of no known day.
+    for number in range(OF):
+        [file] = (tmp_path / "files" / "mldr" / f"bucket={number}").iterdir()
+        rows = pl.read_parquet(file).sort("created_at").unique("cm_artist_id", keep="last")
+        rows.select("cm_artist_id", "mldr").write_parquet(file)
+    without = calibrate_frames(with_ids(STREAMS).lazy(), golden_mldr().lazy(), origins=12, rows="shipped")
+    assert of_files(tmp_path / "files", origins=12, rows="shipped") == without != found
+
+
 def test_later_days_have_no_influence(source: Path, tmp_path: Path) -> None:
     as_of = D - timedelta(40)
     is_later = pl.col("date") > as_of
@@ -104,8 +148,8 @@ def test_the_golden_files(golden: Path, called: Cli, tmp_path: Path, cutoff: dat
     assert [rate for row in one.rates.rates for rate in row] == pytest.approx(rates["rate"], rel=1e-9)
 
     asked = ("--model", "calibrated", "--calibration", f"{file}", "--sink", f"{sink}")
-    forecast = called("run", *of_day, *asked)
-    assert forecast.returncode == 0, forecast.stderr
+    ended = called("run", *of_day, *asked)
+    assert ended.returncode == 0, ended.stderr
     assert_golden(in_sink(sink), golden_at(cutoff))
     middle = intervals_in_sink(sink).select("cm_track_id", "q50").explode("q50")["q50"].cast(pl.Float64)
     values = golden_at(cutoff)["forecasted_value"].to_list()
