@@ -180,6 +180,14 @@ def test_rows_are_used_as_asked(past: Past) -> None:
     assert calibration_from(past.sums, as_of=AS_OF, rows="auto").rows == Rows()
 
 
+def test_error_figures_are_not_of_a_row_fitted_to_the_same_months(past: Past) -> None:
+    shipped, fitted = (
+        calibration_from(past.sums, as_of=AS_OF, rows=asked) for asked in ("shipped", "fitted")
+    )
+    assert fitted.rows != shipped.rows
+    assert fitted.errors == shipped.errors
+
+
 def test_nothing_held_out_is_fitted_on(past: Past) -> None:
     """The row that is judged on the later origins is the one that was fitted without them."""
     known = past.daily.filter(pl.col("cm_track_id") <= 60).collect()
