@@ -86,7 +86,8 @@ def made_at(
     past_mldr = source.every_mldr() if needs_past else None
     of_production = replace(parameters, level=model.level or parameters.level)
     for cutoff, rates in _rates(cutoffs, source, model.of_artists(days["cm_artist_id"])):
-        if model.name == "production":
+        # Where there is no record before the cutoff, both models skip all tracks.
+        if model.name == "production" or not (days["date"] < cutoff).any():
             built = build_past(known, rates, cutoff=cutoff, parameters=of_production, later_rates=model.later)
             sure = with_quantiles(built.forecasts, prior_errors(0.0), horizon=parameters.horizon)
             built = Forecasts(sure, built.skipped)
@@ -104,7 +105,7 @@ def made_at(
     if not any(len(one.forecasts) for one in made.values()):
         raise _nothing(cutoffs, by_reason, days["date"])
     by_later = {cutoff: one.by_later_rate for cutoff, one in made.items() if one.by_later_rate}
-    every = pl.concat(one.forecasts for one in made.values())
+    every = pl.concat((one.forecasts for one in made.values()), how="diagonal")
     return Origins(
         [every],
         spans_of(every),

@@ -38,6 +38,20 @@ def test_both_models_on_the_same_months(called: Cli, stored_embedded: Dsn) -> No
     assert found["made_with"] == ["2024-01-01 calibrated from 7 days"]
 
 
+def test_a_cutoff_before_all_records_is_left_out(called: Cli, stored_embedded: Dsn) -> None:
+    load(stored_embedded, "public", streams=LATER)
+    env = {"DATABASE_URL": stored_embedded.uri}
+    arguments = ("evaluate", "--horizon", "6", "--model", "calibrated", "--json", "--cutoff", f"{CUTOFF}")
+    alone, ended = (called(*arguments, *more, env=env) for more in ((), ("--cutoff", "1970-01-01")))
+    assert ended.returncode == 0, ended.stderr
+    assert "1970-01-01" in ended.stderr
+    found, of_one = json.loads(ended.stdout), json.loads(alone.stdout)
+    assert found["overall"] == of_one["overall"]
+    assert found["made_with"] == ["2024-01-01 calibrated from 7 days"]
+    nothing = called(*arguments[:-1], "1970-01-01", env=env)
+    assert "no track can be forecast from the days before 1970-01-01: " in nothing.stderr
+
+
 def test_the_production_model_from_another_level(called: Cli, stored_embedded: Dsn) -> None:
     load(stored_embedded, "public", streams=LATER)
     env = {"DATABASE_URL": stored_embedded.uri}
