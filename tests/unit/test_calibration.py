@@ -116,3 +116,13 @@ def test_no_track_adds_nothing(calibration: Calibration) -> None:
 def test_without_a_record_there_is_no_calibration(daily: pl.LazyFrame) -> None:
     with pytest.raises(CalibrationError, match="no record up to 1900-01-01"):
         calibrate(daily, as_of=date(1900, 1, 1))
+
+
+@pytest.mark.parametrize("days", [2, 30])
+def test_a_day_about_which_nothing_is_known(daily: pl.LazyFrame, days: int) -> None:
+    newest = daily.select(pl.col("date").max()).collect().item()
+    with pytest.raises(
+        CalibrationError, match=f"^nothing is known of the week .*: the newest day is {newest}$"
+    ):
+        calibrate(daily, as_of=newest + timedelta(days), origins=0)
+    assert calibrate(daily, as_of=newest + timedelta(1), origins=0).rates.whole[0] != 0
