@@ -87,8 +87,8 @@ def _rows(calibration: Calibration) -> Iterator[str]:
         yield f"rows: the shipped ones, and one fitted to this catalogue with weight {rows.weight:.2f}"
     if held_out.before is not None and held_out.after is not None:
         yield (
-            f"  loss on {held_out.origins} origins held out in time: {held_out.before:.3f} with the shipped "
-            f"rows, {held_out.after:.3f} with the fitted one"
+            f"  loss on {held_out.origins} origins held out in time:\n"
+            f"  {held_out.before:.3f} with the shipped rows, {held_out.after:.3f} with the fitted one"
         )
 
 

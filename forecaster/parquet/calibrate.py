@@ -18,7 +18,6 @@ from forecaster.run.calibrating import (
     InWorker,
     added_up,
     calibrated,
-    last_day,
     sums_of,
 )
 from forecaster.run.engines.dask import Dask
@@ -49,7 +48,7 @@ def calibrate(
     with report.stages.stage("connect"):
         catalogue.check()
         number = catalogue.laid_out_in or buckets or catalogue.buckets()
-        as_of = last_day(asked, catalogue.last_day())
+        as_of = asked.last_day(catalogue.last_day())
     report.stages.unit, report.pending = "buckets", number
     past = _PastOfBuckets(BucketCatalogue(catalogue, None), asked, as_of)
     every = [Bucket(k, number) for k in range(number)]

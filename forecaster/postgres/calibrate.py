@@ -27,7 +27,6 @@ from forecaster.run.calibrating import (
     InWorker,
     added_up,
     calibrated,
-    last_day,
     sums_of,
 )
 from forecaster.run.engines.dask import Dask
@@ -54,7 +53,7 @@ def calibrate(
         _check_target(dsn, schema)
     with open_source(dsn, schema, needed=(STREAMS_TABLE, MLDR_TABLE)) as source:
         with report.stages.stage("connect"):
-            as_of, tracks = last_day(asked, source.last_day()), source.tracks()
+            as_of, tracks = asked.last_day(source.last_day()), source.tracks()
         report.pending = len(tracks)
         past = _PastOfTracks(source, asked, as_of)
         if workers is None:

@@ -14,21 +14,16 @@ from forecaster.model.calibrated.calibrate import RowsAsked, calibration_from
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.past import PastSums
 from forecaster.model.calibrated.records import KnownRecords
-from forecaster.model.calibrated.weeks import DAYS, FEWEST_DAYS
 from forecaster.model.parameters import AgeFrom
 from forecaster.run.report import Subject
 from forecaster.run.stages import Stages
-from forecaster.scoring.calibrating import ORIGINS, sums_of_known
+from forecaster.scoring.calibrating import ORIGINS, last_day, sums_of_known
 
 Batch = TypeVar("Batch")
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
 
 BATCH = 2_500
 """Tracks that are summed up at once."""
-
-
-LARGEST_GAP = DAYS - FEWEST_DAYS
-"""Days without any record up to the last one that counts; with more, no track has its last week."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +37,12 @@ class Calibrating:
     origins: int = ORIGINS
     """Number of days of the past to forecast from, 30 days apart."""
 
+    def last_day(self, newest: date | None, /) -> date:
+        """Return the last day that counts; `newest`: the last day with a record.
 
-def last_day(asked: Calibrating, newest: date | None, /) -> date:
-    """Return the last day that counts; `newest`: the last day with a record.
-
-    Raises `CalibrationError` for a catalogue without a record, and for a day before which no week is known.
-    """
-    if newest is None:
-        raise CalibrationError("there is no record", hint="`forecaster load` loads daily streams")
-    day = asked.as_of or newest
-    if (day - newest).days > LARGEST_GAP:
-        raise CalibrationError(
-            f"nothing is known of the week up to {day}: the newest day is {newest}",
-            hint=f"calibrate as of {newest}, which is the default",
-        )
-    return day
+        Raises `CalibrationError` like `forecaster.scoring.calibrating.last_day`.
+        """
+        return last_day(self.as_of, newest)
 
 
 def sums_of(

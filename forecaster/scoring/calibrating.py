@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -18,19 +18,21 @@ from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.past import MONTHS, OriginSums, PastSums
 from forecaster.model.calibrated.rates import GROUP_STARTS, RateSums
 from forecaster.model.calibrated.records import Ends, KnownRecords
-from forecaster.model.calibrated.weeks import DAYS, WEEKS, means_of
+from forecaster.model.calibrated.weeks import DAYS, FEWEST_DAYS, WEEKS, means_of
 from forecaster.model.features import WINDOW, clean
 from forecaster.model.mldr import mldr_until, newest_mldr
 from forecaster.model.parameters import DAYS_PER_MONTH, AgeFrom
 from forecaster.model.projection import decay_before
 from forecaster.model.segments import BASE_RATES
-from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS
+from forecaster.tables import ARTIST_MLDR, DAILY_STREAMS, STREAMS
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 ORIGINS = 24
 """Most origins that a calibration looks back at: every 30th day of two years."""
+LARGEST_GAP = DAYS - FEWEST_DAYS
+"""Days without any record up to the last one that counts; with more, no track has its last week."""
 _AT_ONCE = 2_500
 """Tracks that are summed up at once: their arrays are in memory."""
 
@@ -52,18 +54,33 @@ def calibrate(
     "shipped" ones, with one "fitted" to the catalogue, or "auto": with it where it is better on origins that
     are held out in time. `origins`: how many origins to look back at, 30 days apart; 0 for prior errors only.
 
-    Raises `SchemaMismatchError` for missing columns or wrong types, `CalibrationError` without any record.
+    Raises `SchemaMismatchError` for missing columns or wrong types, `CalibrationError` without any record, or
+    if nothing is known of the week up to `as_of`.
     """
     daily = conform(daily_streams, DAILY_STREAMS, name="daily_streams")
-    records = clean(until(daily, as_of)).sort("cm_track_id", "date").collect()
+    newest = daily.filter(STREAMS.is_record()).select(pl.col("date").max()).collect().item()
+    day = last_day(as_of, newest)
+    records = clean(until(daily, day)).sort("cm_track_id", "date").collect()
     if records.is_empty():
-        raise CalibrationError(
-            f"there is no record up to {as_of}" if as_of else "there is no record",
-            hint="`forecaster load` loads daily streams",
-        )
-    day = as_of or date(1970, 1, 1) + timedelta(int(records["date"].to_physical().to_numpy().max()))
+        raise CalibrationError(f"there is no record up to {day}", hint="choose a later day")
     sums = past_sums(records, artist_mldr, as_of=day, age_from=age_from, origins=origins)
     return calibration_from(sums, as_of=day, rows=rows)
+
+
+def last_day(as_of: date | None, newest: date | None, /) -> date:
+    """Return the last day that counts: `as_of`, by default the `newest` day with a record.
+
+    Raises `CalibrationError` for a catalogue without a record, and for a day before which no week is known.
+    """
+    if newest is None:
+        raise CalibrationError("there is no record", hint="`forecaster load` loads daily streams")
+    day = as_of or newest
+    if (day - newest).days > LARGEST_GAP:
+        raise CalibrationError(
+            f"nothing is known of the week up to {day}: the newest day is {newest}",
+            hint=f"calibrate as of {newest}, which is the default",
+        )
+    return day
 
 
 def past_sums(

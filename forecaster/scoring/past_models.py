@@ -66,9 +66,10 @@ def calibrated_past(  # noqa: PLR0913 - what is known, and what is made of it
     day before the cutoff. The months of the production model are those of the same day.
     """
     as_of = cutoff - timedelta(days=1)
-    days = known.frame.lazy().drop("created_at", strict=False).filter(pl.col("date") < cutoff)
+    every = known.frame.lazy().drop("created_at", strict=False)
+    days = every.filter(pl.col("date") < cutoff)
     rates = mldr.lazy() if past_mldr is None else past_mldr
-    calibration = calibrate(days, rates, as_of=as_of, age_from=parameters.age_from)
+    calibration = calibrate(every, rates, as_of=as_of, age_from=parameters.age_from)
     model = (calibration.chosen() if name == "auto" else calibration.using()).using(level)
     given = replace(parameters, as_of=as_of)
     built = _built(days, mldr, given, model)

@@ -130,3 +130,13 @@ def test_the_calibrated_model_takes_no_mldr_and_no_name() -> None:
     assert len(without)
     with pytest.raises(InvalidOptionError, match="'calibrated': expected a calibration"):
         build_forecasts(daily, None, model="calibrated")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("days", [2, 30])
+def test_a_day_about_which_nothing_is_known(daily: pl.LazyFrame, days: int) -> None:
+    newest = daily.select(pl.col("date").max()).collect().item()
+    with pytest.raises(
+        CalibrationError, match=f"^nothing is known of the week .*: the newest day is {newest}$"
+    ):
+        calibrate(daily, as_of=newest + timedelta(days), origins=0)
+    assert calibrate(daily, as_of=newest + timedelta(1), origins=0).rates.whole[0] != 0
