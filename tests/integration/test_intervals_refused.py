@@ -2,8 +2,9 @@
 
 import threading
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 
+import polars as pl
 import pytest
 
 from forecaster.errors import CalibrationError, InvalidOptionError, SchemaMismatchError
@@ -16,12 +17,24 @@ from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run
+from forecaster.setup.load import load
 from forecaster.tables import CALIBRATIONS, FORECAST_TABLE, INTERVALS, LISTENERS, VERSIONS
 from tests import sql
 from tests.calibrations import calibration
-from tests.integration.test_intervals import D, catalogue
+from tests.tables import golden_mldr, golden_streams, initialise, made_once
 
-__all__ = ["catalogue"]
+STREAMS = golden_streams().filter(pl.col("cm_track_id") <= 20)
+D: date = STREAMS["date"].max()  # type: ignore[assignment]
+
+
+@pytest.fixture
+def catalogue(embedded_database: Dsn) -> Dsn:
+    def make(new: Dsn) -> None:
+        initialise(new)
+        load(new, "public", streams=STREAMS, mldr=golden_mldr())
+
+    made_once(embedded_database, "first_twenty", make)
+    return embedded_database
 
 
 def store(dsn: Dsn) -> str:
