@@ -6,12 +6,13 @@ from typing import Any
 import polars as pl
 
 from forecaster.model import build_tracks
-from forecaster.model.calibrated.uncertainty import QUANTILES, prior_errors, with_quantiles
+from forecaster.model.calibrated.uncertainty import prior_errors, with_quantiles
 from forecaster.model.features import clean, last_streams, track_facts
 from forecaster.model.parameters import Parameters
 from forecaster.model.projection import project
 from forecaster.model.segments import base_rate
 from forecaster.postgres.diagnosis import Diagnosis
+from forecaster.tables import QUANTILES
 from forecaster.views.chart import Picture, picture
 from tests.catalogues import daily_frame, days, mldr_frame
 from tests.reference import Mldr, Row

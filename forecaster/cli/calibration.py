@@ -1,13 +1,13 @@
 """A calibration in words and tables."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from forecaster.cli.grid import Grid
 from forecaster.model.calibrated.calibrate import HANDICAP
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.rates import GROUPS, LENGTHS
-from forecaster.model.calibrated.uncertainty import LEVELS, MEASURED, PRIOR_ORIGINS, student_t
+from forecaster.model.calibrated.uncertainty import MEASURED, PERCENTS, PRIOR_ORIGINS, OwnErrors, student_t
 from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.process.numbers import counted
 
@@ -32,17 +32,32 @@ def told(calibration: Calibration) -> Iterator[str]:
 
 def trust(calibration: Calibration) -> Iterator[str]:
     """Say how far the catalogue's own past carries the figures."""
-    first, origins = calibration.first_day, calibration.origins
+    first = calibration.first_day
     days = (calibration.as_of - first).days + 1 if first else 0
     history = f"{days // DAYS_PER_MONTH:,} months of history"
-    if not origins:
+    own = _own(calibration)
+    if not own:
         yield f"{history}: no origin of its own; intervals rest on other catalogues alone"
         return
-    independent = (origins[0] - origins[-1]).days / (DAYS_PER_MONTH * MEASURED) + 1
-    rest = "other catalogues" if independent < PRIOR_ORIGINS else "this catalogue"
-    number = counted(len(origins), "origin")
-    yield f"{history}: {number}, {independent:.1f} independent ones over {MEASURED} months;"
-    yield f"intervals rest mostly on {rest}"
+    last = own[-1]
+    those = f"{counted(last.origins, 'origin')} of {counted(last.month, 'month')}"
+    yield f"{history}, {counted(len(calibration.origins), 'origin')};"
+    yield f"{those} count as {last.independent:.1f} independent ones, other catalogues as {PRIOR_ORIGINS}:"
+    yield f"intervals rest mostly on {_mostly(own)}"
+
+
+def _own(calibration: Calibration) -> tuple[OwnErrors, ...]:
+    """Return what the catalogue's own origins show of the model that suits it best, by month."""
+    choice = calibration.choice
+    return calibration.errors_of(choice.weight, choice.level).own
+
+
+def _mostly(own: Sequence[OwnErrors]) -> str:
+    """Say what counts more: its own origins, which are fewer the further they look ahead, or the others."""
+    last = max((one.month for one in own if one.independent > PRIOR_ORIGINS), default=0)
+    if last in (0, MEASURED):
+        return "this catalogue" if last else "other catalogues"
+    return f"this catalogue up to month {last}, then on other catalogues"
 
 
 def _rates(calibration: Calibration) -> Iterator[str]:
@@ -79,8 +94,8 @@ def _rows(calibration: Calibration) -> Iterator[str]:
 
 def _choice(calibration: Calibration) -> Iterator[str]:
     choice = calibration.choice
-    why = "measured on its own origins" if choice.is_measured else "the default: too little history"
-    yield f"model: {_model(choice.weight)}, from the last {choice.level} days ({why})"
+    yield f"model: {_model(choice.weight)}, from the last {choice.level} days"
+    yield f"  {_why(calibration)}"
     flat = [
         ("the last {} days go on", level, loss) for level, loss in zip((7, 30), choice.flat, strict=False)
     ]
@@ -97,6 +112,18 @@ def _choice(calibration: Calibration) -> Iterator[str]:
         yield from Grid(["model", "days", "loss", "mean", "worst"], left={"model"}).lines(cells)
 
 
+def _why(calibration: Calibration) -> str:
+    """Say what the choice of the model rests on: overlapping origins say little more than one."""
+    own = _own(calibration)
+    if not calibration.choice.is_measured:
+        return "the default: too little history to measure"
+    if not own:
+        return "measured on its own origins"
+    number, last = counted(len(calibration.origins), "origin"), own[-1]
+    months = counted(last.month, "month")
+    return f"measured on {number} of up to {months}: they say as much as about {last.independent:.1f}"
+
+
 def _errors(calibration: Calibration) -> Iterator[str]:
     choice = calibration.choice
     errors = calibration.errors_of(choice.weight, choice.level)
@@ -107,8 +134,8 @@ def _errors(calibration: Calibration) -> Iterator[str]:
         [
             [
                 f"{month}",
-                *(_range(errors.half_width(level, month, young=False)) for level in LEVELS),
-                _range(student_t(LEVELS[0], errors.df(month)) * errors.sigma(month)),
+                *(_range(errors.half_width(level, month, young=False)) for level in PERCENTS),
+                _range(student_t(PERCENTS[0], errors.df(month)) * errors.sigma(month)),
                 f"{origins.get(month, 0)}",
             ]
             for month in range(1, MEASURED + 1)

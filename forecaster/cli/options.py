@@ -377,7 +377,7 @@ MODEL = (
         "--intervals/--no-intervals",
         default=True,
         show_default=True,
-        help="Store how sure the forecasts are, if there is a calibration.",
+        help="Store how sure the forecasts are; in files only with a calibration.",
     ),
 )
 """What forecasts are made with: fields of `RunConfig`."""

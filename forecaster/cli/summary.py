@@ -103,8 +103,8 @@ def _total(report: Report) -> dict[str, str]:
     if report.total_range is None:
         return total
     calibrated = f"calibration {report.calibration}"
-    of = calibrated if report.calibration else "other catalogues; `calibrate` measures it here"
-    return total | {"80 % range": f"{short_range(*report.total_range)}, by {of}"}
+    of = calibrated if report.calibration else "other catalogues: run `calibrate`"
+    return total | {"80 % range": f"{short_range(*report.total_range)}, from {of}"}
 
 
 def fail_if_implausible(report: Report, plausibility: Plausibility) -> None:
@@ -122,7 +122,7 @@ def _model(made: object) -> dict[str, str]:
     if not isinstance(made, dict) or "model" not in made:
         return {}
     share = f", {made['weight']:.0%} calibrated" if 0 < made["weight"] < 1 else ""
-    return {"model": f"{made['model']}{share}, from the last {made['level']} days, {made['calibration']}"}
+    return {"model": f"{made['model']}{share}, from {made['level']} days, {made['calibration']}"}
 
 
 def _outcome(report: Report) -> dict[str, str]:

@@ -12,8 +12,8 @@ from forecaster.cli.output import Output
 from forecaster.cli.where import Where
 from forecaster.errors import BadFileError
 from forecaster.files.tables import check_output_path, read_table, write_table
-from forecaster.model.calibrated.uncertainty import QUANTILES
 from forecaster.process.numbers import counted, short
+from forecaster.tables import QUANTILES
 from forecaster.views.total import Chosen, Condition, Total, read_total, rounded
 
 _ALL = 36  # months up to which each has a line
@@ -83,7 +83,7 @@ def read_ids(path: Path) -> tuple[int, ...]:
 def _lines(found: Total, *, exact: bool) -> Iterator[str]:
     yield from found.headline(exact=exact)
     of = f"{counted(found.tracks, 'track')} of {found.all_tracks:,}" if found.is_part else _whole_of(found)
-    yield f"{of}; {found.made_with.model}"
+    yield f"{of}; {found.model}"
     yield from found.basis
     yield ""
     yield from _table(found.months, exact=exact)

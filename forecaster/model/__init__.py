@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from forecaster.errors import InvalidOptionError
 from forecaster.frames.schemas import SKIPPED, check, conform
 from forecaster.model.decay import decay_rate, with_points
 from forecaster.model.eligibility import skip_reason
@@ -40,7 +41,7 @@ class Forecasts:
 
 def build_forecasts(  # noqa: PLR0913 - the parameters of the model, and the model
     daily_streams: pl.LazyFrame,
-    artist_mldr: pl.LazyFrame,
+    artist_mldr: pl.LazyFrame | None,
     /,
     *,
     horizon: int = 24,
@@ -59,12 +60,16 @@ def build_forecasts(  # noqa: PLR0913 - the parameters of the model, and the mod
 
     `model`: a calibration for the calibrated model, or one of its models, such as `calibration.chosen()`. It
     forecasts as of one day, `as_of`, by default that of the calibration; later days have no influence, and
-    with `as_of`, no MLDR that was created later. The calibrated model needs no MLDR. `level`: by default 30,
-    with a calibration 7.
+    with `as_of`, no MLDR that was created later. The calibrated model needs no MLDR: None. `level`: by
+    default 30, with a calibration 7.
 
     Raises `SchemaMismatchError` for missing columns or wrong types, `InvalidOptionError` for parameters.
     """
     parameters = Parameters(horizon, age_from, as_of, influence, level or Parameters.level)
+    if isinstance(model, str):
+        raise InvalidOptionError(f"model is {model!r}: expected a calibration, as `calibrate` returns it")
+    if artist_mldr is None:
+        artist_mldr = pl.LazyFrame(schema={"cm_artist_id": pl.Int64, "mldr": pl.Float64})
     check(
         ("daily_streams", daily_streams, DAILY_STREAMS), ("artist_mldr", artist_mldr, ARTIST_MLDR)
     )  # both at once, so that one error names all

@@ -14,6 +14,13 @@ DAYS_PER_MONTH = 30
 LEVELS = (7, 30)
 """Days whose mean a forecast may start from."""
 
+NameByWeight = Literal["production", "calibrated", "blend"]
+
+
+def model_name(weight: float) -> NameByWeight:
+    """Return the name of the model with this weight of the calibrated forecast."""
+    return "production" if weight == 0 else "calibrated" if weight == 1 else "blend"
+
 
 @dataclass(frozen=True)
 class Parameters:

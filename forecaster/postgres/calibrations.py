@@ -100,7 +100,7 @@ def read_calibrations(
     found = read(f"SELECT id, record FROM {tables.name(CALIBRATIONS.name)} WHERE id IN ({literals})")
     for id_, record in found.rows():
         try:
-            yield id_, Calibration.from_json(record, name=f"calibration {id_}")
+            yield id_, _parsed(tables, id_, record)
         except CalibrationError as error:
             yield id_, error
 
@@ -122,5 +122,17 @@ def _read(read: Read, tables: Tables, condition: str) -> Calibration | None:
     found = read(f"SELECT id, record FROM {name} WHERE {condition} {_NEWEST_FIRST} LIMIT 1")
     if found.is_empty():
         return None
-    id_, record = found.row(0)
-    return Calibration.from_json(record, name=f"calibration {id_}")
+    return _parsed(tables, *found.row(0))
+
+
+def _parsed(tables: Tables, id_: str, record: str) -> Calibration:
+    """Parse a record. Raises `CalibrationError` with a way to be rid of it: the same again is not stored."""
+    try:
+        return Calibration.from_json(record, name=f"calibration {id_}")
+    except CalibrationError as error:
+        literal = "'" + id_.replace("'", "''") + "'"
+        error.hint = (
+            f"remove it (DELETE FROM {tables.name(CALIBRATIONS.name)} WHERE id = {literal}), and "
+            "`forecaster calibrate` again"
+        )
+        raise

@@ -54,11 +54,17 @@ def intervals(tables: Tables, ids: Sequence[int] | pl.Series | None) -> str:
 
     cm_track_id, calibration and `QUANTILES`. Those of a forecast that has been replaced since are left out.
     """
+    here = among(tables, FORECAST_TABLE, ids)
     made = (
-        f"SELECT max({tables.instant(FORECAST_TABLE)}) FROM {tables.name(FORECAST_TABLE)} s "
-        "WHERE s.cm_track_id = i.cm_track_id"
+        f"SELECT s.cm_track_id, max({tables.instant(FORECAST_TABLE)}) AS instant "
+        f"FROM {tables.name(FORECAST_TABLE)} s WHERE {here} GROUP BY 1"
     )
-    rows = f"SELECT * FROM {tables.name(INTERVALS.name)} s WHERE {among(tables, INTERVALS.name, ids)}"
+    # The column of the forecasts may round instants to tenths, or to whole seconds.
+    rounded = """
+        CASE m.instant WHEN date_trunc('second', m.instant) THEN interval '0.5 s'
+                       WHEN date_trunc('milliseconds', m.instant) THEN interval '0.05 s'
+                       ELSE interval '0' END"""
     return f"""
-        SELECT i.cm_track_id, i.calibration, {", ".join(f"i.{name}" for name in QUANTILES)} FROM ({rows}) i
-        WHERE i.created_at = ({made}) ORDER BY 1"""
+        SELECT i.cm_track_id, i.calibration, {", ".join(f"i.{name}" for name in QUANTILES)}
+        FROM {tables.name(INTERVALS.name)} i JOIN ({made}) m ON m.cm_track_id = i.cm_track_id
+        WHERE i.created_at BETWEEN m.instant - ({rounded}) AND m.instant + ({rounded}) ORDER BY 1"""

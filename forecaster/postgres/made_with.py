@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from forecaster.errors import CalibrationError
+from forecaster.errors import CalibrationError, SchemaMismatchError
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.postgres.calibrations import check_calibrations, newest_calibration, read_calibration
 from forecaster.postgres.catalogue import Source
@@ -24,9 +24,10 @@ def find_made_with(
     as_of = config.parameters.as_of
     if config.model != PRODUCTION:
         as_of = as_of or source.last_day()
-    calibration = _calibration(source, config, as_of)
+    calibration, problems = _calibration(source, config, as_of)
     if calibration is None and config.model == PRODUCTION:
-        return uncalibrated(source.tables, config, to_store=to_store)
+        made, warnings = uncalibrated(source.tables, config, to_store=to_store)
+        return made, [*problems, *warnings]
     if calibration is None:
         raise CalibrationError(
             f"model {config.model} needs a calibration, and there is none"
@@ -41,11 +42,21 @@ def find_made_with(
     )
 
 
-def _calibration(source: Source, config: RunConfig, as_of: date | None) -> Calibration | None:
-    """Find the one that is asked for, or the newest that knows no later day."""
+def _calibration(
+    source: Source, config: RunConfig, as_of: date | None
+) -> tuple[Calibration | None, list[str]]:
+    """Find the one that is asked for, or the newest that knows no later day.
+
+    The production model needs none: what is wrong with them, without being asked for, is only a warning.
+    """
     if isinstance(config.calibration, Calibration):
-        return config.calibration
-    check_calibrations(source.read, source.tables)
-    if config.calibration is not None:
-        return read_calibration(source.read, source.tables, config.calibration)
-    return newest_calibration(source.read, source.tables, as_of)
+        return config.calibration, []
+    try:
+        check_calibrations(source.read, source.tables)
+        if config.calibration is not None:
+            return read_calibration(source.read, source.tables, config.calibration), []
+        return newest_calibration(source.read, source.tables, as_of), []
+    except (CalibrationError, SchemaMismatchError) as error:
+        if config.model != PRODUCTION or config.calibration is not None:
+            raise
+        return None, [f"no calibration is used: {error}; {error.hint}"]

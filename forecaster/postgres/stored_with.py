@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from forecaster.errors import CalibrationError
-from forecaster.model.calibrated.calibration import Calibration, model_name
-from forecaster.model.calibrated.uncertainty import MEASURED, PRIOR_ORIGINS, Errors, prior_errors
+from forecaster.model.calibrated.calibration import Calibration
+from forecaster.model.calibrated.uncertainty import Errors, prior_errors
 from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.postgres.calibrations import (
     check_calibrations,
@@ -18,17 +18,17 @@ from forecaster.postgres.calibrations import (
 from forecaster.postgres.catalogue import Source
 from forecaster.postgres.connection import integer_array
 from forecaster.postgres.statements import microseconds
-from forecaster.process.numbers import counted
 from forecaster.tables import CALIBRATIONS, RUNS
 
 _ONE_SECOND = "1s"  # a column may hold instants to the second only
-_MADE = ("weight", "level", "calibration")
+_MADE = ("weight", "level", "calibration", "of_others")
 _MADE_WITH = f"""
     SELECT r.id AS run, {microseconds("r.started_at")} AS started,
            (r.parameters #>> '{{{{parameters,weight}}}}')::double precision AS weight,
            (r.parameters #>> '{{{{parameters,level}}}}')::bigint AS level,
            coalesce(r.parameters #>> '{{{{parameters,calibration}}}}', r.parameters ->> 'intervals')
-               AS calibration
+               AS calibration,
+           coalesce(r.parameters -> 'intervals' = 'null', false) AS of_others
     FROM {{runs}} r"""
 _RECORDED = pl.Schema(
     {
@@ -36,6 +36,7 @@ _RECORDED = pl.Schema(
         "weight": pl.Float64(),
         "level": pl.Int64(),
         "calibration": pl.String(),
+        "of_others": pl.Boolean(),
     }
 )
 
@@ -50,6 +51,8 @@ class StoredWith:
     """Days whose mean they start from."""
     calibration: Calibration | None = None
     """Where the error figures are from; None: other catalogues alone."""
+    of_others: bool = False
+    """Whether they were stored with the ranges of other catalogues, for want of a calibration."""
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -59,48 +62,20 @@ class StoredWith:
             return prior_errors(self.weight)
         return self.calibration.errors_of(self.weight, self.level)
 
-    @property
-    def model(self) -> str:
-        """The model in words."""
-        return f"{model_name(self.weight)} model from the last {self.level} days"
-
-    def basis(self, horizon: int) -> str:
-        """What the ranges of so many months rest on, in words."""
-        return basis(self.calibration.id if self.calibration else None, self.errors, horizon)
-
-
-def basis(calibration: str | None, errors: Errors, horizon: int, /) -> str:
-    """Say what the ranges of so many months rest on, in one or two lines."""
-    if calibration is None:
-        return "ranges of other catalogues: `forecaster calibrate` measures those of this one"
-    named, month = f"calibration {calibration}", min(horizon, MEASURED)
-    own = next((own for own in errors.own if own.month == month), None)
-    if own is None:
-        return f"ranges of other catalogues:\n{named} has no origin of {counted(month, 'month')}"
-    return (
-        f"ranges of {named}: {counted(own.origins, 'origin')} of {counted(month, 'month')},\n"
-        f"which count as {own.independent:.1f} independent ones, and other catalogues as {PRIOR_ORIGINS}"
-    )
-
-
-def extrapolated(horizon: int) -> list[str]:
-    """Say in a sentence what later months assume, if there are any."""
-    grow = f"after month {MEASURED} ranges grow with the square root of time, which is an assumption"
-    return [grow] if horizon > MEASURED else []
-
 
 def stored_with(source: Source, forecasts: pl.DataFrame, /) -> StoredWith:
     """Find what most streams of these forecasts were made with; warn if it is not what all were made with.
 
     `forecasts`: created_at (in UTC) and forecasted_value. A forecast that no run recorded, or without an
-    instant, counts as one of the production model. A calibration that is not recorded is the newest one.
+    instant, counts as one of the production model. A calibration that is not recorded is the newest one; but
+    where a run recorded that it had none, the ranges that it stored count, those of other catalogues.
 
     Raises `CalibrationError` for a calibration that was changed, and what reading raises.
     """
     made = _weighed(forecasts, _recorded(source))
-    weight, level, id_ = made.select(_MADE).row(0)
-    warnings = tuple(_several(made))
-    return StoredWith(weight, level, _calibration(source, id_), warnings)
+    weight, level, id_, of_others = made.select(_MADE).row(0)
+    calibration = None if of_others else _calibration(source, id_)
+    return StoredWith(weight, level, calibration, of_others, tuple(_several(made)))
 
 
 def errors_of_runs(source: Source, runs: pl.Series, /) -> tuple[dict[int, Errors], list[str]]:
@@ -116,7 +91,7 @@ def errors_of_runs(source: Source, runs: pl.Series, /) -> tuple[dict[int, Errors
     stored = {id_: one for id_, one in read.items() if isinstance(one, Calibration)}
     errors = {
         run: stored[id_].errors_of(weight or 0.0, level or DAYS_PER_MONTH) if id_ else prior_errors(0.0)
-        for run, _, weight, level, id_ in made.rows()
+        for run, _, weight, level, id_, _ in made.rows()
         if id_ is None or id_ in stored
     }
     only = "of the intervals of its runs, only those that are still stored count"
@@ -146,10 +121,11 @@ def _weighed(forecasts: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
         .with_columns(
             pl.col("weight").fill_null(default.weight),
             pl.col("level").fill_null(default.level),
+            pl.col("of_others").fill_null(default.of_others),
         )
         .group_by(_MADE)
         .agg(pl.col("streams").sum())
-        .sort("streams", *_MADE, descending=[True, False, False, False])
+        .sort("streams", *_MADE, descending=[True, *(False for _ in _MADE)])
     )
 
 

@@ -11,6 +11,7 @@ from forecaster.postgres.layout import QUESTION, Layout, layout_from
 from forecaster.tables import (
     ACTUALS,
     ALL_TABLES,
+    CALIBRATIONS,
     FORECAST_TABLE,
     INTEGERS,
     STREAMS_TABLE,
@@ -55,7 +56,9 @@ _COLUMNS_SQL = f"""
            has_table_privilege(c.oid, 'SELECT') AS is_readable,
            (SELECT string_agg(r.name, ', ') FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) AS r (name)
             WHERE NOT has_table_privilege(c.oid, r.name)) AS lacking,
-           c.relkind = 'r' AND pg_relation_size(c.oid) = 0 AS is_empty,
+           -- asked of one table only: it waits for whoever has locked the table
+           CASE WHEN c.relname = '{CALIBRATIONS.name}' AND c.relkind = 'r'
+                THEN pg_relation_size(c.oid) = 0 END AS is_empty,
            a.attname::text AS "column",
            -- a domain is as good as the type below it
            format_type(CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END, NULL) AS type,
@@ -129,7 +132,7 @@ class Tables:
     lacking: Mapping[str, str] = field(default_factory=dict)
     """Which of SELECT, INSERT and UPDATE this user lacks, by table; nothing for a table with all of them."""
     empty: frozenset[str] = frozenset()
-    """Tables that never had a row, or were truncated since."""
+    """Of the calibrations: whether the table never had a row, or was truncated since. Not asked of others."""
     layout: Layout | None = None
     """Where the rows of the streams lie; None if that has not been asked."""
 
@@ -305,7 +308,7 @@ def tables_from(found: Mapping[str, Rows], schema: str, streams: str) -> Tables:
         filtered |= {table} if is_filtered else set()
         with_children |= {table} if has_children else set()
         unreadable |= set() if is_readable else {table}
-        empty |= {table} if is_empty else set()
+        empty |= {table} if is_empty and not has_children else set()
         lacking |= {table: lacks} if lacks else {}
     indexes = tuple(Index(titles[title], unique, tuple(key)) for title, unique, key in found["indexes"])
     [layout] = found["layout"]

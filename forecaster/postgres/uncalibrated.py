@@ -4,15 +4,15 @@ from forecaster.model.calibrated.uncertainty import prior_errors
 from forecaster.postgres.tables import Tables
 from forecaster.run.config import RunConfig
 from forecaster.run.made_with import PRODUCTION, MadeWith
-from forecaster.tables import CALIBRATIONS, INTERVALS
+from forecaster.tables import CALIBRATIONS, INTERVALS, VERSIONS
 
 
 def takes_no_calibration(tables: Tables, config: RunConfig, /) -> bool:
     """Whether the run asks for none, and there is none for its intervals that this user may read."""
     if config.model != PRODUCTION or config.calibration is not None:
         return False
-    some = tables.columns.keys() - tables.unreadable - tables.empty
-    return not config.intervals or CALIBRATIONS.name not in some
+    some = tables.columns.keys() - tables.empty
+    return not config.intervals or CALIBRATIONS.name not in some or bool(_unreadable(tables))
 
 
 def uncalibrated(
@@ -23,8 +23,16 @@ def uncalibrated(
     if to_store:  # else `init` has not made the tables
         wanted = wanted and INTERVALS.name in tables.columns
     why_not = why_no_intervals(tables) if wanted and to_store else []
-    errors = prior_errors(0.0) if wanted and not why_not else None
-    return MadeWith(config.parameters, errors=errors), why_not
+    if not wanted or why_not:
+        return MadeWith(config.parameters), why_not
+    hidden = _unreadable(tables) if CALIBRATIONS.name in tables.columns else []
+    grant = "the intervals are not by a calibration; grant this user SELECT on"
+    warnings = [f"{grant} {' and '.join(hidden)}"] if hidden else []
+    return MadeWith(config.parameters, errors=prior_errors(0.0)), warnings
+
+
+def _unreadable(tables: Tables) -> list[str]:
+    return sorted(tables.unreadable & {CALIBRATIONS.name, VERSIONS.name})
 
 
 def why_no_intervals(tables: Tables) -> list[str]:
@@ -33,6 +41,8 @@ def why_no_intervals(tables: Tables) -> list[str]:
     problems, fix = tables.problems_to_write(name), "create it with `forecaster init`"
     if not problems and name in tables.lacking:
         problems, fix = [f"this user lacks {tables.lacking[name]} on {name}"], "grant these rights"
+    if not problems and name in tables.filtered:
+        problems, fix = [f"row security on {name} filters rows"], "exempt this user from it"
     if not problems and not tables.has_key(name, *INTERVALS.key):
         problems, fix = [f"{name} has no unique key on {', '.join(INTERVALS.key)}"], "create it"
     return [f"this run stores no intervals: {'; '.join(problems)}; {fix}"] if problems else []

@@ -20,6 +20,7 @@ def made_with(
     """
     parameters = config.parameters
     if config.model == PRODUCTION:
+        calibration.check_day(parameters.as_of or calibration.as_of)
         errors = calibration.errors_of(0.0, parameters.level)
         return MadeWith(
             parameters,

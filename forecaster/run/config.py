@@ -47,7 +47,7 @@ class RunConfig:
     max_stale_days: int = MAX_STALE_DAYS
     """Warn of a calibration that is older than this many days."""
     intervals: bool = True
-    """Whether to store intervals, if there is a calibration."""
+    """Whether to store intervals; in files only with a calibration."""
     level_days: int | None = None
     """Days whose mean a forecast starts from: 7 or 30. None: as the model has it."""
 

@@ -9,7 +9,7 @@ import polars as pl
 from forecaster.frames.collecting import collect
 from forecaster.model import build_tracks
 from forecaster.model.calibrated.uncertainty import Errors, with_quantiles
-from forecaster.model.parameters import DAYS_PER_MONTH, Parameters
+from forecaster.model.parameters import DAYS_PER_MONTH, Parameters, model_name
 from forecaster.model.projection import project
 from forecaster.run.batch import History
 from forecaster.run.stages import Stages
@@ -46,9 +46,7 @@ class MadeWith:
     @property
     def name(self) -> str:
         """The name of the model."""
-        if self.model is None or self.model.weight == 0:
-            return PRODUCTION
-        return "calibrated" if self.model.weight == 1 else "blend"
+        return model_name(self.model.weight if self.model else 0.0)
 
     @property
     def needs_days(self) -> bool:

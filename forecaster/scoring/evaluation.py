@@ -19,12 +19,12 @@ from forecaster.scoring.windows import (
     FORECASTER,
     LEFT_OUT,
     OTHERS,
-    QUANTILES,
     Days,
     read_days,
     read_forecasts,
     with_actuals,
 )
+from forecaster.tables import QUANTILES
 
 Frame = pl.DataFrame | pl.LazyFrame
 
@@ -225,7 +225,7 @@ def _parts(batches: Iterable[Frame], daily: Frame, actuals: Frame | None, *, the
 def _part(months: pl.DataFrame, unusable: int, known: Days, days: Days, *, theta: bool) -> _Part:
     windows = with_actuals(months, known, days)
     known_of = [name for name in (*QUANTILES, *OTHERS) if windows[name].null_count() < len(windows)]
-    bounds = QUANTILES if {*QUANTILES} & {*known_of} else {}
+    bounds = QUANTILES if {*QUANTILES} & {*known_of} else ()
     counted = windows.filter(pl.col("reason").is_null()).select(
         "series",
         pl.col("month").cast(pl.Int16),

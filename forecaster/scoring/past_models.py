@@ -1,6 +1,5 @@
 """Forecast as of an earlier day with a calibration of that day, and with the production model beside it."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
@@ -8,7 +7,7 @@ import polars as pl
 
 from forecaster.model import Forecasts, build_forecasts
 from forecaster.model.calibrated.forecast import Model
-from forecaster.model.calibrated.uncertainty import QUANTILES, totals, with_quantiles
+from forecaster.model.calibrated.uncertainty import QUANTILES, Errors, totals, with_quantiles
 from forecaster.model.parameters import Parameters
 from forecaster.scoring.calibrating import calibrate
 from forecaster.scoring.past import KnownDays
@@ -27,26 +26,25 @@ class CalibratedPast:
     model: Model
     forecasts: Forecasts
     """As `forecaster.scoring.past.build_past` returns them, with quantiles and the column `production`."""
-    horizon: int
-
-    def factors(self, forecasts: pl.DataFrame) -> pl.DataFrame:
-        """Return the quantiles of the totals of collected `forecasts`, as `FACTORS` of an evaluation."""
-        summed = totals(forecasts.lazy(), self.model.errors, horizon=self.horizon, is_group=False).collect()
-        return pl.concat(self._factors(summed))
-
-    def _factors(self, summed: pl.DataFrame) -> Iterator[pl.DataFrame]:
-        for of, total, prefix in zip(OF, ("total", "cumulated"), ("", "cumulated_"), strict=True):
-            yield summed.select(
-                pl.lit(self.cutoff).alias("cutoff"),
-                pl.lit(of).alias("of"),
-                "month",
-                *((pl.col(prefix + name) / pl.col(total)).alias(name) for name in QUANTILES),
-            )
 
     def __str__(self) -> str:
         names = {0.0: "production", 1.0: "calibrated"}
         name = names.get(self.model.weight, f"{self.model.weight:g} calibrated")
         return f"{self.cutoff} {name} from {self.model.level} days"
+
+
+def factors_of(cutoff: date, forecasts: pl.DataFrame, errors: Errors, /, *, horizon: int) -> pl.DataFrame:
+    """Return the quantiles of the totals of collected `forecasts`, as `FACTORS` of an evaluation."""
+    summed = totals(forecasts.lazy(), errors, horizon=horizon, is_group=False).collect()
+    return pl.concat(
+        summed.select(
+            pl.lit(cutoff).alias("cutoff"),
+            pl.lit(of).alias("of"),
+            "month",
+            *((pl.col(prefix + name) / pl.col(total)).alias(name) for name in QUANTILES),
+        )
+        for of, total, prefix in zip(OF, ("total", "cumulated"), ("", "cumulated_"), strict=True)
+    )
 
 
 def calibrated_past(  # noqa: PLR0913 - what is known, and what is made of it
@@ -85,7 +83,7 @@ def calibrated_past(  # noqa: PLR0913 - what is known, and what is made of it
         .with_columns(FORECASTS.rounded_streams(), cutoff=pl.lit(cutoff), as_of=pl.lit(as_of))
         .drop("training_data_id")
     )
-    return CalibratedPast(cutoff, model, Forecasts(forecasts, built.skipped), parameters.horizon)
+    return CalibratedPast(cutoff, model, Forecasts(forecasts, built.skipped))
 
 
 def _built(days: pl.LazyFrame, mldr: pl.DataFrame, parameters: Parameters, model: Model | None) -> Forecasts:

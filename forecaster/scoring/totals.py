@@ -5,7 +5,8 @@ import polars as pl
 from forecaster.errors import SchemaMismatchError
 from forecaster.frames.schemas import DAY, ID, NUMBER, Kind, conform
 from forecaster.scoring.metrics import finite
-from forecaster.scoring.windows import FORECASTER, INTERVALS, QUANTILES
+from forecaster.scoring.windows import FORECASTER, INTERVALS
+from forecaster.tables import QUANTILES
 
 OF = ("month", "cumulated")
 """What a total is of: one month, of the tracks that have it; the months 1 to it, of those that have all."""

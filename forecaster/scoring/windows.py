@@ -10,7 +10,7 @@ from forecaster.frames.arrays import np, npt
 from forecaster.frames.schemas import DAY, ID, NUMBER, Kind, check, conform
 from forecaster.model.calibrated.records import totals
 from forecaster.model.parameters import DAYS_PER_MONTH, HORIZON_MAX
-from forecaster.tables import ACTUALS, STREAMS
+from forecaster.tables import ACTUALS, QUANTILES, STREAMS
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -18,9 +18,6 @@ Bools = npt.NDArray[np.bool_]
 
 FORECASTER = "forecaster"
 """Name of the model under evaluation, among the baselines."""
-
-QUANTILES: Mapping[str, float] = {"q025": 0.025, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q975": 0.975}
-"""Columns of forecasts, where they have intervals, and the share of the actuals that should be below each."""
 
 INTERVALS: Mapping[int, tuple[str, str]] = {80: ("q10", "q90"), 95: ("q025", "q975")}
 """Levels in percent, and the bounds of each."""

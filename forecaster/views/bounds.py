@@ -123,8 +123,10 @@ _BY_TRACK = pl.DataFrame(
 
 
 def _is_readable(source: Source) -> bool:
+    """Whether there is a table of intervals that fits, and that this user may read."""
     tables = source.tables
-    return INTERVALS.name in tables.columns and INTERVALS.name not in tables.unreadable
+    fits = all(tables.fits(INTERVALS.name, one.name) for one in INTERVALS.columns)
+    return fits and INTERVALS.name not in tables.unreadable
 
 
 def _by_month(rows: pl.DataFrame) -> pl.DataFrame:

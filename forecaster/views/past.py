@@ -9,13 +9,15 @@ from functools import partial
 import polars as pl
 
 from forecaster.errors import NoForecastError
+from forecaster.model import Forecasts
+from forecaster.model.calibrated.uncertainty import prior_errors, with_quantiles
 from forecaster.model.parameters import Parameters
 from forecaster.postgres.backtest import rates_before
 from forecaster.postgres.catalogue import Source, warn_of_hidden_rows
 from forecaster.postgres.listeners import artists, read_listeners
 from forecaster.process.signals import interruptible
 from forecaster.scoring.past import NO_RATE, KnownDays, Outcome, Rates, build_past, outcome, rates_at
-from forecaster.scoring.past_models import CalibratedPast, calibrated_past
+from forecaster.scoring.past_models import CalibratedPast, calibrated_past, factors_of
 from forecaster.tables import LISTENERS, LISTENERS_TABLE
 
 
@@ -86,6 +88,8 @@ def made_at(
     for cutoff, rates in _rates(cutoffs, source, model.of_artists(days["cm_artist_id"])):
         if model.name == "production":
             built = build_past(known, rates, cutoff=cutoff, parameters=of_production, later_rates=model.later)
+            sure = with_quantiles(built.forecasts, prior_errors(0.0), horizon=parameters.horizon)
+            built = Forecasts(sure, built.skipped)
         else:
             calibrated[cutoff] = _calibrated(known, rates, cutoff, parameters, model, past_mldr)
             built = calibrated[cutoff].forecasts
@@ -108,14 +112,13 @@ def made_at(
         by_reason,
         [*_described(by_later), *_what_if(model)],
         later_rates=sum(by_later.values()),
-        factors=_factors(calibrated, made),
-        made_with=[f"{one}" for one in calibrated.values()] or _of_production(model.level),
+        factors=_factors(calibrated, made, horizon=parameters.horizon),
+        made_with=[f"{one}" for one in calibrated.values()] or _of_production(of_production),
     )
 
 
-def _of_production(level: int | None) -> list[str]:
-    """Say what level was asked for, if one was."""
-    return [f"production from {level} days"] if level else []
+def _of_production(parameters: Parameters) -> list[str]:
+    return [f"production from {parameters.level} days; intervals of other catalogues"]
 
 
 def _calibrated(
@@ -173,10 +176,16 @@ def _described(by_later: Mapping[date, int]) -> Iterator[str]:
         )
 
 
-def _factors(calibrated: Mapping[date, CalibratedPast], made: Mapping[date, Outcome]) -> pl.DataFrame | None:
-    """Return the quantiles of the totals at each cutoff; None for the production model."""
-    parts = [one.factors(made[cutoff].forecasts) for cutoff, one in calibrated.items()]
-    return pl.concat(parts) if parts else None
+def _factors(
+    calibrated: Mapping[date, CalibratedPast], made: Mapping[date, Outcome], *, horizon: int
+) -> pl.DataFrame:
+    """Return the quantiles of the totals at each cutoff."""
+    errors = {cutoff: one.model.errors for cutoff, one in calibrated.items()}
+    prior = prior_errors(0.0)
+    return pl.concat(
+        factors_of(cutoff, one.forecasts, errors.get(cutoff, prior), horizon=horizon)
+        for cutoff, one in made.items()
+    )
 
 
 def _what_if(model: PastModel) -> Iterator[str]:

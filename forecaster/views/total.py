@@ -8,13 +8,14 @@ from typing import Self
 import polars as pl
 
 from forecaster.errors import InvalidOptionError, NoForecastError
-from forecaster.model.calibrated.uncertainty import QUANTILES, totals
+from forecaster.model.calibrated.uncertainty import totals
 from forecaster.postgres.catalogue import Source, open_source
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.stored import describe_irregular
-from forecaster.postgres.stored_with import StoredWith, extrapolated, stored_with
+from forecaster.postgres.stored_with import StoredWith, stored_with
 from forecaster.process.numbers import counted, short, short_range
-from forecaster.tables import FORECAST_TABLE
+from forecaster.tables import FORECAST_TABLE, QUANTILES
+from forecaster.views.basis import basis_of, extrapolated, model_of
 
 CONDITION_COLUMNS = ("cm_track_id", "cm_artist_id", "segment_used", "time_used", "forecasted_value")
 """Columns of the forecasts that conditions may name; the values of month 1 count."""
@@ -102,10 +103,15 @@ class Total:
         return self.tracks < self.all_tracks
 
     @property
+    def model(self) -> str:
+        """The model of most streams, in words."""
+        return model_of(self.made_with)
+
+    @property
     def basis(self) -> list[str]:
         """What the ranges rest on, in words."""
         horizon = len(self.months)
-        return [self.made_with.basis(horizon), *extrapolated(horizon)]
+        return [basis_of(self.made_with, horizon), *extrapolated(horizon)]
 
     def headline(self, *, exact: bool = False) -> Iterator[str]:
         """Say in two lines what all months come to, and how sure that is."""

@@ -8,8 +8,8 @@ from forecaster.model.calibrated.uncertainty import totals
 from forecaster.model.features import WEEK
 from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES, SEGMENT_STARTS
 from forecaster.postgres.diagnosis import Diagnosis
-from forecaster.postgres.stored_with import basis
 from forecaster.process.numbers import counted, short, short_range
+from forecaster.views.basis import basis
 from forecaster.views.calibrated import calibrated_inputs, calibrated_months, level_in_words
 
 _SHOWN_MONTHS = 6

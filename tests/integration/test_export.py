@@ -102,6 +102,7 @@ def test_intervals_are_those_of_the_formula_if_none_are_stored(forecast: Dsn) ->
             forecast, "SELECT cm_track_id, time_used FROM backtest_track_streams_forecast WHERE month = 1"
         )
     )
+    sql.run(forecast, f"TRUNCATE {INTERVALS.name}")
     rows, _ = exported(forecast)
     for row in rows.filter(h=6).head(40).iter_rows(named=True):
         factor = PRODUCTION_WIDENED * (1.5 if ages[row["unique_id"]] < 6 else 0.95)
@@ -116,7 +117,7 @@ def test_stored_intervals_count(forecast: Dsn) -> None:
         store_calibration(connection, read_tables(connection, "public"), calibration(date(2025, 4, 15)))
         connection.commit()
     run(Database(forecast), RunConfig(replace=True, ids=(7,)))
-    sql.run(forecast, f"UPDATE {INTERVALS.name} SET q10[3] = 123456789")
+    sql.run(forecast, f"UPDATE {INTERVALS.name} SET q10[3] = 123456789 WHERE cm_track_id = 7")
     rows, _ = exported(forecast)
     other = 123456792  # the nearest that a real holds
     assert rows.filter(pl.col("y-lo-80") == other).select("unique_id", "h").rows() == [(7, 3)]

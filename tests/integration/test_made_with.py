@@ -51,10 +51,10 @@ CASES: dict[str, tuple[tuple[str, ...], str, dict[str, Any], str | None]] = {
 
 
 SUMMARY = {
-    "calibrated": f"calibrated, from the last 7 days, {OTHER.id}",
-    "from a month": f"calibrated, from the last 30 days, {OTHER.id}",
-    "a blend": f"blend, 25% calibrated, from the last 30 days, {ONE.id}",
-    "auto, but production": f"production, from the last 7 days, {OTHER.id}",
+    "calibrated": f"calibrated, from 7 days, {OTHER.id}",
+    "from a month": f"calibrated, from 30 days, {OTHER.id}",
+    "a blend": f"blend, 25% calibrated, from 30 days, {ONE.id}",
+    "auto, but production": f"production, from 7 days, {OTHER.id}",
 }
 
 

@@ -22,6 +22,7 @@ from forecaster.run.config import RunConfig
 from forecaster.run.session import run
 from forecaster.setup.load import load
 from forecaster.tables import FORECAST_TABLE
+from forecaster.views.basis import basis_of
 from forecaster.views.total import Chosen, Condition, Total, read_total
 from tests import sql
 from tests.calibrations import calibration
@@ -81,7 +82,7 @@ def test_the_whole_catalogue_has_the_shared_error_of_other_catalogues(forecast: 
             assert row[high] == pytest.approx(row["total"] * half, rel=1e-3)
             half = math.exp(t * PRODUCTION_WIDENED * of_sum)
             assert row[f"cumulated_{high}"] == pytest.approx(row["cumulated"] * half, rel=1e-3)
-    assert found.made_with.basis(24).startswith("ranges of other catalogues")
+    assert basis_of(found.made_with, 24).startswith("ranges of other catalogues")
 
 
 def test_a_group_of_tracks_adds_their_own_errors(forecast: Dsn) -> None:
@@ -97,16 +98,29 @@ def test_a_group_of_tracks_adds_their_own_errors(forecast: Dsn) -> None:
     assert math.log(row["q90"] / row["total"]) == pytest.approx(half, rel=1e-3)
 
 
+def test_forecasts_with_the_ranges_of_other_catalogues_keep_them(forecast: Dsn) -> None:
+    """A calibration that came later is not what was stored, nor what `export` shows."""
+    before = added(forecast).months
+    one = keep(forecast, with_errors((OwnErrors(1, 4, 4.0, 0.3, 0.3),)))
+    found = added(forecast)
+    assert found.made_with.calibration is None
+    assert found.months.equals(before)
+    assert "then `forecaster run --replace`" in found.basis[0]
+    run(Database(forecast), RunConfig(replace=True))
+    assert added(forecast).made_with.calibration == one
+
+
 def test_the_figures_of_the_catalogue_itself_count_if_there_are_some(forecast: Dsn) -> None:
+    run(Database(forecast), RunConfig(replace=True, intervals=False))
     own = OwnErrors(1, origins=4, independent=4.0, sigma=0.3, sigma_cumulated=0.3, residuals=0)
     one = keep(forecast, with_errors((own,)))
     found = added(forecast)
     assert found.made_with.calibration == one
-    assert found.made_with.basis(1).splitlines() == [
+    assert basis_of(found.made_with, 1).splitlines() == [
         f"ranges of calibration {one.id}: 4 origins of 1 month,",
         "which count as 4.0 independent ones, and other catalogues as 3",
     ]
-    assert found.made_with.basis(24).startswith("ranges of other catalogues")
+    assert basis_of(found.made_with, 24).startswith("ranges of other catalogues")
     sigma = math.sqrt((3 * 0.05**2 + 4 * 0.3**2) / 7)
     row = month(found, 1)
     assert math.log(row["q90"] / row["total"]) == pytest.approx(stats.t.ppf(0.9, 10) * sigma, rel=1e-3)

@@ -14,7 +14,7 @@ from forecaster import Calibration, build_forecasts, calibrate
 from forecaster.errors import CalibrationError, InvalidOptionError
 from forecaster.model.calibrated.rates import RateSums
 from forecaster.model.calibrated.rows import SHIPPED_ROWS
-from forecaster.model.calibrated.weeks import WEEKS, weekly_means
+from forecaster.model.calibrated.weeks import last_week
 from tests.building import MLDR, assert_partition, collected
 from tests.catalogues import catalogue, daily_frame, days, mldr_frame, shapes
 from tests.reference import Row
@@ -112,11 +112,11 @@ def test_gaps_leave_the_level_to_the_last_30_records() -> None:
 
 @pytest.mark.parametrize(("missing", "is_whole"), [(1, True), (2, False)])
 def test_a_week_needs_six_days(missing: int, *, is_whole: bool) -> None:
-    day = np.arange(-6 + missing, 1)
-    means = weekly_means(np.zeros(len(day), int), day, np.full(len(day), 5.0), as_of=0, tracks=1)
-    assert means.shape == (1, WEEKS)
-    assert bool(means[0, 0] == 5.0) is is_whole
-    assert np.isnan(means[0, 1:]).all()
+    week = pl.DataFrame(
+        {"days": [[*range(-6 + missing, 2)]], "streams": [[5.0] * (7 - missing) + [99.0]], "as_of": [0]}
+    )
+    mean = last_week(week.to_struct()).item()
+    assert mean == 5.0 if is_whole else np.isnan(mean)
 
 
 def test_negative_streams_count_for_no_rate() -> None:

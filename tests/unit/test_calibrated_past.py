@@ -126,9 +126,16 @@ def test_origins_are_counted_as_if_they_did_not_overlap(past: Past) -> None:
 
 
 def test_prior_figures_are_widened_only_without_own_ones(past: Past) -> None:
-    none = calibration_from(replace(past.sums, origins=()), as_of=AS_OF)
-    assert none.errors_of(0.0, 30).widened == PRODUCTION_WIDENED
-    assert calibration_from(past.sums, as_of=AS_OF, rows="shipped").errors_of(0.0, 30).widened == 1.0
+    none = calibration_from(replace(past.sums, origins=()), as_of=AS_OF).errors_of(0.0, 30)
+    assert none.widened == PRODUCTION_WIDENED
+    some = calibration_from(past.sums, as_of=AS_OF, rows="shipped").errors_of(0.0, 30)
+    later = range(BACK + 1, 13)  # no origin has these months yet: one origin narrows none of them
+    assert [some.sigma(month) for month in later] == [none.sigma(month) for month in later]
+    assert [some.q(80, month) for month in later] == [none.q(80, month) for month in later]
+    assert [some.sigma_cumulated(month) for month in later] == [
+        none.sigma_cumulated(month) for month in later
+    ]
+    assert replace(some, widened=2.0).sigma(BACK) == some.sigma(BACK)
 
 
 def test_shared_errors_are_those_of_totals(past: Past) -> None:
@@ -171,6 +178,14 @@ def test_rows_are_used_as_asked(past: Past) -> None:
     assert fitted.rows.weight == pytest.approx(n / (n + 3))
     # Half of six months is too little history to fit a row on, so auto keeps the shipped ones.
     assert calibration_from(past.sums, as_of=AS_OF, rows="auto").rows == Rows()
+
+
+def test_error_figures_are_not_of_a_row_fitted_to_the_same_months(past: Past) -> None:
+    shipped, fitted = (
+        calibration_from(past.sums, as_of=AS_OF, rows=asked) for asked in ("shipped", "fitted")
+    )
+    assert fitted.rows != shipped.rows
+    assert fitted.errors == shipped.errors
 
 
 def test_nothing_held_out_is_fitted_on(past: Past) -> None:

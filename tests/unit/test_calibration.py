@@ -1,16 +1,19 @@
 """The record of a calibration: the same data give the same one, and a changed byte is refused."""
 
+from copy import deepcopy
 from datetime import date, timedelta
+from functools import reduce
 from pathlib import Path
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
-from forecaster import Calibration, calibrate
-from forecaster.errors import CalibrationError
+from forecaster import Calibration, build_forecasts, calibrate
+from forecaster.errors import CalibrationError, InvalidOptionError
 from forecaster.frames.schemas import conform
 from forecaster.model.calibrated.calibrate import calibration_from
-from forecaster.model.calibrated.past import PastSums, added
+from forecaster.model.calibrated.past import PastSums
 from forecaster.model.features import clean
 from forecaster.scoring.calibrating import past_sums
 from forecaster.tables import DAILY_STREAMS
@@ -98,8 +101,8 @@ def test_however_the_tracks_are_cut_the_record_is_the_same(
             past_sums(frame, mldr, as_of=AS_OF, origins=origins), as_of=AS_OF, rows="fitted"
         )
     )
-    for order in (parts, parts[::-1]):
-        made = calibration_from(added(order), as_of=AS_OF, rows="fitted")
+    for order in (deepcopy(parts), parts[::-1]):
+        made = calibration_from(reduce(PastSums.take, order, PastSums.none()), as_of=AS_OF, rows="fitted")
         assert made.to_json() == whole.to_json()
 
 
@@ -126,3 +129,14 @@ def test_a_day_about_which_nothing_is_known(daily: pl.LazyFrame, days: int) -> N
     ):
         calibrate(daily, as_of=newest + timedelta(days), origins=0)
     assert calibrate(daily, as_of=newest + timedelta(1), origins=0).rates.whole[0] != 0
+
+
+def test_the_calibrated_model_takes_no_mldr_and_no_name() -> None:
+    daily = pl.scan_parquet(GOLDEN / "tracks.parquet").filter(pl.col("cm_track_id") <= 20)
+    none = daily.select("cm_artist_id").head(0).with_columns(mldr=pl.lit(0.0))
+    model = calibrate(daily, origins=0)
+    without, empty = (build_forecasts(daily, mldr, model=model).forecasts.collect() for mldr in (None, none))
+    assert_frame_equal(without, empty)
+    assert len(without)
+    with pytest.raises(InvalidOptionError, match="'calibrated': expected a calibration"):
+        build_forecasts(daily, None, model="calibrated")  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import pytest
 
 from forecaster.errors import SchemaMismatchError
 from forecaster.scoring import Evaluation, evaluate, evaluate_batches, in_words
-from forecaster.scoring.windows import QUANTILES
+from forecaster.tables import QUANTILES
 from tests.evaluations import ORIGIN, blocks, forecast, monthly, overall, random_catalogue, row
 
 ALPHA = {80: 0.2, 95: 0.05}

@@ -12,7 +12,7 @@ from forecaster.model.calibrated.uncertainty import student_t
 from forecaster.model.parameters import Parameters
 from forecaster.scoring import evaluate, in_words
 from forecaster.scoring.past import KnownDays
-from forecaster.scoring.past_models import CalibratedPast, calibrated_past
+from forecaster.scoring.past_models import CalibratedPast, calibrated_past, factors_of
 from forecaster.setup.sample import sample_catalogue
 
 CUTOFF = date(2024, 1, 1)
@@ -66,8 +66,8 @@ def test_the_production_model_stands_beside_it_as_of_the_same_day() -> None:
 def test_totals_have_the_factors_of_the_errors_that_all_tracks_share() -> None:
     found = made(STREAMS, "calibrated")
     forecasts = found.forecasts.forecasts.collect()
-    factors = found.factors(forecasts)
     errors = found.model.errors
+    factors = factors_of(CUTOFF, forecasts, errors, horizon=6)
     for of, sigma in (("month", errors.sigma(3)), ("cumulated", errors.sigma_cumulated(3))):
         row = factors.filter(of=of, month=3).row(0, named=True)
         assert row["q90"] == pytest.approx(math.exp(student_t(80, errors.df(3)) * sigma))
@@ -85,3 +85,11 @@ def test_totals_have_the_factors_of_the_errors_that_all_tracks_share() -> None:
 
 def test_what_it_was_made_with() -> None:
     assert f"{made(STREAMS, 'calibrated')}" == "2024-01-01 calibrated from 7 days"
+
+
+def test_a_gap_before_the_cutoff_stops_no_evaluation() -> None:
+    """Only a day after the newest one is refused."""
+    in_gap = pl.col("date").is_between(CUTOFF - timedelta(5), CUTOFF - timedelta(1))
+    found = made(STREAMS.filter(~in_gap), "calibrated")
+    assert found.model.calibration.as_of == CUTOFF - timedelta(1)
+    assert found.forecasts.forecasts.collect()["cm_track_id"].n_unique() > 20

@@ -9,7 +9,6 @@ from scipy import stats
 
 from forecaster.model.calibrated.uncertainty import (
     PRODUCTION_WIDENED,
-    QUANTILES,
     Errors,
     OwnErrors,
     prior_errors,
@@ -17,6 +16,7 @@ from forecaster.model.calibrated.uncertainty import (
     totals,
     with_quantiles,
 )
+from forecaster.tables import QUANTILES
 
 PRIOR = Errors()
 

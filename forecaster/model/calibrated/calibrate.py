@@ -53,7 +53,8 @@ def calibration_from(sums: PastSums, /, *, as_of: date, rows: RowsAsked = "auto"
         rows=used,
         rows_loss=rows_loss,
         origins=tuple(as_of - timedelta(DAYS_PER_MONTH * origin.back) for origin in origins),
-        errors=_errors(origins, decays_at(origins, used)) if origins else (),
+        # With the shipped rows: a row fitted to these origins would look surer than it is.
+        errors=_errors(origins, decays_at(origins, SHIPPED_ROWS)) if origins else (),
         choice=_choice(origins),
     )
 
@@ -123,8 +124,7 @@ def _model_errors(
                 q95,
             )
         )
-    # The prior figures are widened only where there are no own ones.
-    errors = Errors(tuple(own)) if own else prior_errors(candidate.weight)
+    errors = Errors(tuple(own), prior_errors(candidate.weight).widened)
     return ModelErrors(candidate.weight, candidate.level, errors)
 
 

@@ -5,14 +5,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
-from typing import Any, Literal
+from typing import Any
 
-from forecaster.errors import CalibrationError
+from forecaster.errors import CalibrationError, InvalidOptionError
 from forecaster.model.calibrated.forecast import Model
 from forecaster.model.calibrated.rates import Rates
 from forecaster.model.calibrated.rows import SHIPPED_ROWS, Row, Rows
 from forecaster.model.calibrated.sound import is_sound
 from forecaster.model.calibrated.uncertainty import Errors, OwnErrors, prior_errors
+from forecaster.model.parameters import NameByWeight, model_name
 
 FORM = 1
 """Version of the form of the record."""
@@ -23,8 +24,6 @@ _MOST_FORMS = 1_000_000
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Weights of the calibrated forecast in the geometric mean with that of the production model."""
-
-ModelName = Literal["production", "calibrated", "blend"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Choice:
     """For comparison: the loss where streams stay at the mean of the last 7, and of the last 30 days."""
 
     @property
-    def model(self) -> ModelName:
+    def model(self) -> NameByWeight:
         """The name of the model; "blend" is the geometric mean of both."""
         return model_name(self.weight)
 
@@ -126,6 +125,14 @@ class Calibration:
                 return of_model.errors
         return prior_errors(weight)
 
+    def check_day(self, as_of: date) -> None:
+        """Raise `InvalidOptionError` for an as-of day after which this calibration knows days."""
+        if as_of < self.as_of:
+            raise InvalidOptionError(
+                f"as_of is {as_of}: calibration {self.id} knows the days up to {self.as_of}",
+                hint="calibrate as of that day, or use an earlier calibration",
+            )
+
     def using(self, level: int | None = None, *, weight: float = 1.0) -> Model:
         """Return what forecasts are made with: by default the calibrated model from the last 7 days."""
         return Model(self, weight, level or Model.level)
@@ -189,11 +196,6 @@ class Calibration:
 
 
 _HINT = "`forecaster calibrate` makes a new one"
-
-
-def model_name(weight: float) -> ModelName:
-    """Return the name of the model with this weight of the calibrated forecast."""
-    return "production" if weight == 0 else "calibrated" if weight == 1 else "blend"
 
 
 def _compact(content: Mapping[str, Any]) -> str:

@@ -64,12 +64,7 @@ class Model:
         Raises `InvalidOptionError` for a day before that of the calibration, which knows later days.
         """
         as_of = parameters.as_of or self.calibration.as_of
-        if as_of < self.calibration.as_of:
-            raise InvalidOptionError(
-                f"as_of is {as_of}: calibration {self.calibration.id} knows the days up to "
-                f"{self.calibration.as_of}",
-                hint="calibrate as of that day, or use an earlier calibration",
-            )
+        self.calibration.check_day(as_of)
         return replace(parameters, as_of=as_of, level=self.level)
 
     def tracks(

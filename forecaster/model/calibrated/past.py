@@ -6,10 +6,8 @@ group. So forecasts of any rates and rows follow from the bins, and bins of batc
 """
 
 import math
-import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from itertools import product, zip_longest
 from typing import NamedTuple
 
@@ -76,11 +74,8 @@ class OriginSums:
         bins[_ACTUAL:] /= _UNIT
         return cls(rates, bins.reshape(shape))
 
-    def __add__(self, other: "OriginSums") -> "OriginSums":
-        return OriginSums(self.rates + other.rates, self.bins + other.bins)
-
-    def __iadd__(self, other: "OriginSums") -> "OriginSums":  # noqa: PYI034 - another one takes the bins
-        """Add in place: the bins are large."""
+    def take(self, other: "OriginSums") -> "OriginSums":
+        """Add in place, as the bins are large: the result replaces both."""
         bins = self.bins
         bins += other.bins
         return OriginSums(self.rates + other.rates, bins)
@@ -132,32 +127,16 @@ class PastSums:
         """Return the sums of no track."""
         return cls(0, None, RateSums.none())
 
-    def __add__(self, other: "PastSums") -> "PastSums":
-        return self._plus(other, other.origins, operator.add)
-
     def take(self, other: "PastSums", origins: Iterable[OriginSums] | None = None) -> "PastSums":
         """Add in place what is large: the result replaces both. `origins`: those of the other, one by one."""
-        return self._plus(other, other.origins if origins is None else origins, operator.iadd)
-
-    def _plus(
-        self,
-        other: "PastSums",
-        origins: Iterable[OriginSums],
-        add: Callable[[OriginSums, OriginSums], OriginSums],
-    ) -> "PastSums":
         days = [day for day in (self.first_day, other.first_day) if day is not None]
-        pairs = zip_longest(self.origins, origins)
+        pairs = zip_longest(self.origins, other.origins if origins is None else origins)
         return PastSums(
             self.tracks + other.tracks,
             min(days, default=None),
             self.now + other.now,
-            tuple(add(one, two) if one and two else one or two for one, two in pairs),
+            tuple(one.take(two) if one and two else one or two for one, two in pairs),
         )
-
-
-def added(parts: Iterable[PastSums], /) -> PastSums:
-    """Add up the sums of parts of a catalogue."""
-    return reduce(PastSums.__add__, parts, PastSums.none())
 
 
 class Origin(NamedTuple):

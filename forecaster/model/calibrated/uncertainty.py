@@ -11,6 +11,8 @@ from itertools import pairwise
 
 import polars as pl
 
+from forecaster.tables import QUANTILES as QUANTILES  # noqa: PLC0414 - for those who take both
+
 # Month 1 to 12, from the series of other artists.
 _Q80 = (0.093, 0.194, 0.265, 0.324, 0.376, 0.420, 0.457, 0.489, 0.518, 0.548, 0.585, 0.608)
 _Q95 = (0.185, 0.366, 0.494, 0.595, 0.677, 0.738, 0.797, 0.838, 0.877, 0.912, 0.947, 0.986)
@@ -37,9 +39,8 @@ PRODUCTION_WIDENED = 1.3
 
 _LARGEST_EXPONENT = 700.0  # e^710 is no float
 
-LEVELS = (80, 95)
-QUANTILES = ("q025", "q10", "q50", "q90", "q975")
-"""Columns with the quantiles of a forecast: .025, .10, .50, .90 and .975."""
+PERCENTS = (80, 95)
+"""Shares of the actuals that a range is to hold: the `level` of what follows."""
 _Z = {80: 1.2816, 95: 1.9600}
 
 
@@ -70,7 +71,7 @@ class Errors:
     own: tuple[OwnErrors, ...] = ()
     """Months 1 to 12, as far as there are origins."""
     widened: float = 1.0
-    """Factor of the prior figures."""
+    """Factor of the prior figures of months without own ones."""
 
     @property
     def independent(self) -> float:
@@ -80,20 +81,20 @@ class Errors:
     def sigma(self, month: int) -> float:
         """Return the standard deviation of the shared error of one month."""
         own, measured = self._own(month)
-        prior = self.widened * _SIGMA[measured - 1]
+        prior = self._wide(own) * _SIGMA[measured - 1]
         return _root_mean(prior, own.sigma, own.independent) * _later(month)
 
     def sigma_cumulated(self, month: int) -> float:
         """Return the standard deviation of the shared error of the total of months 1 to `month`."""
         own, measured = self._own(month)
-        prior = self.widened * _prior_cumulated(measured)
+        prior = self._wide(own) * _prior_cumulated(measured)
         return _root_mean(prior, own.sigma_cumulated, own.independent) * _later(month)
 
     def q(self, level: int, month: int) -> float:
         """Return a quantile (80 or 95) of a track's own absolute error, without the factor of its age."""
         own, measured = self._own(month)
-        prior, value = (_Q80, own.q80) if level == LEVELS[0] else (_Q95, own.q95)
-        q = self.widened * prior[measured - 1]
+        prior, value = (_Q80, own.q80) if level == PERCENTS[0] else (_Q95, own.q95)
+        q = self._wide(own) * prior[measured - 1]
         if value and own.residuals > ENOUGH_RESIDUALS:
             n = own.independent
             q = math.exp((PRIOR_ORIGINS * math.log(q) + n * math.log(value)) / (PRIOR_ORIGINS + n))
@@ -115,7 +116,10 @@ class Errors:
 
     def spread(self, month: int, *, young: bool) -> float:
         """Return s_v: the standard deviation of the error of a track alone."""
-        return self.q(LEVELS[0], month) * (YOUNG if young else OLDER) / _Z[LEVELS[0]]
+        return self.q(PERCENTS[0], month) * (YOUNG if young else OLDER) / _Z[PERCENTS[0]]
+
+    def _wide(self, own: OwnErrors) -> float:
+        return 1.0 if own.origins else self.widened
 
     def _own(self, month: int) -> tuple[OwnErrors, int]:
         """Return the catalogue's own figures, and the month from 1 to 12 whose prior figures count."""
@@ -140,7 +144,7 @@ def with_quantiles(forecasts: pl.LazyFrame, errors: Errors, /, *, horizon: int) 
             for month in range(1, horizon + 1)
             for young in (False, True)
         ]
-        for level in LEVELS
+        for level in PERCENTS
     }
     value = pl.col("forecasted_value")
     signs = {"q025": (-1, 95), "q10": (-1, 80), "q90": (1, 80), "q975": (1, 95)}
@@ -205,7 +209,7 @@ def _bounds(
 ) -> list[pl.Expr]:
     """Compute the quantiles of a total from the shared error by month and its tracks' own errors."""
     halves = {}
-    for level in LEVELS:
+    for level in PERCENTS:
         shared = [student_t(level, df) * sigma for sigma, df in zip(sigmas, dfs, strict=True)]
         half = _look_up(shared, pl.col("month") - 1)
         halves[level] = half if own is None else (half**2 + (_Z[level] * pl.col(own)) ** 2).sqrt()

@@ -49,7 +49,9 @@ def test_the_production_model_from_another_level(called: Cli, stored_embedded: D
     assert of_month["overall"] == plain["overall"]
     assert of_week["overall"][0]["wape"] != plain["overall"][0]["wape"]
     assert of_week["overall"][1:] == plain["overall"][1:]
-    assert (plain["made_with"], of_week["made_with"]) == ([], ["production from 7 days"])
+    assert plain["made_with"] == ["production from 30 days; intervals of other catalogues"]
+    assert of_week["made_with"] == ["production from 7 days; intervals of other catalogues"]
+    assert 0 < plain["overall"][0]["inside_80"] <= plain["overall"][0]["inside_95"] <= 1
 
 
 @pytest.mark.parametrize(
