@@ -85,3 +85,11 @@ def test_totals_have_the_factors_of_the_errors_that_all_tracks_share() -> None:
 
 def test_what_it_was_made_with() -> None:
     assert f"{made(STREAMS, 'calibrated')}" == "2024-01-01 calibrated from 7 days"
+
+
+def test_a_gap_before_the_cutoff_stops_no_evaluation() -> None:
+    """Only a day after the newest one is refused."""
+    in_gap = pl.col("date").is_between(CUTOFF - timedelta(5), CUTOFF - timedelta(1))
+    found = made(STREAMS.filter(~in_gap), "calibrated")
+    assert found.model.calibration.as_of == CUTOFF - timedelta(1)
+    assert found.forecasts.forecasts.collect()["cm_track_id"].n_unique() > 20
