@@ -10,6 +10,7 @@ import polars as pl
 from forecaster.errors import NoForecastError
 from forecaster.frames.collecting import collect
 from forecaster.model import build_tracks
+from forecaster.model.calibrated.uncertainty import track_totals
 from forecaster.model.features import WINDOW
 from forecaster.model.parameters import DAYS_PER_MONTH, Parameters
 from forecaster.postgres.catalogue import AT_ONCE, Source, open_source
@@ -113,9 +114,10 @@ def _how_sure(source: Source, parts: Sequence[pl.DataFrame]) -> tuple[Total | No
     made_with, lengths = stored_with(source, rows), tracks["forecast"].list.len()
     common, longest = lengths.sort().gather([0, -1]).to_list()
     total = added_up(rows, made_with, common, is_part=False)
-    each = added_up(rows.with_columns(_track="cm_track_id"), made_with, longest, is_part=True, by=["_track"])
-    ranges = each.group_by(cm_track_id="_track", maintain_order=True).agg(
-        low=pl.col("cumulated_q10").last(), high=pl.col("cumulated_q90").last()
+    ranges = (
+        track_totals(rows.lazy(), made_with.errors, horizon=longest)
+        .select("cm_track_id", low="cumulated_q10", high="cumulated_q90")
+        .collect()
     )
     return Total(total, len(tracks), len(tracks), made_with), ranges
 

@@ -1,7 +1,7 @@
 """The total of stored forecasts, per month and cumulated, with the range that it lies in."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -158,12 +158,10 @@ def total_of(source: Source, schema: str, chosen: Chosen, *, horizon: int | None
     return Total(added, len(tracks), all_tracks, made_with, warnings)
 
 
-def added_up(
-    forecasts: pl.DataFrame, made_with: StoredWith, months: int, *, is_part: bool, by: Sequence[str] = ()
-) -> pl.DataFrame:
-    """Add up months 1 to `months`: `Total.months`, for each value of the columns `by`."""
+def added_up(forecasts: pl.DataFrame, made_with: StoredWith, months: int, *, is_part: bool) -> pl.DataFrame:
+    """Add up months 1 to `months`: `Total.months`."""
     rows = forecasts.lazy().filter(pl.col("month") <= months)
-    return totals(rows, made_with.errors, horizon=months, by=by, is_group=is_part).collect()
+    return totals(rows, made_with.errors, horizon=months, is_group=is_part).collect()
 
 
 def _among(stored: pl.DataFrame, tracks: pl.Series) -> pl.DataFrame:

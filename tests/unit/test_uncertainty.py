@@ -14,6 +14,7 @@ from forecaster.model.calibrated.uncertainty import (
     prior_errors,
     student_t,
     totals,
+    track_totals,
     with_quantiles,
 )
 from forecaster.tables import QUANTILES
@@ -136,3 +137,16 @@ def test_without_origins_the_production_model_is_less_sure() -> None:
             assert errors.sigma(month) == pytest.approx(factor * PRIOR.sigma(month))
             assert errors.q(80, month) == pytest.approx(factor * PRIOR.q(80, month))
             assert errors.sigma_cumulated(month) == pytest.approx(factor * PRIOR.sigma_cumulated(month))
+
+
+def test_the_total_of_each_track_is_that_of_its_last_month() -> None:
+    own = Errors(tuple(OwnErrors(m, 4, 4.0 / m, 0.1 * m, 0.2 * m, 50, 0.3, 0.6) for m in (1, 2, 3)))
+    mixed = pl.concat(
+        [forecasts(3, months=14, age=3), forecasts(4, streams=7.0).filter(pl.col("cm_track_id") == 3)]
+    ).with_columns(pl.col("forecasted_value") * pl.col("month"))
+    by = totals(mixed.with_columns(track="cm_track_id"), own, horizon=14, by=["track"], is_group=True)
+    last = by.group_by(cm_track_id="track", maintain_order=True).last().collect()
+    made = track_totals(mixed, own, horizon=14).collect()
+    assert made["cm_track_id"].to_list() == [0, 1, 2, 3]
+    for name in made.columns:
+        assert made[name].to_list() == pytest.approx(last[name].to_list(), rel=1e-12)

@@ -204,6 +204,32 @@ def totals(
     )
 
 
+def track_totals(forecasts: pl.LazyFrame, errors: Errors, /, *, horizon: int) -> pl.LazyFrame:
+    """Sum all months of each track, with the quantiles of the sum: those of `totals` in its last month.
+
+    `forecasts` as for `totals`. Returns one row per track, ordered: cm_track_id, cumulated, and its quantiles
+    named as there.
+    """
+    months = range(1, horizon + 1)
+    spreads = [errors.spread(month, young=young) for month in months for young in (False, True)]
+    summed = (
+        forecasts.group_by("cm_track_id")
+        .agg(
+            month=pl.col("month").max(),
+            cumulated=pl.col("forecasted_value").sum(),
+            _own=(_look_up(spreads, _cell()) * pl.col("forecasted_value")).sum(),
+        )
+        .with_columns(
+            _own=pl.when(pl.col("cumulated") > 0).then(pl.col("_own") / pl.col("cumulated")).otherwise(0.0)
+        )
+        .sort("cm_track_id")
+    )
+    df = [errors.df(month) for month in months]
+    sigmas = [errors.sigma_cumulated(month) for month in months]
+    bounds = _bounds("cumulated", sigmas, df, own="_own", prefix="cumulated_")
+    return summed.select("cm_track_id", "cumulated", *bounds)
+
+
 def _bounds(
     total: str, sigmas: Sequence[float], dfs: Sequence[float], /, *, own: str | None, prefix: str
 ) -> list[pl.Expr]:
