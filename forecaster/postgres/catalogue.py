@@ -29,6 +29,8 @@ from forecaster.postgres.wire import packed_ids, unpacked, unpacked_ids
 from forecaster.process.signals import Cancel, both
 from forecaster.tables import (
     FORECAST_TABLE,
+    HISTORY,
+    RUNS,
     STORED_FORECASTS,
     STREAMS_TABLE,
     TO_FORECAST,
@@ -41,6 +43,10 @@ AT_ONCE = 10_000
 _log = logging.getLogger("forecaster")
 
 _SOME = 200  # tracks whose last days tell which days a scan has to keep
+_RECORDED = {
+    RUNS.name: ("id", "started_at", "outcome"),
+    HISTORY.name: ("run_id", "cm_track_id", "as_of", "months"),
+}
 _LAST = (date.max - date(1970, 1, 1)).days  # the last day that Python knows
 
 
@@ -265,6 +271,16 @@ class Source:
             cutoff=pl.coalesce("known_day", "last_day").cast(pl.Int32).cast(pl.Date),
             is_known=pl.col("known_day").is_not_null(),
         )
+
+    def recorded_days(self, track_ids: Sequence[int] | pl.Series) -> pl.DataFrame:
+        """Read the as-of day of stored forecasts from the history: cm_track_id and as_of (Date).
+
+        Without the forecasts that no run recorded, and without any if this user cannot read the history.
+        """
+        if not self.tables.shows(_RECORDED):
+            return pl.DataFrame(schema={"cm_track_id": pl.Int64, "as_of": pl.Date})
+        days = self.read(statements.recorded_days(self.tables, track_ids))
+        return days.select("cm_track_id", as_of=pl.col("day").cast(pl.Int32).cast(pl.Date))
 
     @property
     def reads_by_index(self) -> bool:

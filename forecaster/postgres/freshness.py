@@ -231,8 +231,4 @@ def _quoted(text: str) -> str:
 
 def _is_readable(tables: Tables) -> bool:
     """Whether this user can read what forecasts knew."""
-    hidden = tables.unreadable | tables.filtered
-    return all(
-        table not in hidden and all(tables.fits(table, column) for column in columns)
-        for table, columns in _KNOWN.items()
-    )
+    return tables.shows(_KNOWN)

@@ -10,7 +10,15 @@ from forecaster.postgres import wire
 from forecaster.postgres.connection import integer_array
 from forecaster.postgres.tables import Tables
 from forecaster.run.plausible import NAMED
-from forecaster.tables import FORECAST_TABLE, FORECASTS, MLDR_TABLE, STORED_FORECASTS, STREAMS_TABLE
+from forecaster.tables import (
+    FORECAST_TABLE,
+    FORECASTS,
+    HISTORY,
+    MLDR_TABLE,
+    RUNS,
+    STORED_FORECASTS,
+    STREAMS_TABLE,
+)
 
 # As in the schema of the model, an age that does not fit in 32 bits counts as unknown.
 _AGE = (
@@ -512,6 +520,23 @@ def cutoffs_in_one_pass(tables: Tables, ids: Ids) -> str:
         LEFT JOIN {tables.name(STREAMS_TABLE)} s
           ON s.cm_track_id = f.id AND NOT {tables.unusable(STREAMS_TABLE)}
         GROUP BY f.id ORDER BY 1"""
+
+
+def recorded_days(tables: Tables, ids: Ids) -> str:
+    """Find the as-of day that the history has of the stored forecast of each track: cm_track_id, day."""
+    # A column of the forecasts may hold instants to the second only: the nearest run made them.
+    near = "r.started_at BETWEEN m.made - interval '1 second' AND m.made + interval '1 second'"
+    return f"""
+        WITH f AS (SELECT * FROM {_made(tables, ids)}),
+        made AS (
+            SELECT m.made,
+                   (SELECT r.id FROM {tables.name(RUNS.name)} r WHERE {near} AND r.outcome <> 'imported'
+                    ORDER BY abs(extract(epoch FROM r.started_at - m.made)), r.id DESC LIMIT 1) AS run_id
+            FROM (SELECT DISTINCT f.made FROM f WHERE isfinite(f.made)) m)
+        SELECT f.id::bigint AS cm_track_id, {epoch_day("h.as_of")} AS day
+        FROM f JOIN made USING (made)
+        JOIN {tables.name(HISTORY.name)} h ON h.run_id = made.run_id AND h.cm_track_id = f.id
+        WHERE h.months IS NOT NULL AND h.as_of IS NOT NULL"""
 
 
 def _made(tables: Tables, ids: Ids) -> str:

@@ -1,6 +1,6 @@
 """The tables on a server: their columns and keys, and whether they fit."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from forecaster.errors import SchemaMismatchError
@@ -230,6 +230,14 @@ class Tables:
                 f"the actuals in schema {self.schema!r} do not fit:\n  " + "\n  ".join(problems),
                 hint="name later daily streams with --actuals TABLE|SCHEMA.TABLE|FILE",
             )
+
+    def shows(self, needed: Mapping[str, Sequence[str]]) -> bool:
+        """Whether this user can read all rows of these columns of tables, and they fit."""
+        hidden = self.unreadable | self.filtered
+        return all(
+            table not in hidden and all(self.fits(table, column) for column in columns)
+            for table, columns in needed.items()
+        )
 
     def fits(self, table: str, column: str) -> bool:
         """Whether the table exists and has the column, in a type that works."""

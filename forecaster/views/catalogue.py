@@ -17,6 +17,7 @@ from forecaster.postgres.catalogue import AT_ONCE, Source, open_source
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.stored import describe_irregular
 from forecaster.postgres.stored_with import stored_with
+from forecaster.views.origins import known_until
 from forecaster.views.total import Total, added_up
 
 _OF_TRACK = (
@@ -54,9 +55,10 @@ class Catalogue:
     history: up to twelve sums of 30 records each, oldest first; the last one is `streams_30`.
     forecast: the stored streams per month, in order; empty if none is stored.
     months, total: number of stored months and their sum; segment (from 1) and age (in months): of the first
-    stored month; created_at: when they were stored; cutoff: the last date that the forecast may have used.
+    stored month; created_at: when they were stored; cutoff: the as-of day of the forecast, else the last date
+    that it may have used.
     NULL without a forecast.
-    is_stale: whether there are streams after the cutoff; false without a forecast.
+    is_stale: whether streams came after the forecast was stored; false without a forecast.
     low, high: between them lies the total of the track in 80 % of cases; NULL without a forecast.
     """
     total: Total | None = None
@@ -140,7 +142,7 @@ def _parts(source: Source, stored: pl.DataFrame, parameters: Parameters) -> Iter
         history = source.history(chunk)
         built = build_tracks(history.records, history.facts, mldr, parameters).select(_OF_TRACK)
         now = built.join(_totals(history.records), on="cm_track_id", how="left")
-        then = _stored(source.forecasts(chunk), source.cutoffs(chunk))
+        then = _stored(source.forecasts(chunk), known_until(source, chunk))
         yield collect(_joined(chunk, now, then))
 
 
@@ -163,7 +165,7 @@ def _stored(forecasts: pl.DataFrame, cutoffs: pl.DataFrame) -> pl.LazyFrame:
 
 
 def _joined(tracks: pl.Series, now: pl.LazyFrame, stored: pl.LazyFrame) -> pl.LazyFrame:
-    is_stale = pl.col("is_known") & (pl.col("as_of") > pl.col("cutoff"))
+    is_stale = pl.col("as_of") > pl.col("by_rows")
     return (
         tracks.alias("cm_track_id")
         .to_frame()
@@ -175,7 +177,7 @@ def _joined(tracks: pl.Series, now: pl.LazyFrame, stored: pl.LazyFrame) -> pl.La
             pl.col("history", "forecast").fill_null(pl.lit([], dtype=pl.List(pl.Float64))),
             is_stale=is_stale.fill_null(value=False),
         )
-        .drop("_artist", "is_known")
+        .drop("_artist", "is_known", "by_rows")
         .sort("cm_track_id")
     )
 

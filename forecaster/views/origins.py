@@ -15,9 +15,10 @@ def stored_forecasts(
 ) -> tuple[pl.DataFrame, list[str]]:
     """Read the stored rows with `cutoff`; also return warnings about it.
 
-    The cutoff (Date) is the last day before the first month of a forecast: `as_of`, else the last date that
-    the forecast may have used. If no row of the track is as old as its forecast, it is the last date of the
-    track, and if the track has no rows, the day on which the forecast was stored.
+    The cutoff (Date) is the last day before the first month of a forecast: `as_of`, else the as-of day in the
+    history. Without one, it is the last date that the forecast may have used; if no row of the track is as
+    old as its forecast, the last date of the track, and if the track has no rows, the day on which the
+    forecast was stored.
 
     Raises `NoForecastError` if no forecast is stored.
     """
@@ -27,11 +28,27 @@ def stored_forecasts(
     if as_of:
         Parameters(HORIZON_MAX, as_of=as_of)  # refuses a day whose forecast would end after the calendar
         return forecasts.with_columns(cutoff=pl.lit(as_of)), []
-    cutoffs = source.cutoffs(forecasts["cm_track_id"].unique())
+    cutoffs = known_until(source, forecasts["cm_track_id"].unique())
     rows = forecasts.join(
-        cutoffs.drop("is_known"), on="cm_track_id", how="left", maintain_order="left"
+        cutoffs.select("cm_track_id", "cutoff"), on="cm_track_id", how="left", maintain_order="left"
     ).with_columns(pl.coalesce("cutoff", pl.col("created_at").dt.date()).alias("cutoff"))
     return rows, list(_unknown(cutoffs.filter(~pl.col("is_known"))))
+
+
+def known_until(source: Source, track_ids: pl.Series, /) -> pl.DataFrame:
+    """Find the last day that the stored forecast of each track can have known, by the history if it is there.
+
+    One row per track: cm_track_id, cutoff and is_known, as `Source.cutoffs` returns them; by_rows: the cutoff
+    without the history, from the rows that existed when the forecast was stored, NULL if none did.
+    """
+    rows = source.cutoffs(track_ids)
+    recorded = source.recorded_days(track_ids)
+    return rows.join(recorded, on="cm_track_id", how="left", maintain_order="left").select(
+        "cm_track_id",
+        cutoff=pl.coalesce("as_of", "cutoff"),
+        is_known=pl.col("is_known") | pl.col("as_of").is_not_null(),
+        by_rows=pl.when("is_known").then("cutoff"),
+    )
 
 
 def _unknown(tracks: pl.DataFrame) -> Iterator[str]:

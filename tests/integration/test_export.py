@@ -19,7 +19,7 @@ from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run
 from forecaster.setup.load import load
-from forecaster.tables import INTERVALS
+from forecaster.tables import HISTORY, INTERVALS
 from forecaster.views.export import nixtla
 from tests import sql
 from tests.calibrations import calibration
@@ -79,6 +79,7 @@ def test_days_that_came_later_do_not_move_the_cutoff(forecast: Dsn) -> None:
 
 
 def test_a_cutoff_that_cannot_be_known_is_said(forecast: Dsn) -> None:
+    sql.run(forecast, f"TRUNCATE {HISTORY.name}")
     sql.run(
         forecast,
         "UPDATE backtest_track_daily_training_data SET created_at = now() + interval '1 day' "

@@ -118,10 +118,10 @@ def rows(tracks: pl.DataFrame, months: list[int]) -> dict[str, list[object]]:
 
 
 def _late() -> pl.Expr:
-    """Count the days of streams after the last day that the forecast used; 0 unless both dates are known."""
+    """Count the days of streams after the as-of day of the forecast; 0 unless both dates are known."""
     # A Duration would overflow between the first and the last days that a Date can hold.
     as_of, cutoff = (pl.col(name).to_physical().cast(pl.Int64) for name in ("as_of", "cutoff"))
-    return pl.when(is_forecast()).then(as_of - cutoff).fill_null(0)
+    return pl.when(is_forecast()).then((as_of - cutoff).clip(0)).fill_null(0)
 
 
 def _change() -> pl.Expr:
