@@ -23,6 +23,7 @@ from forecaster.tables import CALIBRATIONS, RUNS
 
 _ONE_SECOND = "1s"  # a column may hold instants to the second only
 _MADE = ("weight", "level", "calibration")
+_UNKNOWN = "model not known: no run recorded it"
 _MADE_WITH = f"""
     SELECT r.id AS run, {microseconds("r.started_at")} AS started,
            (r.parameters #>> '{{{{parameters,weight}}}}')::double precision AS weight,
@@ -51,6 +52,8 @@ class StoredWith:
     calibration: Calibration | None = None
     """Where the error figures are from; None: other catalogues alone."""
     warnings: tuple[str, ...] = field(default=(), compare=False)
+    is_known: bool = True
+    """Whether a run recorded what they were made with; if none did, the others are those of the default."""
 
     @property
     def errors(self) -> Errors:
@@ -62,11 +65,16 @@ class StoredWith:
     @property
     def model(self) -> str:
         """The model in words."""
-        return f"{model_name(self.weight)} model from the last {self.level} days"
+        return self._model if self.is_known else _UNKNOWN
 
     def basis(self, horizon: int) -> str:
         """What the ranges of so many months rest on, in words."""
-        return basis(self.calibration.id if self.calibration else None, self.errors, horizon)
+        rests_on = basis(self.calibration.id if self.calibration else None, self.errors, horizon)
+        return rests_on if self.is_known else f"{rests_on}\nas if made by the {self._model}"
+
+    @property
+    def _model(self) -> str:
+        return f"{model_name(self.weight)} model from the last {self.level} days"
 
 
 def basis(calibration: str | None, errors: Errors, horizon: int, /) -> str:
@@ -92,15 +100,16 @@ def extrapolated(horizon: int) -> list[str]:
 def stored_with(source: Source, forecasts: pl.DataFrame, /) -> StoredWith:
     """Find what most streams of these forecasts were made with; warn if it is not what all were made with.
 
-    `forecasts`: created_at (in UTC) and forecasted_value. A forecast that no run recorded, or without an
-    instant, counts as one of the production model. A calibration that is not recorded is the newest one.
+    `forecasts`: created_at (in UTC) and forecasted_value. The model of a forecast that no run recorded, or
+    without an instant, is not known, and its errors are those of the production model. A calibration that is
+    not recorded is the newest one.
 
     Raises `CalibrationError` for a calibration that was changed, and what reading raises.
     """
     made = _weighed(forecasts, _recorded(source))
-    weight, level, id_ = made.select(_MADE).row(0)
+    weight, level, id_, is_known = made.select(*_MADE, "is_known").row(0)
     warnings = tuple(_several(made))
-    return StoredWith(weight, level, _calibration(source, id_), warnings)
+    return StoredWith(weight, level, _calibration(source, id_), warnings, is_known)
 
 
 def errors_of_runs(source: Source, runs: pl.Series, /) -> tuple[dict[int, Errors], list[str]]:
@@ -137,7 +146,7 @@ def _weighed(forecasts: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     return (
         instants.sort("created_at")
         .join_asof(
-            runs.sort("started"),
+            runs.sort("started").with_columns(is_known=True),
             left_on="created_at",
             right_on="started",
             strategy="nearest",
@@ -146,18 +155,22 @@ def _weighed(forecasts: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
         .with_columns(
             pl.col("weight").fill_null(default.weight),
             pl.col("level").fill_null(default.level),
+            pl.col("is_known").fill_null(value=False),
         )
-        .group_by(_MADE)
+        .group_by(*_MADE, "is_known")
         .agg(pl.col("streams").sum())
-        .sort("streams", *_MADE, descending=[True, False, False, False])
+        .sort("streams", *_MADE, "is_known", descending=[True, False, False, False, False])
     )
 
 
 def _several(made: pl.DataFrame) -> Iterator[str]:
     if len(made) > 1:
         share = 1 - made["streams"][0] / made["streams"].sum() if made["streams"].sum() else 0.0
+        which = "with another model or calibration"
+        if not made["is_known"].all():
+            which = "with another model or calibration, or not by the same recorded run"
         yield (
-            f"{share:.0%} of the streams were forecast with another model or calibration, and get the same "
+            f"{share:.0%} of the streams were forecast {which}, and get the same "
             "ranges; `forecaster run --replace` makes all forecasts alike"
         )
 

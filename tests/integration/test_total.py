@@ -21,7 +21,7 @@ from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run
 from forecaster.setup.load import load
-from forecaster.tables import FORECAST_TABLE
+from forecaster.tables import FORECAST_TABLE, HISTORY, RUNS
 from forecaster.views.total import Chosen, Condition, Total, read_total
 from tests import sql
 from tests.calibrations import calibration
@@ -139,6 +139,23 @@ def test_forecasts_of_another_program_without_an_instant(forecast: Dsn, called: 
             cwd=tmp_path,
         )
         assert ended.returncode == 0, ended.stderr
+
+
+def test_forecasts_that_no_run_recorded(forecast: Dsn, called: Cli) -> None:
+    env = {"DATABASE_URL": forecast.uri}
+    assert "production model from the last 30 days" in called("total", env=env).stdout
+    whole = added(forecast)
+    sql.run(forecast, f"DELETE FROM {HISTORY.name}; DELETE FROM {RUNS.name}")
+    assert added(forecast).months.equals(whole.months)
+    said = called("total", env=env).stdout
+    assert "20 tracks; model not known: no run recorded it" in said
+    assert "as if made by the production model from the last 30 days" in said
+    assert max(map(len, said.splitlines())) <= 80
+    found = json.loads(called("total", "--json", env=env).stdout)
+    assert (found["weight"], found["level"]) == (None, None)
+    run(Database(forecast), RunConfig(replace=True, ids=(1,)))
+    [warning] = added(forecast).warnings
+    assert "or not by the same recorded run" in warning
 
 
 def test_tracks_are_chosen_by_artist_and_condition(forecast: Dsn) -> None:
