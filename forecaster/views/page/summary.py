@@ -40,11 +40,11 @@ def horizons(months: pl.Series) -> str:
 
 
 def how_sure(total: "Total | None") -> tuple[str, str]:
-    """Say what the forecasts come to with their range, and what the range rests on; empty without any."""
+    """Say what the forecasts come to, then their range, model, and what the range rests on; or nothing."""
     if total is None or not total.months["cumulated"].last() <= LARGEST_TOTAL:  # type: ignore[operator]
         return "", ""
     first, second = total.headline()
-    return first, "; ".join((second, *(line.replace("`", "") for line in total.basis)))
+    return first, "; ".join((second, total.made_with.model, *(line.replace("`", "") for line in total.basis)))
 
 
 def summary(tracks: pl.DataFrame, totals: pl.DataFrame) -> dict[str, object]:
