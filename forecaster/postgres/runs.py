@@ -69,16 +69,27 @@ RUN_BEFORE = """
     SELECT b.id, b.total FROM {{runs}} b
     WHERE b.id < {run} AND b.horizon = {horizon} AND b.total IS NOT NULL ORDER BY b.id DESC LIMIT 1"""
 """SQL: id and total of the run with which the total of a run is compared, from its id and its horizon."""
+# Others are summed, not the own ones, of which most runs have more. Instants may be rounded to whole seconds.
 _END = f"""
-    WITH before AS ({RUN_BEFORE.format(run="$1", horizon="$8::bigint")})
+    WITH before AS ({RUN_BEFORE.format(run="$1", horizon="$8::bigint")}),
+    own AS (SELECT started_at - interval '0.5 s' AS since, started_at + interval '0.5 s' AS until
+            FROM {{runs}} WHERE id = $1),
+    stored AS (
+        SELECT sum({{streams}}) AS total,
+               sum({{streams}}) FILTER (WHERE ({{made}} BETWEEN (SELECT since FROM own)
+                                                        AND (SELECT until FROM own)) IS NOT TRUE) AS others
+        FROM {{forecasts}} s WHERE s.month <= $8::bigint
+    )
     UPDATE {{runs}} r
     SET finished_at = clock_timestamp(), outcome = $2, error = $3::text, tracks = $4::bigint,
         rows = $5::bigint, skipped = $6::text::jsonb, refused = $7::bigint,
         (as_of_from, as_of_to) = (SELECT min(h.as_of), max(h.as_of) FROM {{history}} h
                                   WHERE h.run_id = r.id AND h.months IS NOT NULL),
-        total = (SELECT sum({{streams}}) FROM {{forecasts}} s WHERE s.month <= r.horizon)
+        total = stored.total
+    FROM stored
     WHERE r.id = $1
-    RETURNING r.total, (SELECT id FROM before) AS run_before, (SELECT total FROM before) AS total_before"""
+    RETURNING r.total, (SELECT id FROM before) AS run_before, (SELECT total FROM before) AS total_before,
+              coalesce(stored.others, 0)::double precision AS total_of_others"""
 
 _LAST_TOTALS = f"""
     SELECT CASE WHEN r.parameters ->> 'limit' IS NULL AND r.parameters -> 'track_ids' = '[]' THEN r.total END,
@@ -198,7 +209,7 @@ class RunRecord:
         values = (report.run, _outcome(error), why, *counts, self.horizon)
         with each_committed(writer):
             found = query(writer, named(_END, tables), values)
-        report.total, report.run_before, report.total_before = found.row(0)
+        report.total, report.run_before, report.total_before, report.total_of_others = found.row(0)
 
 
 def history_rows(run: int, computed: Computed, /) -> pl.DataFrame:
@@ -241,11 +252,12 @@ def _outcome(error: BaseException | None) -> str:
 
 
 def named(sql: str, tables: Tables, **others: str) -> str:
-    """Fill in the names of the tables, {runs}, {history} and {forecasts}, and {streams} of a forecast row."""
+    """Fill in the names of the tables, {runs}, {history}, {forecasts}; {streams} and {made} of a forecast."""
     return sql.format(
         **others,
         runs=tables.name(RUNS.name),
         history=tables.name(HISTORY.name),
         forecasts=tables.name(FORECAST_TABLE),
         streams=tables.finite(FORECAST_TABLE, "forecasted_value"),
+        made=tables.instant(FORECAST_TABLE),
     )

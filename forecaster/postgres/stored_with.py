@@ -54,6 +54,8 @@ class StoredWith:
     of_others: bool = False
     """Whether they were stored with the ranges of other catalogues, for want of a calibration."""
     warnings: tuple[str, ...] = field(default=(), compare=False)
+    is_known: bool = True
+    """Whether a run recorded what they were made with; if none did, the others are those of the default."""
 
     @property
     def errors(self) -> Errors:
@@ -66,16 +68,17 @@ class StoredWith:
 def stored_with(source: Source, forecasts: pl.DataFrame, /) -> StoredWith:
     """Find what most streams of these forecasts were made with; warn if it is not what all were made with.
 
-    `forecasts`: created_at (in UTC) and forecasted_value. A forecast that no run recorded, or without an
-    instant, counts as one of the production model. A calibration that is not recorded is the newest one; but
-    where a run recorded that it had none, the ranges that it stored count, those of other catalogues.
+    `forecasts`: created_at (in UTC) and forecasted_value. The model of a forecast that no run
+    recorded, or without an instant, is not known; its errors are those of the production model. A calibration
+    that is not recorded is the newest one; but where a run recorded that it had none, the ranges that it
+    stored count, those of other catalogues.
 
     Raises `CalibrationError` for a calibration that was changed, and what reading raises.
     """
     made = _weighed(forecasts, _recorded(source))
-    weight, level, id_, of_others = made.select(_MADE).row(0)
+    weight, level, id_, of_others, is_known = made.select(*_MADE, "is_known").row(0)
     calibration = None if of_others else _calibration(source, id_)
-    return StoredWith(weight, level, calibration, of_others, tuple(_several(made)))
+    return StoredWith(weight, level, calibration, of_others, tuple(_several(made)), is_known)
 
 
 def errors_of_runs(source: Source, runs: pl.Series, /) -> tuple[dict[int, Errors], list[str]]:
@@ -112,7 +115,7 @@ def _weighed(forecasts: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     return (
         instants.sort("created_at")
         .join_asof(
-            runs.sort("started"),
+            runs.sort("started").with_columns(is_known=True),
             left_on="created_at",
             right_on="started",
             strategy="nearest",
@@ -122,18 +125,22 @@ def _weighed(forecasts: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
             pl.col("weight").fill_null(default.weight),
             pl.col("level").fill_null(default.level),
             pl.col("of_others").fill_null(default.of_others),
+            pl.col("is_known").fill_null(value=False),
         )
-        .group_by(_MADE)
+        .group_by(*_MADE, "is_known")
         .agg(pl.col("streams").sum())
-        .sort("streams", *_MADE, descending=[True, *(False for _ in _MADE)])
+        .sort("streams", *_MADE, "is_known", descending=[True, *(False for _ in _MADE), False])
     )
 
 
 def _several(made: pl.DataFrame) -> Iterator[str]:
     if len(made) > 1:
         share = 1 - made["streams"][0] / made["streams"].sum() if made["streams"].sum() else 0.0
+        which = "with another model or calibration"
+        if not made["is_known"].all():
+            which = "with another model or calibration, or not by the same recorded run"
         yield (
-            f"{share:.0%} of the streams were forecast with another model or calibration, and get the same "
+            f"{share:.0%} of the streams were forecast {which}, and get the same "
             "ranges; `forecaster run --replace` makes all forecasts alike"
         )
 

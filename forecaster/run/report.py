@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from forecaster.run.config import RunConfig
     from forecaster.run.made_with import MadeWith
 
+_FEW = 0.05  # share of a total that has other errors and yet does not change its range
 PACKAGES: tuple[str, ...] = (
     "forecaster",
     "polars",
@@ -138,6 +139,8 @@ class Report:
     """Months of each forecast; 0 while it is unknown, and for a run of decay rates."""
     total: float | None = None
     """Streams of all stored forecasts up to the horizon, at the end of the run; None if nothing is kept."""
+    total_of_others: float = 0.0
+    """The part of the total that other runs had forecast, or another program."""
     run_before: int | None = None
     """The run before with the same horizon, in the history; None without one."""
     total_before: float | None = None
@@ -295,8 +298,11 @@ class Report:
 
     @property
     def total_range(self) -> tuple[float, float] | None:
-        """The 80 % interval of the total, in streams; None without intervals."""
-        if self.total is None or self.errors is None:
+        """The 80 % interval of the total, in streams.
+
+        None without intervals, and unless this run made nearly all of it: others may have other errors.
+        """
+        if self.total is None or self.errors is None or self.total_of_others > _FEW * self.total:
             return None
         factor = self.errors.total_factor(80, self.horizon)
         return self.total / factor, self.total * factor

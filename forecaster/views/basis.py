@@ -7,8 +7,8 @@ from forecaster.process.numbers import counted
 
 
 def model_of(made_with: StoredWith, /) -> str:
-    """Name the model of stored forecasts, and its level."""
-    return f"{model_name(made_with.weight)} model from the last {made_with.level} days"
+    """Name the model of stored forecasts, and its level; say so if no run recorded it."""
+    return _named(made_with) if made_with.is_known else "model not known: no run recorded it"
 
 
 def basis_of(made_with: StoredWith, horizon: int, /) -> str:
@@ -17,7 +17,12 @@ def basis_of(made_with: StoredWith, horizon: int, /) -> str:
         own = "for those of this one, `forecaster calibrate`,\nthen `forecaster run --replace`"
         return f"ranges of other catalogues: {own}"
     calibration = made_with.calibration
-    return basis(calibration.id if calibration else None, made_with.errors, horizon)
+    rests_on = basis(calibration.id if calibration else None, made_with.errors, horizon)
+    return rests_on if made_with.is_known else f"{rests_on}\nas if made by the {_named(made_with)}"
+
+
+def _named(made_with: StoredWith) -> str:
+    return f"{model_name(made_with.weight)} model from the last {made_with.level} days"
 
 
 def basis(calibration: str | None, errors: Errors, horizon: int, /) -> str:

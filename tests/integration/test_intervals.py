@@ -23,6 +23,7 @@ from forecaster.setup.load import load
 from forecaster.tables import CALIBRATIONS, FORECAST_TABLE, INTERVALS, QUANTILES
 from tests import sql
 from tests.calibrations import calibration
+from tests.conftest import Cli
 from tests.forecasts import stored
 from tests.tables import golden_mldr, golden_streams, initialise, made_once
 
@@ -112,6 +113,24 @@ def test_without_a_calibration_they_are_those_of_other_catalogues(
     factor = math.exp(1.39682 * 1.3 * 0.20 * math.sqrt(2))
     assert report.total_range == pytest.approx((report.total / factor, report.total * factor), rel=1e-4)
     assert report.to_dict()["total_high_80"] == report.total_range[1]  # type: ignore[index]
+
+
+def test_a_total_of_other_forecasts_has_no_range(catalogue: Dsn, called: Cli) -> None:
+    assert run(Database(catalogue)).total_range is not None
+    sql.run(catalogue, f"UPDATE {FORECAST_TABLE} SET created_at = created_at - interval '1 hour'")
+    report = run(Database(catalogue), RunConfig(replace=True, ids=(1,)))
+    [(total, others)] = sql.rows(
+        catalogue,
+        "SELECT sum(forecasted_value)::float8, "
+        "(sum(forecasted_value) FILTER (WHERE cm_track_id <> 1))::float8 "
+        f"FROM {FORECAST_TABLE}",
+    )
+    assert (report.total, report.total_of_others) == (total, others)
+    assert report.total_range is None
+    assert report.to_dict()["total_low_80"] is None
+    env = {"DATABASE_URL": catalogue.uri}
+    assert "80 % range" not in called("run", "--replace", "--track-id", "1", env=env).stdout
+    assert "80 % range" in called("run", "--replace", env=env).stdout
 
 
 def test_none_are_stored_if_not_asked_for(catalogue: Dsn) -> None:

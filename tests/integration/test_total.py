@@ -12,6 +12,7 @@ from scipy import stats
 from forecaster.errors import InvalidOptionError, NoForecastError
 from forecaster.model.calibrated.calibration import Calibration, ModelErrors
 from forecaster.model.calibrated.uncertainty import PRODUCTION_WIDENED, Errors, OwnErrors
+from forecaster.model.parameters import Parameters
 from forecaster.postgres.calibrations import store_calibration
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.connection import connect
@@ -21,8 +22,10 @@ from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run
 from forecaster.setup.load import load
-from forecaster.tables import FORECAST_TABLE
+from forecaster.tables import FORECAST_TABLE, HISTORY, RUNS
 from forecaster.views.basis import basis_of
+from forecaster.views.catalogue import read_catalogue
+from forecaster.views.page.summary import how_sure
 from forecaster.views.total import Chosen, Condition, Total, read_total
 from tests import sql
 from tests.calibrations import calibration
@@ -47,6 +50,10 @@ def forecast(embedded_database: Dsn) -> Dsn:
 
 def added(dsn: Dsn, chosen: Chosen | None = None, horizon: int | None = None) -> Total:
     return read_total(dsn, "public", chosen or Chosen(), horizon=horizon)
+
+
+def on_page(dsn: Dsn) -> str:
+    return how_sure(read_catalogue(dsn, "public", Parameters()).total)[1]
 
 
 def month(found: Total, number: int) -> dict[str, float]:
@@ -153,6 +160,25 @@ def test_forecasts_of_another_program_without_an_instant(forecast: Dsn, called: 
             cwd=tmp_path,
         )
         assert ended.returncode == 0, ended.stderr
+
+
+def test_forecasts_that_no_run_recorded(forecast: Dsn, called: Cli) -> None:
+    env = {"DATABASE_URL": forecast.uri}
+    assert "production model from the last 30 days" in called("total", env=env).stdout
+    whole = added(forecast)
+    assert "; production model from the last 30 days; " in on_page(forecast)
+    sql.run(forecast, f"DELETE FROM {HISTORY.name}; DELETE FROM {RUNS.name}")
+    assert added(forecast).months.equals(whole.months)
+    assert "; model not known: no run recorded it; " in on_page(forecast)
+    said = called("total", env=env).stdout
+    assert "20 tracks; model not known: no run recorded it" in said
+    assert "as if made by the production model from the last 30 days" in said
+    assert max(map(len, said.splitlines())) <= 80
+    found = json.loads(called("total", "--json", env=env).stdout)
+    assert (found["weight"], found["level"]) == (None, None)
+    run(Database(forecast), RunConfig(replace=True, ids=(1,)))
+    [warning] = added(forecast).warnings
+    assert "or not by the same recorded run" in warning
 
 
 def test_tracks_are_chosen_by_artist_and_condition(forecast: Dsn) -> None:

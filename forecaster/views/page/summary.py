@@ -6,6 +6,7 @@ import polars as pl
 
 from forecaster.model.eligibility import REASONS
 from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES
+from forecaster.views.basis import model_of
 from forecaster.views.page.tracks import LARGEST_INTEGER, LARGEST_TOTAL, digits, integer, is_forecast
 
 if TYPE_CHECKING:
@@ -40,11 +41,13 @@ def horizons(months: pl.Series) -> str:
 
 
 def how_sure(total: "Total | None") -> tuple[str, str]:
-    """Say what the forecasts come to with their range, and what the range rests on; empty without any."""
+    """Say what the forecasts come to, then their range, model, and what the range rests on; or nothing."""
     if total is None or not total.months["cumulated"].last() <= LARGEST_TOTAL:  # type: ignore[operator]
         return "", ""
     first, second = total.headline()
-    return first, "; ".join((second, *(line.replace("`", "") for line in total.basis)))
+    return first, "; ".join(
+        (second, model_of(total.made_with), *(line.replace("`", "") for line in total.basis))
+    )
 
 
 def summary(tracks: pl.DataFrame, totals: pl.DataFrame) -> dict[str, object]:
