@@ -24,6 +24,7 @@ def told(calibration: Calibration) -> Iterator[str]:
     yield ""
     yield from _rows(calibration)
     yield from _choice(calibration)
+    yield from _rated(calibration)
     yield ""
     yield from _errors(calibration)
     yield ""
@@ -110,6 +111,22 @@ def _choice(calibration: Calibration) -> Iterator[str]:
         yield "loss: geometric mean of the WAPE over the origins; beside it, mean and worst"
         yield f"from {DAYS_PER_MONTH} days, it counts {more:.0%} more: the last week is the surer start"
         yield from Grid(["model", "days", "loss", "mean", "worst"], left={"model"}).lines(cells)
+
+
+def _rated(calibration: Calibration) -> Iterator[str]:
+    """Say how much the production model knew in the past: a run has the rates of today."""
+    if not calibration.origins:
+        return
+    yield ""
+    without = "production has 0 at an origin where no decay rate (MLDR) was known"
+    if (artists := calibration.artists) is None:
+        yield without
+        return
+    yield f"{without}:"
+    yield f"of {counted(artists.every, 'artist')}, {artists.known:,} had one that was known at an origin"
+    if artists.undated:
+        yield f"those of {counted(artists.undated, 'artist')} have no date: they count at every origin,"
+        yield "and may know later days"
 
 
 def _why(calibration: Calibration) -> str:
