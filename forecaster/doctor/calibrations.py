@@ -7,6 +7,7 @@ from forecaster.doctor.context import Context
 from forecaster.doctor.findings import Seen
 from forecaster.postgres.calibrations import newest_calibration
 from forecaster.run.config import MAX_STALE_DAYS
+from forecaster.run.made_with import unlike
 from forecaster.tables import CALIBRATIONS
 
 
@@ -24,5 +25,9 @@ def calibration(context: Context) -> Iterator[Seen]:
     if age > MAX_STALE_DAYS:
         found = f"the newest, {newest.id}, is {age:,} days older than the newest day {last}"
         yield "warning", found, context.command("calibrate")
-    else:
+        return
+    others = [*unlike(newest.id, newest.tracks, tracks=len(context.streamed), newest=last)]
+    for found in others:
+        yield "warning", found, context.command("calibrate")
+    if not others:
         yield "ok", f"the newest is {newest.id}", None

@@ -235,8 +235,19 @@ def test_the_doctor_looks_at_the_newest_one(catalogue: Dsn) -> None:
     assert found() == []
     old = store(catalogue, calibration(D - timedelta(46)))
     assert found() == [("warning", f"the newest, {old.id}, is 46 days older than the newest day {D}")]
-    new = store(catalogue, calibration(D - timedelta(1)))
+    new = store(catalogue, calibration(D - timedelta(1), tracks=20))
     assert found() == [("ok", f"the newest is {new.id}")]
+    assert run(Database(catalogue), RunConfig(dry_run=True)).warnings == []
+    other = store(catalogue, calibration(D + timedelta(1), tracks=19))
+    warned = [text.partition(": ") for level, text in found() if level == "warning"]
+    assert [text for text, *_ in warned] == [
+        f"calibration {other.id} knows days after the newest day {D}",
+        f"calibration {other.id} is of 19 tracks, and there are 40",
+    ]
+    report = run(Database(catalogue))
+    assert [text.partition(": ") for text in report.warnings if "calibration" in text] == warned
+    some = run(Database(catalogue), RunConfig(ids=(1,), replace=True))
+    assert not any("calibration" in text for text in some.warnings)
     sql.run(catalogue, f"UPDATE {CALIBRATIONS.name} SET record = replace(record, '0.11', '0.12')")
     [(level, message)] = found()
     assert level == "error"
