@@ -254,6 +254,22 @@ def test_the_doctor_looks_at_the_newest_one(catalogue: Dsn) -> None:
     assert "was changed" in message
 
 
+def test_the_doctor_looks_at_the_tables(catalogue: Dsn) -> None:
+    def found() -> list[tuple[str, str, str | None]]:
+        all_ = examined(catalogue).findings
+        return [(one.level, one.found, one.fix) for one in all_ if one.about == "intervals"]
+
+    assert found() == []
+    sql.run(catalogue, f"ALTER TABLE {INTERVALS.name} ALTER q10 TYPE double precision[]")
+    [(level, said, _)] = found()
+    assert (level, f"{INTERVALS.name}.q10: is double precision[]" in said) == ("warning", True)
+    sql.run(catalogue, f"DROP TABLE {INTERVALS.name}")
+    sql.run(catalogue, f"DROP TABLE {CALIBRATIONS.name}")
+    [(level, said, fix)] = found()
+    assert (level, fix) == ("ok", "forecaster init")
+    assert said.startswith(f"{CALIBRATIONS.name} and {INTERVALS.name}: missing")
+
+
 def test_batches_that_travel_are_the_same(catalogue: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
     """As Dask's workers get them, in pickled form and without the connections of this process."""
     one = store(catalogue, calibration(D))
