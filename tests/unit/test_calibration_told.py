@@ -49,8 +49,10 @@ def test_what_counts_more_is_said_by_month(origins: int, months: Sequence[int], 
 
 
 def test_without_an_origin_other_catalogues_count_alone() -> None:
-    [line] = trust(calibration(D))
-    assert line == "66 months of history: no origin of its own; intervals rest on other catalogues alone"
+    assert [*trust(calibration(D))] == [
+        "66 months of history, no origin (it needs 8 full weeks of 3 tracks before it):",
+        "intervals rest on other catalogues alone",
+    ]
 
 
 def test_a_choice_from_few_months_says_how_little_that_is() -> None:
@@ -60,7 +62,7 @@ def test_a_choice_from_few_months_says_how_little_that_is() -> None:
     assert said.format(3, 3, "1.0") in few
     assert said.format(24, 12, "2.0") in many
     none = replace(with_origins(3), choice=Choice())
-    assert "  the default: too little history to measure" in told(none)
+    assert "  the default: fewer than 3 origins with 26 full weeks of 3 tracks before them" in told(none)
 
 
 def test_it_says_how_many_artists_had_a_rate_that_was_known_in_the_past() -> None:
@@ -82,3 +84,4 @@ def test_it_fits_into_eighty_columns() -> None:
     for number in (24, 100):
         artists = RatedArtists(10_000_000, 10_000_000, 10_000_000)
         assert max(map(len, told(replace(with_origins(number), artists=artists)))) <= 80
+    assert max(map(len, told(replace(calibration(D), choice=Choice())))) <= 80
