@@ -14,7 +14,7 @@ RATES = Rates(
 TRIED = (Tried(0.0, 30, 0.25, 0.2, 0.5), Tried(1.0, 7, 0.125, 0.1, 0.25))
 
 
-def calibration(as_of: date, *, tracks: int = 3, weight: float = 1.0, level: int = 7) -> Calibration:
+def calibration(as_of: date, *, tracks: int = 30, weight: float = 1.0, level: int = 7) -> Calibration:
     """As of a day; `weight` and `level`: the model that it has chosen."""
     return Calibration(
         as_of=as_of,

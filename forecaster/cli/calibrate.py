@@ -1,10 +1,11 @@
 """`forecaster calibrate`: learn from the catalogue's own past, and keep what was found as a record."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -126,7 +127,13 @@ def _tell(found: Calibration, asked: Asked, output: Output, *, stored: int) -> N
         write_file(found, asked.export)
     output.say("\n".join(told(found)))
     output.finish({}, calibration=found.id, tracks=found.tracks, origins=len(found.origins), stored=stored)
-    output.document(lambda: json.dumps(json.loads(found.to_json()), indent=2))
+    output.document(lambda: json.dumps(_as_json(found), indent=2))
+
+
+def _as_json(found: Calibration) -> dict[str, Any]:
+    """Return the record, and beside it the numbers of artists, where they are known."""
+    artists = {} if found.artists is None else {"artists": asdict(found.artists)}
+    return {**json.loads(found.to_json()), **artists}
 
 
 def _list(where: Where, output: Output) -> None:

@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 from forecaster.cli.grid import Grid
-from forecaster.model.calibrated.calibrate import HANDICAP
+from forecaster.model.calibrated.calibrate import FEWEST_ORIGINS, HANDICAP
 from forecaster.model.calibrated.calibration import Calibration
-from forecaster.model.calibrated.rates import GROUPS, LENGTHS
+from forecaster.model.calibrated.rates import FEWEST_TRACKS, GROUPS, LENGTHS
 from forecaster.model.calibrated.uncertainty import MEASURED, PERCENTS, PRIOR_ORIGINS, OwnErrors, student_t
 from forecaster.model.parameters import DAYS_PER_MONTH
 from forecaster.process.numbers import counted
@@ -24,6 +24,7 @@ def told(calibration: Calibration) -> Iterator[str]:
     yield ""
     yield from _rows(calibration)
     yield from _choice(calibration)
+    yield from _rated(calibration)
     yield ""
     yield from _errors(calibration)
     yield ""
@@ -37,7 +38,9 @@ def trust(calibration: Calibration) -> Iterator[str]:
     history = f"{days // DAYS_PER_MONTH:,} months of history"
     own = _own(calibration)
     if not own:
-        yield f"{history}: no origin of its own; intervals rest on other catalogues alone"
+        whole = f"{LENGTHS[0]} full weeks of {counted(FEWEST_TRACKS, 'track')}"
+        yield f"{history}, no origin (it needs {whole} before it):"
+        yield "intervals rest on other catalogues alone"
         return
     last = own[-1]
     those = f"{counted(last.origins, 'origin')} of {counted(last.month, 'month')}"
@@ -112,11 +115,28 @@ def _choice(calibration: Calibration) -> Iterator[str]:
         yield from Grid(["model", "days", "loss", "mean", "worst"], left={"model"}).lines(cells)
 
 
+def _rated(calibration: Calibration) -> Iterator[str]:
+    """Say how much the production model knew in the past: a run has the rates of today."""
+    if not calibration.origins:
+        return
+    yield ""
+    without = "production has 0 at an origin where no decay rate (MLDR) was known"
+    if (artists := calibration.artists) is None:
+        yield without
+        return
+    yield f"{without}:"
+    yield f"of {counted(artists.every, 'artist')}, {artists.known:,} had one that was known at an origin"
+    if artists.undated:
+        yield f"those of {counted(artists.undated, 'artist')} have no date: they count at every origin,"
+        yield "and may know later days"
+
+
 def _why(calibration: Calibration) -> str:
     """Say what the choice of the model rests on: overlapping origins say little more than one."""
     own = _own(calibration)
     if not calibration.choice.is_measured:
-        return "the default: too little history to measure"
+        whole = f"{LENGTHS[-1]} full weeks of {counted(FEWEST_TRACKS, 'track')}"
+        return f"the default: fewer than {FEWEST_ORIGINS} origins with {whole} before them"
     if not own:
         return "measured on its own origins"
     number, last = counted(len(calibration.origins), "origin"), own[-1]

@@ -219,6 +219,8 @@ class Forecasts:
     def remarks(self, report: "Report", kept: pl.Series, /) -> Iterator[str]:
         """Report forecasts that look ahead, and tracks whose forecast was to be replaced, but stays."""
         yield from looks_ahead(report.looking_ahead, report.as_of)
+        if self.made_with and report.is_whole:
+            yield from self.made_with.remarks(report.observed)
         if len(kept):
             yield (
                 f"tracks that get no new forecast and keep the stored one: {len(kept):,}, "

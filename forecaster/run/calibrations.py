@@ -26,6 +26,7 @@ def made_with(
             parameters,
             errors=errors if intervals else None,
             calibration=calibration.id,
+            calibrated=calibration.tracks,
         )
     model = (calibration.chosen() if config.model == "auto" else calibration.using()).using(config.level_days)
     return MadeWith(
@@ -34,6 +35,7 @@ def made_with(
         is_past=parameters.as_of is not None,
         errors=model.errors if intervals else None,
         calibration=calibration.id,
+        calibrated=calibration.tracks,
     )
 
 

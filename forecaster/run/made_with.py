@@ -1,7 +1,8 @@
 """What the forecasts of a run are made with: the model, its calibration, the as-of day, the error figures."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -12,6 +13,7 @@ from forecaster.model.calibrated.uncertainty import Errors, with_quantiles
 from forecaster.model.parameters import DAYS_PER_MONTH, Parameters, model_name
 from forecaster.model.projection import project
 from forecaster.run.batch import History
+from forecaster.run.plausible import Observed, Some
 from forecaster.run.stages import Stages
 from forecaster.tables import QUANTILES
 
@@ -28,6 +30,18 @@ def day_of(calibration: str) -> date:
     return date.fromisoformat(calibration[:10])
 
 
+def unlike(calibration: str, calibrated: int, /, *, tracks: int, newest: date | None) -> Iterator[str]:
+    """Warn of a calibration of so many `calibrated` tracks that does not seem to be of this catalogue.
+
+    `tracks`: those of the catalogue; `newest`: the last day with a record.
+    """
+    advice = "`forecaster calibrate` makes one of this catalogue"
+    if newest and day_of(calibration) > newest:
+        yield f"calibration {calibration} knows days after the newest day {newest}: {advice}"
+    if 2 * min(calibrated, tracks) < max(calibrated, tracks):
+        yield f"calibration {calibration} is of {calibrated:,} tracks, and there are {tracks:,}: {advice}"
+
+
 @dataclass(frozen=True)
 class MadeWith:
     """By default, the production model without intervals."""
@@ -42,6 +56,8 @@ class MadeWith:
     """Error figures that intervals are made from; None: no intervals."""
     calibration: str | None = None
     """Id of the calibration that the model or the error figures are from; None: the figures of others."""
+    calibrated: int = 0
+    """The number of tracks that it is of."""
 
     @property
     def name(self) -> str:
@@ -79,6 +95,15 @@ class MadeWith:
     def asked(self) -> dict[str, object]:
         """What results depend on in addition to the parameters: nothing for the production model alone."""
         return {**self.recorded, **({"intervals": self.calibration} if self.errors else {})}
+
+    def remarks(self, seen: Observed, /) -> Iterator[str]:
+        """Warn of a calibration that is not of the whole catalogue that a run has seen."""
+        is_as_of = self.is_past or (self.model is None and self.parameters.as_of is not None)
+        if self.calibration is not None and not is_as_of:
+            number = seen.tracks - seen.ends.get(None, Some()).number
+            last = max((day for day in seen.ends if day is not None), default=None)
+            newest = None if last is None else date(1970, 1, 1) + timedelta(last)
+            yield from unlike(self.calibration, self.calibrated, tracks=number, newest=newest)
 
     def tracks(self, history: History, stages: Stages, /) -> pl.LazyFrame:
         """Compute one row per track: everything that decides its forecast, or its reason for having none."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from forecaster.frames.schemas import conform
 from forecaster.model import forecastable, until, with_rates
 from forecaster.model.calibrated.calibrate import RowsAsked, calibration_from
 from forecaster.model.calibrated.calibration import Calibration
-from forecaster.model.calibrated.past import MONTHS, OriginSums, PastSums
+from forecaster.model.calibrated.past import MONTHS, ArtistsSeen, OriginSums, PastSums
 from forecaster.model.calibrated.rates import GROUP_STARTS, RateSums
 from forecaster.model.calibrated.records import Ends, KnownRecords
 from forecaster.model.calibrated.weeks import DAYS, FEWEST_DAYS, WEEKS, means_of
@@ -116,7 +116,7 @@ def sums_of_known(
         first_day = int(part.day[part.starts[:-1]].min())
         # Origins before the first record of the catalogue, and those of parts of it, add up to nothing.
         past = _Past(part, mldr, last, min(origins, (last - first_day) // DAYS_PER_MONTH))
-        sums = sums.take(PastSums(len(part), first_day, past.rates(last)), past.origins())
+        sums = sums.take(PastSums(len(part), first_day, past.rates(last), past.artists()), past.origins())
     return sums
 
 
@@ -151,6 +151,15 @@ class _Past:
     def rates(self, day: int) -> RateSums:
         """Sum what the rates as of a day need."""
         return RateSums.of(self._weeks(day).T, self._group(day))
+
+    def artists(self) -> ArtistsSeen:
+        """Collect the artists, and those with a rate that was known at the newest origin."""
+        every = self.known.artist.unique().drop_nulls()
+        until = date(1970, 1, 1) + timedelta(self.last - DAYS_PER_MONTH)
+        rows = self.mldr.filter(pl.col("cm_artist_id").is_in(every.implode()), pl.col("mldr").is_finite())
+        known = mldr_until(rows, until).select("cm_artist_id", "created_at").collect()
+        undated = known.filter(pl.col("created_at").is_null())
+        return ArtistsSeen({*every}, {*known["cm_artist_id"]}, {*undated["cm_artist_id"]})
 
     def origins(self) -> Iterator[OriginSums]:
         """Forecast from each origin, the newest first, and sort what came into bins."""

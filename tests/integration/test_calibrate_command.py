@@ -117,6 +117,11 @@ def test_from_calibration_to_forecast(catalogue: Dsn, called: Cli, tmp_path: Pat
     assert last.startswith(f"calibration={one.id} tracks=21 origins={len(one.origins)} stored=1 seconds=")
     assert max(map(len, lines)) <= 80
 
+    # They were stored just now.
+    assert "had one that was known at an origin" in made.stdout
+    counts = json.loads(called("calibrate", "--cutoff", f"{D}", "--json", env=env).stdout)["artists"]
+    assert (counts["known"], counts["undated"]) == (0, 0) < (counts["every"], 0)
+
     again = called("calibrate", "--import", f"{file}", env=env)
     assert "stored=0" in again.stdout
     sql.run(catalogue, f"TRUNCATE {CALIBRATIONS.name}")

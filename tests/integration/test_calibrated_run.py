@@ -235,12 +235,39 @@ def test_the_doctor_looks_at_the_newest_one(catalogue: Dsn) -> None:
     assert found() == []
     old = store(catalogue, calibration(D - timedelta(46)))
     assert found() == [("warning", f"the newest, {old.id}, is 46 days older than the newest day {D}")]
-    new = store(catalogue, calibration(D - timedelta(1)))
+    new = store(catalogue, calibration(D - timedelta(1), tracks=20))
     assert found() == [("ok", f"the newest is {new.id}")]
+    assert run(Database(catalogue), RunConfig(dry_run=True)).warnings == []
+    other = store(catalogue, calibration(D + timedelta(1), tracks=19))
+    warned = [text.partition(": ") for level, text in found() if level == "warning"]
+    assert [text for text, *_ in warned] == [
+        f"calibration {other.id} knows days after the newest day {D}",
+        f"calibration {other.id} is of 19 tracks, and there are 40",
+    ]
+    report = run(Database(catalogue))
+    assert [text.partition(": ") for text in report.warnings if "calibration" in text] == warned
+    some = run(Database(catalogue), RunConfig(ids=(1,), replace=True))
+    assert not any("calibration" in text for text in some.warnings)
     sql.run(catalogue, f"UPDATE {CALIBRATIONS.name} SET record = replace(record, '0.11', '0.12')")
     [(level, message)] = found()
     assert level == "error"
     assert "was changed" in message
+
+
+def test_the_doctor_looks_at_the_tables(catalogue: Dsn) -> None:
+    def found() -> list[tuple[str, str, str | None]]:
+        all_ = examined(catalogue).findings
+        return [(one.level, one.found, one.fix) for one in all_ if one.about == "intervals"]
+
+    assert found() == []
+    sql.run(catalogue, f"ALTER TABLE {INTERVALS.name} ALTER q10 TYPE double precision[]")
+    [(level, said, _)] = found()
+    assert (level, f"{INTERVALS.name}.q10: is double precision[]" in said) == ("warning", True)
+    sql.run(catalogue, f"DROP TABLE {INTERVALS.name}")
+    sql.run(catalogue, f"DROP TABLE {CALIBRATIONS.name}")
+    [(level, said, fix)] = found()
+    assert (level, fix) == ("ok", "forecaster init")
+    assert said.startswith(f"{CALIBRATIONS.name} and {INTERVALS.name}: missing")
 
 
 def test_batches_that_travel_are_the_same(catalogue: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from forecaster import Calibration, build_forecasts, calibrate
 from forecaster.errors import CalibrationError, InvalidOptionError
 from forecaster.frames.schemas import conform
 from forecaster.model.calibrated.calibrate import calibration_from
+from forecaster.model.calibrated.calibration import RatedArtists
 from forecaster.model.calibrated.past import PastSums
 from forecaster.model.features import clean
 from forecaster.scoring.calibrating import past_sums
@@ -104,6 +105,28 @@ def test_however_the_tracks_are_cut_the_record_is_the_same(
     for order in (deepcopy(parts), parts[::-1]):
         made = calibration_from(reduce(PastSums.take, order, PastSums.none()), as_of=AS_OF, rows="fitted")
         assert made.to_json() == whole.to_json()
+        assert made.artists == whole.artists
+
+
+def test_artists_with_a_rate_that_was_known_in_the_past_are_counted(daily: pl.LazyFrame) -> None:
+    """Those of the newest origin: no rate of the last 30 days, or that is not finite, was known by then."""
+    few = daily.filter(pl.col("cm_track_id") <= 25)
+    one, two, three, four = few.select(pl.col("cm_artist_id").unique().sort().head(4)).collect()[
+        "cm_artist_id"
+    ]
+    newest = AS_OF - timedelta(30)
+    mldr = pl.LazyFrame(
+        {
+            "cm_artist_id": [one, one, two, three, four, -1],
+            "mldr": [0.1, 0.2, 0.1, 0.1, float("nan"), 0.1],
+            "created_at": [newest, AS_OF, newest + timedelta(1), None, None, None],
+        },
+        schema_overrides={"created_at": pl.Datetime("us", "UTC")},
+    )
+    made = calibrate(few, mldr, as_of=AS_OF, origins=2).artists
+    every = few.select(pl.col("cm_artist_id").n_unique()).collect().item()
+    assert made == RatedArtists(every, known=2, undated=1)
+    assert calibrate(few, as_of=AS_OF, origins=2).artists == RatedArtists(every, 0, 0)
 
 
 def test_no_track_adds_nothing(calibration: Calibration) -> None:

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import pytest
 
 from forecaster.cli.calibration import told, trust
-from forecaster.model.calibrated.calibration import Calibration, Choice, ModelErrors
+from forecaster.model.calibrated.calibration import Calibration, Choice, ModelErrors, RatedArtists
 from forecaster.model.calibrated.uncertainty import Errors, OwnErrors
 from tests.calibrations import calibration
 
@@ -49,8 +49,10 @@ def test_what_counts_more_is_said_by_month(origins: int, months: Sequence[int], 
 
 
 def test_without_an_origin_other_catalogues_count_alone() -> None:
-    [line] = trust(calibration(D))
-    assert line == "66 months of history: no origin of its own; intervals rest on other catalogues alone"
+    assert [*trust(calibration(D))] == [
+        "66 months of history, no origin (it needs 8 full weeks of 3 tracks before it):",
+        "intervals rest on other catalogues alone",
+    ]
 
 
 def test_a_choice_from_few_months_says_how_little_that_is() -> None:
@@ -60,9 +62,26 @@ def test_a_choice_from_few_months_says_how_little_that_is() -> None:
     assert said.format(3, 3, "1.0") in few
     assert said.format(24, 12, "2.0") in many
     none = replace(with_origins(3), choice=Choice())
-    assert "  the default: too little history to measure" in told(none)
+    assert "  the default: fewer than 3 origins with 26 full weeks of 3 tracks before them" in told(none)
+
+
+def test_it_says_how_many_artists_had_a_rate_that_was_known_in_the_past() -> None:
+    none = "production has 0 at an origin where no decay rate (MLDR) was known"
+    read = with_origins(3)
+    assert none in told(read)
+    made = [*told(replace(read, artists=RatedArtists(1_044, 1, 0)))]
+    assert f"{none}:" in made
+    assert "of 1,044 artists, 1 had one that was known at an origin" in made
+    undated = [*told(replace(read, artists=RatedArtists(1_044, 1_002, 1_001)))]
+    assert undated[undated.index(f"{none}:") + 2 :][:2] == [
+        "those of 1,001 artists have no date: they count at every origin,",
+        "and may know later days",
+    ]
+    assert not any("MLDR" in line for line in told(replace(read, origins=())))
 
 
 def test_it_fits_into_eighty_columns() -> None:
     for number in (24, 100):
-        assert max(map(len, told(with_origins(number)))) <= 80
+        artists = RatedArtists(10_000_000, 10_000_000, 10_000_000)
+        assert max(map(len, told(replace(with_origins(number), artists=artists)))) <= 80
+    assert max(map(len, told(replace(calibration(D), choice=Choice())))) <= 80

@@ -6,7 +6,14 @@ from datetime import date, timedelta
 from typing import Literal
 
 from forecaster.frames.arrays import np, npt
-from forecaster.model.calibrated.calibration import Calibration, Choice, ModelErrors, RowsLoss, Tried
+from forecaster.model.calibrated.calibration import (
+    Calibration,
+    Choice,
+    ModelErrors,
+    RatedArtists,
+    RowsLoss,
+    Tried,
+)
 from forecaster.model.calibrated.fit import fit_row, loss
 from forecaster.model.calibrated.past import (
     CANDIDATES,
@@ -56,6 +63,7 @@ def calibration_from(sums: PastSums, /, *, as_of: date, rows: RowsAsked = "auto"
         # With the shipped rows: a row fitted to these origins would look surer than it is.
         errors=_errors(origins, decays_at(origins, SHIPPED_ROWS)) if origins else (),
         choice=_choice(origins),
+        artists=RatedArtists(*map(len, sums.artists)),
     )
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import Any
 
@@ -84,6 +84,17 @@ class ModelErrors:
 
 
 @dataclass(frozen=True)
+class RatedArtists:
+    """Numbers of artists, by their decay rates (MLDR) in the past."""
+
+    every: int
+    known: int
+    """With a rate that was known at one of the origins, the newest at the latest."""
+    undated: int
+    """Of these, with a rate of which nothing says when it became known: it counts at every origin."""
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Facts about a catalogue as of a day. A forecast names the record that it was made with.
 
@@ -104,6 +115,8 @@ class Calibration:
     errors: tuple[ModelErrors, ...] = ()
     choice: Choice = Choice()
     form: int = FORM
+    artists: RatedArtists | None = field(default=None, compare=False)
+    """The artists of the tracks; no part of the record: None where that was read."""
 
     @property
     def id(self) -> str:
@@ -181,7 +194,7 @@ class Calibration:
     def _content(self) -> Mapping[str, Any]:
         return (
             {"form": self.form}
-            | asdict(self)
+            | {name: value for name, value in asdict(self).items() if name != "artists"}
             | {
                 "as_of": f"{self.as_of}",
                 "first_day": self.first_day and f"{self.first_day}",

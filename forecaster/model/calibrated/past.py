@@ -110,6 +110,25 @@ class _Months(NamedTuple):
             sums[kind] = np.bincount(key, weights, minlength=sums.shape[1])
 
 
+class ArtistsSeen(NamedTuple):
+    """The artists of some tracks, as `RatedArtists` counts them. Those of several tracks count once."""
+
+    every: set[int]
+    known: set[int]
+    undated: set[int]
+
+    @classmethod
+    def none(cls) -> "ArtistsSeen":
+        """Return no artist."""
+        return cls(set(), set(), set())
+
+    def take(self, other: "ArtistsSeen") -> "ArtistsSeen":
+        """Add in place."""
+        for mine, theirs in zip(self, other, strict=True):
+            mine.update(theirs)
+        return self
+
+
 @dataclass(frozen=True, eq=False)
 class PastSums:
     """Sums over the tracks of a catalogue, or of a part of it: what a calibration is made from."""
@@ -119,13 +138,14 @@ class PastSums:
     """The first day with a record, since 1970."""
     now: RateSums
     """As of D."""
+    artists: ArtistsSeen
     origins: tuple[OriginSums, ...] = ()
     """Those of the origins 30, 60, ... days before D."""
 
     @classmethod
     def none(cls) -> "PastSums":
         """Return the sums of no track."""
-        return cls(0, None, RateSums.none())
+        return cls(0, None, RateSums.none(), ArtistsSeen.none())
 
     def take(self, other: "PastSums", origins: Iterable[OriginSums] | None = None) -> "PastSums":
         """Add in place what is large: the result replaces both. `origins`: those of the other, one by one."""
@@ -135,6 +155,7 @@ class PastSums:
             self.tracks + other.tracks,
             min(days, default=None),
             self.now + other.now,
+            self.artists.take(other.artists),
             tuple(one.take(two) if one and two else one or two for one, two in pairs),
         )
 
