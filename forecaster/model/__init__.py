@@ -12,7 +12,7 @@ from forecaster.frames.schemas import SKIPPED, check, conform
 from forecaster.model.decay import decay_rate, with_points
 from forecaster.model.eligibility import skip_reason
 from forecaster.model.features import WEEK, clean, last_streams, track_facts, track_features, with_level
-from forecaster.model.mldr import mldr_until, newest_mldr
+from forecaster.model.mldr import mldr_until, newest_mldr, no_mldr
 from forecaster.model.multiplier import with_multiplier
 from forecaster.model.parameters import AgeFrom, Parameters
 from forecaster.model.projection import project
@@ -69,7 +69,7 @@ def build_forecasts(  # noqa: PLR0913 - the parameters of the model, and the mod
     if isinstance(model, str):
         raise InvalidOptionError(f"model is {model!r}: expected a calibration, as `calibrate` returns it")
     if artist_mldr is None:
-        artist_mldr = pl.LazyFrame(schema={"cm_artist_id": pl.Int64, "mldr": pl.Float64})
+        artist_mldr = no_mldr()
     check(
         ("daily_streams", daily_streams, DAILY_STREAMS), ("artist_mldr", artist_mldr, ARTIST_MLDR)
     )  # both at once, so that one error names all

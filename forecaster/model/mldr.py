@@ -116,3 +116,8 @@ def _rates_of_struct(histories: pl.Series) -> pl.Series:
     from forecaster.model.mldr_fit import rates_of_struct  # noqa: PLC0415 - NumPy takes long to import
 
     return rates_of_struct(histories)
+
+
+def no_mldr() -> pl.LazyFrame:
+    """Return the MLDRs of no artist."""
+    return pl.LazyFrame(schema={"cm_artist_id": pl.Int64, "mldr": pl.Float64})

@@ -25,7 +25,7 @@ def uncalibrated(
     why_not = why_no_intervals(tables) if wanted and to_store else []
     if not wanted or why_not:
         return MadeWith(config.parameters), why_not
-    hidden = _unreadable(tables) if CALIBRATIONS.name in tables.columns else []
+    hidden = _unreadable(tables) if CALIBRATIONS.name in tables.columns.keys() - tables.empty else []
     grant = "the intervals are not by a calibration; grant this user SELECT on"
     warnings = [f"{grant} {' and '.join(hidden)}"] if hidden else []
     return MadeWith(config.parameters, errors=prior_errors(0.0)), warnings

@@ -20,7 +20,7 @@ from forecaster.model.calibrated.rates import GROUP_STARTS, RateSums
 from forecaster.model.calibrated.records import Ends, KnownRecords
 from forecaster.model.calibrated.weeks import DAYS, FEWEST_DAYS, WEEKS, means_of
 from forecaster.model.features import WINDOW, clean
-from forecaster.model.mldr import mldr_until, newest_mldr
+from forecaster.model.mldr import mldr_until, newest_mldr, no_mldr
 from forecaster.model.parameters import DAYS_PER_MONTH, AgeFrom
 from forecaster.model.projection import decay_before
 from forecaster.model.segments import BASE_RATES
@@ -266,5 +266,4 @@ def _decays_before(months: int) -> Floats:
 
 
 def _rates_of(artist_mldr: pl.LazyFrame | None) -> pl.LazyFrame:
-    none = pl.LazyFrame(schema={"cm_artist_id": pl.Int64, "mldr": pl.Float64})
-    return conform(none if artist_mldr is None else artist_mldr, ARTIST_MLDR, name="artist_mldr")
+    return conform(no_mldr() if artist_mldr is None else artist_mldr, ARTIST_MLDR, name="artist_mldr")

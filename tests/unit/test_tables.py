@@ -32,7 +32,7 @@ TYPES = {
 OTHER_FRAMES = {
     ("frames/schemas.py", "cm_artist_id cm_track_id"),
     ("frames/schemas.py", "cm_artist_id cm_track_id mldr"),
-    ("scoring/calibrating.py", "cm_artist_id mldr"),
+    ("model/mldr.py", "cm_artist_id mldr"),
     ("scoring/windows.py", "cm_track_id forecasted_value month segment_used time_used"),
 }
 

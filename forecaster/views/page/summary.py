@@ -6,7 +6,6 @@ import polars as pl
 
 from forecaster.model.eligibility import REASONS
 from forecaster.model.segments import FORECAST_SEGMENT_STARTS, INFLUENCE_EDGES
-from forecaster.views.basis import model_of
 from forecaster.views.page.tracks import LARGEST_INTEGER, LARGEST_TOTAL, digits, integer, is_forecast
 
 if TYPE_CHECKING:
@@ -45,9 +44,7 @@ def how_sure(total: "Total | None") -> tuple[str, str]:
     if total is None or not total.months["cumulated"].last() <= LARGEST_TOTAL:  # type: ignore[operator]
         return "", ""
     first, second = total.headline()
-    return first, "; ".join(
-        (second, model_of(total.made_with), *(line.replace("`", "") for line in total.basis))
-    )
+    return first, "; ".join((second, total.model, *(line.replace("`", "") for line in total.basis)))
 
 
 def summary(tracks: pl.DataFrame, totals: pl.DataFrame) -> dict[str, object]:
