@@ -1,13 +1,10 @@
 """`python -m benchmarks`: build the catalogue, check the answers, measure, and write the results."""
 
 import contextlib
-import os
-import platform
 import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import click
 
 from benchmarks import baseline, layouts, program, results, rounds
 from benchmarks.catalogue import TRACKS, Catalogue, execute, growing, prepare, rows
+from benchmarks.machine import machine
 from benchmarks.rounds import Far
 from forecaster.postgres.dsn import Dsn, resolve
 from forecaster.postgres.embedded import default_data_dir, running_server
@@ -281,10 +279,7 @@ def _sizes(catalogue: Catalogue) -> dict[str, int]:
 def _environment(dsn: Dsn, wanted: Wanted) -> dict[str, Any]:
     return {
         "note": wanted.note,
-        "date": datetime.now(UTC).date().isoformat(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
+        **machine(),
         "postgresql": rows(dsn, "SELECT current_setting('server_version')").item(),
         **{package: version(package) for package in PACKAGES},
     }

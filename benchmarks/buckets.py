@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import click
 import polars as pl
 import psutil
 
+from benchmarks.machine import machine
 from benchmarks.sizing import needs
 from benchmarks.tables import table
 from forecaster.files.atomic import write_text
@@ -80,10 +80,7 @@ def main(quick: bool, work: Path | None, out: Path) -> None:  # noqa: FBT001 - b
     """
     result: dict[str, Any] = {
         "environment": {
-            "date": datetime.now(UTC).date().isoformat(),
-            "cores": len(os.sched_getaffinity(0)),
-            "machine": platform.machine(),
-            "python": platform.python_version(),
+            **machine(),
             **{package: version(package) for package in PACKAGES},
         },
         "sizes": [],

@@ -1,12 +1,9 @@
 """`python -m benchmarks.calibrating`: what a calibration and intervals cost, beside a plain run."""
 
 import json
-import os
-import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -15,6 +12,7 @@ import click
 
 from benchmarks import program
 from benchmarks.catalogue import TRACKS, Catalogue, execute, prepare
+from benchmarks.machine import load, machine
 from benchmarks.tables import table
 from forecaster.files.atomic import write_text
 from forecaster.postgres.dsn import Dsn, resolve
@@ -82,11 +80,8 @@ def measure(catalogue: Catalogue, rounds: int, *, warm_up: bool) -> dict[str, An
     measured = {line.name: [of_round[line.name] for of_round in every[warm_up:]] for line in LINES}
     return {
         "environment": {
-            "date": datetime.now(UTC).date().isoformat(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "machine": platform.machine(),
-            "load average": round(os.getloadavg()[-1], 1),  # of the last 15 minutes
-            "python": platform.python_version(),
+            **machine(),
+            **load(),
         },
         "tracks": catalogue.tracks,
         "daily_rows": catalogue.rows,

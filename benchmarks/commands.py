@@ -1,14 +1,11 @@
 """`python -m benchmarks.commands`: every other command against the plain copies of the same bytes."""
 
 import json
-import os
-import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +18,7 @@ import psycopg
 
 from benchmarks import program
 from benchmarks.catalogue import TRACKS, Catalogue, execute, prepare, rows
+from benchmarks.machine import load, machine
 from benchmarks.tables import table
 from forecaster.files.atomic import write_text
 from forecaster.postgres.dsn import Dsn, resolve
@@ -117,11 +115,8 @@ def measure(
     ]
     result: dict[str, Any] = {
         "environment": {
-            "date": datetime.now(UTC).date().isoformat(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "machine": platform.machine(),
-            "load average": round(os.getloadavg()[-1], 1),  # of the last 15 minutes
-            "python": platform.python_version(),
+            **machine(),
+            **load(),
             **{package: version(package) for package in PACKAGES},
         },
         "tracks": by_track.tracks,
