@@ -118,3 +118,15 @@ def load_golden(dsn: Dsn) -> None:
         load(new, "public", streams=golden_streams(), mldr=golden_mldr())
 
     made_once(dsn, "golden", make)
+
+
+def first_tracks(dsn: Dsn, number: int) -> Dsn:
+    """Puts the golden tracks with the first so many ids into the tables of `init`."""
+
+    def make(new: Dsn) -> None:
+        initialise(new)
+        streams = golden_streams().filter(pl.col("cm_track_id") <= number)
+        load(new, "public", streams=streams, mldr=golden_mldr())
+
+    made_once(dsn, f"first_{number}", make)
+    return dsn

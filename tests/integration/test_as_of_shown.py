@@ -7,11 +7,8 @@ import polars as pl
 import pytest
 
 from forecaster.model.parameters import Parameters
-from forecaster.postgres.calibrations import store_calibration
 from forecaster.postgres.catalogue import open_source
-from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database
 from forecaster.run.config import ModelName, RunConfig
 from forecaster.run.session import run
@@ -22,7 +19,7 @@ from forecaster.views.export import nixtla
 from forecaster.views.page.tracks import cleaned
 from forecaster.views.page.tracks import rows as rows_of_page
 from tests import sql
-from tests.calibrations import calibration
+from tests.calibrations import calibration, keep
 from tests.tables import golden_mldr, golden_streams, initialise, made_once
 
 PAST = cast("date", golden_streams()["date"].max()) - timedelta(90)
@@ -39,9 +36,7 @@ def catalogue(embedded_database: Dsn) -> Dsn:
     def make(new: Dsn) -> None:
         initialise(new)
         load(new, "public", streams=STREAMS, mldr=golden_mldr())
-        with connect(new) as connection:
-            store_calibration(connection, read_tables(connection, "public"), calibration(PAST))
-            connection.commit()
+        keep(new, calibration(PAST))
 
     made_once(embedded_database, "old_with_a_calibration", make)
     return embedded_database

@@ -20,13 +20,18 @@ from forecaster.run.calibrating import CALIBRATION, Calibrating
 from forecaster.run.config import RunConfig
 from forecaster.run.report import Report
 from forecaster.run.session import run
-from forecaster.setup.load import load
 from forecaster.tables import CALIBRATIONS, FORECAST_TABLE, INTERVALS, STREAMS_TABLE
 from tests import sql
 from tests.calibrated_golden import CUTOFFS, assert_golden, golden_at
 from tests.conftest import Cli
 from tests.forecasts import stored
-from tests.tables import DROP_DAY_KEY, golden_mldr, golden_streams, initialise, load_golden, made_once
+from tests.tables import (
+    DROP_DAY_KEY,
+    first_tracks,
+    golden_mldr,
+    golden_streams,
+    load_golden,
+)
 
 STREAMS = golden_streams().filter(pl.col("cm_track_id") <= 21)
 D: date = STREAMS["date"].max()  # type: ignore[assignment]
@@ -34,12 +39,7 @@ D: date = STREAMS["date"].max()  # type: ignore[assignment]
 
 @pytest.fixture
 def catalogue(embedded_database: Dsn) -> Dsn:
-    def make(new: Dsn) -> None:
-        initialise(new)
-        load(new, "public", streams=STREAMS, mldr=golden_mldr())
-
-    made_once(embedded_database, "first_twenty_one", make)
-    return embedded_database
+    return first_tracks(embedded_database, 21)
 
 
 def of_tables(dsn: Dsn, **asked: object) -> Calibration:

@@ -15,10 +15,7 @@ import forecaster.postgres.tracks as run_module
 from forecaster.errors import CalibrationError, InvalidOptionError
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.parameters import Parameters
-from forecaster.postgres.calibrations import store_calibration
-from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database
 from forecaster.run.config import ModelName, RunConfig
 from forecaster.run.engines.dask import Dask
@@ -34,7 +31,7 @@ from forecaster.tables import (
     STREAMS_TABLE,
 )
 from tests import sql
-from tests.calibrations import calibration
+from tests.calibrations import calibration, keep
 from tests.examinations import examined
 from tests.forecasts import in_frames, stored
 from tests.tables import DROP_DAY_KEY, golden_mldr, golden_streams, initialise, made_once
@@ -64,13 +61,6 @@ def catalogue(embedded_database: Dsn) -> Dsn:
     return embedded_database
 
 
-def store(dsn: Dsn, one: Calibration) -> Calibration:
-    with connect(dsn) as connection:
-        store_calibration(connection, read_tables(connection, "public"), one)
-        connection.commit()
-    return one
-
-
 def expected(one: Calibration, **parameters: object) -> pl.DataFrame:
     return in_frames(some_streams(), golden_mldr(), model=one, **({"as_of": D} | parameters))
 
@@ -81,7 +71,7 @@ def expected(one: Calibration, **parameters: object) -> pl.DataFrame:
 def test_is_what_the_python_api_forecasts(
     catalogue: Dsn, batch: int, *, key: bool, far: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = store(catalogue, calibration(D - timedelta(9)))
+    one = keep(catalogue, calibration(D - timedelta(9)))
     if not key:
         sql.run(catalogue, DROP_DAY_KEY)
     monkeypatch.setattr(run_module, "BATCH", batch)
@@ -96,7 +86,7 @@ def test_is_what_the_python_api_forecasts(
 
 
 def test_needs_no_mldr(catalogue: Dsn) -> None:
-    one = store(catalogue, calibration(D))
+    one = keep(catalogue, calibration(D))
     sql.run(catalogue, f"TRUNCATE {MLDR_TABLE}")
     assert run(Database(catalogue)).results == 0
     assert run(Database(catalogue), CALIBRATED).results > TRACKS / 2
@@ -107,7 +97,7 @@ def test_needs_no_mldr(catalogue: Dsn) -> None:
 def test_auto_is_the_model_that_the_calibration_has_chosen(
     catalogue: Dsn, weight: float, level: int, name: str
 ) -> None:
-    one = store(catalogue, calibration(D, weight=weight, level=level))
+    one = keep(catalogue, calibration(D, weight=weight, level=level))
     report = run(Database(catalogue), RunConfig(model="auto"))
     in_memory = in_frames(some_streams(), golden_mldr(), model=one.chosen(), as_of=D)
     assert_frame_equal(stored(catalogue), in_memory)
@@ -116,7 +106,7 @@ def test_auto_is_the_model_that_the_calibration_has_chosen(
 
 def test_later_days_have_no_influence(catalogue: Dsn) -> None:
     as_of = D - timedelta(60)
-    one = store(catalogue, calibration(as_of))
+    one = keep(catalogue, calibration(as_of))
     config = RunConfig(model="calibrated", parameters=Parameters(as_of=as_of), replace=True)
     report = run(Database(catalogue), config)
     before = stored(catalogue)
@@ -132,7 +122,7 @@ def test_later_days_have_no_influence(catalogue: Dsn) -> None:
 
 
 def test_what_it_was_made_with_is_kept(catalogue: Dsn) -> None:
-    one = store(catalogue, calibration(D))
+    one = keep(catalogue, calibration(D))
     report = run(Database(catalogue), CALIBRATED)
     kept = sql.rows(
         catalogue,
@@ -147,7 +137,7 @@ def test_what_it_was_made_with_is_kept(catalogue: Dsn) -> None:
 
 
 def test_the_newest_one_as_of_the_day_or_the_one_that_is_given(catalogue: Dsn) -> None:
-    older, newer = (store(catalogue, calibration(D - timedelta(days))) for days in (30, 10))
+    older, newer = (keep(catalogue, calibration(D - timedelta(days))) for days in (30, 10))
     not_stored = calibration(D - timedelta(20))
     for config, made_with in (
         (CALIBRATED, newer.id),
@@ -168,18 +158,18 @@ def test_the_newest_one_as_of_the_day_or_the_one_that_is_given(catalogue: Dsn) -
 
 
 def test_without_one_and_with_an_old_one(catalogue: Dsn) -> None:
-    store(catalogue, calibration(D + timedelta(1)))  # knows a later day
+    keep(catalogue, calibration(D + timedelta(1)))  # knows a later day
     with pytest.raises(CalibrationError, match=f"there is none as of {D} or an earlier day") as caught:
         run(Database(catalogue), CALIBRATED)
     assert "forecaster calibrate" in f"{caught.value.hint}"
     assert sql.rows(catalogue, f"SELECT * FROM {FORECAST_TABLE}") == []
-    old = store(catalogue, calibration(D - timedelta(46)))
+    old = keep(catalogue, calibration(D - timedelta(46)))
     [warning] = run(Database(catalogue), CALIBRATED).warnings
     assert f"calibration {old.id} is 46 days older than the as-of day {D}" in warning
 
 
 def test_refreshes_what_is_stale(catalogue: Dsn) -> None:
-    store(catalogue, calibration(D - timedelta(1)))
+    keep(catalogue, calibration(D - timedelta(1)))
     refresh = RunConfig(model="calibrated", refresh=True)
     run(Database(catalogue), refresh)
     sql.run(
@@ -189,7 +179,7 @@ def test_refreshes_what_is_stale(catalogue: Dsn) -> None:
     restated = f"UPDATE {STREAMS_TABLE} SET daily_streams = 5, created_at = now() WHERE cm_track_id = 1"
     sql.run(catalogue, restated)
     assert run(Database(catalogue), refresh).pending == 1
-    store(catalogue, calibration(D))
+    keep(catalogue, calibration(D))
     report = run(Database(catalogue), refresh)
     assert report.pending == 0
     assert "tracks that keep a forecast with other parameters" in " ".join(report.warnings)
@@ -198,7 +188,7 @@ def test_refreshes_what_is_stale(catalogue: Dsn) -> None:
 
 def test_a_blend_of_artists_without_an_mldr_is_not_stale(catalogue: Dsn) -> None:
     """Its forecast is made with 0, and remembers that there was none."""
-    store(catalogue, calibration(D, weight=0.5))
+    keep(catalogue, calibration(D, weight=0.5))
     sql.run(catalogue, f"DELETE FROM {MLDR_TABLE} WHERE cm_artist_id % 2 = 0")
     refresh = RunConfig(model="auto", refresh=True)
     assert run(Database(catalogue), refresh).results > TRACKS / 2
@@ -233,12 +223,12 @@ def test_the_doctor_looks_at_the_newest_one(catalogue: Dsn) -> None:
         return [(one.level, one.found) for one in examined(catalogue).findings if one.about == "calibration"]
 
     assert found() == []
-    old = store(catalogue, calibration(D - timedelta(46)))
+    old = keep(catalogue, calibration(D - timedelta(46)))
     assert found() == [("warning", f"the newest, {old.id}, is 46 days older than the newest day {D}")]
-    new = store(catalogue, calibration(D - timedelta(1), tracks=20))
+    new = keep(catalogue, calibration(D - timedelta(1), tracks=20))
     assert found() == [("ok", f"the newest is {new.id}")]
     assert run(Database(catalogue), RunConfig(dry_run=True)).warnings == []
-    other = store(catalogue, calibration(D + timedelta(1), tracks=19))
+    other = keep(catalogue, calibration(D + timedelta(1), tracks=19))
     warned = [text.partition(": ") for level, text in found() if level == "warning"]
     assert [text for text, *_ in warned] == [
         f"calibration {other.id} knows days after the newest day {D}",
@@ -272,7 +262,7 @@ def test_the_doctor_looks_at_the_tables(catalogue: Dsn) -> None:
 
 def test_batches_that_travel_are_the_same(catalogue: Dsn, monkeypatch: pytest.MonkeyPatch) -> None:
     """As Dask's workers get them, in pickled form and without the connections of this process."""
-    one = store(catalogue, calibration(D))
+    one = keep(catalogue, calibration(D))
 
     def in_this_process(_: object, work: Any, items: Any, **__: object) -> Iterator[tuple[Any, Any]]:
         for item in items:
@@ -290,7 +280,7 @@ def test_batches_that_travel_are_the_same(catalogue: Dsn, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(("model", "level"), [("production", 7), ("production", 30), ("calibrated", 30)])
 def test_starts_from_the_level_that_is_asked_for(catalogue: Dsn, model: ModelName, level: int) -> None:
-    one = store(catalogue, calibration(D))
+    one = keep(catalogue, calibration(D))
     run(Database(catalogue), RunConfig(model=model, level_days=level))
     of_model = {"model": one, "as_of": D} if model == "calibrated" else {}
     assert_frame_equal(stored(catalogue), in_frames(some_streams(), golden_mldr(), level=level, **of_model))

@@ -9,19 +9,15 @@ import polars as pl
 import pytest
 
 from forecaster.model.calibrated.uncertainty import PRODUCTION_WIDENED
-from forecaster.postgres.calibrations import store_calibration
-from forecaster.postgres.connection import connect
 from forecaster.postgres.diagnosis import Diagnosis, diagnose
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.tables import read_tables
 from forecaster.run.config import ModelName, RunConfig
-from forecaster.setup.load import load
 from forecaster.tables import MLDR_TABLE, STREAMS_TABLE
 from forecaster.views.track import told
 from tests import sql
-from tests.calibrations import RATES, calibration
+from tests.calibrations import RATES, calibration, keep
 from tests.conftest import Cli
-from tests.tables import golden_mldr, golden_streams, initialise, made_once
+from tests.tables import first_tracks, golden_streams
 
 STREAMS = golden_streams().filter(pl.col("cm_track_id") <= 20)
 D: date = STREAMS["date"].max()  # type: ignore[assignment]
@@ -35,19 +31,7 @@ ROWS = (
 
 @pytest.fixture
 def catalogue(embedded_database: Dsn) -> Dsn:
-    def make(new: Dsn) -> None:
-        initialise(new)
-        load(new, "public", streams=STREAMS, mldr=golden_mldr())
-
-    made_once(embedded_database, "first_twenty", make)
-    return embedded_database
-
-
-def keep(dsn: Dsn, *, weight: float = 1.0, level: int = 7) -> None:
-    with connect(dsn) as connection:
-        one = calibration(D, weight=weight, level=level)
-        store_calibration(connection, read_tables(connection, "public"), one)
-        connection.commit()
+    return first_tracks(embedded_database, 20)
 
 
 def dumped(dsn: Dsn, model: ModelName, track: int = 11) -> Diagnosis:
@@ -77,7 +61,7 @@ def after(text: str, start: str) -> list[str]:
 
 
 def test_each_number_of_the_calibrated_model(catalogue: Dsn) -> None:
-    keep(catalogue)
+    keep(catalogue, calibration(D))
     found = dumped(catalogue, "calibrated")
     days = STREAMS.filter(pl.col("cm_track_id") == 11).sort("date")
     week = days.filter((D - pl.col("date")).dt.total_days() < 7)["daily_streams"]
@@ -104,7 +88,7 @@ def test_each_number_of_the_calibrated_model(catalogue: Dsn) -> None:
 
 @pytest.mark.parametrize("model", ["calibrated", "production"])
 def test_a_week_with_days_missing_is_said_to_be_so(catalogue: Dsn, model: ModelName) -> None:
-    keep(catalogue)
+    keep(catalogue, calibration(D))
     days = f"('{D}'::date - 1, '{D}'::date - 2)"
     sql.run(catalogue, f"DELETE FROM {STREAMS_TABLE} WHERE cm_track_id = 11 AND date IN {days}")
     found = diagnose(catalogue, "public", RunConfig(model=model, level_days=7), 11)
@@ -115,7 +99,7 @@ def test_a_week_with_days_missing_is_said_to_be_so(catalogue: Dsn, model: ModelN
 
 
 def test_a_blend_shows_both_models_and_how_they_are_joined(catalogue: Dsn) -> None:
-    keep(catalogue, weight=0.25)
+    keep(catalogue, calibration(D, weight=0.25))
     found, production = dumped(catalogue, "auto"), dumped(catalogue, "production")
     text = told(found)
     assert "MLDR of the artist" in text
@@ -132,7 +116,7 @@ def test_a_blend_shows_both_models_and_how_they_are_joined(catalogue: Dsn) -> No
 
 
 def test_a_blend_of_an_artist_without_an_mldr(catalogue: Dsn, called: Cli, tmp_path: Path) -> None:
-    keep(catalogue, weight=0.5)
+    keep(catalogue, calibration(D, weight=0.5))
     sql.run(catalogue, f"UPDATE {MLDR_TABLE} SET mldr = 0")
     with_0 = dumped(catalogue, "auto")
     sql.run(catalogue, f"DELETE FROM {MLDR_TABLE}")
@@ -152,7 +136,7 @@ def test_intervals_are_in_the_file_with_either_model(catalogue: Dsn, called: Cli
         result = called("dump", *options, env=env, cwd=tmp_path)
         if model == "calibrated":  # which needs a calibration
             assert "needs a calibration, and there is none" in result.stderr
-            keep(catalogue)
+            keep(catalogue, calibration(D))
             result = called("dump", *options, env=env, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         rows = pl.read_csv(tmp_path / "t.csv")

@@ -10,11 +10,8 @@ from utilsforecast.losses import mae
 
 from forecaster.errors import NoForecastError
 from forecaster.model.calibrated.uncertainty import PRODUCTION_WIDENED
-from forecaster.postgres.calibrations import store_calibration
 from forecaster.postgres.catalogue import open_source
-from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run
@@ -22,7 +19,7 @@ from forecaster.setup.load import load
 from forecaster.tables import HISTORY, INTERVALS
 from forecaster.views.export import nixtla
 from tests import sql
-from tests.calibrations import calibration
+from tests.calibrations import calibration, keep
 from tests.conftest import Cli
 from tests.tables import create_tables, golden_mldr, golden_streams, initialise, load_golden
 
@@ -114,9 +111,7 @@ def test_intervals_are_those_of_the_formula_if_none_are_stored(forecast: Dsn) ->
 
 
 def test_stored_intervals_count(forecast: Dsn) -> None:
-    with connect(forecast) as connection:
-        store_calibration(connection, read_tables(connection, "public"), calibration(date(2025, 4, 15)))
-        connection.commit()
+    keep(forecast, calibration(date(2025, 4, 15)))
     run(Database(forecast), RunConfig(replace=True, ids=(7,)))
     sql.run(forecast, f"UPDATE {INTERVALS.name} SET q10[3] = 123456789 WHERE cm_track_id = 7")
     rows, _ = exported(forecast)

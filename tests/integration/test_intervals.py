@@ -11,7 +11,6 @@ from forecaster.errors import DatabaseError
 from forecaster.model import build_forecasts
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.model.calibrated.uncertainty import Errors, prior_errors, with_quantiles
-from forecaster.postgres.calibrations import store_calibration
 from forecaster.postgres.connection import connect, query
 from forecaster.postgres.dsn import Dsn
 from forecaster.postgres.intervals import intervals
@@ -19,13 +18,12 @@ from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database
 from forecaster.run.config import ModelName, RunConfig
 from forecaster.run.session import run
-from forecaster.setup.load import load
 from forecaster.tables import CALIBRATIONS, FORECAST_TABLE, INTERVALS, QUANTILES
 from tests import sql
-from tests.calibrations import calibration
+from tests.calibrations import calibration, keep
 from tests.conftest import Cli
 from tests.forecasts import stored
-from tests.tables import golden_mldr, golden_streams, initialise, made_once
+from tests.tables import first_tracks, golden_mldr, golden_streams
 
 STREAMS = golden_streams().filter(pl.col("cm_track_id") <= 20)
 D: date = STREAMS["date"].max()  # type: ignore[assignment]
@@ -34,21 +32,12 @@ COUNT = f"SELECT count(*) FROM {INTERVALS.name}"
 
 @pytest.fixture
 def catalogue(embedded_database: Dsn) -> Dsn:
-    def make(new: Dsn) -> None:
-        initialise(new)
-        load(new, "public", streams=STREAMS, mldr=golden_mldr())
-
-    made_once(embedded_database, "first_twenty", make)
-    return embedded_database
+    return first_tracks(embedded_database, 20)
 
 
 @pytest.fixture
 def calibrated(catalogue: Dsn) -> Calibration:
-    one = calibration(D)
-    with connect(catalogue) as connection:
-        store_calibration(connection, read_tables(connection, "public"), one)
-        connection.commit()
-    return one
+    return keep(catalogue, calibration(D))
 
 
 def kept(dsn: Dsn) -> pl.DataFrame:
@@ -140,9 +129,7 @@ def test_none_are_stored_if_not_asked_for(catalogue: Dsn) -> None:
     assert "intervals" not in report.to_dict()
     assert report.total_range is None
     assert not {"total_low_80", "total_high_80"} & report.to_dict().keys()
-    with connect(catalogue) as connection:
-        store_calibration(connection, read_tables(connection, "public"), calibration(D))
-        connection.commit()
+    keep(catalogue, calibration(D))
     run(Database(catalogue), RunConfig(replace=True, intervals=False))
     assert sql.rows(catalogue, COUNT) == [(0,)]
     run(Database(catalogue), RunConfig(replace=True))

@@ -10,7 +10,6 @@ import pytest
 
 from forecaster.errors import CalibrationError, InvalidOptionError, SchemaMismatchError
 from forecaster.model.parameters import Parameters
-from forecaster.postgres.calibrations import store_calibration
 from forecaster.postgres.catalogue import open_source
 from forecaster.postgres.connection import connect, query
 from forecaster.postgres.dsn import Dsn
@@ -19,12 +18,11 @@ from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run
-from forecaster.setup.load import load
 from forecaster.tables import CALIBRATIONS, FORECAST_TABLE, INTERVALS, LISTENERS, VERSIONS
 from forecaster.views.bounds import stored_bounds
 from tests import sql
-from tests.calibrations import calibration
-from tests.tables import golden_mldr, golden_streams, initialise, made_once
+from tests.calibrations import calibration, keep
+from tests.tables import first_tracks, golden_streams
 
 STREAMS = golden_streams().filter(pl.col("cm_track_id") <= 20)
 D: date = STREAMS["date"].max()  # type: ignore[assignment]
@@ -32,20 +30,7 @@ D: date = STREAMS["date"].max()  # type: ignore[assignment]
 
 @pytest.fixture
 def catalogue(embedded_database: Dsn) -> Dsn:
-    def make(new: Dsn) -> None:
-        initialise(new)
-        load(new, "public", streams=STREAMS, mldr=golden_mldr())
-
-    made_once(embedded_database, "first_twenty", make)
-    return embedded_database
-
-
-def store(dsn: Dsn) -> str:
-    one = calibration(D)
-    with connect(dsn) as connection:
-        store_calibration(connection, read_tables(connection, "public"), one)
-        connection.commit()
-    return one.id
+    return first_tracks(embedded_database, 20)
 
 
 def found(dsn: Dsn) -> int:
@@ -63,7 +48,7 @@ def found(dsn: Dsn) -> int:
     ],
 )
 def test_calibrations_that_cannot_be_used(catalogue: Dsn, damage: str, said: str) -> None:
-    id_ = store(catalogue)
+    id_ = keep(catalogue, calibration(D)).id
     sql.run(catalogue, damage)
     report = run(Database(catalogue))
     assert report.results == 20
@@ -100,7 +85,7 @@ def test_instants_that_are_less_exact(catalogue: Dsn, type_: str) -> None:
 
 
 def test_a_calibration_that_knows_later_days(catalogue: Dsn) -> None:
-    asked = RunConfig(Parameters(as_of=D - timedelta(1)), calibration=store(catalogue))
+    asked = RunConfig(Parameters(as_of=D - timedelta(1)), calibration=keep(catalogue, calibration(D)).id)
     with pytest.raises(InvalidOptionError, match="knows the days up to"):
         run(Database(catalogue), asked)
 
@@ -129,13 +114,13 @@ def test_a_lock_on_another_table_delays_no_look(catalogue: Dsn) -> None:
 
 
 def test_a_damaged_calibration_says_how_to_be_rid_of_it(catalogue: Dsn) -> None:
-    id_ = store(catalogue)
+    id_ = keep(catalogue, calibration(D)).id
     sql.run(catalogue, f"UPDATE {CALIBRATIONS.name} SET record = replace(record, 'shipped', 'chipped')")
     with pytest.raises(CalibrationError) as raised:
         run(Database(catalogue), RunConfig(model="calibrated"))
     [statement] = re.findall(r"remove it \((DELETE FROM .*?)\)", f"{raised.value.hint}")
     sql.run(catalogue, statement)
-    assert store(catalogue) == id_
+    assert keep(catalogue, calibration(D)).id == id_
     assert run(Database(catalogue), RunConfig(model="calibrated")).results > 0
 
 

@@ -10,14 +10,11 @@ import polars as pl
 import pytest
 
 from forecaster.model.calibrated.calibration import Calibration
-from forecaster.postgres.calibrations import store_calibration
-from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.tables import read_tables
 from forecaster.setup.load import load
 from forecaster.tables import INTERVALS
 from tests import sql
-from tests.calibrations import calibration
+from tests.calibrations import calibration, keep
 from tests.conftest import Cli
 from tests.tables import golden_mldr, golden_streams, initialise, made_once
 
@@ -63,10 +60,7 @@ def catalogue(embedded_database: Dsn) -> Dsn:
     def make(new: Dsn) -> None:
         initialise(new)
         load(new, "public", streams=STREAMS, mldr=golden_mldr())
-        with connect(new) as connection:
-            for one in (ONE, OTHER):
-                store_calibration(connection, read_tables(connection, "public"), one)
-            connection.commit()
+        keep(new, ONE, OTHER)
 
     made_once(embedded_database, "three_with_calibrations", make)
     return embedded_database

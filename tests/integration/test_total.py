@@ -13,11 +13,8 @@ from forecaster.errors import InvalidOptionError, NoForecastError
 from forecaster.model.calibrated.calibration import Calibration, ModelErrors
 from forecaster.model.calibrated.uncertainty import PRODUCTION_WIDENED, Errors, OwnErrors
 from forecaster.model.parameters import Parameters
-from forecaster.postgres.calibrations import store_calibration
 from forecaster.postgres.catalogue import open_source
-from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.tables import read_tables
 from forecaster.postgres.tracks import Database
 from forecaster.run.config import RunConfig
 from forecaster.run.session import run
@@ -28,7 +25,7 @@ from forecaster.views.catalogue import read_catalogue
 from forecaster.views.page.summary import how_sure
 from forecaster.views.total import Chosen, Condition, Total, read_total
 from tests import sql
-from tests.calibrations import calibration
+from tests.calibrations import calibration, keep
 from tests.conftest import Cli
 from tests.forecasts import stored
 from tests.tables import golden_mldr, golden_streams, initialise, made_once
@@ -65,13 +62,6 @@ def with_errors(own: tuple[OwnErrors, ...], *, as_of: date = D) -> Calibration:
     return Calibration(
         one.as_of, one.tracks, one.first_day, one.rates, errors=(ModelErrors(0.0, 30, Errors(own)),)
     )
-
-
-def keep(dsn: Dsn, one: Calibration) -> Calibration:
-    with connect(dsn) as connection:
-        store_calibration(connection, read_tables(connection, "public"), one)
-        connection.commit()
-    return one
 
 
 def test_the_whole_catalogue_has_the_shared_error_of_other_catalogues(forecast: Dsn) -> None:

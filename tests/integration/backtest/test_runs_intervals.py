@@ -12,16 +12,13 @@ import pytest
 from forecaster.model.calibrated.calibration import Calibration, ModelErrors
 from forecaster.model.calibrated.uncertainty import Errors, OwnErrors, prior_errors
 from forecaster.model.parameters import Parameters
-from forecaster.postgres.calibrations import store_calibration
-from forecaster.postgres.connection import connect
 from forecaster.postgres.dsn import Dsn
-from forecaster.postgres.tables import read_tables
 from forecaster.run.config import RunConfig
 from forecaster.scoring import Evaluation
 from forecaster.tables import CALIBRATIONS, HISTORY, INTERVALS, QUANTILES, RUNS
 from forecaster.views.backtest import BacktestConfig, backtest
 from tests import sql
-from tests.calibrations import calibration
+from tests.calibrations import calibration, keep
 from tests.conftest import Cli
 from tests.scored_nights import FIRST, NEWEST, NIGHTS, arrive, shift, spend, tonight
 from tests.tables import made_once
@@ -52,15 +49,9 @@ def nights(dsn: Dsn) -> None:
         shift(dsn, night)
         sql.run(dsn, f"CREATE TABLE of_{night:%m%d} AS SELECT * FROM {INTERVALS.name}")
         if night == NIGHTS[0]:
-            store(dsn)
+            keep(dsn, ONE)
         since = night
     arrive(dsn, since, NEWEST + timedelta(1))
-
-
-def store(dsn: Dsn) -> None:
-    with connect(dsn) as connection:
-        store_calibration(connection, read_tables(connection, "public"), ONE)
-        connection.commit()
 
 
 def changed(given: dict[str, Any]) -> dict[str, Any]:
