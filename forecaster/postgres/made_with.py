@@ -6,7 +6,7 @@ from forecaster.errors import CalibrationError, SchemaMismatchError
 from forecaster.model.calibrated.calibration import Calibration
 from forecaster.postgres.calibrations import check_calibrations, newest_calibration, read_calibration
 from forecaster.postgres.catalogue import Source
-from forecaster.postgres.uncalibrated import uncalibrated, why_no_intervals
+from forecaster.postgres.uncalibrated import stores_intervals, uncalibrated
 from forecaster.run.calibrations import made_with, stale
 from forecaster.run.config import RunConfig
 from forecaster.run.made_with import PRODUCTION, MadeWith
@@ -34,10 +34,9 @@ def find_made_with(
             + (f" as of {as_of} or an earlier day" if as_of else ""),
             hint="make one with `forecaster calibrate`, or omit --model",
         )
-    wanted = config.intervals and not (to_store and config.dry_run)
-    why_not = why_no_intervals(source.tables) if wanted and to_store else []
+    has_intervals, why_not = stores_intervals(source.tables, config, to_store=to_store)
     return (
-        made_with(calibration, config, as_of, intervals=wanted and not why_not),
+        made_with(calibration, config, as_of, intervals=has_intervals),
         [*stale(calibration, as_of, config), *why_not],
     )
 

@@ -20,6 +20,7 @@ from forecaster.postgres.connection import integer_array
 from forecaster.postgres.statements import microseconds
 from forecaster.tables import CALIBRATIONS, RUNS
 
+_ONE_PERCENT = 0.01
 _ONE_SECOND = "1s"  # a column may hold instants to the second only
 _MADE = ("weight", "level", "calibration", "of_others")
 _MADE_WITH = f"""
@@ -140,9 +141,13 @@ def _several(made: pl.DataFrame) -> Iterator[str]:
         if not made["is_known"].all():
             which = "with another model or calibration, or not by the same recorded run"
         yield (
-            f"{share:.0%} of the streams were forecast {which}, and get the same "
+            f"{_percent(share)} of the streams were forecast {which}, and get the same "
             "ranges; `forecaster run --replace` makes all forecasts alike"
         )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= _ONE_PERCENT else "less than 1%"
 
 
 def _recorded(source: Source) -> pl.DataFrame:

@@ -19,11 +19,10 @@ def uncalibrated(
     tables: Tables, config: RunConfig, /, *, to_store: bool = True
 ) -> tuple[MadeWith, list[str]]:
     """Return what forecasts are made with, and warnings. `to_store`: intervals only if they can be stored."""
-    wanted = config.intervals and not (to_store and config.dry_run)
-    if to_store:  # else `init` has not made the tables
-        wanted = wanted and INTERVALS.name in tables.columns
-    why_not = why_no_intervals(tables) if wanted and to_store else []
-    if not wanted or why_not:
+    if to_store and INTERVALS.name not in tables.columns:  # no version of `init` has made it
+        return MadeWith(config.parameters), []
+    has_intervals, why_not = stores_intervals(tables, config, to_store=to_store)
+    if not has_intervals:
         return MadeWith(config.parameters), why_not
     hidden = _unreadable(tables) if CALIBRATIONS.name in tables.columns.keys() - tables.empty else []
     grant = "the intervals are not by a calibration; grant this user SELECT on"
@@ -33,6 +32,13 @@ def uncalibrated(
 
 def _unreadable(tables: Tables) -> list[str]:
     return sorted(tables.unreadable & {CALIBRATIONS.name, VERSIONS.name})
+
+
+def stores_intervals(tables: Tables, config: RunConfig, /, *, to_store: bool) -> tuple[bool, list[str]]:
+    """Whether forecasts get intervals, with a warning why they do not although they should."""
+    wanted = config.intervals and not (to_store and config.dry_run)
+    why_not = why_no_intervals(tables) if wanted and to_store else []
+    return wanted and not why_not, why_not
 
 
 def why_no_intervals(tables: Tables) -> list[str]:

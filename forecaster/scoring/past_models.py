@@ -7,11 +7,10 @@ import polars as pl
 
 from forecaster.model import Forecasts, build_forecasts
 from forecaster.model.calibrated.forecast import Model
-from forecaster.model.calibrated.uncertainty import QUANTILES, Errors, totals, with_quantiles
+from forecaster.model.calibrated.uncertainty import with_quantiles
 from forecaster.model.parameters import Parameters
 from forecaster.scoring.calibrating import calibrate
 from forecaster.scoring.past import KnownDays
-from forecaster.scoring.totals import OF
 from forecaster.tables import FORECASTS
 
 MODELS_OF_CALIBRATION = ("calibrated", "auto")
@@ -31,20 +30,6 @@ class CalibratedPast:
         names = {0.0: "production", 1.0: "calibrated"}
         name = names.get(self.model.weight, f"{self.model.weight:g} calibrated")
         return f"{self.cutoff} {name} from {self.model.level} days"
-
-
-def factors_of(cutoff: date, forecasts: pl.DataFrame, errors: Errors, /, *, horizon: int) -> pl.DataFrame:
-    """Return the quantiles of the totals of collected `forecasts`, as `FACTORS` of an evaluation."""
-    summed = totals(forecasts.lazy(), errors, horizon=horizon, is_group=False).collect()
-    return pl.concat(
-        summed.select(
-            pl.lit(cutoff).alias("cutoff"),
-            pl.lit(of).alias("of"),
-            "month",
-            *((pl.col(prefix + name) / pl.col(total)).alias(name) for name in QUANTILES),
-        )
-        for of, total, prefix in zip(OF, ("total", "cumulated"), ("", "cumulated_"), strict=True)
-    )
 
 
 def calibrated_past(  # noqa: PLR0913 - what is known, and what is made of it

@@ -4,6 +4,7 @@ import polars as pl
 
 from forecaster.errors import SchemaMismatchError
 from forecaster.frames.schemas import DAY, ID, NUMBER, Kind, conform
+from forecaster.model.calibrated.uncertainty import Errors, totals
 from forecaster.scoring.metrics import finite
 from forecaster.scoring.windows import FORECASTER, INTERVALS
 from forecaster.tables import QUANTILES
@@ -22,6 +23,22 @@ FACTORS = {
     **dict.fromkeys(QUANTILES, NUMBER),
 }
 """Columns of quantiles of totals, each as a multiple of the forecast of the total."""
+
+
+def factors_of(errors: Errors, /, *, horizon: int) -> pl.DataFrame:
+    """Return the quantiles of totals with these error figures, as `FACTORS` without the origin."""
+    one = pl.LazyFrame({"month": range(1, horizon + 1)}).with_columns(
+        cm_track_id=pl.lit(0), time_used=pl.col("month"), forecasted_value=pl.lit(1.0)
+    )
+    added = totals(one, errors, horizon=horizon, is_group=False).collect()
+    return pl.concat(
+        added.select(
+            pl.lit(of).alias("of"),
+            "month",
+            *((pl.col(prefix + name) / pl.col(total)).alias(name) for name in QUANTILES),
+        )
+        for of, total, prefix in zip(OF, ("total", "cumulated"), ("", "cumulated_"), strict=True)
+    )
 
 
 def origin_totals(windows: pl.DataFrame, series: pl.DataFrame, /) -> pl.DataFrame:

@@ -6,11 +6,11 @@ from typing import Self
 
 import polars as pl
 
-from forecaster.model.calibrated.uncertainty import Errors, totals, with_quantiles
+from forecaster.model.calibrated.uncertainty import Errors, with_quantiles
 from forecaster.postgres.catalogue import Source
 from forecaster.postgres.intervals import intervals, intervals_of_runs
 from forecaster.postgres.stored_with import errors_of_runs, stored_with
-from forecaster.scoring.totals import OF
+from forecaster.scoring.totals import factors_of
 from forecaster.tables import INTERVALS, QUANTILES
 
 
@@ -87,7 +87,7 @@ class BoundsOfRuns:
         `whole`: months by run. None without any.
         """
         parts = [
-            _factors(self.errors[run], horizon).with_columns(run=pl.lit(run, pl.Int64))
+            factors_of(self.errors[run], horizon=horizon).with_columns(run=pl.lit(run, pl.Int64))
             for run, horizon in whole.items()
             if run in self.errors
         ]
@@ -98,23 +98,6 @@ class BoundsOfRuns:
             return months.with_columns(pl.lit(None, pl.Float64).alias(name) for name in QUANTILES)
         horizon = int(months["month"].max())  # type: ignore[arg-type]
         return with_quantiles(months.lazy(), self.errors[run], horizon=horizon).collect()
-
-
-def _factors(errors: Errors, horizon: int) -> pl.DataFrame:
-    """Return what a total of each month, and of the months up to it, is to be multiplied with."""
-    one = pl.LazyFrame({"month": range(1, horizon + 1)}).with_columns(
-        cm_track_id=pl.lit(0), time_used=pl.col("month"), forecasted_value=pl.lit(1.0)
-    )
-    added = totals(one, errors, horizon=horizon, is_group=False).collect()
-    kinds = zip(OF, ("total", "cumulated"), ("", "cumulated_"), strict=True)
-    return pl.concat(
-        added.select(
-            "month",
-            *((pl.col(prefix + name) / pl.col(total)).alias(name) for name in QUANTILES),
-            of=pl.lit(of),
-        )
-        for of, total, prefix in kinds
-    )
 
 
 _BY_TRACK = pl.DataFrame(

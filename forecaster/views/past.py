@@ -17,7 +17,8 @@ from forecaster.postgres.catalogue import Source, warn_of_hidden_rows
 from forecaster.postgres.listeners import artists, read_listeners
 from forecaster.process.signals import interruptible
 from forecaster.scoring.past import NO_RATE, KnownDays, Outcome, Rates, build_past, outcome, rates_at
-from forecaster.scoring.past_models import CalibratedPast, calibrated_past, factors_of
+from forecaster.scoring.past_models import CalibratedPast, calibrated_past
+from forecaster.scoring.totals import factors_of
 from forecaster.tables import LISTENERS, LISTENERS_TABLE
 
 
@@ -88,9 +89,7 @@ def made_at(
     for cutoff, rates in _rates(cutoffs, source, model.of_artists(days["cm_artist_id"])):
         # Where there is no record before the cutoff, both models skip all tracks.
         if model.name == "production" or not (days["date"] < cutoff).any():
-            built = build_past(known, rates, cutoff=cutoff, parameters=of_production, later_rates=model.later)
-            sure = with_quantiles(built.forecasts, prior_errors(0.0), horizon=parameters.horizon)
-            built = Forecasts(sure, built.skipped)
+            built = _production(known, rates, cutoff, of_production, model)
         else:
             calibrated[cutoff] = _calibrated(known, rates, cutoff, parameters, model, past_mldr)
             built = calibrated[cutoff].forecasts
@@ -120,6 +119,14 @@ def made_at(
 
 def _of_production(parameters: Parameters) -> list[str]:
     return [f"production from {parameters.level} days; intervals of other catalogues"]
+
+
+def _production(
+    known: KnownDays, rates: Rates, cutoff: date, parameters: Parameters, model: PastModel
+) -> Forecasts:
+    built = build_past(known, rates, cutoff=cutoff, parameters=parameters, later_rates=model.later)
+    sure = with_quantiles(built.forecasts, prior_errors(0.0), horizon=parameters.horizon)
+    return Forecasts(sure, built.skipped)
 
 
 def _calibrated(
@@ -184,8 +191,8 @@ def _factors(
     errors = {cutoff: one.model.errors for cutoff, one in calibrated.items()}
     prior = prior_errors(0.0)
     return pl.concat(
-        factors_of(cutoff, one.forecasts, errors.get(cutoff, prior), horizon=horizon)
-        for cutoff, one in made.items()
+        factors_of(errors.get(cutoff, prior), horizon=horizon).with_columns(cutoff=pl.lit(cutoff))
+        for cutoff in made
     )
 
 

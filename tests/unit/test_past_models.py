@@ -12,7 +12,8 @@ from forecaster.model.calibrated.uncertainty import student_t
 from forecaster.model.parameters import Parameters
 from forecaster.scoring import evaluate, in_words
 from forecaster.scoring.past import KnownDays
-from forecaster.scoring.past_models import CalibratedPast, calibrated_past, factors_of
+from forecaster.scoring.past_models import CalibratedPast, calibrated_past
+from forecaster.scoring.totals import factors_of
 from forecaster.setup.sample import sample_catalogue
 
 CUTOFF = date(2024, 1, 1)
@@ -67,7 +68,7 @@ def test_totals_have_the_factors_of_the_errors_that_all_tracks_share() -> None:
     found = made(STREAMS, "calibrated")
     forecasts = found.forecasts.forecasts.collect()
     errors = found.model.errors
-    factors = factors_of(CUTOFF, forecasts, errors, horizon=6)
+    factors = factors_of(errors, horizon=6).with_columns(cutoff=pl.lit(CUTOFF))
     for of, sigma in (("month", errors.sigma(3)), ("cumulated", errors.sigma_cumulated(3))):
         row = factors.filter(of=of, month=3).row(0, named=True)
         assert row["q90"] == pytest.approx(math.exp(student_t(80, errors.df(3)) * sigma))
